@@ -1,0 +1,41 @@
+//! The approval: a second person's word for exactly these parameters (clauses APP-1 to APP-4).
+
+use serde::{Deserialize, Serialize};
+
+use crate::encoding::Digest;
+use crate::envelope::Statement;
+use crate::limits;
+use crate::time::Timestamp;
+
+/// The payload of `application/vnd.relay.approval.v1+json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approval {
+    /// SHA-256 of the RFC 8785 form of `{"audience","parameters","target"}`: see [`crate::Request::subject`] (clause APP-2).
+    pub subject: Digest,
+    /// When it was given.
+    pub issued_at: Timestamp,
+    /// When it ends, at most 24 hours later (clause APP-3).
+    pub expires_at: Timestamp,
+}
+
+impl Approval {
+    /// Whether it stands for `subject` at the moment when the request was issued. The request's own time is used, so that launcher and
+    /// runner agree (clauses APP-2, APP-3).
+    pub fn covers(&self, subject: Digest, request_issued_at: Timestamp) -> bool {
+        let lifetime = self.expires_at.since(self.issued_at);
+        self.subject == subject
+            && lifetime > 0
+            && lifetime <= limits::APPROVAL_LIFETIME_MAX
+            && self.issued_at.since(request_issued_at) <= limits::CLOCK_SKEW
+            && request_issued_at <= self.expires_at
+    }
+}
+
+impl Statement for Approval {
+    const TYPE: &'static str = "application/vnd.relay.approval.v1+json";
+
+    fn parse(payload: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(payload)
+    }
+}

@@ -1,0 +1,94 @@
+//! What an SNS body, the override `RELAY_ENVELOPE` and a control queue's body hold: a request with its approvals, or a control
+//! statement (clauses BUN-1 to BUN-4).
+
+use serde::{Deserialize, Serialize};
+
+use crate::envelope::{Envelope, EnvelopeError, Signer, Verified};
+use crate::limits;
+use crate::{Approval, Request};
+
+/// A request and the approvals beside it, unverified: `{"request":E,"approvals":[E…]}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bundle {
+    /// The signed request.
+    pub request: Envelope,
+    /// Signed approvals, each a statement of its own.
+    pub approvals: Vec<Envelope>,
+}
+
+/// What a topic or a control queue delivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Somebody asks for a deployment.
+    Request(Bundle),
+    /// Somebody asks to stop one: `{"control":E}`.
+    Control(Envelope),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wire {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    request: Option<Envelope>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    approvals: Option<Vec<Envelope>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    control: Option<Envelope>,
+}
+
+impl Bundle {
+    /// Reads a bundle from at most [`limits::BUNDLE_MAX`] bytes (clauses BUN-1, LIM-2, LIM-5).
+    pub fn parse(json: &[u8]) -> Result<Self, EnvelopeError> {
+        within_limit(json)?;
+        let bundle: Self = serde_json::from_slice(json)?;
+        if bundle.approvals.len() > limits::APPROVALS_MAX {
+            return Err(EnvelopeError::Approvals);
+        }
+        Ok(bundle)
+    }
+
+    /// The JSON form: this order, no whitespace.
+    pub fn to_json(&self) -> String {
+        // Envelopes are strings throughout: serialising them cannot fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The one spelling of what was verified, so that duplicates are equal, byte for byte: approvals sorted by payload (clause BUN-3).
+    pub fn canonical<S: Signer>(request: &Verified<Request, S>, approvals: &[Verified<Approval, S>]) -> Self {
+        let mut approvals: Vec<Envelope> = approvals.iter().map(|approval| approval.canonical().clone()).collect();
+        approvals.sort_by(|a, b| a.unverified_payload().cmp(b.unverified_payload()));
+        Self { request: request.canonical().clone(), approvals }
+    }
+}
+
+impl Message {
+    /// Reads what a topic delivered (clauses BUN-1, BUN-2, LIM-2).
+    pub fn parse(json: &[u8]) -> Result<Self, EnvelopeError> {
+        within_limit(json)?;
+        let wire: Wire = serde_json::from_slice(json)?;
+        match wire {
+            Wire { request: Some(request), approvals: Some(approvals), control: None }
+                if approvals.len() <= limits::APPROVALS_MAX =>
+            {
+                Ok(Self::Request(Bundle { request, approvals }))
+            }
+            Wire { request: Some(_), approvals: Some(_), control: None } => Err(EnvelopeError::Approvals),
+            Wire { request: None, approvals: None, control: Some(control) } => Ok(Self::Control(control)),
+            _ => Err(serde::de::Error::custom("neither `request` with `approvals` nor `control`"))
+                .map_err(EnvelopeError::Json),
+        }
+    }
+
+    /// The JSON form of a control statement's envelope.
+    pub fn control_json(control: &Envelope) -> String {
+        format!("{{\"control\":{}}}", control.to_json())
+    }
+}
+
+fn within_limit(json: &[u8]) -> Result<(), EnvelopeError> {
+    if json.len() > limits::BUNDLE_MAX {
+        return Err(EnvelopeError::TooLarge { found: json.len(), limit: limits::BUNDLE_MAX });
+    }
+    Ok(())
+}

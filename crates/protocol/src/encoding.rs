@@ -1,0 +1,167 @@
+//! Base64, hex and digests, strict (clauses ENC-1 to ENC-4).
+
+use std::fmt;
+use std::str::FromStr;
+
+use data_encoding::{BASE64, BASE64URL, HEXLOWER};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// The text is not what its encoding demands (clause ENC-1 or ENC-3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EncodingError {
+    /// Not standard, padded base64 with zero trailing bits.
+    #[error("not standard, padded base64")]
+    Base64,
+    /// Not 64 lower-case hexadecimal digits.
+    #[error("not a SHA-256 digest of 64 lower-case hexadecimal digits")]
+    Digest,
+}
+
+/// Standard, padded base64 (clause ENC-1).
+pub fn base64(bytes: &[u8]) -> String {
+    BASE64.encode(bytes)
+}
+
+/// Decodes standard, padded base64 (clause ENC-1).
+pub fn from_base64(text: &str) -> Result<Vec<u8>, EncodingError> {
+    BASE64.decode(text.as_bytes()).map_err(|_| EncodingError::Base64)
+}
+
+/// Decodes base64 as DSSE demands of a reader: the standard or the URL-safe alphabet, padded (clause ENC-2).
+pub fn from_base64_either(text: &str) -> Result<Vec<u8>, EncodingError> {
+    BASE64.decode(text.as_bytes()).or_else(|_| BASE64URL.decode(text.as_bytes())).map_err(|_| EncodingError::Base64)
+}
+
+/// A SHA-256 digest; on the wire 64 lower-case hexadecimal digits (clause ENC-3).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The SHA-256 of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// A digest that was computed elsewhere.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+impl FromStr for Digest {
+    type Err = EncodingError;
+    fn from_str(text: &str) -> Result<Self, EncodingError> {
+        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| EncodingError::Digest)?;
+        bytes.try_into().map(Self).map_err(|_| EncodingError::Digest)
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = EncodingError;
+    fn try_from(text: String) -> Result<Self, EncodingError> {
+        text.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.to_string()
+    }
+}
+
+/// Escapes what SQS refuses and serde_json leaves alone (U+007F is allowed, U+FFFE and U+FFFF are not), so that any JSON text can be
+/// an SQS body (clause FRM-3). Control characters below U+0020 are already escaped by JSON.
+pub fn sqs_safe(json: String) -> String {
+    if json.contains(['\u{FFFE}', '\u{FFFF}']) {
+        json.replace('\u{FFFE}', "\\ufffe").replace('\u{FFFF}', "\\uffff")
+    } else {
+        json
+    }
+}
+
+/// A stranger's text made harmless for a terminal or a log line: control and format characters are escaped, the length is bounded (clause FRM-17).
+pub fn printable(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars().take(crate::limits::TEXT_MAX) {
+        let directional =
+            matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}');
+        if c.is_control() || directional { out.extend(c.escape_unicode()) } else { out.push(c) }
+    }
+    if text.chars().nth(crate::limits::TEXT_MAX).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// A map of strings that refuses a key that stands twice; serde's own maps keep the last silently (clause REQ-2).
+pub(crate) fn unique_map<'de, D, K, V>(deserializer: D) -> Result<std::collections::BTreeMap<K, V>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    K: Deserialize<'de> + Ord + fmt::Display,
+    V: Deserialize<'de>,
+{
+    struct Unique<K, V>(std::marker::PhantomData<(K, V)>);
+    impl<'de, K: Deserialize<'de> + Ord + fmt::Display, V: Deserialize<'de>> serde::de::Visitor<'de> for Unique<K, V> {
+        type Value = std::collections::BTreeMap<K, V>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object without duplicate keys")
+        }
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+            let mut map = std::collections::BTreeMap::new();
+            while let Some((key, value)) = access.next_entry::<K, V>()? {
+                if map.contains_key(&key) {
+                    return Err(serde::de::Error::custom(format!("duplicate key `{key}`")));
+                }
+                map.insert(key, value);
+            }
+            Ok(map)
+        }
+    }
+    deserializer.deserialize_map(Unique(std::marker::PhantomData))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_strict_and_dsse_takes_both_alphabets() {
+        assert_eq!(from_base64("-_8="), Err(EncodingError::Base64));
+        assert_eq!(from_base64_either("-_8="), Ok(vec![0xfb, 0xff]));
+        for odd in ["YQ", "YR==", "YQ==\n", "Y Q=="] {
+            assert_eq!(from_base64_either(odd), Err(EncodingError::Base64), "{odd}");
+        }
+    }
+
+    #[test]
+    fn digests_are_lower_case_hex_of_64_digits() {
+        let text = Digest::of(b"").to_string();
+        assert_eq!(text, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(text.parse(), Ok(Digest::of(b"")));
+        assert_eq!(text.to_uppercase().parse::<Digest>(), Err(EncodingError::Digest));
+    }
+
+    #[test]
+    fn a_stranger_cannot_move_the_cursor() {
+        assert_eq!(printable("a\u{1b}[2Jb\u{202e}c\n"), "a\\u{1b}[2Jb\\u{202e}c\\u{a}");
+    }
+}

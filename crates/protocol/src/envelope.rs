@@ -1,0 +1,348 @@
+//! The DSSE v1 envelope: verify the bytes, then parse those very bytes, and hand out a [`Verified`] that nothing else can make.
+//!
+//! Clauses ENV-1 to ENV-10. Source: <https://github.com/secure-systems-lab/dsse>, `protocol.md` and `envelope.md`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::encoding::{self, Digest};
+use crate::limits;
+
+/// DSSE's pre-authentication encoding: what is signed, `"DSSEv1" SP len(type) SP type SP len(body) SP body` (clause ENV-3).
+pub fn pae(payload_type: &str, body: &[u8]) -> Vec<u8> {
+    let mut out = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), body.len()).into_bytes();
+    out.extend_from_slice(body);
+    out
+}
+
+/// One signature of an envelope. The key id is a hint that decides nothing (clause ENV-6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature {
+    /// The hint: hex SHA-256 of the signer's public key, or anything.
+    #[serde(default)]
+    pub keyid: String,
+    /// Base64 of 64 bytes, or a compact JWS.
+    pub sig: String,
+}
+
+impl Signature {
+    /// A signature of 64 bytes by the key `keyid`.
+    pub fn new(keyid: String, sig: &[u8; 64]) -> Self {
+        Self { keyid, sig: encoding::base64(sig) }
+    }
+
+    /// The 64 bytes of a key's signature; `None` when it is something else (a token, or nonsense).
+    pub fn bytes(&self) -> Option<[u8; 64]> {
+        encoding::from_base64_either(&self.sig).ok()?.try_into().ok()
+    }
+}
+
+/// An envelope as it travels. Nothing in it may be believed before [`Envelope::verify`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    payload: Vec<u8>,
+    payload_type: String,
+    signatures: Vec<Signature>,
+}
+
+/// The JSON form. Unknown fields are ignored here and only here, as DSSE demands of readers (clause ENV-2).
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    payload: String,
+    #[serde(rename = "payloadType")]
+    payload_type: String,
+    signatures: Vec<Signature>,
+}
+
+/// An envelope that cannot even be read. Whoever made it is at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvelopeError {
+    /// Over a limit, so nothing was parsed (clause LIM-2).
+    #[error("the envelope has {found} bytes, {limit} are allowed")]
+    TooLarge {
+        /// Bytes found.
+        found: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// Not JSON of the form that the envelope has (clause ENV-1).
+    #[error("the envelope is not JSON of the expected form: {0}")]
+    Json(#[from] serde_json::Error),
+    /// `payload` is not base64 (clause ENC-2).
+    #[error("the envelope's payload is not base64")]
+    Base64,
+    /// Too many signatures, or one too long (clause LIM-4).
+    #[error("the envelope has more or longer signatures than allowed")]
+    Signatures,
+    /// Too many approvals (clause LIM-5).
+    #[error("there are more than {max} approvals", max = limits::APPROVALS_MAX)]
+    Approvals,
+}
+
+/// Whoever made a signature, as a trust root knows him.
+pub trait Signer: Clone {
+    /// The true key id of this signer: hex SHA-256 of the public key. Two signatures with one id are by one signer.
+    fn key_id(&self) -> &str;
+}
+
+/// Knows which signatures are valid, and whose they are. Implemented by `relay-identity` over trust roots.
+pub trait Verifier {
+    /// What it says of a valid signature's maker.
+    type Signer: Signer;
+
+    /// The maker of `signature` over `pae`; `None` when it is not valid by a known key (clause ENV-5: that is ignored, not an error).
+    fn verify(&self, pae: &[u8], signature: &Signature) -> Option<Self::Signer>;
+}
+
+/// A payload that may stand in an envelope, with its one type and its one parser.
+pub trait Statement: Sized {
+    /// The `payloadType`, compared byte for byte (clause ENV-4).
+    const TYPE: &'static str;
+    /// Parses a payload whose signature was verified.
+    fn parse(payload: &[u8]) -> Result<Self, serde_json::Error>;
+}
+
+/// A statement whose bytes were verified before they were parsed. [`Envelope::verify`] is the only constructor: what holds a
+/// `Verified<T>` need not ask again, and what was not verified cannot get one (promise P2).
+#[derive(Clone, Debug)]
+pub struct Verified<T, S> {
+    statement: T,
+    envelope: Envelope,
+    signers: Vec<S>,
+    digest: Digest,
+}
+
+impl<T, S> Verified<T, S> {
+    /// What was said.
+    pub fn statement(&self) -> &T {
+        &self.statement
+    }
+
+    /// Who said it: one entry for each signer, sorted by key id; never empty.
+    pub fn signers(&self) -> &[S] {
+        &self.signers
+    }
+
+    /// SHA-256 of the PAE: the request digest (clause ENV-10).
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The envelope reduced to what was verified: valid signatures only, one for each signer, sorted by key id (clause ENV-9).
+    pub fn canonical(&self) -> &Envelope {
+        &self.envelope
+    }
+}
+
+/// Why an envelope was not believed. To the outside all of these look the same (clause ENV-8); the difference is for the log.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The payload is of another type, so its signature says something else (clause ENV-4).
+    #[error("the payload's type is `{}`, not `{expected}`", encoding::printable(.found))]
+    PayloadType {
+        /// The type that was demanded.
+        expected: &'static str,
+        /// The type that the envelope bears.
+        found: String,
+    },
+    /// There is no signature at all.
+    #[error("the envelope is not signed")]
+    Unsigned,
+    /// No signature is valid by a known key (clause ENV-5).
+    #[error("none of the {count} signatures is valid by a key that is trusted here")]
+    NoValidSignature {
+        /// Signatures that were tried.
+        count: usize,
+    },
+    /// The payload is over its limit (clause LIM-3).
+    #[error("the payload has {found} bytes, {limit} are allowed", limit = limits::PAYLOAD_MAX)]
+    TooLarge {
+        /// Bytes found.
+        found: usize,
+    },
+    /// Signed, but not of the form that its type demands (clause ENV-7).
+    #[error("the signed payload is malformed: {0}")]
+    Malformed(serde_json::Error),
+}
+
+impl Envelope {
+    /// An envelope around `payload`, not signed yet.
+    pub fn new(payload_type: &str, payload: Vec<u8>) -> Self {
+        Self { payload, payload_type: payload_type.to_owned(), signatures: Vec::new() }
+    }
+
+    /// The bytes to sign (clause ENV-3).
+    pub fn pae(&self) -> Vec<u8> {
+        pae(&self.payload_type, &self.payload)
+    }
+
+    /// SHA-256 of [`Envelope::pae`].
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.pae())
+    }
+
+    /// Adds a signature, unchecked.
+    #[must_use]
+    pub fn with_signature(mut self, signature: Signature) -> Self {
+        self.signatures.push(signature);
+        self
+    }
+
+    /// The payload, for an auditor's eyes. Decisions take a [`Verified`].
+    pub fn unverified_payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// The payload type, likewise unverified.
+    pub fn payload_type(&self) -> &str {
+        &self.payload_type
+    }
+
+    /// The signatures, likewise unverified.
+    pub fn signatures(&self) -> &[Signature] {
+        &self.signatures
+    }
+
+    /// Reads an envelope from at most `limit` bytes of JSON (clauses ENV-1, ENV-2, LIM-4).
+    pub fn parse(json: &[u8], limit: usize) -> Result<Self, EnvelopeError> {
+        if json.len() > limit {
+            return Err(EnvelopeError::TooLarge { found: json.len(), limit });
+        }
+        Self::from_wire(serde_json::from_slice(json)?)
+    }
+
+    fn from_wire(wire: Wire) -> Result<Self, EnvelopeError> {
+        if wire.signatures.len() > limits::SIGNATURES_MAX
+            || wire.signatures.iter().any(|s| s.sig.len() > limits::SIGNATURE_MAX)
+        {
+            return Err(EnvelopeError::Signatures);
+        }
+        let payload = encoding::from_base64_either(&wire.payload).map_err(|_| EnvelopeError::Base64)?;
+        Ok(Self { payload, payload_type: wire.payload_type, signatures: wire.signatures })
+    }
+
+    fn to_wire(&self) -> Wire {
+        Wire {
+            payload: encoding::base64(&self.payload),
+            payload_type: self.payload_type.clone(),
+            signatures: self.signatures.clone(),
+        }
+    }
+
+    /// The JSON form: this order of fields, no whitespace, standard base64.
+    pub fn to_json(&self) -> String {
+        // Three strings and a list of strings: serialising them cannot fail.
+        serde_json::to_string(&self.to_wire()).unwrap_or_default()
+    }
+
+    /// Verifies, then parses the same bytes. The order is the point: parsing comes last (clauses ENV-4 to ENV-10).
+    pub fn verify<T: Statement, V: Verifier>(&self, verifier: &V) -> Result<Verified<T, V::Signer>, VerifyError> {
+        if self.payload_type != T::TYPE {
+            return Err(VerifyError::PayloadType { expected: T::TYPE, found: self.payload_type.clone() });
+        }
+        if self.payload.len() > limits::PAYLOAD_MAX {
+            return Err(VerifyError::TooLarge { found: self.payload.len() });
+        }
+        if self.signatures.is_empty() {
+            return Err(VerifyError::Unsigned);
+        }
+        let pae = self.pae();
+        let mut valid: Vec<(V::Signer, Signature)> = Vec::new();
+        for signature in &self.signatures {
+            if let Some(signer) = verifier.verify(&pae, signature) {
+                let sig = signature.bytes().map_or_else(|| signature.sig.clone(), |bytes| encoding::base64(&bytes));
+                let canonical = Signature { keyid: signer.key_id().to_owned(), sig };
+                valid.push((signer, canonical));
+            }
+        }
+        if valid.is_empty() {
+            return Err(VerifyError::NoValidSignature { count: self.signatures.len() });
+        }
+        valid.sort_by(|(_, a), (_, b)| (&a.keyid, &a.sig).cmp(&(&b.keyid, &b.sig)));
+        valid.dedup_by(|(_, later), (_, first)| later.keyid == first.keyid);
+        let statement = T::parse(&self.payload).map_err(VerifyError::Malformed)?;
+        let (signers, signatures) = valid.into_iter().unzip();
+        let envelope = Self { payload: self.payload.clone(), payload_type: self.payload_type.clone(), signatures };
+        Ok(Verified { statement, digest: Digest::of(&pae), envelope, signers })
+    }
+}
+
+impl Serialize for Envelope {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_wire().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Envelope {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_wire(Wire::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use p256::ecdsa::signature::Verifier as _;
+
+    /// The vector of the DSSE specification (`protocol.md`, "Test Vectors"): key, envelope and signature as printed there.
+    #[test]
+    fn the_specifications_own_vector_verifies() {
+        const POINT: &str = "0467cd390f77aa359cb08c2235f652270493a9ed832b0abcc01f70954c0390d2380c782bd54e269125a44f4433aff1432ce94e12bca73aa67ac80cea12608ddf74";
+        const ENVELOPE: &str = r#"{"payload": "aGVsbG8gd29ybGQ=",
+ "payloadType": "http://example.com/HelloWorld",
+ "signatures": [{"sig": "A3JqsQGtVsJ2O2xqrI5IcnXip5GToJ3F+FnZ+O88SjtR6rDAajabZKciJTfUiHqJPcIAriEGAHTVeCUjW2JIZA=="}]}"#;
+        let envelope = Envelope::parse(ENVELOPE.as_bytes(), limits::BUNDLE_MAX).unwrap();
+        assert_eq!(envelope.pae(), b"DSSEv1 29 http://example.com/HelloWorld 11 hello world");
+        let point = data_encoding::HEXLOWER.decode(POINT.as_bytes()).unwrap();
+        let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(&point).unwrap();
+        let signature = p256::ecdsa::Signature::from_slice(&envelope.signatures[0].bytes().unwrap()).unwrap();
+        assert!(key.verify(&envelope.pae(), &signature).is_ok());
+        assert!(key.verify(&pae("http://example.com/HelloWorld", b"hello worle"), &signature).is_err());
+    }
+
+    #[derive(Clone, Debug, PartialEq)]
+    struct Toy(String);
+    impl Signer for Toy {
+        fn key_id(&self) -> &str {
+            &self.0
+        }
+    }
+    /// Believes every signature whose hint is not `bad`, and maps `a2` to the signer `a`.
+    struct Toys;
+    impl Verifier for Toys {
+        type Signer = Toy;
+        fn verify(&self, _: &[u8], signature: &Signature) -> Option<Toy> {
+            (signature.keyid != "bad").then(|| Toy(signature.keyid[..1].to_owned()))
+        }
+    }
+    #[derive(Debug)]
+    struct Any;
+    impl Statement for Any {
+        const TYPE: &'static str = "any";
+        fn parse(_: &[u8]) -> Result<Self, serde_json::Error> {
+            Ok(Self)
+        }
+    }
+
+    #[test]
+    fn the_canonical_form_keeps_one_valid_signature_for_each_signer() {
+        let sig = |keyid: &str, byte| Signature::new(keyid.into(), &[byte; 64]);
+        let envelope = Envelope::new("any", b"{}".to_vec())
+            .with_signature(sig("b", 3))
+            .with_signature(sig("a2", 2))
+            .with_signature(sig("bad", 0))
+            .with_signature(sig("a", 1));
+        let verified = envelope.verify::<Any, _>(&Toys).unwrap();
+        assert_eq!(verified.signers(), [Toy("a".into()), Toy("b".into())]);
+        assert_eq!(verified.canonical().signatures(), [sig("a", 1), sig("b", 3)]);
+    }
+
+    #[test]
+    fn another_type_or_no_valid_signature_is_nothing() {
+        let sig = Signature::new("bad".into(), &[0; 64]);
+        let other = Envelope::new("other", vec![]).with_signature(sig.clone());
+        assert!(matches!(other.verify::<Any, _>(&Toys), Err(VerifyError::PayloadType { .. })));
+        assert!(matches!(Envelope::new("any", vec![]).verify::<Any, _>(&Toys), Err(VerifyError::Unsigned)));
+        let unknown = Envelope::new("any", vec![]).with_signature(sig);
+        assert!(matches!(unknown.verify::<Any, _>(&Toys), Err(VerifyError::NoValidSignature { count: 1 })));
+    }
+}

@@ -1,0 +1,191 @@
+//! The `output` frame: chunks in the order in which they were read, each with stream, milliseconds and bytes (clauses FRM-8 to FRM-11).
+//!
+//! Small frames stay legible to an auditor who opens the queue: `text` where the bytes are UTF-8, else `base64`. Large ones are packed:
+//! each chunk names its `size`, and `packed` is base64 of the zstd of all chunks' bytes, one after the other.
+
+use serde::{Deserialize, Serialize};
+
+use crate::encoding;
+use crate::limits::{FRAME_CHUNKS_MAX, FRAME_OUTPUT_MAX};
+
+/// Which of the tool's streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// File descriptor 1.
+    Stdout,
+    /// File descriptor 2.
+    Stderr,
+}
+
+/// Bytes of each stream that came before a frame (clause FRM-8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offsets {
+    /// Of stdout.
+    pub stdout: u64,
+    /// Of stderr.
+    pub stderr: u64,
+}
+
+impl Offsets {
+    /// The offset of `stream`.
+    pub fn of(&mut self, stream: Stream) -> &mut u64 {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
+    }
+}
+
+/// Bytes that were read from one stream at one time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Where they were read.
+    pub stream: Stream,
+    /// When, in milliseconds since `started`.
+    pub ms: u64,
+    /// What.
+    pub bytes: Vec<u8>,
+}
+
+/// The content of an output frame as it travels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunks {
+    /// What came before.
+    pub offset: Offsets,
+    chunks: Vec<WireChunk>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    packed: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct WireChunk {
+    stream: Stream,
+    ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    size: Option<usize>,
+}
+
+/// An output frame that is signed, but does not unfold as it says. A fault of the runner, never of the tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OutputError {
+    /// A chunk has none or several of `text`, `base64`, `size`.
+    #[error("a chunk has not exactly one of text, base64 and size")]
+    Form,
+    /// Not base64, or not zstd.
+    #[error("packed output does not unpack")]
+    Packed,
+    /// Sizes that do not add up (clause FRM-10).
+    #[error("the sizes of packed chunks do not add up to what was packed")]
+    Sizes,
+    /// More than [`FRAME_OUTPUT_MAX`] bytes or [`FRAME_CHUNKS_MAX`] chunks (clause FRM-9).
+    #[error("more output in one frame than allowed")]
+    TooLarge,
+}
+
+impl Chunks {
+    /// Legible chunks: text where the bytes are UTF-8, else base64.
+    pub fn legible(offset: Offsets, chunks: &[Chunk]) -> Self {
+        let wire = |chunk: &Chunk| {
+            let (text, base64) = match std::str::from_utf8(&chunk.bytes) {
+                Ok(text) => (Some(text.to_owned()), None),
+                Err(_) => (None, Some(encoding::base64(&chunk.bytes))),
+            };
+            WireChunk { stream: chunk.stream, ms: chunk.ms, text, base64, size: None }
+        };
+        Self { offset, chunks: chunks.iter().map(wire).collect(), packed: None }
+    }
+
+    /// Packed chunks: one zstd frame for all. `level` is zstd's.
+    pub fn packed(offset: Offsets, chunks: &[Chunk], level: i32) -> Self {
+        let all: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.bytes.iter().copied()).collect();
+        // Compression of a slice into memory has no way to fail but a bad level, which zstd clamps.
+        let packed = encoding::base64(&zstd::bulk::compress(&all, level).unwrap_or_default());
+        let wire = |chunk: &Chunk| WireChunk {
+            stream: chunk.stream,
+            ms: chunk.ms,
+            text: None,
+            base64: None,
+            size: Some(chunk.bytes.len()),
+        };
+        Self { offset, chunks: chunks.iter().map(wire).collect(), packed: Some(packed) }
+    }
+
+    /// The chunks, unfolded within bounds (clauses FRM-9, FRM-10).
+    pub fn unfold(self) -> Result<Vec<Chunk>, OutputError> {
+        if self.chunks.len() > FRAME_CHUNKS_MAX {
+            return Err(OutputError::TooLarge);
+        }
+        let unpacked = match &self.packed {
+            Some(packed) => {
+                let bytes = encoding::from_base64(packed).map_err(|_| OutputError::Packed)?;
+                zstd::bulk::decompress(&bytes, FRAME_OUTPUT_MAX).map_err(|_| OutputError::Packed)?
+            }
+            None => Vec::new(),
+        };
+        let mut rest = unpacked.as_slice();
+        let mut total = 0_usize;
+        let mut out = Vec::with_capacity(self.chunks.len());
+        for chunk in self.chunks {
+            let bytes = match (chunk.text, chunk.base64, chunk.size) {
+                (Some(text), None, None) => text.into_bytes(),
+                (None, Some(base64), None) => encoding::from_base64(&base64).map_err(|_| OutputError::Packed)?,
+                (None, None, Some(size)) => {
+                    let (bytes, after) = rest.split_at_checked(size).ok_or(OutputError::Sizes)?;
+                    rest = after;
+                    bytes.to_vec()
+                }
+                _ => return Err(OutputError::Form),
+            };
+            total += bytes.len();
+            if total > FRAME_OUTPUT_MAX {
+                return Err(OutputError::TooLarge);
+            }
+            out.push(Chunk { stream: chunk.stream, ms: chunk.ms, bytes });
+        }
+        if rest.is_empty() { Ok(out) } else { Err(OutputError::Sizes) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_goes_in_comes_out(parts in proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u8>(), 0..300)), 0..20)) {
+            let chunks: Vec<Chunk> = parts.into_iter().enumerate().map(|(i, (err, bytes))| Chunk {
+                stream: if err { Stream::Stderr } else { Stream::Stdout }, ms: i as u64, bytes,
+            }).collect();
+            for folded in [Chunks::legible(Offsets::default(), &chunks), Chunks::packed(Offsets::default(), &chunks, 1)] {
+                let json = encoding::sqs_safe(serde_json::to_string(&folded).unwrap());
+                // What SQS refuses never stands in a body.
+                let sendable = |c| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..);
+                prop_assert!(json.chars().all(sendable));
+                let back: Chunks = serde_json::from_str(&json).unwrap();
+                prop_assert_eq!(back.unfold().unwrap(), chunks.clone());
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_does_not_unfold() {
+        let zeros = [Chunk { stream: Stream::Stdout, ms: 0, bytes: vec![0; FRAME_OUTPUT_MAX + 1] }];
+        assert_eq!(Chunks::packed(Offsets::default(), &zeros, 1).unfold(), Err(OutputError::Packed));
+    }
+
+    #[test]
+    fn sizes_must_add_up() {
+        let chunks = [Chunk { stream: Stream::Stdout, ms: 0, bytes: b"abc".to_vec() }];
+        for size in [2, 4] {
+            let mut odd = Chunks::packed(Offsets::default(), &chunks, 1);
+            odd.chunks[0].size = Some(size);
+            assert_eq!(odd.unfold(), Err(OutputError::Sizes));
+        }
+    }
+}

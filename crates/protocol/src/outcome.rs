@@ -1,0 +1,162 @@
+//! The registry of how a deployment ends: reason codes and exit codes, each once, with its words (clauses OUT-1 to OUT-4).
+//!
+//! Codes are stable: users write scripts against them. A code is never reused for something else.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What `relay deploy` exits with when the code is not the tool's own (clause OUT-3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// Usage or configuration; nothing was published. Not 2: `terraform plan -detailed-exitcode` means something by that.
+    Usage = 119,
+    /// Refused by the launcher or the runner.
+    Refused = 120,
+    /// Allowed, but ECS never started it.
+    NeverStarted = 121,
+    /// Nobody knows; says how to find out.
+    Unknown = 122,
+    /// The output has a gap, and `--strict-output` was asked for.
+    OutputIncomplete = 123,
+    /// Over its time, on the server's side.
+    TimedOut = 124,
+    /// A fault of relay itself, or of what it needs from AWS.
+    Fault = 125,
+    /// Cancelled by SIGINT here, or from elsewhere.
+    Interrupted = 130,
+    /// Cancelled by SIGTERM here.
+    Terminated = 143,
+}
+
+impl ExitCode {
+    /// The number.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+/// One table: variant, wire code, exit code, what it says, what to do next.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $exit:ident, $words:literal, $hint:literal;)*) => {
+        /// Why a deployment did not run to a plain end: a stable code (clause OUT-2).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Reason {
+            $(#[doc = $words] $(#[$doc])* #[serde(rename = $code)] $variant,)*
+        }
+
+        impl Reason {
+            /// Every reason, for documents and tests.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The code on the wire.
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// What `relay deploy` exits with.
+            pub fn exit_code(self) -> ExitCode {
+                match self { $(Self::$variant => ExitCode::$exit,)* }
+            }
+
+            /// What it means, in words.
+            pub fn words(self) -> &'static str {
+                match self { $(Self::$variant => $words,)* }
+            }
+
+            /// Whose hands it is in and what to do next.
+            pub fn hint(self) -> &'static str {
+                match self { $(Self::$variant => $hint,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    // Refused, before anything ran.
+    Unverified = "unverified", Refused, "the request could not be verified", "check that the signing key is among the target's signers, and that nothing rewrites the message; the launcher's log has the cause";
+    Expired = "expired", Refused, "the request has expired", "run the deployment again; if this repeats, the launcher is behind: see its dead-letter queue";
+    NotYetValid = "not_yet_valid", Refused, "the request comes from the future", "set the clock of the CI agent (NTP)";
+    Lifetime = "lifetime", Refused, "the request lives too long", "use a relay of this version to make requests";
+    Audience = "audience", Refused, "the request is meant for another topic", "check `topic` in relay.toml against the target's configuration";
+    Target = "target", Refused, "the request is for another target", "check the target's name against its configuration";
+    Queue = "queue", Refused, "the request names a queue that its signer may not use", "add the CI account to the signer's `ci_accounts`, or use that account's credentials";
+    Parameter = "parameter", Refused, "a parameter does not fit its rule", "correct the parameter; the target's configuration has the rule";
+    Policy = "policy", Refused, "the target's policy does not allow this", "ask the owner of the target; `relay-admin target test` shows which policy decides";
+    Approval = "approval", Refused, "an approval is missing or does not cover this request", "have the request approved again, with exactly these parameters";
+    Busy = "busy", Refused, "another deployment of this target is running", "wait for it to end, or use --wait";
+    IdInUse = "id_in_use", Refused, "another request has this deployment id", "run the deployment again; ids are made new each time";
+    Frozen = "frozen", Refused, "deployments are frozen", "ask the platform team when the freeze ends";
+    Artifact = "artifact", Refused, "an artifact is missing, too large, unsafe, or not what the request says", "build and upload the artifact again with `relay deploy --artifact`";
+    TooLarge = "too_large", Refused, "the request does not fit into the task's overrides", "pass less in parameters; put data into an artifact";
+    // Allowed, but never started.
+    Capacity = "capacity", NeverStarted, "ECS has no capacity at this time", "try again; Fargate capacity returns by itself, or use another subnet";
+    Quota = "quota", NeverStarted, "an ECS or Fargate quota is used up", "ask for a higher quota, or run fewer deployments at once";
+    ImagePull = "image_pull", NeverStarted, "the image could not be pulled", "check the image's digest, the execution role and the way to the registry";
+    Network = "network", NeverStarted, "the task's network could not be set up", "check the subnets and security groups in the target's labels";
+    TaskDefinition = "task_definition", NeverStarted, "the task definition cannot be run", "deploy the target's stack again";
+    Launch = "launch", NeverStarted, "ECS refused to start the task", "see ECS's own words above and the launcher's log";
+    // Started, then ended otherwise than by the tool.
+    TimedOut = "timed_out", TimedOut, "the deployment ran out of its time", "raise `timeout` in the target's configuration, or find what hangs";
+    Cancelled = "cancelled", Interrupted, "the deployment was cancelled", "run it again when you are ready";
+    OutOfMemory = "out_of_memory", Unknown, "the container ran out of memory", "raise the task's memory; what the tool had done is not known";
+    Stopped = "stopped", Unknown, "the task was stopped from outside", "see the task's stopped reason; what the tool had done is not known";
+    Lost = "lost", Unknown, "contact with the deployment was lost", "ask `relay status`, or look at the task in ECS";
+    Secret = "secret", Fault, "a secret could not be read", "check the task role's right to read it";
+    Role = "role", Fault, "the deploy role could not be assumed", "check the deploy role's trust in the task role";
+    Runner = "runner", Fault, "the runner could not do its work", "see the task's log";
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// How the runner says that a deployment ended: the `outcome` of `finished` (clause OUT-1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The tool ran and ended by itself; 128+n when signal n ended it.
+    Exited {
+        /// The failed step's code, else the last step's.
+        code: u8,
+        /// The signal that ended it, if one did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signal: Option<i32>,
+    },
+    /// Something else than the tool decided the end.
+    Ended {
+        /// What.
+        reason: Reason,
+        /// For people.
+        message: String,
+    },
+}
+
+impl Outcome {
+    /// What the CLI exits with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Exited { code, .. } => *code,
+            Self::Ended { reason, .. } => reason.exit_code().code(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_are_what_the_wire_says() {
+        let mut codes: Vec<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+        for reason in Reason::ALL {
+            assert_eq!(serde_json::to_string(reason).unwrap(), format!("\"{}\"", reason.code()));
+        }
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), Reason::ALL.len());
+    }
+}

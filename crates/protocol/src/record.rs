@@ -1,0 +1,150 @@
+//! The record: an in-toto statement that the target key signs at the end of each deployment (clauses REC-1 to REC-4, promise P8).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::encoding::Digest;
+use crate::names::{DeploymentId, ParameterName, TargetName, TopicArn};
+use crate::outcome::Outcome;
+use crate::request::Origin;
+use crate::time::Timestamp;
+
+/// The payload type of an in-toto statement.
+pub const TYPE: &str = "application/vnd.in-toto+json";
+/// The `_type` of an in-toto statement, version 1.
+pub const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
+/// The predicate type of a deployment.
+pub const PREDICATE_TYPE: &str = "urn:relay:deployment:v1";
+
+/// An in-toto Statement v1 about one deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Always [`STATEMENT_TYPE`].
+    #[serde(rename = "_type")]
+    pub statement_type: String,
+    /// The request, the configuration and the artifacts, by digest.
+    pub subject: Vec<Subject>,
+    /// Always [`PREDICATE_TYPE`].
+    #[serde(rename = "predicateType")]
+    pub predicate_type: String,
+    /// What happened.
+    pub predicate: Predicate,
+}
+
+/// Something that the record is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// `request`, `configuration`, `artifact/<parameter>`, `saved/<file>`.
+    pub name: String,
+    /// `{"sha256": …}`.
+    pub digest: BTreeMap<String, Digest>,
+}
+
+impl Subject {
+    /// A subject by its SHA-256.
+    pub fn new(name: impl Into<String>, digest: Digest) -> Self {
+        Self { name: name.into(), digest: BTreeMap::from([("sha256".to_owned(), digest)]) }
+    }
+}
+
+/// What happened in a deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Predicate {
+    /// Its id.
+    pub deployment_id: DeploymentId,
+    /// Its target.
+    pub target: TargetName,
+    /// The topic it came by.
+    pub audience: TopicArn,
+    /// What was asked.
+    pub parameters: BTreeMap<ParameterName, String>,
+    /// Who asked.
+    pub signers: Vec<RecordSigner>,
+    /// Who approved.
+    pub approvers: Vec<RecordSigner>,
+    /// The policies that allowed it.
+    pub policies: Vec<String>,
+    /// The task that ran it.
+    pub task_arn: String,
+    /// Where it says it came from.
+    #[serde(default, skip_serializing_if = "Origin::is_empty")]
+    pub origin: Origin,
+    /// When the runner started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// What ran.
+    pub steps: Vec<RecordStep>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it printed to stdout, after masking.
+    pub stdout: StreamDigest,
+    /// What it printed to stderr, after masking.
+    pub stderr: StreamDigest,
+    /// What it put out.
+    pub outputs: BTreeMap<String, String>,
+    /// Which isolation held between the runner and the tool: `none`, `credentials`, `uid`.
+    pub isolation: String,
+}
+
+/// Somebody who signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordSigner {
+    /// Hex SHA-256 of the public key.
+    pub key_id: String,
+    /// The signer's name in the configuration.
+    pub name: String,
+}
+
+/// A step that ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordStep {
+    /// Its name.
+    pub name: String,
+    /// The program and its arguments, as they ran.
+    pub argv: Vec<String>,
+    /// What it exited with.
+    pub exit_code: u8,
+    /// How long it ran, in milliseconds.
+    pub milliseconds: u64,
+}
+
+/// Length and digest of a whole stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamDigest {
+    /// Bytes.
+    pub bytes: u64,
+    /// Of all of them, in order.
+    pub sha256: Digest,
+}
+
+impl Record {
+    /// A record of `predicate` about `subject`.
+    pub fn new(subject: Vec<Subject>, predicate: Predicate) -> Self {
+        Self {
+            statement_type: STATEMENT_TYPE.to_owned(),
+            subject,
+            predicate_type: PREDICATE_TYPE.to_owned(),
+            predicate,
+        }
+    }
+
+    /// The payload's bytes as they are signed.
+    pub fn to_payload(&self) -> Vec<u8> {
+        // Strings and numbers: serialising them cannot fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+impl crate::Statement for Record {
+    const TYPE: &'static str = TYPE;
+
+    fn parse(payload: &[u8]) -> Result<Self, serde_json::Error> {
+        let record: Self = serde_json::from_slice(payload)?;
+        if record.statement_type != STATEMENT_TYPE || record.predicate_type != PREDICATE_TYPE {
+            return Err(serde::de::Error::custom("not an in-toto statement v1 about a relay deployment"));
+        }
+        Ok(record)
+    }
+}

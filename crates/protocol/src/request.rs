@@ -1,0 +1,330 @@
+//! The request: what CI asks for (clauses REQ-1 to REQ-14). It names a target and parameters, never a command.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::encoding::{Digest, unique_map};
+use crate::envelope::Statement;
+use crate::limits;
+use crate::names::{AccountId, DeploymentId, ParameterName, PublicKey, QueueUrl, TargetName, TopicArn};
+use crate::time::{Timestamp, plain_duration};
+
+/// The payload of `application/vnd.relay.request.v1+json`. Every field is signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Names this deployment everywhere.
+    pub deployment_id: DeploymentId,
+    /// The topic that it is meant for; a request replayed to another account is refused (clause REQ-4).
+    pub audience: TopicArn,
+    /// What is deployed to.
+    pub target: TargetName,
+    /// Strings by name. An artifact's value is its SHA-256 (clause REQ-6).
+    #[serde(deserialize_with = "unique_map")]
+    pub parameters: BTreeMap<ParameterName, String>,
+    /// Where frames go (clause REQ-7).
+    pub reply_queue: QueueUrl,
+    /// Where the runner looks for control statements; absent when CI has a pre-made reply queue only (clause REQ-8).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_queue: Option<QueueUrl>,
+    /// The CLI's key for this deployment alone; it signs control statements.
+    pub session_key: PublicKey,
+    /// When it was made. Policies that depend on time use this, so that launcher and runner agree.
+    pub issued_at: Timestamp,
+    /// When it ends (clause REQ-9).
+    pub expires_at: Timestamp,
+    /// Where it comes from, for people. Never decides anything (clause REQ-12).
+    #[serde(default, skip_serializing_if = "Origin::is_empty")]
+    pub origin: Origin,
+    /// W3C trace context (clause REQ-13).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<TraceParent>,
+}
+
+/// Where a request says it comes from. Informational (clause REQ-12).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The CI system: `github`, `gitlab`, `jenkins`, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<Text>,
+    /// Where the run can be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_url: Option<Text>,
+    /// The commit that is deployed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<Text>,
+    /// Who started the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Text>,
+}
+
+impl Origin {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A short text for people: at most [`limits::TEXT_MAX`] bytes, no control characters (clause LIM-7).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Text(String);
+
+impl Text {
+    /// As much of `text` as fits, without control characters.
+    pub fn lossy(text: &str) -> Self {
+        let mut kept = String::new();
+        for c in text.chars().filter(|c| !c.is_control()) {
+            if kept.len() + c.len_utf8() > limits::TEXT_MAX {
+                break;
+            }
+            kept.push(c);
+        }
+        Self(kept)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Text {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        if text.len() > limits::TEXT_MAX || text.chars().any(char::is_control) {
+            return Err("a text of more than 512 bytes or with control characters");
+        }
+        Ok(Self(text))
+    }
+}
+
+impl From<Text> for String {
+    fn from(text: Text) -> Self {
+        text.0
+    }
+}
+
+/// A W3C `traceparent`, version 00 (clause REQ-13).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TraceParent(String);
+
+impl TryFrom<String> for TraceParent {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        let hex = |part: &str, len| part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        match text.split('-').collect::<Vec<_>>().as_slice() {
+            ["00", trace, span, flags] if hex(trace, 32) && hex(span, 16) && hex(flags, 2) => Ok(Self(text)),
+            _ => Err("not a W3C traceparent of version 00"),
+        }
+    }
+}
+
+impl From<TraceParent> for String {
+    fn from(trace: TraceParent) -> Self {
+        trace.0
+    }
+}
+
+/// A request that is signed, but out of its time or place. Told to the requester (clause LAU-6).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Over its end (clause REQ-10).
+    #[error("the request expired {} ago, at {expires_at}", plain_duration(*by))]
+    Expired {
+        /// Seconds since then.
+        by: i64,
+        /// The end.
+        expires_at: Timestamp,
+    },
+    /// From a clock that is ahead (clause REQ-10).
+    #[error("the request was issued {} in the future; at most {} of clock skew is tolerated", plain_duration(*by), plain_duration(limits::CLOCK_SKEW))]
+    NotYetValid {
+        /// Seconds until `issued_at`.
+        by: i64,
+    },
+    /// Lives too long, or not at all (clause REQ-9).
+    #[error("the request lives {seconds} s; it must be more than 0 s and at most {} s", limits::REQUEST_LIFETIME_MAX)]
+    Lifetime {
+        /// From `issued_at` to `expires_at`.
+        seconds: i64,
+    },
+    /// Meant for another topic (clause REQ-4).
+    #[error("the request is meant for {found}, not for {expected}")]
+    Audience {
+        /// The topic here.
+        expected: TopicArn,
+        /// The topic in the request.
+        found: TopicArn,
+    },
+    /// Meant for another target (clause REQ-5).
+    #[error("the request is for the target {found}, not for {expected}")]
+    Target {
+        /// The target here.
+        expected: TargetName,
+        /// The target in the request.
+        found: TargetName,
+    },
+    /// A queue that this request may not name (clauses REQ-7, REQ-8).
+    #[error("the {which} queue {found} is not allowed: {why}")]
+    Queue {
+        /// `reply` or `control`.
+        which: &'static str,
+        /// The queue in the request.
+        found: QueueUrl,
+        /// Which rule it breaks.
+        why: &'static str,
+    },
+}
+
+/// Which clock rule holds: the launcher's, or the runner's, which starts later (clauses REQ-10 and RUN-5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The launcher: until `expires_at` and the skew.
+    Launch,
+    /// The runner: until `expires_at` and ten minutes more.
+    Run,
+}
+
+impl Request {
+    /// The payload's bytes as the CLI signs them.
+    pub fn to_payload(&self) -> Vec<u8> {
+        // Strings and maps of strings: serialising them cannot fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// The lifetime and the clocks (clauses REQ-9, REQ-10, RUN-5).
+    pub fn check_time(&self, now: Timestamp, stage: Stage) -> Result<(), RequestError> {
+        let seconds = self.expires_at.since(self.issued_at);
+        if seconds <= 0 || seconds > limits::REQUEST_LIFETIME_MAX {
+            return Err(RequestError::Lifetime { seconds });
+        }
+        let ahead = self.issued_at.since(now);
+        if ahead > limits::CLOCK_SKEW {
+            return Err(RequestError::NotYetValid { by: ahead });
+        }
+        let late = now.since(self.expires_at);
+        let tolerated = match stage {
+            Stage::Launch => limits::CLOCK_SKEW,
+            Stage::Run => limits::START_DELAY_MAX,
+        };
+        if late > tolerated { Err(RequestError::Expired { by: late, expires_at: self.expires_at }) } else { Ok(()) }
+    }
+
+    /// The place: audience and target (clauses REQ-4, REQ-5).
+    pub fn check_place(&self, audience: &TopicArn, target: &TargetName) -> Result<(), RequestError> {
+        if self.audience != *audience {
+            return Err(RequestError::Audience { expected: audience.clone(), found: self.audience.clone() });
+        }
+        if self.target != *target {
+            return Err(RequestError::Target { expected: target.clone(), found: self.target.clone() });
+        }
+        Ok(())
+    }
+
+    /// The queues: in the topic's region, in one of the signer's CI accounts, named for this deployment or configured (clauses REQ-7, REQ-8).
+    pub fn check_queues(&self, ci_accounts: &[AccountId], fixed: &[QueueUrl]) -> Result<(), RequestError> {
+        check_queue(
+            "reply",
+            &self.reply_queue,
+            &self.deployment_id.reply_queue_name(),
+            &self.audience,
+            ci_accounts,
+            fixed,
+        )?;
+        match &self.control_queue {
+            Some(queue) => check_queue(
+                "control",
+                queue,
+                &self.deployment_id.control_queue_name(),
+                &self.audience,
+                ci_accounts,
+                fixed,
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// What an approval covers: SHA-256 of the RFC 8785 form of audience, parameters and target (clause APP-2).
+    pub fn subject(&self) -> Digest {
+        // Alphabetical fields, a sorted map, strings only: serde_json's compact form is the RFC 8785 form.
+        #[derive(Serialize)]
+        struct Subject<'a> {
+            audience: &'a TopicArn,
+            parameters: &'a BTreeMap<ParameterName, String>,
+            target: &'a TargetName,
+        }
+        let subject = Subject { audience: &self.audience, parameters: &self.parameters, target: &self.target };
+        Digest::of(&serde_json::to_vec(&subject).unwrap_or_default())
+    }
+}
+
+fn check_queue(
+    which: &'static str,
+    queue: &QueueUrl,
+    own: &str,
+    audience: &TopicArn,
+    accounts: &[AccountId],
+    fixed: &[QueueUrl],
+) -> Result<(), RequestError> {
+    let odd = |why| RequestError::Queue { which, found: queue.clone(), why };
+    if fixed.contains(queue) {
+        return Ok(());
+    }
+    if queue.region() != audience.region() {
+        return Err(odd("it is not in the topic's region"));
+    }
+    if !accounts.contains(&queue.account()) {
+        return Err(odd("its account is not one of the signer's CI accounts"));
+    }
+    if queue.name() != own { Err(odd("it is not named for this deployment")) } else { Ok(()) }
+}
+
+impl Statement for Request {
+    const TYPE: &'static str = "application/vnd.relay.request.v1+json";
+
+    fn parse(payload: &[u8]) -> Result<Self, serde_json::Error> {
+        let request: Self = serde_json::from_slice(payload)?;
+        if request.parameters.len() > limits::PARAMETERS_MAX {
+            return Err(serde::de::Error::custom(format!("more than {} parameters", limits::PARAMETERS_MAX)));
+        }
+        if request.parameters.values().any(|value| value.len() > limits::PARAMETER_VALUE_MAX) {
+            return Err(serde::de::Error::custom(format!(
+                "a parameter of more than {} bytes",
+                limits::PARAMETER_VALUE_MAX
+            )));
+        }
+        Ok(request)
+    }
+}
+
+/// What the SNS message says outside the signature: whose trust roots to try, where an `unverified` may be answered (clauses HNT-1 to HNT-3).
+/// Checked by grammar here, and against the payload after verification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hints {
+    /// The attribute `target`.
+    pub target: TargetName,
+    /// The attribute `deployment_id`.
+    pub deployment_id: DeploymentId,
+    /// The attribute `ci_account`.
+    pub ci_account: AccountId,
+}
+
+impl Hints {
+    /// The hints that go with `request`.
+    pub fn of(request: &Request) -> Self {
+        Self {
+            target: request.target.clone(),
+            deployment_id: request.deployment_id.clone(),
+            ci_account: request.reply_queue.account(),
+        }
+    }
+
+    /// Whether the hints are those of `request` (clause HNT-2).
+    pub fn agree_with(&self, request: &Request) -> bool {
+        *self == Self::of(request)
+    }
+}
