@@ -75,8 +75,7 @@ impl Message {
             }
             Wire { request: Some(_), approvals: Some(_), control: None } => Err(EnvelopeError::Approvals),
             Wire { request: None, approvals: None, control: Some(control) } => Ok(Self::Control(control)),
-            _ => Err(serde::de::Error::custom("neither `request` with `approvals` nor `control`"))
-                .map_err(EnvelopeError::Json),
+            _ => Err(EnvelopeError::Json(serde::de::Error::custom("neither `request` with `approvals` nor `control`"))),
         }
     }
 

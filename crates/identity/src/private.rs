@@ -1,0 +1,90 @@
+//! A private Ed25519 key in memory: a signer's, a session's, a runner's. It is wiped when dropped and never shown.
+
+use ed25519_dalek::Signer as _;
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _};
+use relay_protocol::{Envelope, PublicKey, Signature};
+use zeroize::{Zeroize as _, Zeroizing};
+
+/// An Ed25519 key pair.
+pub struct PrivateKey {
+    key: ed25519_dalek::SigningKey,
+    public: PublicKey,
+}
+
+/// The text is no private key that relay can use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an Ed25519 private key in PKCS#8 PEM (`relay keygen` makes one)")]
+pub struct PrivateKeyError;
+
+impl PrivateKey {
+    /// A key from 32 random bytes, which are wiped.
+    pub fn from_seed(mut seed: [u8; 32]) -> Self {
+        let key = ed25519_dalek::SigningKey::from_bytes(&seed);
+        seed.zeroize();
+        Self::of(key)
+    }
+
+    /// Reads PKCS#8 PEM.
+    pub fn from_pem(pem: &str) -> Result<Self, PrivateKeyError> {
+        ed25519_dalek::SigningKey::from_pkcs8_pem(pem.trim()).map(Self::of).map_err(|_| PrivateKeyError)
+    }
+
+    fn of(key: ed25519_dalek::SigningKey) -> Self {
+        // A 32-byte point has one DER form of 44 bytes: neither step can fail.
+        let der =
+            key.verifying_key().to_public_key_der().map(ed25519_dalek::pkcs8::Document::into_vec).unwrap_or_default();
+        let public = PublicKey::from_der(&der).unwrap_or_else(|_| unreachable_key());
+        Self { key, public }
+    }
+
+    /// The key as PKCS#8 PEM, to be written to a file that only its owner reads.
+    pub fn to_pem(&self) -> Zeroizing<String> {
+        // Encoding 32 bytes cannot fail.
+        self.key.to_pkcs8_pem(LineEnding::LF).unwrap_or_default()
+    }
+
+    /// Its public half.
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// The signature over `text`.
+    pub fn sign(&self, text: &[u8]) -> [u8; 64] {
+        self.key.sign(text).to_bytes()
+    }
+
+    /// Signs an envelope.
+    pub fn sign_envelope(&self, envelope: Envelope) -> Envelope {
+        let signature = Signature::new(self.public.key_id(), &self.sign(&envelope.pae()));
+        envelope.with_signature(signature)
+    }
+}
+
+/// Stands for what the type system cannot say: the DER of a valid key is never empty.
+fn unreachable_key() -> PublicKey {
+    unreachable!("the DER of an Ed25519 key has 44 bytes")
+}
+
+impl std::fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PrivateKey").field("public", &self.public).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::VerifyingKey;
+
+    #[test]
+    fn a_key_survives_its_file_and_signs_what_it_verifies() {
+        let key = PrivateKey::from_seed([9; 32]);
+        let again = PrivateKey::from_pem(&key.to_pem()).unwrap();
+        assert_eq!(key.public(), again.public());
+        let verifying = VerifyingKey::from_spki(key.public()).unwrap();
+        assert!(verifying.verify(b"text", &again.sign(b"text")));
+        assert!(!verifying.verify(b"texu", &again.sign(b"text")));
+        assert!(!format!("{key:?}").contains("9, 9"));
+    }
+}

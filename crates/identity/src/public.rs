@@ -1,0 +1,80 @@
+//! Public keys and the verification of 64-byte signatures (clauses SIG-1 to SIG-4).
+
+use ed25519_dalek::pkcs8::DecodePublicKey as _;
+use p256::ecdsa::signature::Verifier as _;
+use relay_protocol::PublicKey;
+
+/// A public key of a kind that relay knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VerifyingKey {
+    /// RFC 8032.
+    Ed25519(ed25519_dalek::VerifyingKey),
+    /// NIST P-256, as KMS has it.
+    P256(p256::ecdsa::VerifyingKey),
+}
+
+/// The bytes are no public key that relay knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("neither an Ed25519 nor a P-256 public key")]
+pub struct VerifyingKeyError;
+
+impl VerifyingKey {
+    /// Reads a SubjectPublicKeyInfo. An Ed25519 key of small order is refused: with it, one signature fits many texts.
+    pub fn from_spki(key: &PublicKey) -> Result<Self, VerifyingKeyError> {
+        if let Ok(ed25519) = ed25519_dalek::VerifyingKey::from_public_key_der(key.der()) {
+            return if ed25519.is_weak() { Err(VerifyingKeyError) } else { Ok(Self::Ed25519(ed25519)) };
+        }
+        p256::ecdsa::VerifyingKey::from_public_key_der(key.der()).map(Self::P256).map_err(|_| VerifyingKeyError)
+    }
+
+    /// Whether `signature` is one over `text`: Ed25519 strictly (RFC 8032 with canonical encodings, no small order); P-256 as r‖s over
+    /// SHA-256, with a high s refused, so that nobody can make a second valid signature from a first (clauses SIG-1, SIG-2).
+    pub fn verify(&self, text: &[u8], signature: &[u8; 64]) -> bool {
+        match self {
+            Self::Ed25519(key) => key.verify_strict(text, &ed25519_dalek::Signature::from_bytes(signature)).is_ok(),
+            Self::P256(key) => p256::ecdsa::Signature::from_slice(signature)
+                .is_ok_and(|signature| signature.normalize_s() == signature && key.verify(text, &signature).is_ok()),
+        }
+    }
+}
+
+/// KMS's DER signature as r‖s with a low s (clause SIG-3); `None` when it is not a P-256 signature.
+pub fn p256_signature_from_der(der: &[u8]) -> Option<[u8; 64]> {
+    let signature = p256::ecdsa::Signature::from_der(der).ok()?;
+    Some(signature.normalize_s().to_bytes().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use p256::ecdsa::signature::Signer as _;
+    use p256::pkcs8::EncodePublicKey as _;
+
+    fn p256_pair() -> (p256::ecdsa::SigningKey, VerifyingKey) {
+        let signing = p256::ecdsa::SigningKey::from_slice(&[7; 32]).unwrap();
+        let spki = PublicKey::from_der(signing.verifying_key().to_public_key_der().unwrap().as_bytes()).unwrap();
+        (signing, VerifyingKey::from_spki(&spki).unwrap())
+    }
+
+    #[test]
+    fn p256_refuses_a_high_s_and_takes_kms_der_normalised() {
+        let (signing, verifying) = p256_pair();
+        let low: p256::ecdsa::Signature = signing.sign(b"text");
+        let low = low.normalize_s();
+        let (r, s) = low.split_scalars();
+        let high = p256::ecdsa::Signature::from_scalars(r, -*s).unwrap();
+        assert!(verifying.verify(b"text", &low.to_bytes().into()));
+        assert!(!verifying.verify(b"text", &high.to_bytes().into()));
+        assert!(!verifying.verify(b"texu", &low.to_bytes().into()));
+        assert_eq!(p256_signature_from_der(high.to_der().as_bytes()), Some(low.to_bytes().into()));
+    }
+
+    #[test]
+    fn keys_of_small_order_and_other_kinds_are_refused() {
+        let mut der = data_encoding::HEXLOWER.decode(b"302a300506032b6570032100").unwrap();
+        der.extend([0; 32]);
+        for odd in [der, b"not a key".to_vec()] {
+            assert_eq!(VerifyingKey::from_spki(&PublicKey::from_der(&odd).unwrap()), Err(VerifyingKeyError));
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Which frames are believed: signatures, vouches, deployment, request (clauses FRM-4 to FRM-6, VCH-1 to VCH-3, LAU-5).
+
+use relay_protocol::encoding::from_base64;
+use relay_protocol::frame::{From, LauncherFrame, LauncherKind, RunnerFrame};
+use relay_protocol::limits::{BUNDLE_MAX, FRAME_MAX};
+use relay_protocol::{DeploymentId, Digest, Envelope, PublicKey, Signature, Signer, Verifier, Vouch};
+
+/// Checks a signature of 64 bytes by a public key; the CLI has it from `relay-identity`.
+pub trait FrameVerifier {
+    /// Whether `signature` is `key`'s over `pae`.
+    fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8; 64]) -> bool;
+}
+
+/// A frame as a queue gave it: nothing in it is believed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raw {
+    /// The attribute `from`.
+    pub from: String,
+    /// The attribute `sig`.
+    pub sig: String,
+    /// The attribute `vouch`.
+    pub vouch: Option<String>,
+    /// The body.
+    pub body: String,
+}
+
+/// A frame that is believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Authentic {
+    /// Of the task.
+    Runner(RunnerFrame),
+    /// Of the Lambda.
+    Launcher(LauncherFrame),
+}
+
+/// What became of a frame.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is believed.
+    Authentic(Box<Authentic>),
+    /// It may be believed when a vouch for its key has come.
+    NotYet(Raw),
+    /// It is dropped and counted.
+    Rejected(Rejected),
+}
+
+/// Why a frame is dropped. For the count and the debug log; never shown as the tool's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// Larger than a frame may be.
+    TooLarge,
+    /// `from` is neither runner nor launcher, or `sig` is missing.
+    Attributes,
+    /// The signature is not valid.
+    Signature,
+    /// The vouch is not valid, or for something else.
+    Vouch,
+    /// Signed, but not of a frame's form.
+    Malformed,
+    /// Of another deployment or another request.
+    Other,
+}
+
+/// Believes frames of one deployment.
+#[derive(Debug)]
+pub struct Authenticator<V> {
+    id: DeploymentId,
+    request: Digest,
+    body: Digest,
+    target_key: Option<PublicKey>,
+    runner: Option<Vouch>,
+    verifier: V,
+}
+
+struct One<'a, V>(&'a PublicKey, &'a V);
+
+#[derive(Clone)]
+struct Holder(String);
+
+impl Signer for Holder {
+    fn key_id(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<V: FrameVerifier> Verifier for One<'_, V> {
+    type Signer = Holder;
+    fn verify(&self, pae: &[u8], signature: &Signature) -> Option<Holder> {
+        self.1.verify(self.0, pae, &signature.bytes()?).then(|| Holder(self.0.key_id()))
+    }
+}
+
+impl<V: FrameVerifier> Authenticator<V> {
+    /// For the deployment `id`, whose request has the digest `request` and whose SNS body the digest `body`. With `target_key` everything
+    /// hangs on that pin. Without, the first vouch is trusted, and the launcher's frames are taken unverified: the caller says so.
+    pub fn new(id: DeploymentId, request: Digest, body: Digest, target_key: Option<PublicKey>, verifier: V) -> Self {
+        Self { id, request, body, target_key, runner: None, verifier }
+    }
+
+    /// Whether a target key is pinned.
+    pub fn is_pinned(&self) -> bool {
+        self.target_key.is_some()
+    }
+
+    /// The vouch that is believed, once there is one.
+    pub fn vouch(&self) -> Option<&Vouch> {
+        self.runner.as_ref()
+    }
+
+    /// Judges one frame.
+    pub fn judge(&mut self, raw: Raw) -> Verdict {
+        match self.check(&raw) {
+            Ok(Some(authentic)) => Verdict::Authentic(Box::new(authentic)),
+            Ok(None) => Verdict::NotYet(raw),
+            Err(rejected) => Verdict::Rejected(rejected),
+        }
+    }
+
+    fn check(&mut self, raw: &Raw) -> Result<Option<Authentic>, Rejected> {
+        if raw.body.len() > FRAME_MAX {
+            return Err(Rejected::TooLarge);
+        }
+        let from = From::parse(&raw.from).ok_or(Rejected::Attributes)?;
+        let sig: [u8; 64] =
+            from_base64(&raw.sig).ok().and_then(|sig| sig.try_into().ok()).ok_or(Rejected::Attributes)?;
+        let pae = from.pae(&raw.body);
+        match from {
+            From::Launcher => {
+                if self.target_key.as_ref().is_some_and(|key| !self.verifier.verify(key, &pae, &sig)) {
+                    return Err(Rejected::Signature);
+                }
+                let frame = LauncherFrame::parse(&raw.body).map_err(|_| Rejected::Malformed)?;
+                let ours = match &frame.kind {
+                    LauncherKind::Unverified { body_sha256, .. } => *body_sha256 == self.body,
+                    kind => kind.request_digest().is_none_or(|digest| digest == self.request),
+                };
+                if frame.deployment_id == self.id && ours {
+                    Ok(Some(Authentic::Launcher(frame)))
+                } else {
+                    Err(Rejected::Other)
+                }
+            }
+            From::Runner => {
+                let vouch = match (&self.runner, &raw.vouch) {
+                    (Some(known), _) => known.clone(),
+                    (None, Some(vouch)) => self.believe(vouch)?,
+                    (None, None) => return Ok(None),
+                };
+                if !self.verifier.verify(&vouch.runner_key, &pae, &sig) {
+                    return Err(Rejected::Signature);
+                }
+                // Kept only now: without a pin, a vouch whose key did not sign its own frame must not shut out the true one.
+                self.runner.get_or_insert(vouch);
+                let frame = RunnerFrame::parse(&raw.body).map_err(|_| Rejected::Malformed)?;
+                if frame.deployment_id == self.id { Ok(Some(Authentic::Runner(frame))) } else { Err(Rejected::Other) }
+            }
+        }
+    }
+
+    fn believe(&self, vouch: &str) -> Result<Vouch, Rejected> {
+        let envelope = Envelope::parse(vouch.as_bytes(), BUNDLE_MAX).map_err(|_| Rejected::Vouch)?;
+        let vouch = match &self.target_key {
+            Some(key) => {
+                envelope.verify::<Vouch, _>(&One(key, &self.verifier)).map_err(|_| Rejected::Vouch)?.statement().clone()
+            }
+            // No pin: the first vouch is trusted as it stands.
+            None => <Vouch as relay_protocol::Statement>::parse(envelope.unverified_payload())
+                .map_err(|_| Rejected::Vouch)?,
+        };
+        if vouch.deployment_id == self.id && vouch.request_digest == self.request {
+            Ok(vouch)
+        } else {
+            Err(Rejected::Vouch)
+        }
+    }
+}

@@ -1,0 +1,474 @@
+//! The reader: puts frames back in order, drops duplicates, keeps the clocks, and knows the end.
+//!
+//! A message may be deleted from the queue only when everything up to it has been written out: [`Reader::written`] says so, and
+//! [`Reader::take_deletable`] hands out the tokens. So a CLI that dies loses nothing that it had not printed (clause FRM-11).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use relay_protocol::frame::{Chunk, Finished, LauncherKind, Offsets, RunnerFrame, RunnerKind};
+use relay_protocol::outcome::Reason;
+use relay_protocol::{Digest, Timestamp};
+
+use crate::Tally;
+use crate::authenticate::{Authentic, Authenticator, FrameVerifier, Raw, Verdict};
+
+/// Names a received message, so that the edge can delete it. The edge makes them up.
+pub type Token = u64;
+
+/// Bytes of frames that wait for an earlier one, or for a vouch. Whoever can write to the queue could otherwise fill the CLI's memory; a
+/// frame that finds no room stays in the queue and comes again.
+const HELD_MAX: usize = 24 * 1_024 * 1_024;
+
+/// How long the reader waits for what. Every deployment ends inside their sum (promise P4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clocks {
+    /// From the publication to the first word of the launcher or the runner.
+    pub admission: Duration,
+    /// From `admitted` to `started`.
+    pub start: Duration,
+    /// Between two frames of a runner that has started; it says something every 15 s.
+    pub silence: Duration,
+    /// From the last frame, or from ECS's word that the task stopped, to the frames that are still missing.
+    pub drain: Duration,
+}
+
+impl Default for Clocks {
+    fn default() -> Self {
+        let s = Duration::from_secs;
+        Self { admission: s(300), start: s(900), silence: s(120), drain: s(60) }
+    }
+}
+
+/// Something that happened, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The launcher spoke.
+    Launcher(LauncherKind),
+    /// The runner started.
+    Started {
+        /// The steps.
+        steps: Vec<String>,
+        /// The task.
+        task_arn: String,
+    },
+    /// A step begins.
+    Step {
+        /// From 0.
+        index: usize,
+        /// Its name.
+        name: String,
+        /// Whether it belongs to the rollback.
+        rollback: bool,
+    },
+    /// Output, to be written now.
+    Output(Vec<Chunk>),
+    /// Relay's own words, from the runner.
+    Note(String),
+    /// Frames that never came (clause FRM-11).
+    Gap(Missing),
+}
+
+/// What is missing of the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Frames that never came or were damaged.
+    pub frames: u64,
+    /// Bytes of stdout and stderr, as far as their count is known.
+    pub bytes: u64,
+}
+
+/// How it ended, as far as anybody here knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The runner said so.
+    Finished {
+        /// Its last frame.
+        finished: Box<Finished>,
+        /// What was lost on the way; zero when counts and digests agree.
+        missing: Missing,
+        /// Whether lengths and digests of both streams are what the runner says.
+        verified: bool,
+    },
+    /// The launcher refused it.
+    Refused {
+        /// Which check.
+        reason: Reason,
+        /// For people.
+        message: String,
+    },
+    /// ECS did not start it.
+    NeverStarted {
+        /// What kind of failure.
+        reason: Reason,
+        /// ECS's words.
+        message: String,
+    },
+    /// ECS says that the task has stopped, and its last frame never came.
+    Stopped {
+        /// What kind of end.
+        reason: Reason,
+        /// ECS's words.
+        message: String,
+        /// Whether the runner had started.
+        started: bool,
+    },
+    /// A clock ran out.
+    Silent {
+        /// What was waited for.
+        waiting_for: &'static str,
+        /// How long.
+        after: Duration,
+        /// The task, when it is known.
+        task_arn: Option<String>,
+    },
+}
+
+#[derive(Debug)]
+struct Held {
+    frame: RunnerFrame,
+    tokens: Vec<Token>,
+    size: usize,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Reader<V> {
+    authenticator: Authenticator<V>,
+    clocks: Clocks,
+    published: Duration,
+    heard: Duration,
+    /// The first frame to release next.
+    next: u64,
+    held: BTreeMap<u64, Held>,
+    unvouched: Vec<(Token, Raw)>,
+    held_bytes: usize,
+    events: VecDeque<Event>,
+    /// Of frames whose events were handed out and not yet written.
+    unwritten: Vec<Token>,
+    deletable: Vec<Token>,
+    offset: Offsets,
+    stdout: Tally,
+    stderr: Tally,
+    missing: Missing,
+    dropped: u64,
+    admitted: Option<(Duration, String, Timestamp)>,
+    started: Option<String>,
+    stopped: Option<(Duration, Reason, String)>,
+    drain_from: Option<Duration>,
+    end: Option<End>,
+}
+
+impl<V: FrameVerifier> Reader<V> {
+    /// A reader whose request was published at `now`.
+    pub fn new(authenticator: Authenticator<V>, clocks: Clocks, now: Duration) -> Self {
+        Self {
+            authenticator,
+            clocks,
+            published: now,
+            heard: now,
+            next: 0,
+            held: BTreeMap::new(),
+            unvouched: Vec::new(),
+            held_bytes: 0,
+            events: VecDeque::new(),
+            unwritten: Vec::new(),
+            deletable: Vec::new(),
+            offset: Offsets::default(),
+            stdout: Tally::default(),
+            stderr: Tally::default(),
+            missing: Missing::default(),
+            dropped: 0,
+            admitted: None,
+            started: None,
+            stopped: None,
+            drain_from: None,
+            end: None,
+        }
+    }
+
+    /// A message came. What is not understood, not ours or not signed is dropped, counted, and may be deleted.
+    pub fn handle(&mut self, now: Duration, token: Token, raw: Raw) {
+        let size = raw.body.len();
+        match self.authenticator.judge(raw) {
+            Verdict::Authentic(authentic) => self.accept(now, token, *authentic, size),
+            Verdict::NotYet(raw) => {
+                // No room: it stays in the queue, and comes again.
+                if self.held_bytes + size <= HELD_MAX {
+                    self.held_bytes += size;
+                    self.unvouched.push((token, raw));
+                }
+            }
+            Verdict::Rejected(_) => {
+                self.dropped += 1;
+                self.deletable.push(token);
+            }
+        }
+        if self.authenticator.vouch().is_some() {
+            for (token, raw) in std::mem::take(&mut self.unvouched) {
+                self.held_bytes -= raw.body.len();
+                self.handle(now, token, raw);
+            }
+        }
+    }
+
+    /// The queue could not be asked for `lost`: the clocks stand still meanwhile, for it is not the runner that is silent.
+    pub fn handle_unreachable(&mut self, lost: Duration) {
+        self.heard += lost;
+        self.published += lost;
+        if let Some((at, ..)) = &mut self.admitted {
+            *at += lost;
+        }
+        if let Some(at) = &mut self.drain_from {
+            *at += lost;
+        }
+    }
+
+    /// Time passed: clocks may have run out.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        if self.end.is_some() || self.timeout_at().is_none_or(|at| now < at) {
+            return;
+        }
+        if self.drain_from.is_some() {
+            self.give_up_on_missing(now);
+            return;
+        }
+        let (waiting_for, after) = self.clock();
+        let task_arn = self.started.clone().or_else(|| self.admitted.as_ref().map(|(_, arn, _)| arn.clone()));
+        self.end = Some(End::Silent { waiting_for, after, task_arn });
+    }
+
+    /// When [`Reader::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        if self.end.is_some() { None } else { self.timeout_at() }
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Everything that was polled so far is written out.
+    pub fn written(&mut self) {
+        if self.events.is_empty() {
+            self.deletable.append(&mut self.unwritten);
+        }
+    }
+
+    /// Messages that may be deleted now.
+    pub fn take_deletable(&mut self) -> Vec<Token> {
+        std::mem::take(&mut self.deletable)
+    }
+
+    /// How it ended; final once there is one and all events are polled.
+    pub fn poll_end(&self) -> Option<&End> {
+        if self.events.is_empty() { self.end.as_ref() } else { None }
+    }
+
+    /// Frames that were dropped because they could not be believed.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Bytes of stdout and stderr that were handed out: up to here the output is true.
+    pub fn offset(&self) -> Offsets {
+        self.offset
+    }
+
+    /// The task, as the runner or else the launcher named it.
+    pub fn task_arn(&self) -> Option<&str> {
+        self.started.as_deref().or(self.admitted.as_ref().map(|(_, arn, _)| arn.as_str()))
+    }
+
+    /// Whether the runner has started.
+    pub fn has_started(&self) -> bool {
+        self.started.is_some()
+    }
+
+    /// The digest of both streams as they were handed out: stdout, stderr.
+    pub fn digests(&self) -> (Digest, Digest) {
+        (self.stdout.digest().sha256, self.stderr.digest().sha256)
+    }
+
+    fn clock(&self) -> (&'static str, Duration) {
+        match (&self.started, &self.admitted) {
+            (Some(_), _) => ("the runner's next frame", self.clocks.silence),
+            (None, Some(_)) => ("the runner's start", self.clocks.start),
+            (None, None) => ("the launcher's answer", self.clocks.admission),
+        }
+    }
+
+    fn timeout_at(&self) -> Option<Duration> {
+        if let Some(from) = self.drain_from {
+            return Some(from + self.clocks.drain);
+        }
+        let (_, after) = self.clock();
+        let from = match (&self.started, &self.admitted) {
+            (Some(_), _) => self.heard,
+            (None, Some((at, ..))) => *at,
+            (None, None) => self.published,
+        };
+        Some(from + after)
+    }
+
+    fn accept(&mut self, now: Duration, token: Token, authentic: Authentic, size: usize) {
+        match authentic {
+            Authentic::Launcher(frame) => {
+                self.deletable.push(token);
+                if self.end.is_none() {
+                    self.launcher(now, frame.kind);
+                }
+            }
+            Authentic::Runner(frame) => self.runner(now, token, frame, size),
+        }
+    }
+
+    fn launcher(&mut self, now: Duration, kind: LauncherKind) {
+        match &kind {
+            LauncherKind::Admitted { task_arn, deadline, .. } => {
+                if self.admitted.is_some() {
+                    return; // Said twice changes nothing.
+                }
+                self.admitted = Some((now, task_arn.clone(), *deadline));
+            }
+            // A refusal counts until the runner has started: then the claim has decided otherwise (clause FRM-6).
+            LauncherKind::Refused { reason, message, .. } => {
+                if self.started.is_none() {
+                    self.end = Some(End::Refused { reason: *reason, message: message.clone() });
+                }
+            }
+            LauncherKind::LaunchFailed { reason, message, .. } => {
+                if self.started.is_none() {
+                    self.end = Some(End::NeverStarted { reason: *reason, message: message.clone() });
+                }
+            }
+            LauncherKind::Unverified { .. } => {
+                if self.started.is_none() && self.admitted.is_none() {
+                    self.end = Some(End::Refused {
+                        reason: Reason::Unverified,
+                        message: Reason::Unverified.words().to_owned(),
+                    });
+                }
+            }
+            LauncherKind::Task { task_arn, state, reason, stopped_reason, .. } => {
+                if self.task_arn().is_some_and(|known| known != task_arn) {
+                    return; // Another task of the same token's history is not this deployment's.
+                }
+                if state == "STOPPED" && self.stopped.is_none() {
+                    let reason = reason.unwrap_or(Reason::Stopped);
+                    let message = stopped_reason.clone().unwrap_or_else(|| reason.words().to_owned());
+                    self.stopped = Some((now, reason, message));
+                    self.drain_from.get_or_insert(now);
+                }
+            }
+            LauncherKind::Unknown => return,
+        }
+        self.events.push_back(Event::Launcher(kind));
+    }
+
+    fn runner(&mut self, now: Duration, token: Token, frame: RunnerFrame, size: usize) {
+        if frame.seq < self.next {
+            // A duplicate of something that was handed out: its message may go when that is written.
+            self.unwritten.push(token);
+            return;
+        }
+        if let Some(held) = self.held.get_mut(&frame.seq) {
+            held.tokens.push(token);
+            return;
+        }
+        if frame.seq != self.next && self.held_bytes + size > HELD_MAX {
+            return; // No room: it stays in the queue, and comes again.
+        }
+        // Only what is new is a sign of life: whoever can write to the queue could repeat an old frame for ever.
+        self.heard = self.heard.max(now);
+        if matches!(frame.kind, RunnerKind::Finished(_)) {
+            self.drain_from = Some(now);
+        }
+        self.held_bytes += size;
+        self.held.insert(frame.seq, Held { frame, tokens: vec![token], size });
+        self.release();
+    }
+
+    fn release(&mut self) {
+        while let Some(held) = self.held.remove(&self.next) {
+            self.held_bytes -= held.size;
+            self.next += 1;
+            self.unwritten.extend(held.tokens);
+            self.hand_out(held.frame.kind);
+        }
+    }
+
+    fn hand_out(&mut self, kind: RunnerKind) {
+        match kind {
+            RunnerKind::Started { task_arn, steps, .. } => {
+                self.started = Some(task_arn.clone());
+                // Whatever the launcher said before: the runner holds the claim.
+                if !matches!(self.end, Some(End::Finished { .. })) {
+                    self.end = None;
+                }
+                self.events.push_back(Event::Started { steps, task_arn });
+            }
+            RunnerKind::Step { index, name, rollback } => self.events.push_back(Event::Step { index, name, rollback }),
+            RunnerKind::Output(chunks) => self.output(*chunks),
+            RunnerKind::Note { text } => self.events.push_back(Event::Note(text)),
+            RunnerKind::Finished(finished) => self.finished(finished),
+            RunnerKind::Heartbeat { .. } | RunnerKind::Unknown => {}
+        }
+    }
+
+    fn output(&mut self, chunks: relay_protocol::frame::Chunks) {
+        let before = chunks.offset;
+        match chunks.unfold() {
+            Ok(chunks) => {
+                // After a gap the frame itself says where it stands.
+                let skipped =
+                    before.stdout.saturating_sub(self.offset.stdout) + before.stderr.saturating_sub(self.offset.stderr);
+                self.missing.bytes += skipped;
+                self.offset = before;
+                for chunk in &chunks {
+                    *self.offset.of(chunk.stream) += chunk.bytes.len() as u64;
+                    match chunk.stream {
+                        relay_protocol::frame::Stream::Stdout => self.stdout.add(&chunk.bytes),
+                        relay_protocol::frame::Stream::Stderr => self.stderr.add(&chunk.bytes),
+                    }
+                }
+                self.events.push_back(Event::Output(chunks));
+            }
+            Err(_) => {
+                self.missing.frames += 1;
+                self.events.push_back(Event::Gap(Missing { frames: 1, bytes: 0 }));
+            }
+        }
+    }
+
+    fn finished(&mut self, finished: Box<Finished>) {
+        let (stdout, stderr) = (self.stdout.digest(), self.stderr.digest());
+        let total = finished.stdout.bytes + finished.stderr.bytes;
+        let verified = self.missing.frames == 0
+            && finished.stdout == stdout
+            && finished.stderr == stderr
+            && finished.frames == self.next;
+        if !verified {
+            self.missing.bytes = total.saturating_sub(stdout.bytes + stderr.bytes);
+        }
+        self.end = Some(End::Finished { finished, missing: self.missing, verified });
+    }
+
+    /// The drain clock ran out: hand out what there is, with its gaps, and end.
+    fn give_up_on_missing(&mut self, now: Duration) {
+        while let Some((&seq, _)) = self.held.first_key_value() {
+            let gap = Missing { frames: seq - self.next, bytes: 0 };
+            self.missing.frames += gap.frames;
+            if gap.frames > 0 {
+                self.events.push_back(Event::Gap(gap));
+            }
+            self.next = seq;
+            self.release();
+        }
+        if self.end.is_none() {
+            let (_, reason, message) =
+                self.stopped.take().unwrap_or((now, Reason::Lost, Reason::Lost.words().to_owned()));
+            self.end = Some(End::Stopped { reason, message, started: self.started.is_some() });
+        }
+    }
+}

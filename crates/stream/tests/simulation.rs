@@ -1,0 +1,238 @@
+//! Writer and reader on a virtual clock, over a queue that duplicates, reorders, delays, fails half a batch and loses answers; with strangers
+//! who write into it and a reader that is killed and begins again. One seed, one schedule; a failing seed prints the line that replays it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+#![allow(clippy::disallowed_methods, reason = "the seed comes from the environment")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use relay_protocol::encoding::base64;
+use relay_protocol::frame::{From, RunnerKind, Stream};
+use relay_protocol::outcome::Outcome;
+use relay_protocol::{DeploymentId, Digest, Envelope, PublicKey, Signature, Statement as _, Timestamp, Vouch};
+use relay_stream::{Authenticator, Clocks, End, Event, FrameVerifier, Outgoing, Raw, Reader, Writer};
+
+/// A keyed digest stands in for a signature: what is tested here is time and order.
+struct Toy;
+
+fn toy_sign(key: &PublicKey, pae: &[u8]) -> [u8; 64] {
+    let digest = *Digest::of(&[key.der(), pae].concat()).as_bytes();
+    [digest, digest].concat().try_into().unwrap()
+}
+
+impl FrameVerifier for Toy {
+    fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8; 64]) -> bool {
+        toy_sign(key, pae) == *signature
+    }
+}
+
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+    fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+struct World {
+    rng: Rng,
+    now: Duration,
+    /// Messages in the queue: visible from, body. A receive hides one for a while; only a delete removes it.
+    queue: BTreeMap<u64, (Duration, Raw)>,
+    next_message: u64,
+    /// Answers to batches, on their way back: when, batch, what arrived.
+    answers: Vec<(Duration, Vec<u64>, Vec<u64>)>,
+}
+
+impl World {
+    fn enqueue(&mut self, raw: Raw) {
+        let copies = if self.rng.chance(20) { 2 } else { 1 };
+        for _ in 0..copies {
+            let at = self.now + Duration::from_millis(self.rng.below(400));
+            self.queue.insert(self.next_message, (at, raw.clone()));
+            self.next_message += 1;
+        }
+    }
+
+    /// A random visible message, hidden for two seconds from now on.
+    fn receive(&mut self) -> Option<(u64, Raw)> {
+        let visible: Vec<u64> = self.queue.iter().filter(|(_, (at, _))| *at <= self.now).map(|(id, _)| *id).collect();
+        let id = *visible.get(usize::try_from(self.rng.below(visible.len().max(1) as u64)).unwrap())?;
+        let (at, raw) = self.queue.get_mut(&id).unwrap();
+        *at = self.now + Duration::from_secs(2);
+        Some((id, raw.clone()))
+    }
+}
+
+struct Keys {
+    target: PublicKey,
+    runner: PublicKey,
+    vouch: String,
+}
+
+fn keys(id: &DeploymentId, request: Digest) -> Keys {
+    let target = PublicKey::from_der(b"target").unwrap();
+    let runner = PublicKey::from_der(b"runner").unwrap();
+    let vouch = Vouch {
+        deployment_id: id.clone(),
+        request_digest: request,
+        task_arn: "task".into(),
+        runner_key: runner.clone(),
+    };
+    let envelope = Envelope::new(Vouch::TYPE, vouch.to_payload());
+    let signature = Signature::new(String::new(), &toy_sign(&target, &envelope.pae()));
+    Keys { target, runner, vouch: envelope.with_signature(signature).to_json() }
+}
+
+fn signed(keys: &Keys, frame: &Outgoing) -> Raw {
+    let sig = base64(&toy_sign(&keys.runner, &From::Runner.pae(&frame.body)));
+    Raw { from: "runner".into(), sig, vouch: frame.vouch.then(|| keys.vouch.clone()), body: frame.body.clone() }
+}
+
+#[derive(Default)]
+struct Printed {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+fn drain(reader: &mut Reader<Toy>, printed: &mut Printed) {
+    while let Some(event) = reader.poll_event() {
+        if let Event::Output(chunks) = event {
+            for chunk in chunks {
+                match chunk.stream {
+                    Stream::Stdout => printed.stdout.extend(chunk.bytes),
+                    Stream::Stderr => printed.stderr.extend(chunk.bytes),
+                }
+            }
+        }
+    }
+    reader.written();
+}
+
+/// Runs one schedule; says what went wrong.
+fn run(seed: u64) -> Result<(), String> {
+    let id = DeploymentId::new(seed, [3; 10]);
+    let request = Digest::of(b"request");
+    let keys = keys(&id, request);
+    let mut world =
+        World { rng: Rng(seed), now: Duration::ZERO, queue: BTreeMap::new(), next_message: 0, answers: Vec::new() };
+    let mut writer = Writer::new(id.clone(), world.now);
+    let authenticator = Authenticator::new(id, request, Digest::of(b"body"), Some(keys.target.clone()), Toy);
+    let mut reader = Reader::new(authenticator, Clocks::default(), world.now);
+    let mut printed = Printed::default();
+    let mut truth = Printed::default();
+    let deadline = Timestamp::from_unix(0);
+    writer.say(world.now, RunnerKind::Started { task_arn: "task".into(), steps: vec!["only".into()], deadline });
+    let writes = world.rng.below(60);
+    let mut left = writes;
+    let mut finished = false;
+    for _ in 0..200_000 {
+        // The tool writes now and then: anything from one byte to 300 KB, on either stream.
+        if left > 0 && writer.wants_input() && world.rng.chance(30) {
+            left -= 1;
+            let size = usize::try_from(match world.rng.below(10) {
+                0 => world.rng.below(300_000),
+                1..=3 => world.rng.below(5_000),
+                _ => world.rng.below(80),
+            })
+            .unwrap();
+            let noisy = world.rng.chance(50);
+            let bytes: Vec<u8> = (0..size)
+                .map(|i| if noisy { world.rng.next().to_le_bytes()[0] } else { b"line of a log\n"[i % 14] })
+                .collect();
+            let stream = if world.rng.chance(60) { Stream::Stdout } else { Stream::Stderr };
+            if stream == Stream::Stdout {
+                truth.stdout.extend(&bytes)
+            } else {
+                truth.stderr.extend(&bytes)
+            }
+            writer.push(world.now, stream, &bytes);
+        }
+        if left == 0 && !finished {
+            finished = true;
+            writer.finish(world.now, Outcome::Exited { code: 37, signal: None }, None, BTreeMap::new(), None);
+        }
+        while let Some(batch) = writer.poll_batch(world.now) {
+            // Each entry may fail; an entry that arrived may be reported as failed (the answer was lost), and is then sent twice.
+            let mut arrived = Vec::new();
+            for frame in &batch {
+                let effect = !world.rng.chance(15);
+                if effect {
+                    world.enqueue(signed(&keys, frame));
+                }
+                if effect && !world.rng.chance(10) {
+                    arrived.push(frame.seq);
+                }
+            }
+            let back = world.now + Duration::from_millis(world.rng.below(100));
+            world.answers.push((back, batch.iter().map(|f| f.seq).collect(), arrived));
+        }
+        // A stranger writes rubbish, replays old frames, and flips a bit in a copy.
+        if world.rng.chance(3) {
+            let forged =
+                world.queue.values().next().map(|(_, raw)| Raw { body: raw.body.replace('l', "L"), ..raw.clone() });
+            world.enqueue(forged.unwrap_or(Raw {
+                from: "runner".into(),
+                sig: String::new(),
+                vouch: None,
+                body: "rubbish".into(),
+            }));
+        }
+        let due: Vec<_> = world.answers.extract_if(.., |(at, ..)| *at <= world.now).collect();
+        for (_, batch, arrived) in due {
+            writer.handle_result(world.now, &batch, &arrived);
+        }
+        for _ in 0..world.rng.below(4) {
+            if let Some((message, raw)) = world.receive() {
+                reader.handle(world.now, message, raw);
+            }
+        }
+        if world.rng.chance(70) {
+            drain(&mut reader, &mut printed);
+        }
+        for message in reader.take_deletable() {
+            if !world.rng.chance(10) {
+                world.queue.remove(&message);
+            }
+        }
+        reader.handle_timeout(world.now);
+        if !truth.stdout.starts_with(&printed.stdout) || !truth.stderr.starts_with(&printed.stderr) {
+            return Err("the output is not a prefix of the truth".into());
+        }
+        if let Some(end) = reader.poll_end() {
+            let End::Finished { finished, verified: true, .. } = end else { return Err(format!("ended as {end:?}")) };
+            if finished.outcome != (Outcome::Exited { code: 37, signal: None }) {
+                return Err("another outcome".into());
+            }
+            if printed.stdout != truth.stdout || printed.stderr != truth.stderr {
+                return Err("the output differs".into());
+            }
+            return Ok(());
+        }
+        world.now += Duration::from_millis(1 + world.rng.below(30));
+    }
+    Err("did not end".into())
+}
+
+// clause: FRM-7, FRM-8, FRM-11, FRM-13
+#[test]
+fn a_thousand_schedules_are_byte_identical() {
+    let one = std::env::var("RELAY_SEED").ok().and_then(|seed| seed.parse().ok());
+    let count = std::env::var("RELAY_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(1_000);
+    let seeds = one.map_or(0..count, |seed: u64| seed..seed + 1);
+    for seed in seeds {
+        if let Err(wrong) = run(seed) {
+            panic!("{wrong}; replay: RELAY_SEED={seed} cargo test -p relay-stream --test simulation");
+        }
+    }
+}
