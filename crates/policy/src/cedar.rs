@@ -1,0 +1,183 @@
+//! The Cedar policies of a target: parse, validate against the target's own schema, ask.
+//!
+//! No policy means deny, and so does any evaluation error: Cedar by itself would skip a `forbid` that errs, and let a `permit` through.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::str::FromStr as _;
+
+use cedar_policy::{
+    Authorizer, Context, Decision, Entities, Entity, EntityUid, PolicySet, Request, RestrictedExpression, Schema,
+    ValidationMode, Validator,
+};
+use relay_identity::KnownSigner;
+use relay_protocol::{ParameterName, TargetName, Timestamp};
+
+use crate::parameters::ParameterRule;
+
+/// The policies of one target, with the schema that its parameters make.
+pub struct Policies {
+    set: PolicySet,
+    schema: Schema,
+}
+
+impl std::fmt::Debug for Policies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Policies").field("policies", &self.set.num_of_policies()).finish_non_exhaustive()
+    }
+}
+
+/// A policy text that is none, or that its schema refutes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// Not Cedar.
+    #[error("not Cedar: {0}")]
+    Parse(String),
+    /// Cedar, but speaks of what is not there.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is none, so everything would be denied.
+    #[error("there is no policy, so everything is denied: write at least one permit")]
+    Empty,
+    /// The question itself could not be put; a bug if it is ever seen.
+    #[error("the question could not be put: {0}")]
+    Question(String),
+    /// A policy erred, so everything is denied.
+    #[error("a policy could not be evaluated, so everything is denied: {0}")]
+    Evaluation(String),
+}
+
+/// What the policies are asked.
+#[derive(Debug)]
+pub struct Question<'a> {
+    /// Who asks.
+    pub signer: &'a KnownSigner,
+    /// `deploy` or `cancel`.
+    pub action: &'static str,
+    /// For which target.
+    pub target: &'a TargetName,
+    /// With which parameters.
+    pub parameters: &'a BTreeMap<ParameterName, String>,
+    /// When; the request's own time.
+    pub issued_at: Timestamp,
+    /// Distinct persons who approved, other than those who ask.
+    pub approvals: u32,
+}
+
+/// The claims that a signer may have. One that it does not have is an empty text, so that a policy over it is false and never an error.
+const CLAIMS: [&str; 4] = ["repository_id", "repository_owner_id", "environment", "job_workflow_ref"];
+
+fn schema(parameters: &BTreeMap<ParameterName, ParameterRule>) -> String {
+    let claims: String = CLAIMS.iter().map(|claim| format!(", {claim}: String")).collect();
+    let parameters: Vec<String> = parameters.keys().map(|name| format!("\"{name}\": String")).collect();
+    format!(
+        "entity Group;
+         entity Signer in [Group] = {{ name: String, person: String, key_id: String{claims} }};
+         entity Target = {{ service: String, environment: String }};
+         type Asked = {{ parameters: {{ {} }}, issued_at: datetime, weekday: String, hour: Long, approvals: Long }};
+         action deploy, cancel appliesTo {{ principal: [Signer], resource: [Target], context: Asked }};",
+        parameters.join(", ")
+    )
+}
+
+impl Policies {
+    /// Reads and validates policies; `parameters` are what `context.parameters` has.
+    pub fn parse(text: &str, parameters: &BTreeMap<ParameterName, ParameterRule>) -> Result<Self, PolicyError> {
+        let set = PolicySet::from_str(text).map_err(|error| PolicyError::Parse(error.to_string()))?;
+        if set.num_of_policies() == 0 {
+            return Err(PolicyError::Empty);
+        }
+        let (schema, _) = Schema::from_cedarschema_str(&schema(parameters))
+            .map_err(|error| PolicyError::Invalid(error.to_string()))?;
+        let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
+        if let Some(error) = result.validation_errors().next() {
+            return Err(PolicyError::Invalid(error.to_string()));
+        }
+        Ok(Self { set, schema })
+    }
+
+    /// What the validator finds doubtful: policies that can never match, look-alike characters.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let result = Validator::new(self.schema.clone()).validate(&self.set, ValidationMode::Strict);
+        result.validation_warnings().map(ToString::to_string).collect()
+    }
+
+    /// Groups that the policies name.
+    pub(crate) fn groups(&self) -> BTreeSet<String> {
+        let mut groups = BTreeSet::new();
+        for policy in self.set.policies() {
+            if let Ok(json) = policy.to_json() {
+                collect_groups(&json, &mut groups);
+            }
+        }
+        groups
+    }
+
+    /// Asks. `Ok(Some(ids))`: permitted, by these policies. `Ok(None)`: denied.
+    pub fn ask(&self, question: &Question<'_>) -> Result<Option<Vec<String>>, PolicyError> {
+        let put = |error: String| PolicyError::Question(error);
+        let principal = uid("Signer", &question.signer.key_id)?;
+        let resource = uid("Target", question.target.as_str())?;
+        let action = uid("Action", question.action)?;
+        let groups =
+            question.signer.groups.iter().map(|group| uid("Group", group)).collect::<Result<HashSet<_>, _>>()?;
+        let (service, environment) = question.target.as_str().split_once('/').unwrap_or_default();
+        let text = |value: &str| RestrictedExpression::new_string(value.to_owned());
+        let mut attributes = vec![
+            ("name", text(&question.signer.name)),
+            ("person", text(&question.signer.person)),
+            ("key_id", text(&question.signer.key_id)),
+        ];
+        attributes.extend(CLAIMS.iter().map(|claim| (*claim, text(""))));
+        let attributes = attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let mut entities: Vec<Entity> =
+            groups.iter().map(|group| Entity::new_no_attrs(group.clone(), HashSet::new())).collect();
+        entities.push(Entity::new(principal.clone(), attributes, groups).map_err(|error| put(error.to_string()))?);
+        let about = [("service".to_owned(), text(service)), ("environment".to_owned(), text(environment))].into();
+        entities.push(Entity::new(resource.clone(), about, HashSet::new()).map_err(|error| put(error.to_string()))?);
+        let entities = Entities::from_entities(entities, Some(&self.schema)).map_err(|error| put(error.to_string()))?;
+        let context = serde_json::json!({
+            "parameters": question.parameters,
+            "issued_at": { "__extn": { "fn": "datetime", "arg": question.issued_at.to_string() } },
+            "weekday": question.issued_at.weekday(),
+            "hour": question.issued_at.hour(),
+            "approvals": question.approvals,
+        });
+        let context =
+            Context::from_json_value(context, Some((&self.schema, &action))).map_err(|error| put(error.to_string()))?;
+        let request = Request::new(principal, action, resource, context, Some(&self.schema))
+            .map_err(|error| put(error.to_string()))?;
+        let response = Authorizer::new().is_authorized(&request, &self.set, &entities);
+        if let Some(error) = response.diagnostics().errors().next() {
+            return Err(PolicyError::Evaluation(error.to_string()));
+        }
+        let named =
+            |id: &cedar_policy::PolicyId| self.set.annotation(id, "id").map_or_else(|| id.to_string(), str::to_owned);
+        Ok((response.decision() == Decision::Allow).then(|| {
+            let mut ids: Vec<String> = response.diagnostics().reason().map(named).collect();
+            ids.sort();
+            ids
+        }))
+    }
+}
+
+fn uid(kind: &str, id: &str) -> Result<EntityUid, PolicyError> {
+    let kind =
+        cedar_policy::EntityTypeName::from_str(kind).map_err(|error| PolicyError::Question(error.to_string()))?;
+    Ok(EntityUid::from_type_name_and_id(kind, cedar_policy::EntityId::new(id)))
+}
+
+/// Finds `{"type":"Group","id":…}` wherever it stands in a policy's JSON form.
+fn collect_groups(json: &serde_json::Value, groups: &mut BTreeSet<String>) {
+    match json {
+        serde_json::Value::Object(object) => {
+            if let (Some("Group"), Some(id)) =
+                (object.get("type").and_then(|v| v.as_str()), object.get("id").and_then(|v| v.as_str()))
+            {
+                groups.insert(id.to_owned());
+            }
+            object.values().for_each(|value| collect_groups(value, groups));
+        }
+        serde_json::Value::Array(array) => array.iter().for_each(|value| collect_groups(value, groups)),
+        _ => {}
+    }
+}

@@ -1,0 +1,95 @@
+//! What is legal in a configuration, and still probably a mistake: `relay-admin target check`.
+
+use std::collections::BTreeSet;
+
+use relay_identity::Proof;
+use relay_protocol::ParameterName;
+
+use crate::configuration::{Configuration, groups};
+use crate::parameters::ParameterRule;
+use crate::substitute::Template;
+
+/// Something doubtful, with what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Where.
+    pub field: String,
+    /// What.
+    pub problem: String,
+}
+
+/// All findings, in the configuration's order; none means nothing to say.
+pub fn check(configuration: &Configuration) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut find = |field: String, problem: String| findings.push(Finding { field, problem });
+    let used: BTreeSet<&ParameterName> = configuration
+        .steps
+        .iter()
+        .chain(&configuration.rollback)
+        .flat_map(|step| &step.run)
+        .flat_map(Template::holes)
+        .collect();
+    for (name, rule) in &configuration.parameters {
+        let field = format!("parameters.{name}");
+        match rule {
+            ParameterRule::Text { pattern, .. } => {
+                if !used.contains(name) {
+                    find(field.clone(), format!("no step uses {{{name}}}; it is only in {}", name.variable()));
+                }
+                if pattern.starts_with('^') != pattern.ends_with('$')
+                    || pattern.trim_start_matches('^').contains('^') && !pattern.contains("[^")
+                {
+                    find(
+                        field.clone(),
+                        "the pattern is anchored by itself at both ends; half an anchor of your own is a mistake"
+                            .to_owned(),
+                    );
+                }
+                if [".*", ".+"].contains(&pattern.trim_start_matches("(?s)")) {
+                    find(field, "the pattern lets everything through: say what is expected".to_owned());
+                }
+            }
+            ParameterRule::Artifact { .. } | ParameterRule::SavedBy { .. } => {}
+        }
+    }
+    for step in configuration.steps.iter().chain(&configuration.rollback) {
+        let argv: Vec<Option<String>> =
+            step.run.iter().map(|part| part.fill(&std::collections::BTreeMap::new()).ok()).collect();
+        let shell = argv
+            .first()
+            .and_then(Option::as_deref)
+            .is_some_and(|program| ["sh", "bash", "dash", "/bin/sh", "/bin/bash"].contains(&program));
+        let script = step.run.get(2).is_some_and(|part| part.holes().next().is_some());
+        if shell && argv.get(1).and_then(Option::as_deref) == Some("-c") && script {
+            find(
+                format!("steps.{}", step.name),
+                "a parameter inside `sh -c` is a command of the requester's choice: pass it as an argument".to_owned(),
+            );
+        }
+    }
+    for warning in configuration.policies.warnings() {
+        find("policy".to_owned(), warning);
+    }
+    let known = groups(&configuration.roots);
+    for group in configuration.policies.groups().iter().filter(|group| !known.contains(group.as_str())) {
+        find(
+            "policy".to_owned(),
+            format!("no signer is in the group `{group}`, so what the policy says of it never holds"),
+        );
+    }
+    for (at, signer) in configuration.roots.signers().iter().enumerate() {
+        if signer.ci_accounts.is_empty() && configuration.fixed_queues.is_empty() {
+            find(
+                format!("signers[{at}]"),
+                format!("`{}` has no `ci_accounts`: it can approve, but never deploy", signer.name),
+            );
+        }
+        if matches!(signer.proof, Proof::Token(_)) {
+            find(
+                format!("signers[{at}]"),
+                format!("`{}` signs with tokens, which this version does not accept yet", signer.name),
+            );
+        }
+    }
+    findings
+}

@@ -1,0 +1,418 @@
+//! A target's configuration: one file in the platform team's repository, pinned by its digest, read by launcher and runner alike.
+//!
+//! Reading it is strict: an unknown field, a pattern that does not compile, a hole without a parameter, a policy that does not parse are all
+//! errors with a place. What is legal but doubtful is for [`crate::check`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use relay_identity::{Proof, TokenRule, TrustRoots, TrustedSigner};
+use relay_protocol::{AccountId, ParameterName, PublicKey, QueueUrl, TargetName, TopicArn};
+use serde::Deserialize;
+
+use crate::cedar::{Policies, PolicyError};
+use crate::parameters::{ParameterRule, S3Prefix};
+use crate::substitute::Template;
+use crate::units;
+
+/// Characters of a configuration at most: it travels in a task definition, which may have 64 KiB in all.
+const CONFIGURATION_MAX: usize = 48 * 1_024;
+
+/// Bytes of a saved artifact or of one without its own `max`.
+const ARTIFACT_DEFAULT: u64 = 100 << 20;
+
+/// What one target is, who may ask, and what runs.
+#[derive(Debug)]
+pub struct Configuration {
+    /// Its name.
+    pub target: TargetName,
+    /// Its topic: the audience.
+    pub topic: TopicArn,
+    /// The relay bucket: claims, locks, archive.
+    pub bucket: String,
+    /// The KMS key that signs runner keys, launcher frames and records.
+    pub target_key: String,
+    /// The name of the role that the runner itself must run as.
+    pub runner_role: String,
+    /// The role that the tool gets; without it the tool gets no credentials.
+    pub role: Option<String>,
+    /// How long all steps together may run.
+    pub timeout: Duration,
+    /// How a step is stopped.
+    pub cancel: CancelRule,
+    /// Deployments of this target at a time.
+    pub concurrency: u32,
+    /// Whether every request is refused.
+    pub frozen: bool,
+    /// The Cedar policies.
+    pub policies: Policies,
+    /// The parameters.
+    pub parameters: BTreeMap<ParameterName, ParameterRule>,
+    /// The tool's environment, beside parameters and secrets.
+    pub environment: BTreeMap<String, String>,
+    /// ARNs of secrets, by the variable that holds them.
+    pub secrets: BTreeMap<String, String>,
+    /// Whose signatures count.
+    pub roots: TrustRoots,
+    /// Queues that are not named for a deployment.
+    pub fixed_queues: Vec<QueueUrl>,
+    /// What runs.
+    pub steps: Vec<Step>,
+    /// What runs when a step fails.
+    pub rollback: Vec<Step>,
+    /// An endpoint for all AWS calls: the sandbox's.
+    pub endpoint: Option<String>,
+    /// The folder under which work directories are made.
+    pub workspace: String,
+}
+
+/// How a step is asked to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CancelRule {
+    /// The signal.
+    pub signal: CancelSignal,
+    /// How long it may take before it is killed.
+    pub grace: Duration,
+}
+
+/// A signal that tools understand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum CancelSignal {
+    /// SIGINT, which terraform takes as "finish what you do".
+    #[serde(rename = "INT")]
+    Int,
+    /// SIGTERM.
+    #[serde(rename = "TERM")]
+    Term,
+}
+
+/// One program to run.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Its name.
+    pub name: String,
+    /// The program and its arguments. There is no shell.
+    pub run: Vec<Template>,
+    /// Exit codes that let the next step begin.
+    pub success_codes: BTreeSet<u8>,
+    /// Files to keep.
+    pub save: Vec<String>,
+}
+
+/// Why a text is no configuration. In the platform team's hands.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigurationError {
+    /// More than fits into a task definition.
+    #[error("the configuration has {found} bytes, {CONFIGURATION_MAX} are allowed")]
+    TooLarge {
+        /// Bytes found.
+        found: usize,
+    },
+    /// Not TOML of this form.
+    #[error("{0}")]
+    Toml(#[from] toml::de::Error),
+    /// A field's value cannot be.
+    #[error("`{field}`: {problem}")]
+    Field {
+        /// Where.
+        field: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The Cedar policy.
+    #[error("`policy`: {0}")]
+    Policy(#[from] PolicyError),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    target: TargetName,
+    topic: TopicArn,
+    bucket: String,
+    target_key: String,
+    runner_role: String,
+    role: Option<String>,
+    #[serde(default = "default_timeout")]
+    timeout: String,
+    #[serde(default)]
+    cancel: CancelFile,
+    #[serde(default = "one")]
+    concurrency: u32,
+    #[serde(default)]
+    frozen: bool,
+    policy: String,
+    #[serde(default)]
+    parameters: BTreeMap<ParameterName, ParameterFile>,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+    #[serde(default)]
+    secrets: BTreeMap<String, String>,
+    signers: Vec<SignerFile>,
+    #[serde(default)]
+    fixed_queues: Vec<QueueUrl>,
+    steps: Vec<StepFile>,
+    #[serde(default)]
+    rollback: Vec<StepFile>,
+    endpoint: Option<String>,
+    #[serde(default = "default_workspace")]
+    workspace: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CancelFile {
+    #[serde(default = "int")]
+    signal: CancelSignal,
+    #[serde(default = "default_grace")]
+    grace: String,
+}
+
+impl Default for CancelFile {
+    fn default() -> Self {
+        Self { signal: int(), grace: default_grace() }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ParameterFile {
+    pattern: Option<String>,
+    #[serde(default)]
+    multiline: bool,
+    #[serde(default)]
+    unicode: bool,
+    artifact: Option<String>,
+    saved_by: Option<TargetName>,
+    max: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignerFile {
+    name: Option<String>,
+    person: Option<String>,
+    key: Option<PublicKey>,
+    github: Option<TokenRule>,
+    #[serde(default)]
+    groups: BTreeSet<String>,
+    #[serde(default)]
+    ci_accounts: Vec<AccountId>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StepFile {
+    name: String,
+    run: Vec<String>,
+    #[serde(default = "zero")]
+    success_codes: BTreeSet<u8>,
+    #[serde(default)]
+    save: Vec<String>,
+}
+
+fn default_timeout() -> String {
+    "1h".to_owned()
+}
+fn default_grace() -> String {
+    "2m".to_owned()
+}
+fn default_workspace() -> String {
+    "/work".to_owned()
+}
+fn int() -> CancelSignal {
+    CancelSignal::Int
+}
+fn one() -> u32 {
+    1
+}
+fn zero() -> BTreeSet<u8> {
+    BTreeSet::from([0])
+}
+
+fn wrong(field: impl Into<String>, problem: impl Into<String>) -> ConfigurationError {
+    ConfigurationError::Field { field: field.into(), problem: problem.into() }
+}
+
+impl Configuration {
+    /// Reads a configuration.
+    pub fn parse(text: &str) -> Result<Self, ConfigurationError> {
+        if text.len() > CONFIGURATION_MAX {
+            return Err(ConfigurationError::TooLarge { found: text.len() });
+        }
+        let file: File = toml::from_str(text)?;
+        let parameters = file
+            .parameters
+            .into_iter()
+            .map(|(name, rule)| Ok((name.clone(), parameter(&name, rule)?)))
+            .collect::<Result<_, ConfigurationError>>()?;
+        let signers =
+            file.signers.into_iter().enumerate().map(|(at, entry)| signer(at, entry)).collect::<Result<Vec<_>, _>>()?;
+        if signers.is_empty() {
+            return Err(wrong("signers", "nobody could ever deploy: name at least one signer"));
+        }
+        let steps = steps("steps", file.steps, &parameters)?;
+        if steps.is_empty() {
+            return Err(wrong("steps", "there is nothing to run"));
+        }
+        if !(1..=1_000).contains(&file.concurrency) {
+            return Err(wrong("concurrency", "must be 1 to 1000"));
+        }
+        let timeout = duration("timeout", &file.timeout)?;
+        let grace = duration("cancel.grace", &file.cancel.grace)?;
+        if timeout.is_zero() || timeout > Duration::from_secs(24 * 3_600) {
+            return Err(wrong("timeout", "must be more than 0 and at most 24h"));
+        }
+        for name in file.environment.keys().chain(file.secrets.keys()) {
+            variable(name)?;
+        }
+        if let Some(twice) = file.secrets.keys().find(|name| file.environment.contains_key(*name)) {
+            return Err(wrong(format!("secrets.{twice}"), "stands in `environment` as well"));
+        }
+        if let Some(arn) = file
+            .secrets
+            .values()
+            .find(|arn| !(arn.starts_with("arn:") && (arn.contains(":secretsmanager:") || arn.contains(":ssm:"))))
+        {
+            return Err(wrong("secrets", format!("`{arn}` is neither a Secrets Manager nor an SSM parameter ARN")));
+        }
+        if let Some(endpoint) = &file.endpoint {
+            check_endpoint(endpoint)?;
+        }
+        let policies = Policies::parse(&file.policy, &parameters)?;
+        Ok(Self {
+            rollback: self::steps("rollback", file.rollback, &parameters)?,
+            target: file.target,
+            topic: file.topic,
+            bucket: file.bucket,
+            target_key: file.target_key,
+            runner_role: file.runner_role,
+            role: file.role,
+            timeout,
+            cancel: CancelRule { signal: file.cancel.signal, grace },
+            concurrency: file.concurrency,
+            frozen: file.frozen,
+            policies,
+            parameters,
+            environment: file.environment,
+            secrets: file.secrets,
+            roots: TrustRoots::new(signers),
+            fixed_queues: file.fixed_queues,
+            steps,
+            endpoint: file.endpoint,
+            workspace: file.workspace,
+        })
+    }
+}
+
+fn duration(field: &str, text: &str) -> Result<Duration, ConfigurationError> {
+    units::duration(text).ok_or_else(|| wrong(field, format!("`{text}` is not a duration such as 90s, 45m or 2h")))
+}
+
+fn parameter(name: &ParameterName, file: ParameterFile) -> Result<ParameterRule, ConfigurationError> {
+    let field = format!("parameters.{name}");
+    let max = match &file.max {
+        Some(text) => {
+            units::size(text).ok_or_else(|| wrong(&field, format!("`{text}` is not a size such as 50MiB")))?
+        }
+        None => ARTIFACT_DEFAULT,
+    };
+    match (file.pattern, file.artifact, file.saved_by) {
+        (Some(pattern), None, None) if file.max.is_none() => {
+            ParameterRule::text(&pattern, file.multiline, file.unicode)
+                .map_err(|error| wrong(&field, error.to_string()))
+        }
+        (None, Some(text), None) => {
+            let location = S3Prefix::parse(&text)
+                .ok_or_else(|| wrong(&field, format!("`{text}` is not of the form s3://bucket/prefix/")))?;
+            Ok(ParameterRule::Artifact { location, max })
+        }
+        (None, None, Some(target)) => Ok(ParameterRule::SavedBy { target, max }),
+        _ => Err(wrong(
+            field,
+            "needs exactly one of `pattern`, `artifact` and `saved_by` (and `max` goes with the last two)",
+        )),
+    }
+}
+
+fn signer(at: usize, file: SignerFile) -> Result<TrustedSigner, ConfigurationError> {
+    let field = format!("signers[{at}]");
+    let (proof, fallback) = match (file.key, file.github) {
+        (Some(key), None) => {
+            let short = key.key_id().chars().take(12).collect::<String>();
+            (TrustedSigner::by_key(key).map_err(|error| wrong(&field, error.to_string()))?, short)
+        }
+        (None, Some(rule)) => {
+            let name = format!("github-{}", rule.repository_id);
+            (Proof::Token(rule), name)
+        }
+        _ => return Err(wrong(field, "needs exactly one of `key` and `github`")),
+    };
+    let name = file.name.unwrap_or(fallback);
+    let person = file.person.unwrap_or_else(|| name.clone());
+    Ok(TrustedSigner { proof, name, person, groups: file.groups, ci_accounts: file.ci_accounts })
+}
+
+fn steps(
+    list: &str,
+    files: Vec<StepFile>,
+    parameters: &BTreeMap<ParameterName, ParameterRule>,
+) -> Result<Vec<Step>, ConfigurationError> {
+    files.into_iter().enumerate().map(|(at, file)| step(&format!("{list}[{at}]"), file, parameters)).collect()
+}
+
+fn step(
+    field: &str,
+    file: StepFile,
+    parameters: &BTreeMap<ParameterName, ParameterRule>,
+) -> Result<Step, ConfigurationError> {
+    let run = file
+        .run
+        .iter()
+        .map(|text| Template::parse(text).map_err(|error| wrong(format!("{field}.run"), error.to_string())))
+        .collect::<Result<Vec<_>, _>>()?;
+    let Some(program) = run.first() else { return Err(wrong(format!("{field}.run"), "is empty")) };
+    if program.holes().next().is_some() {
+        return Err(wrong(format!("{field}.run"), "a parameter may not choose the program"));
+    }
+    if let Some(hole) = run.iter().flat_map(Template::holes).find(|hole| !parameters.contains_key(hole)) {
+        return Err(wrong(format!("{field}.run"), format!("there is no parameter `{hole}`")));
+    }
+    if let Some(path) =
+        file.save.iter().find(|path| relay_protocol::artifact::components(path).map_or(true, |parts| parts.is_empty()))
+    {
+        return Err(wrong(format!("{field}.save"), format!("`{path}` is not a path inside the work directory")));
+    }
+    if file.name.is_empty() || file.name.len() > 64 || file.name.chars().any(|c| c.is_control()) {
+        return Err(wrong(format!("{field}.name"), "must have 1 to 64 characters"));
+    }
+    Ok(Step { name: file.name, run, success_codes: file.success_codes, save: file.save })
+}
+
+fn variable(name: &str) -> Result<(), ConfigurationError> {
+    let good = !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && !name.starts_with(|c: char| c.is_ascii_digit());
+    if !good {
+        return Err(wrong("environment", format!("`{name}` is not a variable's name")));
+    }
+    if name.starts_with("RELAY_") {
+        return Err(wrong("environment", format!("`{name}`: names with RELAY_ are relay's own")));
+    }
+    Ok(())
+}
+
+/// An endpoint is https, or http to this very machine: anything else would send credentials in the clear.
+fn check_endpoint(endpoint: &str) -> Result<(), ConfigurationError> {
+    let loopback =
+        ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"].iter().any(|start| endpoint.starts_with(start));
+    if loopback || endpoint.starts_with("https://") {
+        return Ok(());
+    }
+    Err(wrong("endpoint", "must be https, or http on a loopback address"))
+}
+
+/// Names of groups that signers are in.
+pub(crate) fn groups(roots: &TrustRoots) -> BTreeSet<&str> {
+    roots.signers().iter().flat_map(|signer| signer.groups.iter().map(String::as_str)).collect()
+}

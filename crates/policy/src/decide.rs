@@ -1,0 +1,175 @@
+//! The decision: who asks for what, and whether that is allowed. The launcher and the runner both call this (clauses LAU-3 to LAU-8, RUN-4 to RUN-8).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use relay_identity::KnownSigner;
+use relay_protocol::request::{RequestError, Stage};
+use relay_protocol::{Approval, Bundle, ParameterName, Reason, Request, Timestamp, Verified, VerifyError, overrides};
+
+use crate::cedar::Question;
+use crate::configuration::Configuration;
+use crate::parameters;
+
+/// A verified request with the approvals that could be verified.
+#[derive(Debug)]
+pub struct Asked {
+    /// The request.
+    pub request: Verified<Request, KnownSigner>,
+    /// The approvals; those without a valid signature were left out (clause APP-4).
+    pub approvals: Vec<Verified<Approval, KnownSigner>>,
+}
+
+impl Asked {
+    /// What was asked.
+    pub fn request(&self) -> &Request {
+        self.request.statement()
+    }
+
+    /// The one spelling of it, for the override (clause BUN-3).
+    pub fn canonical(&self) -> String {
+        Bundle::canonical(&self.request, &self.approvals).to_json()
+    }
+}
+
+/// Verifies a bundle with the signers of a target (clause LAU-3, RUN-4).
+pub fn verify(bundle: &Bundle, configuration: &Configuration) -> Result<Asked, VerifyError> {
+    let request = bundle.request.verify(&configuration.roots)?;
+    let approvals = bundle.approvals.iter().filter_map(|approval| approval.verify(&configuration.roots).ok()).collect();
+    Ok(Asked { request, approvals })
+}
+
+/// Allowed, and by what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// The policies that decided.
+    pub policies: Vec<String>,
+    /// Who asked, as the policies saw him.
+    pub signer: KnownSigner,
+    /// Who approved.
+    pub approvers: Vec<KnownSigner>,
+    /// The argument vectors of all steps, then of the rollback.
+    pub commands: (Vec<Vec<String>>, Vec<Vec<String>>),
+}
+
+/// Not allowed: told to the requester, whose signature is valid (clause LAU-6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// Which check.
+    pub reason: Reason,
+    /// In words.
+    pub message: String,
+}
+
+fn denied(reason: Reason, message: impl ToString) -> Denied {
+    Denied { reason, message: message.to_string() }
+}
+
+impl From<RequestError> for Denied {
+    fn from(error: RequestError) -> Self {
+        let reason = match &error {
+            RequestError::Expired { .. } => Reason::Expired,
+            RequestError::NotYetValid { .. } => Reason::NotYetValid,
+            RequestError::Lifetime { .. } => Reason::Lifetime,
+            RequestError::Audience { .. } => Reason::Audience,
+            RequestError::Target { .. } => Reason::Target,
+            RequestError::Queue { .. } => Reason::Queue,
+        };
+        denied(reason, error)
+    }
+}
+
+/// Decides. Everything that it looks at is verified or pinned; `now` and `stage` are the caller's.
+pub fn authorise(
+    configuration: &Configuration,
+    asked: &Asked,
+    now: Timestamp,
+    stage: Stage,
+) -> Result<Allowed, Denied> {
+    let request = asked.request();
+    request.check_place(&configuration.topic, &configuration.target)?;
+    request.check_time(now, stage)?;
+    if configuration.frozen {
+        return Err(denied(Reason::Frozen, format!("deployments of {} are frozen", configuration.target)));
+    }
+    overrides::check(&asked.canonical()).map_err(|error| denied(Reason::TooLarge, error))?;
+    parameters::check(&configuration.parameters, &request.parameters)
+        .map_err(|error| denied(Reason::Parameter, error))?;
+    let commands = commands(configuration, &request.parameters)?;
+    let approvers = approvers(asked);
+    let persons: BTreeSet<&str> = approvers.iter().map(|approver| approver.person.as_str()).collect();
+    let approvals = u32::try_from(persons.len()).unwrap_or(u32::MAX);
+    let mut refused = None;
+    for signer in asked.request.signers() {
+        // A signer's accounts are his own: one who may not use the queue cannot lend his policy to one who may.
+        if let Err(error) = request.check_queues(&signer.ci_accounts, &configuration.fixed_queues) {
+            refused.get_or_insert(Denied::from(error));
+            continue;
+        }
+        let question = Question {
+            signer,
+            action: "deploy",
+            target: &configuration.target,
+            parameters: &request.parameters,
+            issued_at: request.issued_at,
+            approvals,
+        };
+        match configuration.policies.ask(&question) {
+            Ok(Some(policies)) => return Ok(Allowed { policies, signer: signer.clone(), approvers, commands }),
+            Ok(None) => refused = Some(not_permitted(configuration, asked, signer, approvals)),
+            Err(error) => return Err(denied(Reason::Policy, error)),
+        }
+    }
+    Err(refused.unwrap_or_else(|| denied(Reason::Policy, "nobody who signed may deploy here")))
+}
+
+/// Tells a policy that says no from one that only wants another approval.
+fn not_permitted(configuration: &Configuration, asked: &Asked, signer: &KnownSigner, approvals: u32) -> Denied {
+    let request = asked.request();
+    let with_more = Question {
+        signer,
+        action: "deploy",
+        target: &configuration.target,
+        parameters: &request.parameters,
+        issued_at: request.issued_at,
+        approvals: u32::from(u16::MAX),
+    };
+    if matches!(configuration.policies.ask(&with_more), Ok(Some(_))) {
+        let offered = asked.approvals.len();
+        return denied(
+            Reason::Approval,
+            format!(
+                "{approvals} persons have approved exactly this request ({offered} approvals came with it), and the policy wants more"
+            ),
+        );
+    }
+    denied(Reason::Policy, format!("no policy of {} permits {} to deploy this", configuration.target, signer.name))
+}
+
+/// Who approved exactly this, other than those who ask, one entry for each signer.
+fn approvers(asked: &Asked) -> Vec<KnownSigner> {
+    let request = asked.request();
+    let subject = request.subject();
+    let requesters: BTreeSet<&str> = asked.request.signers().iter().map(|signer| signer.person.as_str()).collect();
+    let mut approvers: BTreeMap<&str, &KnownSigner> = BTreeMap::new();
+    for approval in &asked.approvals {
+        if approval.statement().covers(subject, request.issued_at) {
+            for signer in approval.signers().iter().filter(|signer| !requesters.contains(signer.person.as_str())) {
+                approvers.insert(&signer.key_id, signer);
+            }
+        }
+    }
+    approvers.into_values().cloned().collect()
+}
+
+type Commands = (Vec<Vec<String>>, Vec<Vec<String>>);
+
+fn commands(configuration: &Configuration, values: &BTreeMap<ParameterName, String>) -> Result<Commands, Denied> {
+    let fill = |steps: &[crate::Step]| {
+        steps
+            .iter()
+            .map(|step| step.run.iter().map(|template| template.fill(values)).collect::<Result<Vec<_>, _>>())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| denied(Reason::Parameter, error))
+    };
+    Ok((fill(&configuration.steps)?, fill(&configuration.rollback)?))
+}

@@ -1,0 +1,198 @@
+//! Parameters: what a request may pass, and the rule that each value must match whole (clauses REQ-6, REQ-14).
+
+use std::collections::BTreeMap;
+
+use regex::Regex;
+use relay_protocol::{Digest, ParameterName, TargetName};
+
+/// What a parameter's value must be.
+#[derive(Clone, Debug)]
+pub enum ParameterRule {
+    /// A text that matches a pattern from its first to its last character.
+    Text {
+        /// The pattern as it stands in the configuration.
+        pattern: String,
+        /// The same, anchored at both ends.
+        regex: Regex,
+        /// Whether line breaks and tabs are allowed at all.
+        multiline: bool,
+        /// Whether characters beyond ASCII are allowed at all.
+        unicode: bool,
+    },
+    /// An artifact: the value is its SHA-256, the bytes lie in the CI account's bucket.
+    Artifact {
+        /// `s3://bucket/prefix/`.
+        location: S3Prefix,
+        /// Bytes, packed.
+        max: u64,
+    },
+    /// Something that another target saved: the value is its SHA-256, the bytes lie in the relay bucket.
+    SavedBy {
+        /// The other target.
+        target: TargetName,
+        /// Bytes, packed.
+        max: u64,
+    },
+}
+
+/// `s3://bucket/prefix/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3Prefix {
+    /// The bucket.
+    pub bucket: String,
+    /// The prefix, empty or with a slash at its end.
+    pub prefix: String,
+}
+
+impl S3Prefix {
+    /// Reads `s3://bucket/prefix/`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (bucket, prefix) = text.strip_prefix("s3://")?.split_once('/')?;
+        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+        let fits = (3..=63).contains(&bucket.len())
+            && bucket.chars().all(good)
+            && (prefix.is_empty() || prefix.ends_with('/'));
+        fits.then(|| Self { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+    }
+}
+
+/// A parameter that does not fit. Told to the requester: it is their value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParameterError {
+    /// The configuration has it, the request has not.
+    #[error("the parameter `{0}` is missing")]
+    Missing(ParameterName),
+    /// The request has it, the configuration has not.
+    #[error("there is no parameter `{name}`; this target has: {known}")]
+    Unknown {
+        /// The parameter.
+        name: ParameterName,
+        /// All that there are.
+        known: String,
+    },
+    /// A character that no value may have, or that this rule does not allow.
+    #[error("the parameter `{name}` has the character {} ({what}) at position {at}", character.escape_unicode())]
+    Character {
+        /// The parameter.
+        name: ParameterName,
+        /// The character.
+        character: char,
+        /// Where, counted from 1.
+        at: usize,
+        /// What it is.
+        what: &'static str,
+    },
+    /// The pattern does not match.
+    #[error("the parameter `{name}` does not match its pattern `{pattern}` (from its first to its last character)")]
+    Pattern {
+        /// The parameter.
+        name: ParameterName,
+        /// The pattern.
+        pattern: String,
+    },
+    /// An artifact's value is a digest.
+    #[error(
+        "the parameter `{0}` is an artifact: its value must be a SHA-256 digest of 64 lower-case hexadecimal digits (`relay deploy --artifact {0}=PATH` makes it)"
+    )]
+    Digest(ParameterName),
+}
+
+impl ParameterRule {
+    /// A text rule; the pattern is anchored here, so that an author cannot forget it.
+    pub fn text(pattern: &str, multiline: bool, unicode: bool) -> Result<Self, regex::Error> {
+        // The pattern must be valid by itself: `a)(b` would otherwise close the group that anchors it.
+        regex::RegexBuilder::new(pattern).size_limit(1 << 20).build()?;
+        let regex = regex::RegexBuilder::new(&format!(r"\A(?:{pattern})\z")).size_limit(1 << 20).build()?;
+        Ok(Self::Text { pattern: pattern.to_owned(), regex, multiline, unicode })
+    }
+
+    fn check(&self, name: &ParameterName, value: &str) -> Result<(), ParameterError> {
+        match self {
+            Self::Text { pattern, regex, multiline, unicode } => {
+                check_characters(name, value, *multiline, *unicode)?;
+                if regex.is_match(value) {
+                    Ok(())
+                } else {
+                    Err(ParameterError::Pattern { name: name.clone(), pattern: pattern.clone() })
+                }
+            }
+            Self::Artifact { .. } | Self::SavedBy { .. } => {
+                value.parse::<Digest>().map(|_| ()).map_err(|_| ParameterError::Digest(name.clone()))
+            }
+        }
+    }
+}
+
+/// Control characters, and characters beyond ASCII: `\w` and `.` match more than their author saw. NUL can never be part of an argument.
+fn check_characters(name: &ParameterName, value: &str, multiline: bool, unicode: bool) -> Result<(), ParameterError> {
+    for (at, character) in value.chars().enumerate() {
+        let what = match character {
+            '\0' => "NUL",
+            '\n' | '\r' | '\t' if multiline => continue,
+            c if c.is_ascii_control() && !multiline => "a control character",
+            c if !c.is_ascii() && !unicode => "not ASCII",
+            _ => continue,
+        };
+        return Err(ParameterError::Character { name: name.clone(), character, at: at + 1, what });
+    }
+    Ok(())
+}
+
+/// Checks all parameters of a request against all rules: none missing, none unknown, each matching.
+pub(crate) fn check(
+    rules: &BTreeMap<ParameterName, ParameterRule>,
+    values: &BTreeMap<ParameterName, String>,
+) -> Result<(), ParameterError> {
+    if let Some(name) = values.keys().find(|name| !rules.contains_key(name)) {
+        let known = rules.keys().map(ParameterName::as_str).collect::<Vec<_>>().join(", ");
+        return Err(ParameterError::Unknown { name: name.clone(), known });
+    }
+    for (name, rule) in rules {
+        let value = values.get(name).ok_or_else(|| ParameterError::Missing(name.clone()))?;
+        rule.check(name, value)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(pattern: &str, value: &str) -> Result<(), ParameterError> {
+        let name: ParameterName = "x".parse().unwrap();
+        check(
+            &BTreeMap::from([(name.clone(), ParameterRule::text(pattern, false, false).unwrap())]),
+            &BTreeMap::from([(name, value.to_owned())]),
+        )
+    }
+
+    // clause: REQ-6
+    #[test]
+    fn a_value_matches_whole_or_not_at_all() {
+        assert_eq!(with("sha256:[0-9a-f]{4}", "sha256:00ff"), Ok(()));
+        for odd in ["sha256:00ff0", " sha256:00ff", "sha256:00ff;rm", "$(x)", "--sha256:00ff"] {
+            assert!(matches!(with("sha256:[0-9a-f]{4}", odd), Err(ParameterError::Pattern { .. })), "{odd}");
+        }
+        assert!(matches!(with("a|b", "ab"), Err(ParameterError::Pattern { .. })));
+    }
+
+    // clause: REQ-14
+    #[test]
+    fn control_characters_and_look_alikes_are_named() {
+        let character = |value: &str| match with(r"[\w.\n\x00]*", value) {
+            Err(ParameterError::Character { character, at, what, .. }) => (character, at, what),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(character("ab\n"), ('\n', 3, "a control character"));
+        assert_eq!(character("\0"), ('\0', 1, "NUL"));
+        assert_eq!(character("p\u{430}y"), ('\u{430}', 2, "not ASCII"));
+        let multiline = ParameterRule::text("(?s).*", true, true).unwrap();
+        assert_eq!(multiline.check(&"x".parse().unwrap(), "a\n\u{430}"), Ok(()));
+        assert!(multiline.check(&"x".parse().unwrap(), "a\0").is_err());
+    }
+
+    #[test]
+    fn a_pattern_cannot_break_out_of_its_anchors() {
+        assert!(ParameterRule::text("a)|(b", false, false).is_err());
+    }
+}

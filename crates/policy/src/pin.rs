@@ -1,0 +1,64 @@
+//! The pin: the entry point of a target's container, the one thing that a RunTask override cannot touch (clauses RUN-1, RUN-2).
+
+use relay_protocol::{Digest, TargetName};
+
+/// What the entry point pins: which target this is, and the digest of its configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// The target.
+    pub target: TargetName,
+    /// SHA-256 of the configuration's text.
+    pub configuration: Digest,
+}
+
+/// The arguments are not those of an entry point that relay wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the arguments must be exactly: run --target TARGET --configuration-sha256 DIGEST")]
+pub struct PinError;
+
+impl Pin {
+    /// The pin of a configuration's text.
+    pub fn of(target: &TargetName, configuration: &str) -> Self {
+        Self { target: target.clone(), configuration: Digest::of(configuration.as_bytes()) }
+    }
+
+    /// The container's entry point, with `runner` as the path of the runner.
+    pub fn entry_point(&self, runner: &str) -> Vec<String> {
+        [runner, "run", "--target", self.target.as_str(), "--configuration-sha256", &self.configuration.to_string()]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
+    /// Reads the arguments behind the program's name. Anything more or less is refused: an override's `command` would stand behind them.
+    pub fn parse(arguments: &[String]) -> Result<Self, PinError> {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        match arguments.as_slice() {
+            ["run", "--target", target, "--configuration-sha256", digest] => Ok(Self {
+                target: target.parse().map_err(|_| PinError)?,
+                configuration: digest.parse().map_err(|_| PinError)?,
+            }),
+            _ => Err(PinError),
+        }
+    }
+
+    /// Whether `configuration` is the text that is pinned.
+    pub fn fits(&self, configuration: &str) -> bool {
+        Digest::of(configuration.as_bytes()) == self.configuration
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // clause: RUN-1
+    #[test]
+    fn nothing_may_stand_behind_the_pin() {
+        let pin = Pin::of(&"a/b".parse().unwrap(), "text");
+        let mut arguments = pin.entry_point("/relay/relay-runner").split_off(1);
+        assert_eq!(Pin::parse(&arguments), Ok(pin.clone()));
+        assert!(pin.fits("text") && !pin.fits("texu"));
+        arguments.push("--verbose".into());
+        assert_eq!(Pin::parse(&arguments), Err(PinError));
+    }
+}

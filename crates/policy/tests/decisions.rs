@@ -1,0 +1,281 @@
+//! The configuration of the documentation, and what it decides.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+use std::collections::BTreeMap;
+
+use relay_identity::PrivateKey;
+use relay_policy::{Asked, Configuration, ConfigurationError, Denied, authorise, check, verify};
+use relay_protocol::request::{Origin, Stage};
+use relay_protocol::{Approval, Bundle, DeploymentId, Envelope, Reason, Request, Statement as _, Timestamp};
+
+const ISSUED: i64 = 1_795_300_000;
+
+fn key(n: u8) -> PrivateKey {
+    PrivateKey::from_seed([n; 32])
+}
+
+/// Three signers: `ci` (key 1), `anna` (key 2), and `ci-old` (key 3), who is the same person as `ci`.
+fn text(policy: &str) -> String {
+    format!(
+        r#"
+target = "payments/production"
+topic = "arn:aws:sns:eu-west-1:222222222222:relay"
+bucket = "relay-222222222222-eu-west-1"
+target_key = "arn:aws:kms:eu-west-1:222222222222:key/x"
+runner_role = "relay-payments-production"
+timeout = "45m"
+cancel = {{ signal = "INT", grace = "2m" }}
+policy = '''{policy}'''
+
+[parameters]
+image = {{ pattern = "sha256:[0-9a-f]{{4}}" }}
+source = {{ artifact = "s3://example-ci-artifacts/payments/", max = "50MiB" }}
+
+[environment]
+TF_IN_AUTOMATION = "1"
+
+[[signers]]
+name = "ci"
+key = "{}"
+groups = ["payments-ci"]
+ci_accounts = ["111111111111"]
+
+[[signers]]
+name = "anna"
+key = "{}"
+groups = ["people"]
+
+[[signers]]
+name = "ci-old"
+person = "ci"
+key = "{}"
+
+[[steps]]
+name = "plan"
+run = ["terraform", "plan", "-var", "image={{image}}"]
+success_codes = [0, 2]
+
+[[steps]]
+name = "apply"
+run = ["terraform", "apply", "tfplan"]
+"#,
+        key(1).public(),
+        key(2).public(),
+        key(3).public()
+    )
+}
+
+const PERMIT: &str = r#"permit(principal in Group::"payments-ci", action == Action::"deploy", resource);"#;
+const APPROVED: &str = r#"@id("two-persons") permit(principal in Group::"payments-ci", action == Action::"deploy", resource) when { context.approvals >= 1 };"#;
+
+fn request(change: impl FnOnce(&mut Request)) -> Request {
+    let id = DeploymentId::new(1, [1; 10]);
+    let queue = |name: String| format!("https://sqs.eu-west-1.amazonaws.com/111111111111/{name}").parse().unwrap();
+    let mut request = Request {
+        audience: "arn:aws:sns:eu-west-1:222222222222:relay".parse().unwrap(),
+        target: "payments/production".parse().unwrap(),
+        parameters: BTreeMap::from([
+            ("image".parse().unwrap(), "sha256:00ff".into()),
+            ("source".parse().unwrap(), "0".repeat(64)),
+        ]),
+        reply_queue: queue(id.reply_queue_name()),
+        control_queue: Some(queue(id.control_queue_name())),
+        deployment_id: id,
+        session_key: key(9).public().clone(),
+        issued_at: Timestamp::from_unix(ISSUED),
+        expires_at: Timestamp::from_unix(ISSUED + 900),
+        origin: Origin::default(),
+        traceparent: None,
+    };
+    change(&mut request);
+    request
+}
+
+fn approval(request: &Request, by: u8, change: impl FnOnce(&mut Approval)) -> Envelope {
+    let mut approval = Approval {
+        subject: request.subject(),
+        issued_at: request.issued_at.plus(-60),
+        expires_at: request.issued_at.plus(3_600),
+    };
+    change(&mut approval);
+    key(by).sign_envelope(Envelope::new(Approval::TYPE, serde_json::to_vec(&approval).unwrap()))
+}
+
+fn asked(configuration: &Configuration, request: &Request, by: u8, approvals: Vec<Envelope>) -> Asked {
+    let envelope = key(by).sign_envelope(Envelope::new(Request::TYPE, request.to_payload()));
+    verify(&Bundle { request: envelope, approvals }, configuration).unwrap()
+}
+
+fn decide(policy: &str, request: &Request, by: u8, approvals: Vec<Envelope>) -> Result<Vec<String>, Reason> {
+    let configuration = Configuration::parse(&text(policy)).unwrap();
+    let asked = asked(&configuration, request, by, approvals);
+    authorise(&configuration, &asked, request.issued_at, Stage::Launch)
+        .map(|allowed| allowed.policies)
+        .map_err(|Denied { reason, .. }| reason)
+}
+
+#[test]
+fn the_policy_decides_by_group_and_is_named() {
+    assert_eq!(decide(PERMIT, &request(|_| {}), 1, vec![]), Ok(vec!["policy0".into()]));
+    assert_eq!(decide(PERMIT, &request(|_| {}), 2, vec![]), Err(Reason::Queue), "anna has no CI account");
+    let others = r#"permit(principal in Group::"people", action, resource);"#;
+    assert_eq!(decide(others, &request(|_| {}), 1, vec![]), Err(Reason::Policy));
+}
+
+// clause: APP-2, APP-3, APP-4
+#[test]
+fn approvals_count_persons_other_than_those_who_ask() {
+    let r = request(|_| {});
+    let ok = Ok(vec!["two-persons".to_owned()]);
+    assert_eq!(decide(APPROVED, &r, 1, vec![]), Err(Reason::Approval));
+    assert_eq!(decide(APPROVED, &r, 1, vec![approval(&r, 2, |_| {})]), ok);
+    assert_eq!(
+        decide(APPROVED, &r, 1, vec![approval(&r, 3, |_| {})]),
+        Err(Reason::Approval),
+        "the same person by another key"
+    );
+    assert_eq!(decide(APPROVED, &r, 1, vec![approval(&r, 8, |_| {})]), Err(Reason::Approval), "an unknown key");
+    let other = request(|r| {
+        r.parameters.insert("image".parse().unwrap(), "sha256:aaaa".into());
+    });
+    assert_eq!(decide(APPROVED, &r, 1, vec![approval(&other, 2, |_| {})]), Err(Reason::Approval), "other parameters");
+    assert_eq!(
+        decide(APPROVED, &r, 1, vec![approval(&r, 2, |a| a.expires_at = a.issued_at.plus(59))]),
+        Err(Reason::Approval),
+        "expired"
+    );
+    assert_eq!(
+        decide(APPROVED, &r, 1, vec![approval(&r, 2, |a| a.expires_at = a.issued_at.plus(86_401))]),
+        Err(Reason::Approval),
+        "lives too long"
+    );
+}
+
+#[test]
+fn an_evaluation_error_denies_although_a_permit_matches() {
+    // Long arithmetic overflows when evaluated: Cedar alone would skip this forbid, and permit.
+    let erring = format!(
+        r#"{PERMIT} forbid(principal, action, resource) when {{ context.hour + 9223372036854775807 > 0 && context.hour * 9223372036854775807 == 5 }};"#
+    );
+    let configuration = Configuration::parse(&text(&erring)).unwrap();
+    let r = request(|_| {});
+    let denied =
+        authorise(&configuration, &asked(&configuration, &r, 1, vec![]), r.issued_at, Stage::Launch).unwrap_err();
+    assert_eq!(denied.reason, Reason::Policy);
+    assert!(denied.message.contains("could not be evaluated"), "{}", denied.message);
+}
+
+#[test]
+fn time_is_the_requests_own_and_a_forbid_is_a_freeze() {
+    let weekend = format!(
+        r#"{PERMIT} @id("weekend") forbid(principal, action, resource) when {{ ["saturday", "sunday"].contains(context.weekday) }};"#
+    );
+    let saturday = request(|r| {
+        r.issued_at = "2026-11-21T12:00:00Z".parse().unwrap();
+        r.expires_at = r.issued_at.plus(900);
+    });
+    let monday = request(|r| {
+        r.issued_at = "2026-11-23T12:00:00Z".parse().unwrap();
+        r.expires_at = r.issued_at.plus(900);
+    });
+    assert_eq!(decide(&weekend, &saturday, 1, vec![]), Err(Reason::Policy));
+    assert!(decide(&weekend, &monday, 1, vec![]).is_ok());
+}
+
+// clause: REQ-9, REQ-10, RUN-5
+#[test]
+fn time_and_place_are_told_apart() {
+    let configuration = Configuration::parse(&text(PERMIT)).unwrap();
+    let at = |r: &Request, now: i64, stage| {
+        authorise(&configuration, &asked(&configuration, r, 1, vec![]), Timestamp::from_unix(now), stage)
+            .map(|_| ())
+            .map_err(|d| (d.reason, d.message))
+    };
+    let r = request(|_| {});
+    assert!(at(&r, ISSUED + 960, Stage::Launch).is_ok());
+    let (reason, message) = at(&r, ISSUED + 961, Stage::Launch).unwrap_err();
+    assert_eq!((reason, message.starts_with("the request expired 1m01s ago")), (Reason::Expired, true), "{message}");
+    assert!(at(&r, ISSUED + 1_500, Stage::Run).is_ok());
+    assert_eq!(at(&r, ISSUED + 1_501, Stage::Run).unwrap_err().0, Reason::Expired);
+    assert!(at(&r, ISSUED - 60, Stage::Launch).is_ok());
+    assert_eq!(at(&r, ISSUED - 61, Stage::Launch).unwrap_err().0, Reason::NotYetValid);
+    assert_eq!(
+        at(&request(|r| r.expires_at = r.issued_at.plus(901)), ISSUED, Stage::Launch).unwrap_err().0,
+        Reason::Lifetime
+    );
+    assert_eq!(
+        at(
+            &request(|r| r.audience = "arn:aws:sns:eu-west-1:333333333333:relay".parse().unwrap()),
+            ISSUED,
+            Stage::Launch
+        )
+        .unwrap_err()
+        .0,
+        Reason::Audience
+    );
+    assert_eq!(
+        at(&request(|r| r.target = "payments/staging".parse().unwrap()), ISSUED, Stage::Launch).unwrap_err().0,
+        Reason::Target
+    );
+    for queue in [
+        "https://sqs.eu-west-1.amazonaws.com/333333333333/relay-x-reply",
+        "https://sqs.eu-west-1.amazonaws.com/111111111111/other",
+        "https://sqs.us-east-1.amazonaws.com/111111111111/relay-x-reply",
+    ] {
+        assert_eq!(
+            at(&request(|r| r.reply_queue = queue.parse().unwrap()), ISSUED, Stage::Launch).unwrap_err().0,
+            Reason::Queue,
+            "{queue}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_its_place() {
+    let says = |from: &str, to: &str| match Configuration::parse(&text(PERMIT).replace(from, to)) {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("accepted with {to}"),
+    };
+    for (from, to, expected) in [
+        ("timeout = \"45m\"", "timeout = \"45 minutes\"", "`timeout`"),
+        ("timeout = \"45m\"", "time_out = \"45m\"", "unknown field"),
+        ("image={image}", "image={imagge}", "there is no parameter `imagge`"),
+        ("image={image}", "image={image", "write a parameter as"),
+        ("[\"terraform\", \"plan\"", "[\"{image}\", \"plan\"", "may not choose the program"),
+        ("sha256:[0-9a-f]{4}", "sha256:[0-9a-f", "parameters.image"),
+        ("s3://example-ci-artifacts/payments/", "https://x/", "s3://bucket/prefix/"),
+        ("TF_IN_AUTOMATION", "RELAY_ENVELOPE", "relay's own"),
+        (PERMIT, "permit(principal, action, resource) when { context.nonsense };", "policy"),
+        (PERMIT, "", "there is no policy"),
+        (PERMIT, "permit(", "not Cedar"),
+        ("target = \"payments/production\"", "target = \"payments\"", "a target such as"),
+    ] {
+        let said = says(from, to);
+        assert!(said.contains(expected), "{to}: {said}");
+    }
+    let endpoint = text(PERMIT).replacen("timeout", "endpoint = \"http://evil.example\"\ntimeout", 1);
+    assert!(
+        matches!(Configuration::parse(&endpoint), Err(ConfigurationError::Field { field, .. }) if field == "endpoint")
+    );
+}
+
+#[test]
+fn doubtful_things_are_found() {
+    let findings = |policy: &str, from: &str, to: &str| {
+        let configuration = Configuration::parse(&text(policy).replace(from, to)).unwrap();
+        check(&configuration)
+            .into_iter()
+            .map(|finding| format!("{}: {}", finding.field, finding.problem))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    assert!(findings(PERMIT, "image={image}", "x").contains("no step uses {image}"));
+    assert!(findings(PERMIT, "sha256:[0-9a-f]{4}", "^sha256:[0-9a-f]{4}").contains("half an anchor"));
+    assert!(findings(PERMIT, "sha256:[0-9a-f]{4}", ".*").contains("lets everything through"));
+    assert!(
+        findings(r#"permit(principal in Group::"typo", action, resource);"#, "", "")
+            .contains("no signer is in the group `typo`")
+    );
+    let never = r#"permit(principal, action, resource) when { principal is Target };"#;
+    assert!(findings(never, "", "").contains("policy:"), "{}", findings(never, "", ""));
+}
