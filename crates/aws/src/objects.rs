@@ -1,0 +1,94 @@
+//! S3: small objects written under a condition, and artifacts.
+
+use aws_sdk_s3::primitives::ByteStream;
+
+use crate::error::from_sdk;
+use crate::{AwsError, Kind, Sdk};
+
+/// S3.
+#[derive(Clone, Debug)]
+pub struct Objects {
+    client: aws_sdk_s3::Client,
+}
+
+/// Under which condition an object is written.
+#[derive(Clone, Copy, Debug)]
+pub enum Condition<'a> {
+    /// Always.
+    None,
+    /// Only when there is no such object.
+    Absent,
+    /// Only when the object is still this one.
+    Matches(&'a str),
+}
+
+/// An object and its version.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Its ETag, for [`Condition::Matches`].
+    pub etag: String,
+}
+
+impl Objects {
+    /// From a set-up. With an endpoint of its own there is no name for each bucket, so the path carries it.
+    pub fn new(sdk: &Sdk) -> Self {
+        let config = aws_sdk_s3::config::Builder::from(&sdk.config)
+            .force_path_style(sdk.config.endpoint_url().is_some())
+            .build();
+        Self { client: aws_sdk_s3::Client::from_conf(config) }
+    }
+
+    /// Writes an object. [`Kind::Precondition`]: the condition did not hold; the SDK may have repeated a write whose answer was lost, so the
+    /// object may be the caller's own. [`Kind::Conflict`]: two raced; try again.
+    pub async fn put(&self, bucket: &str, key: &str, bytes: Vec<u8>, condition: Condition<'_>) -> Result<(), AwsError> {
+        let mut call = self.client.put_object().bucket(bucket).key(key).body(ByteStream::from(bytes));
+        match condition {
+            Condition::None => {}
+            Condition::Absent => call = call.if_none_match("*"),
+            Condition::Matches(etag) => call = call.if_match(etag),
+        }
+        call.send().await.map(|_| ()).map_err(from_sdk("s3:PutObject"))
+    }
+
+    /// Reads an object of at most `max` bytes; `None` when there is none.
+    pub async fn get(&self, bucket: &str, key: &str, max: u64) -> Result<Option<Object>, AwsError> {
+        let output = match self.client.get_object().bucket(bucket).key(key).send().await {
+            Ok(output) => output,
+            Err(error) => {
+                let error = from_sdk("s3:GetObject")(error);
+                return if error.kind == Kind::NotFound { Ok(None) } else { Err(error) };
+            }
+        };
+        let too_large = |size: u64| {
+            AwsError::new("s3:GetObject", Kind::Invalid, format!("the object has {size} bytes, {max} are allowed"))
+        };
+        if let Some(size) = output.content_length().and_then(|size| u64::try_from(size).ok()).filter(|size| *size > max)
+        {
+            return Err(too_large(size));
+        }
+        let etag = output.e_tag().unwrap_or_default().to_owned();
+        let mut bytes = Vec::new();
+        let mut body = output.body;
+        while let Some(part) = body.next().await {
+            let part = part.map_err(|error| AwsError::new("s3:GetObject", Kind::Unreachable, error.to_string()))?;
+            bytes.extend_from_slice(&part);
+            if bytes.len() as u64 > max {
+                return Err(too_large(bytes.len() as u64));
+            }
+        }
+        Ok(Some(Object { bytes, etag }))
+    }
+
+    /// Whether an object is there.
+    pub async fn exists(&self, bucket: &str, key: &str) -> Result<bool, AwsError> {
+        match self.client.head_object().bucket(bucket).key(key).send().await {
+            Ok(_) => Ok(true),
+            Err(error) => {
+                let error = from_sdk("s3:HeadObject")(error);
+                if error.kind == Kind::NotFound { Ok(false) } else { Err(error) }
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! SQS: reply and control queues.
+
+use std::collections::{BTreeMap, HashMap};
+
+use aws_sdk_sqs::types::{
+    DeleteMessageBatchRequestEntry, MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry,
+};
+use relay_protocol::QueueUrl;
+
+use crate::error::from_sdk;
+use crate::{AwsError, Kind, Sdk};
+
+/// SQS.
+#[derive(Clone, Debug)]
+pub struct Queues {
+    client: aws_sdk_sqs::Client,
+}
+
+/// One message to send.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its body.
+    pub body: String,
+    /// Its string attributes.
+    pub attributes: Vec<(&'static str, String)>,
+}
+
+/// One message that was received.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// Its body.
+    pub body: String,
+    /// Its string attributes.
+    pub attributes: BTreeMap<String, String>,
+    /// What a deletion needs.
+    pub receipt: String,
+}
+
+impl Queues {
+    /// From a set-up.
+    pub fn new(sdk: &Sdk) -> Self {
+        Self { client: aws_sdk_sqs::Client::new(&sdk.config) }
+    }
+
+    /// Creates a queue; a queue of the same name and attributes is the same queue. Returns the URL as SQS gives it.
+    pub async fn create(
+        &self,
+        name: &str,
+        attributes: &[(&str, String)],
+        tags: &[(&str, String)],
+    ) -> Result<String, AwsError> {
+        let attributes: HashMap<_, _> =
+            attributes.iter().map(|(name, value)| (QueueAttributeName::from(*name), value.clone())).collect();
+        let tags: HashMap<_, _> = tags.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let call = self.client.create_queue().queue_name(name).set_attributes(Some(attributes)).set_tags(Some(tags));
+        let output = call.send().await.map_err(from_sdk("sqs:CreateQueue"))?;
+        output
+            .queue_url
+            .ok_or_else(|| AwsError::new("sqs:CreateQueue", Kind::Unreachable, "the answer has no queue URL"))
+    }
+
+    /// Deletes a queue.
+    pub async fn delete_queue(&self, queue: &QueueUrl) -> Result<(), AwsError> {
+        self.client
+            .delete_queue()
+            .queue_url(queue.as_str())
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(from_sdk("sqs:DeleteQueue"))
+    }
+
+    /// Sends up to ten messages; says for each, in order, whether it arrived. HTTP 200 alone says nothing.
+    pub async fn send(&self, queue: &QueueUrl, entries: Vec<Entry>) -> Result<Vec<Result<(), String>>, AwsError> {
+        let mut results: Vec<Result<(), String>> =
+            entries.iter().map(|_| Err("no answer for this entry".to_owned())).collect();
+        let mut call = self.client.send_message_batch().queue_url(queue.as_str());
+        for (at, entry) in entries.into_iter().enumerate() {
+            let mut request = SendMessageBatchRequestEntry::builder().id(at.to_string()).message_body(entry.body);
+            for (name, value) in entry.attributes {
+                request = request.message_attributes(name, string("sqs:SendMessageBatch", value)?);
+            }
+            let request = request
+                .build()
+                .map_err(|error| AwsError::new("sqs:SendMessageBatch", Kind::Invalid, error.to_string()))?;
+            call = call.entries(request);
+        }
+        let output = call.send().await.map_err(from_sdk("sqs:SendMessageBatch"))?;
+        for sent in output.successful() {
+            if let Some(result) = sent.id().parse::<usize>().ok().and_then(|at| results.get_mut(at)) {
+                *result = Ok(());
+            }
+        }
+        for failed in output.failed() {
+            if let Some(result) = failed.id().parse::<usize>().ok().and_then(|at| results.get_mut(at)) {
+                *result = Err(format!("{}: {}", failed.code(), failed.message().unwrap_or_default()));
+            }
+        }
+        Ok(results)
+    }
+
+    /// Receives up to ten messages, waiting for up to `wait_seconds` (at most 20).
+    pub async fn receive(&self, queue: &QueueUrl, wait_seconds: i32) -> Result<Vec<Received>, AwsError> {
+        let call = self
+            .client
+            .receive_message()
+            .queue_url(queue.as_str())
+            .max_number_of_messages(10)
+            .wait_time_seconds(wait_seconds)
+            .message_attribute_names("All");
+        let output = call.send().await.map_err(from_sdk("sqs:ReceiveMessage"))?;
+        let received = output.messages.unwrap_or_default().into_iter().map(|message| Received {
+            body: message.body.unwrap_or_default(),
+            attributes: message
+                .message_attributes
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(|(name, value)| value.string_value.map(|value| (name, value)))
+                .collect(),
+            receipt: message.receipt_handle.unwrap_or_default(),
+        });
+        Ok(received.collect())
+    }
+
+    /// Deletes up to ten messages. One that could not be deleted comes again, and is dropped as a duplicate.
+    pub async fn delete(&self, queue: &QueueUrl, receipts: &[String]) -> Result<(), AwsError> {
+        let mut call = self.client.delete_message_batch().queue_url(queue.as_str());
+        for (at, receipt) in receipts.iter().enumerate() {
+            let entry = DeleteMessageBatchRequestEntry::builder().id(at.to_string()).receipt_handle(receipt);
+            call = call.entries(
+                entry
+                    .build()
+                    .map_err(|error| AwsError::new("sqs:DeleteMessageBatch", Kind::Invalid, error.to_string()))?,
+            );
+        }
+        call.send().await.map(|_| ()).map_err(from_sdk("sqs:DeleteMessageBatch"))
+    }
+}
+
+fn string(operation: &'static str, value: String) -> Result<MessageAttributeValue, AwsError> {
+    MessageAttributeValue::builder()
+        .data_type("String")
+        .string_value(value)
+        .build()
+        .map_err(|error| AwsError::new(operation, Kind::Invalid, error.to_string()))
+}

@@ -1,0 +1,109 @@
+//! The SDK's set-up, in one place: HTTP client, time-outs, retries, endpoint rules, user agent.
+
+use std::time::Duration;
+
+use aws_config::{AppName, BehaviorVersion, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use relay_protocol::Region;
+
+/// A long poll lasts 20 s; an attempt that lasts longer than this hangs on a dead peer (the SDK has no such bound of its own).
+const ATTEMPT: Duration = Duration::from_secs(25);
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// A set-up from which each adapter makes its client.
+#[derive(Clone, Debug)]
+pub struct Sdk {
+    pub(crate) config: SdkConfig,
+}
+
+impl Sdk {
+    /// From the environment, as every AWS tool: the CLI's and the launcher's, whose environment is their operator's. `region` beats it.
+    pub async fn from_environment(region: Option<&Region>) -> Self {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http_client())
+            .timeout_config(timeouts())
+            .retry_config(retries());
+        if let Some(region) = region {
+            loader = loader.region(aws_config::Region::new(region.to_string()));
+        }
+        if let Some(name) = app_name() {
+            loader = loader.app_name(name);
+        }
+        Self { config: loader.load().await }
+    }
+
+    /// From pinned data and the container's credentials alone: the runner's. RunTask overrides can set any variable, so no region, no proxy
+    /// and no endpoint is read from the environment (clause RUN-3).
+    pub fn pinned(region: &Region, endpoint: Option<&str>) -> Self {
+        let provider_config =
+            aws_config::provider_config::ProviderConfig::without_region().with_http_client(http_client());
+        let credentials = aws_config::ecs::EcsCredentialsProvider::builder().configure(&provider_config).build();
+        Self::with(region, endpoint, SharedCredentialsProvider::new(credentials))
+    }
+
+    /// Like this set-up, with other credentials.
+    #[must_use]
+    pub fn with_credentials(&self, credentials: Credentials) -> Self {
+        let config = self
+            .config
+            .clone()
+            .into_builder()
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .build();
+        Self { config }
+    }
+
+    fn with(region: &Region, endpoint: Option<&str>, credentials: SharedCredentialsProvider) -> Self {
+        let mut builder = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(aws_config::Region::new(region.to_string()))
+            .credentials_provider(credentials)
+            .http_client(http_client())
+            .timeout_config(timeouts())
+            .retry_config(retries())
+            .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(
+                aws_smithy_async::rt::sleep::TokioSleep::new(),
+            ))
+            .time_source(
+                aws_smithy_async::time::SharedTimeSource::new(aws_smithy_async::time::SystemTimeSource::new()),
+            );
+        builder.set_app_name(app_name());
+        if let Some(endpoint) = endpoint {
+            builder = builder.endpoint_url(endpoint);
+        }
+        Self { config: builder.build() }
+    }
+
+    /// The region in force, if there is one.
+    pub fn region(&self) -> Option<String> {
+        self.config.region().map(ToString::to_string)
+    }
+
+    /// Whether something redirects AWS's endpoints: the sandbox does, and so could a hostile environment.
+    pub fn endpoint(&self) -> Option<&str> {
+        self.config.endpoint_url()
+    }
+}
+
+fn http_client() -> aws_smithy_runtime_api::client::http::SharedHttpClient {
+    aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
+}
+
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT).build()
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig::standard()
+        .with_max_attempts(4)
+        .with_initial_backoff(Duration::from_millis(200))
+        .with_max_backoff(Duration::from_secs(5))
+}
+
+fn app_name() -> Option<AppName> {
+    AppName::new(concat!("relay-", env!("CARGO_PKG_VERSION"))).ok()
+}
