@@ -6,6 +6,7 @@
 mod error;
 pub mod failure;
 pub mod keys;
+pub mod metadata;
 pub mod objects;
 pub mod queues;
 pub mod sdk;

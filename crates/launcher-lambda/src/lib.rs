@@ -1,1 +1,37 @@
+//! The launcher: a Lambda that verifies and authorises a signed request, and starts exactly one task for it.
+//!
+//! It holds little: it may run the task definitions of its targets, sign with the target key, write claims, and answer on `relay-*-reply`
+//! queues. It is believed by nobody: the runner verifies again (promise P2). However often a request is delivered, the answer is the same, and
+//! at most one task starts (promise P3).
+//!
+//! [`event`] reads what AWS delivers, [`standing`] decides from claim and tasks (pure), [`launch`] is the I/O around them, [`answer`] signs
+//! and sends frames.
 
+#![forbid(unsafe_code)]
+
+pub mod answer;
+pub mod event;
+pub mod launch;
+pub mod settings;
+pub mod standing;
+
+use std::sync::Arc;
+
+use lambda_runtime::{LambdaEvent, service_fn};
+use relay_aws::telemetry;
+
+use crate::launch::Launcher;
+use crate::settings::Settings;
+
+/// Serves invocations until Lambda ends the process.
+pub async fn run() -> Result<(), lambda_runtime::Error> {
+    telemetry::json();
+    let settings = Settings::from_environment(|name| std::env::var(name).ok())?;
+    let launcher = Arc::new(Launcher::new(settings).await);
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<serde_json::Value>| {
+        let launcher = Arc::clone(&launcher);
+        // Boxed: the SDK's futures nest so deep that the compiler would give up on their layout.
+        Box::pin(async move { launcher.handle(event.payload, event.context.deadline()).await })
+    }))
+    .await
+}

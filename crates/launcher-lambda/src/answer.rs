@@ -1,0 +1,73 @@
+//! Answers: launcher frames, signed by the target key, sent to a reply queue that may not be visible yet.
+
+use std::time::{Duration, Instant};
+
+use relay_aws::keys::Keys;
+use relay_aws::queues::{Entry, Queues};
+use relay_aws::{AwsError, Kind};
+use relay_protocol::encoding::base64;
+use relay_protocol::frame::{ATTRIBUTE_FROM, ATTRIBUTE_SIG, From, LauncherFrame, LauncherKind};
+use relay_protocol::limits::QUEUE_WAIT_SECONDS;
+use relay_protocol::{DeploymentId, Digest, QueueUrl};
+
+/// Signs and sends.
+#[derive(Debug)]
+pub struct Answers {
+    queues: Queues,
+    keys: Keys,
+    target_key: String,
+}
+
+impl Answers {
+    /// With the target key `target_key`.
+    pub fn new(sdk: &relay_aws::Sdk, target_key: String) -> Self {
+        Self { queues: Queues::new(sdk), keys: Keys::new(sdk), target_key }
+    }
+
+    /// Sends one frame, trying again until `until`, at most for a minute, while the queue is not there yet or denies yet: a new queue becomes
+    /// visible by and by (clause FRM-16). A queue that stays away is no error: nobody listens any more.
+    pub async fn send(
+        &self,
+        queue: &QueueUrl,
+        id: &DeploymentId,
+        kind: LauncherKind,
+        until: Instant,
+    ) -> Result<(), AwsError> {
+        let body = LauncherFrame { deployment_id: id.clone(), kind }.to_body();
+        let digest = Digest::of(&From::Launcher.pae(&body));
+        let der = self.keys.sign_digest(&self.target_key, digest.as_bytes()).await?;
+        let Some(sig) = relay_identity::p256_signature_from_der(&der) else {
+            return Err(AwsError {
+                operation: "kms:Sign",
+                kind: Kind::Invalid,
+                code: None,
+                message: "the target key is not a P-256 key".into(),
+                resources: Vec::new(),
+            });
+        };
+        let entry = Entry {
+            body,
+            attributes: vec![(ATTRIBUTE_FROM, From::Launcher.as_str().to_owned()), (ATTRIBUTE_SIG, base64(&sig))],
+        };
+        let until = until.min(Instant::now() + Duration::from_secs(QUEUE_WAIT_SECONDS));
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let problem = match self.queues.send(queue, vec![entry.clone()]).await {
+                Ok(results) => match results.into_iter().next() {
+                    Some(Ok(())) | None => return Ok(()),
+                    Some(Err(problem)) => problem,
+                },
+                Err(error) if error.is_transient() || matches!(error.kind, Kind::NotFound | Kind::Denied) => {
+                    error.to_string()
+                }
+                Err(error) => return Err(error),
+            };
+            if Instant::now() + pause >= until {
+                tracing::warn!(deployment_id = %id, queue = queue.name(), problem, "nobody could be answered: the reply queue is not there or denies");
+                return Ok(());
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+}

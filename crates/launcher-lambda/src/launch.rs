@@ -1,0 +1,398 @@
+//! The way of one request, with its I/O: hint, task definition, verification, what stands already, decision, RunTask, answer (clauses LAU-1 to LAU-12).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use lambda_runtime::Error;
+use relay_aws::objects::{Condition, Objects};
+use relay_aws::tasks::{Definition, Launch, Launched, Tasks};
+use relay_aws::{AwsError, Kind, Sdk};
+use relay_policy::{Allowed, Asked, Configuration, Denied, Pin};
+use relay_protocol::claim::{Claim, Holder, Lock, Verdict};
+use relay_protocol::frame::LauncherKind;
+use relay_protocol::limits::{CLAIM_MAX, START_DELAY_MAX};
+use relay_protocol::request::{Hints, Stage};
+use relay_protocol::{DeploymentId, Digest, Message, QueueUrl, Reason, TargetName, Timestamp};
+use tracing::{Instrument as _, error, info, warn};
+
+use crate::answer::Answers;
+use crate::event::{self, Notification};
+use crate::settings::Settings;
+use crate::standing::{self, Next};
+
+/// Time that is kept for the answer when launching takes long.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// The variable of the task definition that holds the configuration.
+const CONFIGURATION: &str = "RELAY_CONFIGURATION";
+
+/// The label with the subnets, separated by commas.
+const SUBNETS: &str = "relay.subnets";
+
+/// The label with the security groups, separated by commas.
+const SECURITY_GROUPS: &str = "relay.security-groups";
+
+/// See the crate's head.
+#[derive(Debug)]
+pub struct Launcher {
+    settings: Settings,
+    tasks: Tasks,
+    objects: Objects,
+    answers: Answers,
+    /// Configurations by the ARN of their revision, which never changes.
+    configurations: Mutex<HashMap<String, Arc<Configuration>>>,
+}
+
+/// A target that is ready to be decided about.
+struct Target {
+    definition: Definition,
+    configuration: Arc<Configuration>,
+}
+
+impl Launcher {
+    /// With AWS as the environment says.
+    pub async fn new(settings: Settings) -> Self {
+        let sdk = Sdk::from_environment(Some(&settings.topic.region())).await;
+        Self {
+            tasks: Tasks::new(&sdk),
+            objects: Objects::new(&sdk),
+            answers: Answers::new(&sdk, settings.target_key.clone()),
+            configurations: Mutex::new(HashMap::new()),
+            settings,
+        }
+    }
+
+    /// One invocation. An error makes Lambda try again; whatever is final is answered and is no error.
+    pub async fn handle(&self, event: serde_json::Value, deadline: SystemTime) -> Result<(), Error> {
+        let until = Instant::now() + deadline.duration_since(SystemTime::now()).unwrap_or_default();
+        let notifications = event::notifications(event);
+        if notifications.is_empty() {
+            info!("an event of a kind that this version does not handle");
+        }
+        for notification in notifications {
+            let Some(hints) = notification.hints.clone() else {
+                warn!(
+                    "a message whose attributes target, deployment_id and ci_account are missing or malformed: dropped"
+                );
+                continue;
+            };
+            let span = tracing::info_span!("request", deployment_id = %hints.deployment_id, target = %hints.target);
+            self.notification(notification, &hints, until)
+                .instrument(span)
+                .await
+                .inspect_err(|error| error!(%error, "to be tried again"))?;
+        }
+        Ok(())
+    }
+
+    async fn notification(&self, notification: Notification, hints: &Hints, until: Instant) -> Result<(), AwsError> {
+        if notification.topic != self.settings.topic {
+            warn!(topic = %notification.topic, "a message of another topic: dropped");
+            return Ok(());
+        }
+        match self.verify(&notification, hints).await? {
+            Ok((target, asked)) => self.verified(&target, &asked, until).await,
+            Err(cause) => {
+                warn!(cause, "unverified");
+                self.answer_unverified(&notification, hints, until).await
+            }
+        }
+    }
+
+    /// From hint to verified request. The inner error is for the log alone: outside, all of these look the same (clause LAU-5).
+    async fn verify(
+        &self,
+        notification: &Notification,
+        hints: &Hints,
+    ) -> Result<Result<(Target, Asked), String>, AwsError> {
+        let target = match self.target(&hints.target).await? {
+            Ok(target) => target,
+            Err(cause) => return Ok(Err(cause)),
+        };
+        let bundle = match Message::parse(notification.body.as_bytes()) {
+            Ok(Message::Request(bundle)) => bundle,
+            Ok(Message::Control(_)) => {
+                return Ok(Err("a control statement by topic, which this version does not handle".to_owned()));
+            }
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        Ok(match relay_policy::verify(&bundle, &target.configuration) {
+            Ok(asked) if hints.agree_with(asked.request()) => Ok((target, asked)),
+            Ok(_) => Err("the message's attributes differ from the signed request".to_owned()),
+            Err(error) => Err(error.to_string()),
+        })
+    }
+
+    /// The newest active revision of a target, with its pinned configuration.
+    async fn target(&self, name: &TargetName) -> Result<Result<Target, String>, AwsError> {
+        let Some(definition) = self.tasks.newest_definition(&name.family()).await? else {
+            return Ok(Err(format!("there is no active task definition {}", name.family())));
+        };
+        let known = self.configurations.lock().unwrap_or_else(PoisonError::into_inner).get(&definition.arn).cloned();
+        if let Some(configuration) = known {
+            return Ok(Ok(Target { definition, configuration }));
+        }
+        let Some(text) = definition.environment.get(CONFIGURATION) else {
+            return Ok(Err(format!("{} has no {CONFIGURATION}", definition.arn)));
+        };
+        match Pin::parse(definition.entry_point.get(1..).unwrap_or_default()) {
+            Ok(pin) if pin.target == *name && pin.fits(text) => {}
+            _ => {
+                return Ok(Err(format!(
+                    "the entry point of {} does not pin this target and its configuration",
+                    definition.arn
+                )));
+            }
+        }
+        match Configuration::parse(text) {
+            Ok(configuration) if configuration.target == *name && configuration.topic == self.settings.topic => {
+                let configuration = Arc::new(configuration);
+                self.configurations
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(definition.arn.clone(), Arc::clone(&configuration));
+                Ok(Ok(Target { definition, configuration }))
+            }
+            Ok(_) => Ok(Err(format!("the configuration of {} is for another target or topic", definition.arn))),
+            Err(error) => Ok(Err(format!("the configuration of {} cannot be read: {error}", definition.arn))),
+        }
+    }
+
+    async fn answer_unverified(
+        &self,
+        notification: &Notification,
+        hints: &Hints,
+        until: Instant,
+    ) -> Result<(), AwsError> {
+        if !self.settings.ci_accounts.contains(&hints.ci_account) {
+            warn!(ci_account = %hints.ci_account, "no answer to an account that is not in RELAY_CI_ACCOUNTS");
+            return Ok(());
+        }
+        let Ok(queue) =
+            QueueUrl::of(&self.settings.topic.region(), &hints.ci_account, &hints.deployment_id.reply_queue_name())
+        else {
+            return Ok(());
+        };
+        let body_sha256 = Digest::of(notification.body.as_bytes());
+        let kind = LauncherKind::Unverified {
+            body_sha256,
+            target: hints.target.clone(),
+            ci_account: hints.ci_account.clone(),
+        };
+        self.answers.send(&queue, &hints.deployment_id, kind, until).await
+    }
+
+    /// A verified request: what stands already, else the decision, else the launch.
+    async fn verified(&self, target: &Target, asked: &Asked, until: Instant) -> Result<(), AwsError> {
+        let id = &asked.request().deployment_id;
+        let digest = asked.request.digest();
+        let deadline = deadline(&target.configuration, now());
+        let claim = self.read_claim(id).await?;
+        let task = if claim.is_none() { self.started_task(id).await? } else { None };
+        let task = task.as_ref().map(|(arn, digest)| (arn.as_str(), *digest));
+        let kind = match standing::next(claim.as_ref(), task, digest, deadline) {
+            Next::Repeat(kind) => {
+                info!("delivered again: the first answer stands");
+                kind
+            }
+            Next::Decide => match self.decide(target, asked).await? {
+                Ok(allowed) => self.launch(target, asked, &allowed, deadline, until).await?,
+                Err(denied) => {
+                    self.final_word(id, digest, Verdict::Refused, denied.reason, denied.message, deadline).await?
+                }
+            },
+        };
+        log(&kind);
+        self.answers.send(&asked.request().reply_queue, id, kind, until).await
+    }
+
+    async fn decide(&self, target: &Target, asked: &Asked) -> Result<Result<Allowed, Denied>, AwsError> {
+        let allowed = match relay_policy::authorise(&target.configuration, asked, now(), Stage::Launch) {
+            Ok(allowed) => allowed,
+            Err(denied) => return Ok(Err(denied)),
+        };
+        Ok(match self.busy(&target.configuration).await? {
+            Some(holder) => Err(Denied {
+                reason: Reason::Busy,
+                message: format!("{} is held by the deployment {holder}", target.configuration.target),
+            }),
+            None => Ok(allowed),
+        })
+    }
+
+    /// The holder of the last slot, when every slot is held by a task that is not known to have stopped. An early word only: the runner takes
+    /// the lock, and decides (clause LCK-3).
+    async fn busy(&self, configuration: &Configuration) -> Result<Option<DeploymentId>, AwsError> {
+        let mut last = None;
+        for slot in 0..configuration.concurrency {
+            let object = self
+                .objects
+                .get(&self.settings.bucket, &Lock::key(&configuration.target, slot), CLAIM_MAX as u64)
+                .await?;
+            let holder = object.and_then(|object| Lock::parse(&object.bytes).ok()).and_then(|lock| lock.holder);
+            let Some(holder) = holder else { return Ok(None) };
+            match self.tasks.describe(&self.settings.cluster, &holder.task_arn).await? {
+                Some(task) if task.last_status != "STOPPED" => last = Some(holder.deployment_id),
+                _ => return Ok(None),
+            }
+        }
+        Ok(last)
+    }
+
+    /// RunTask of exactly the revision that was decided about, with the one token, while there is time.
+    async fn launch(
+        &self,
+        target: &Target,
+        asked: &Asked,
+        allowed: &Allowed,
+        deadline: Timestamp,
+        until: Instant,
+    ) -> Result<LauncherKind, AwsError> {
+        let id = &asked.request().deployment_id;
+        let digest = asked.request.digest();
+        let envelope = asked.canonical();
+        let label = |name: &str| {
+            let text = target.definition.labels.get(name).map(String::as_str).unwrap_or_default();
+            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let launch = Launch {
+            cluster: &self.settings.cluster,
+            definition: &target.definition.arn,
+            deployment_id: id.as_str(),
+            envelope: &envelope,
+            subnets: label(SUBNETS),
+            security_groups: label(SECURITY_GROUPS),
+        };
+        let mut pause = Duration::from_millis(250);
+        loop {
+            let (reason, words) = match self.tasks.run(&launch).await {
+                Ok(Launched::Task(task_arn)) => {
+                    return Ok(LauncherKind::Admitted {
+                        request_digest: digest,
+                        task_arn,
+                        deadline,
+                        policies: allowed.policies.clone(),
+                    });
+                }
+                Ok(Launched::Failed { reason, detail }) => {
+                    (standing::launch_reason(&reason), format!("{reason} {detail}").trim().to_owned())
+                }
+                Err(error) if error.kind == Kind::Conflict => return self.conflict(id, digest, &error, deadline).await,
+                Err(error) if error.kind == Kind::Throttled => (Reason::Quota, error.message),
+                // The effect is not known, so nothing final may be said: Lambda tries again, with the same token.
+                Err(error) if error.kind == Kind::Unreachable => return Err(error),
+                Err(error) => {
+                    let reason = standing::launch_reason(&error.message);
+                    return self
+                        .final_word(id, digest, Verdict::LaunchFailed, reason, error.to_string(), deadline)
+                        .await;
+                }
+            };
+            if Instant::now() + pause + ANSWER_TIME >= until {
+                return self.final_word(id, digest, Verdict::LaunchFailed, reason, words, deadline).await;
+            }
+            warn!(reason = reason.code(), words, "not started yet, to be tried again with the same token");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    /// The token is bound to a task already: to this request's (a concurrent duplicate), or to another's.
+    async fn conflict(
+        &self,
+        id: &DeploymentId,
+        digest: Digest,
+        error: &AwsError,
+        deadline: Timestamp,
+    ) -> Result<LauncherKind, AwsError> {
+        for arn in &error.resources {
+            if let Some(task) = self.tasks.describe(&self.settings.cluster, arn).await? {
+                let bound = task.envelope.as_deref().and_then(standing::digest_of_envelope);
+                return Ok(standing::of_task(arn, bound, digest, deadline));
+            }
+        }
+        match self.started_task(id).await? {
+            Some((arn, bound)) => Ok(standing::of_task(&arn, bound, digest, deadline)),
+            None => Err(error.clone()),
+        }
+    }
+
+    /// Claims the id with a final verdict; if somebody was faster, their word stands (clause CLM-3).
+    async fn final_word(
+        &self,
+        id: &DeploymentId,
+        digest: Digest,
+        verdict: Verdict,
+        reason: Reason,
+        message: String,
+        deadline: Timestamp,
+    ) -> Result<LauncherKind, AwsError> {
+        let claim = Claim { request_digest: digest, holder: Holder::Launcher { verdict, reason, message } };
+        let key = Claim::key(id);
+        for _ in 0..5 {
+            match self.objects.put(&self.settings.bucket, &key, claim.to_bytes(), Condition::Absent).await {
+                Ok(()) => return Ok(standing::of_claim(&claim, digest, deadline)),
+                Err(error) if error.kind == Kind::Precondition => {
+                    if let Some(stands) = self.read_claim(id).await? {
+                        return Ok(standing::of_claim(&stands, digest, deadline));
+                    }
+                }
+                Err(error) if error.kind == Kind::Conflict => tokio::time::sleep(Duration::from_millis(100)).await,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(AwsError {
+            operation: "s3:PutObject",
+            kind: Kind::Conflict,
+            code: None,
+            message: "the claim stays contested".to_owned(),
+            resources: Vec::new(),
+        })
+    }
+
+    async fn read_claim(&self, id: &DeploymentId) -> Result<Option<Claim>, AwsError> {
+        let Some(object) = self.objects.get(&self.settings.bucket, &Claim::key(id), CLAIM_MAX as u64).await? else {
+            return Ok(None);
+        };
+        // A claim that cannot be read still claims: better one deployment that must be asked for again than one that runs twice.
+        let unreadable = |error: serde_json::Error| AwsError {
+            operation: "s3:GetObject",
+            kind: Kind::Invalid,
+            code: None,
+            message: format!("the claim of {id} cannot be read: {error}"),
+            resources: Vec::new(),
+        };
+        Claim::parse(&object.bytes).map(Some).map_err(unreadable)
+    }
+
+    /// A task that this id has started, with the digest of the request in its overrides.
+    async fn started_task(&self, id: &DeploymentId) -> Result<Option<(String, Option<Digest>)>, AwsError> {
+        for arn in self.tasks.started_by(&self.settings.cluster, id.as_str()).await? {
+            if let Some(task) = self.tasks.describe(&self.settings.cluster, &arn).await? {
+                return Ok(Some((arn, task.envelope.as_deref().and_then(standing::digest_of_envelope))));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// When the server ends a deployment that is admitted now, at the latest: a slow start, its time, its grace.
+fn deadline(configuration: &Configuration, now: Timestamp) -> Timestamp {
+    let seconds = (configuration.timeout + configuration.cancel.grace).as_secs();
+    now.plus(START_DELAY_MAX).plus(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+fn now() -> Timestamp {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    Timestamp::from_unix(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+fn log(kind: &LauncherKind) {
+    match kind {
+        LauncherKind::Admitted { task_arn, policies, .. } => info!(task_arn, policies = policies.join(","), "admitted"),
+        LauncherKind::Refused { reason, message, .. } => info!(reason = reason.code(), message, "refused"),
+        LauncherKind::LaunchFailed { reason, message, .. } => error!(reason = reason.code(), message, "launch failed"),
+        LauncherKind::Task { .. } | LauncherKind::Unverified { .. } | LauncherKind::Unknown => {}
+    }
+}

@@ -1,0 +1,46 @@
+//! The launcher's settings: environment variables of the function, which its stack sets.
+
+use relay_protocol::{AccountId, TopicArn};
+
+/// What the function's stack says.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `RELAY_TOPIC_ARN`: the topic whose messages are taken.
+    pub topic: TopicArn,
+    /// `RELAY_CLUSTER`: where tasks run.
+    pub cluster: String,
+    /// `RELAY_BUCKET`: claims and locks.
+    pub bucket: String,
+    /// `RELAY_TARGET_KEY`: the KMS key that signs answers.
+    pub target_key: String,
+    /// `RELAY_CI_ACCOUNTS`, separated by commas: where an `unverified` may be answered.
+    pub ci_accounts: Vec<AccountId>,
+}
+
+/// A setting that is missing or odd. In the hands of whoever deployed the function.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the environment variable {name} is {problem}: deploy the launcher's stack again")]
+pub struct SettingsError {
+    name: &'static str,
+    problem: String,
+}
+
+impl Settings {
+    /// Reads the settings through `variable`.
+    pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
+        let text = |name: &'static str| variable(name).ok_or(SettingsError { name, problem: "missing".to_owned() });
+        let odd = |name: &'static str| {
+            move |error: relay_protocol::names::NotAName| SettingsError { name, problem: error.to_string() }
+        };
+        Ok(Self {
+            topic: text("RELAY_TOPIC_ARN")?.parse().map_err(odd("RELAY_TOPIC_ARN"))?,
+            cluster: text("RELAY_CLUSTER")?,
+            bucket: text("RELAY_BUCKET")?,
+            target_key: text("RELAY_TARGET_KEY")?,
+            ci_accounts: text("RELAY_CI_ACCOUNTS")?
+                .split(',')
+                .map(|account| account.trim().parse().map_err(odd("RELAY_CI_ACCOUNTS")))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}

@@ -1,0 +1,96 @@
+//! What happened, operation by operation, for tests and for `demo`. Bounded: the oldest entries go first.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// One operation.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Entry {
+    /// Position, from 0, over the life of the sandbox.
+    pub(crate) n: u64,
+    /// When it began, since the sandbox started.
+    pub(crate) at_ms: u64,
+    /// How long it took.
+    pub(crate) took_ms: u64,
+    pub(crate) service: &'static str,
+    pub(crate) operation: String,
+    pub(crate) account: String,
+    pub(crate) principal: String,
+    pub(crate) session: String,
+    pub(crate) ok: bool,
+    pub(crate) error: Option<String>,
+    /// Faults that were applied.
+    pub(crate) faults: Vec<&'static str>,
+    pub(crate) detail: Map<String, Value>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Log {
+    started: Instant,
+    limit: usize,
+    entries: Mutex<(u64, VecDeque<Entry>)>,
+}
+
+impl Log {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { started: Instant::now(), limit, entries: Mutex::default() }
+    }
+
+    pub(crate) fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn record(&self, mut entry: Entry) {
+        let mut guard = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let (next, entries) = &mut *guard;
+        entry.n = *next;
+        *next += 1;
+        if entries.len() >= self.limit {
+            entries.pop_front();
+        }
+        entries.push_back(entry);
+    }
+
+    /// A note of the sandbox itself: a dead letter, a task's end.
+    pub(crate) fn note(
+        &self,
+        service: &'static str,
+        operation: &str,
+        error: Option<String>,
+        detail: Map<String, Value>,
+    ) {
+        self.record(Entry {
+            n: 0,
+            at_ms: self.elapsed_ms(),
+            took_ms: 0,
+            service,
+            operation: operation.to_owned(),
+            account: crate::TARGET_ACCOUNT.to_owned(),
+            principal: "sandbox".to_owned(),
+            session: String::new(),
+            ok: error.is_none(),
+            error,
+            faults: Vec::new(),
+            detail,
+        });
+    }
+
+    pub(crate) fn snapshot(&self) -> Vec<Entry> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).1.iter().cloned().collect()
+    }
+
+    pub(crate) fn json_lines(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for entry in self.snapshot() {
+            // Serialising plain fields into memory cannot fail; a line that did would only be missing.
+            if serde_json::to_writer(&mut out, &entry).is_ok() {
+                out.push(b'\n');
+            }
+        }
+        out
+    }
+}
