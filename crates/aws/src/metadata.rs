@@ -13,15 +13,21 @@ const ANSWER_MAX: usize = 256 * 1_024;
 /// The ARN of the task that this process runs in, from the endpoint in `ECS_CONTAINER_METADATA_URI_V4`.
 pub async fn task_arn(endpoint: &str) -> Result<String, AwsError> {
     let unreachable = |error: &dyn std::fmt::Display| AwsError::new(OPERATION, Kind::Unreachable, error.to_string());
-    let uri: hyper::Uri = format!("{endpoint}/task").parse().map_err(|error| AwsError::new(OPERATION, Kind::Invalid, format!("{endpoint}: {error}")))?;
+    let uri: hyper::Uri = format!("{endpoint}/task")
+        .parse()
+        .map_err(|error| AwsError::new(OPERATION, Kind::Invalid, format!("{endpoint}: {error}")))?;
     let host = uri.host().unwrap_or_default().to_owned();
-    let stream = tokio::net::TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or(80))).await.map_err(|error| unreachable(&error))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
+    let stream = tokio::net::TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or(80)))
+        .await
+        .map_err(|error| unreachable(&error))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
     let connection = tokio::spawn(connection);
     let request = hyper::Request::get(uri.path()).header("host", host).body(Empty::<hyper::body::Bytes>::new());
     let request = request.map_err(|error| unreachable(&error))?;
     let answer = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
-    let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await.map_err(|error| unreachable(&error))?.to_bytes();
+    let body =
+        Limited::new(answer.into_body(), ANSWER_MAX).collect().await.map_err(|error| unreachable(&error))?.to_bytes();
     connection.abort();
     let json: serde_json::Value = serde_json::from_slice(&body).map_err(|error| unreachable(&error))?;
     let arn = json.get("TaskARN").and_then(|arn| arn.as_str());

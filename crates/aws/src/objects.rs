@@ -40,16 +40,23 @@ impl Objects {
         Self { client: aws_sdk_s3::Client::from_conf(config) }
     }
 
-    /// Writes an object. [`Kind::Precondition`]: the condition did not hold; the SDK may have repeated a write whose answer was lost, so the
+    /// Writes an object and returns its ETag. [`Kind::Precondition`]: the condition did not hold; the SDK may have repeated a write whose answer was lost, so the
     /// object may be the caller's own. [`Kind::Conflict`]: two raced; try again.
-    pub async fn put(&self, bucket: &str, key: &str, bytes: Vec<u8>, condition: Condition<'_>) -> Result<(), AwsError> {
+    pub async fn put(
+        &self,
+        bucket: &str,
+        key: &str,
+        bytes: Vec<u8>,
+        condition: Condition<'_>,
+    ) -> Result<String, AwsError> {
         let mut call = self.client.put_object().bucket(bucket).key(key).body(ByteStream::from(bytes));
         match condition {
             Condition::None => {}
             Condition::Absent => call = call.if_none_match("*"),
             Condition::Matches(etag) => call = call.if_match(etag),
         }
-        call.send().await.map(|_| ()).map_err(from_sdk("s3:PutObject"))
+        let output = call.send().await.map_err(from_sdk("s3:PutObject"))?;
+        Ok(output.e_tag.unwrap_or_default())
     }
 
     /// Reads an object of at most `max` bytes; `None` when there is none.
@@ -79,6 +86,54 @@ impl Objects {
             }
         }
         Ok(Some(Object { bytes, etag }))
+    }
+
+    /// Writes a file to a key.
+    pub async fn put_file(&self, bucket: &str, key: &str, path: &std::path::Path) -> Result<(), AwsError> {
+        let body = ByteStream::from_path(path)
+            .await
+            .map_err(|error| AwsError::new("s3:PutObject", Kind::Invalid, error.to_string()))?;
+        self.client
+            .put_object()
+            .bucket(bucket)
+            .key(key)
+            .body(body)
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(from_sdk("s3:PutObject"))
+    }
+
+    /// Reads an object of at most `max` bytes part by part, so that memory does not grow with it; `false` when there is none.
+    pub async fn fetch(
+        &self,
+        bucket: &str,
+        key: &str,
+        max: u64,
+        mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<bool, AwsError> {
+        let output = match self.client.get_object().bucket(bucket).key(key).send().await {
+            Ok(output) => output,
+            Err(error) => {
+                let error = from_sdk("s3:GetObject")(error);
+                return if error.kind == Kind::NotFound { Ok(false) } else { Err(error) };
+            }
+        };
+        let mut size = 0_u64;
+        let mut body = output.body;
+        while let Some(part) = body.next().await {
+            let part = part.map_err(|error| AwsError::new("s3:GetObject", Kind::Unreachable, error.to_string()))?;
+            size += part.len() as u64;
+            if size > max {
+                return Err(AwsError::new(
+                    "s3:GetObject",
+                    Kind::Invalid,
+                    format!("the object has more than the {max} bytes that are allowed"),
+                ));
+            }
+            take(&part).map_err(|error| AwsError::new("s3:GetObject", Kind::Invalid, error.to_string()))?;
+        }
+        Ok(true)
     }
 
     /// Whether an object is there.

@@ -1,1 +1,55 @@
+//! The runner: the first process of a deployment's container. It verifies the request again and by itself, claims the deployment, runs the
+//! real tool, streams what it prints, and says how it ended.
+//!
+//! It holds the power, so it trusts nobody, the launcher included (promise P2). Of its environment it reads only `RELAY_CONFIGURATION` and
+//! `RELAY_ENVELOPE`, whose bytes are pinned or signed, and the container's own credential and metadata variables; anything else could come
+//! from an override.
+//!
+//! The order is the protocol's (clauses RUN-1 to RUN-12): [`start`] verifies and claims, [`deploy`] leads through lock, artifacts and steps,
+//! [`pump`] sends frames, [`step`] runs one program.
 
+#![forbid(unsafe_code)]
+
+mod claim;
+mod control;
+mod deploy;
+mod install;
+mod mirror;
+mod pump;
+mod report;
+mod start;
+mod step;
+mod stop;
+mod workplace;
+
+use std::process::ExitCode;
+
+use relay_aws::telemetry;
+use relay_protocol::outcome;
+use tracing::error;
+
+/// Runs `install DIRECTORY`, or the deployment that the pinned arguments and the environment describe; the exit code is the tool's own, or
+/// one of the registry.
+pub async fn main(arguments: &[String], variable: impl Fn(&str) -> Option<String>) -> ExitCode {
+    telemetry::json();
+    if let [command, directory] = arguments
+        && command == "install"
+    {
+        return match install::install(directory) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(problem) => {
+                error!(%problem, directory, "the runner could not be installed");
+                outcome::ExitCode::Fault.code().into()
+            }
+        };
+    }
+    // Boxed: the SDK's futures nest so deep that the compiler would give up on their layout.
+    let code = match Box::pin(start::start(arguments, variable)).await {
+        Ok(started) => Box::pin(deploy::deploy(started)).await,
+        Err(refusal) => {
+            error!(problem = %refusal, exit_code = refusal.exit_code().code(), "nothing was run");
+            refusal.exit_code().code()
+        }
+    };
+    code.into()
+}

@@ -332,7 +332,7 @@ impl Launcher {
         let key = Claim::key(id);
         for _ in 0..5 {
             match self.objects.put(&self.settings.bucket, &key, claim.to_bytes(), Condition::Absent).await {
-                Ok(()) => return Ok(standing::of_claim(&claim, digest, deadline)),
+                Ok(_) => return Ok(standing::of_claim(&claim, digest, deadline)),
                 Err(error) if error.kind == Kind::Precondition => {
                     if let Some(stands) = self.read_claim(id).await? {
                         return Ok(standing::of_claim(&stands, digest, deadline));

@@ -18,7 +18,7 @@ mod units;
 
 pub use cedar::{Policies, PolicyError, Question};
 pub use check::{Finding, check};
-pub use configuration::{CancelRule, Configuration, ConfigurationError, Step};
+pub use configuration::{CancelRule, CancelSignal, Configuration, ConfigurationError, Step};
 pub use decide::{Allowed, Asked, Denied, authorise, verify};
 pub use parameters::{ParameterError, ParameterRule};
 pub use pin::{Pin, PinError};

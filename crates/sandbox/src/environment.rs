@@ -81,7 +81,7 @@ pub(crate) fn prepare(world: &Arc<World>, more_targets: Option<&Path>) -> Result
         ("RELAY_TOPIC_ARN", topic.clone()),
         ("RELAY_SIGNING_KEY", private.to_string()),
         ("RELAY_TARGET_PUBLIC_KEY", BASE64.encode(&target_public)),
-        ("RELAY_ARTIFACT_BUCKET", ARTIFACTS.to_owned()),
+        ("RELAY_ARTIFACTS", format!("s3://{ARTIFACTS}/{{target}}/")),
         ("RELAY_SANDBOX_STATE", world.state_dir.to_string_lossy().into_owned()),
         ("RELAY_SANDBOX_ENDPOINT", world.endpoint.clone()),
         ("RELAY_SANDBOX_SIGNER_KEY", signer_key),

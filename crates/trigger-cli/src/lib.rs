@@ -1,1 +1,61 @@
+//! `relay`: asks for a deployment, prints its output live, exits with its code.
+//!
+//! CI holds this program and the right to publish to one topic and to read its own queues; nothing else (promise P1). [`args`] says what may be
+//! typed, [`settings`] what it means together with environment and file, [`deploy`] leads through a deployment, [`tail`] prints it, [`show`]
+//! is how it looks.
 
+#![forbid(unsafe_code)]
+
+pub mod args;
+mod artifacts;
+mod deploy;
+mod inspect;
+mod keygen;
+mod origin;
+mod queues;
+mod result;
+mod settings;
+mod show;
+mod tail;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use relay_aws::{Failure, telemetry};
+use relay_protocol::outcome;
+
+use crate::args::{Command, Relay};
+
+/// Reads the command line, does it, and says how it ended.
+pub async fn main() -> ExitCode {
+    telemetry::plain();
+    let relay = match Relay::try_parse() {
+        Ok(relay) => relay,
+        Err(error) => {
+            // Help and version are no errors; anything else is usage: 119, as 2 means something to terraform.
+            let code = if error.use_stderr() { outcome::ExitCode::Usage.code() } else { 0 };
+            // A closed terminal changes nothing.
+            let _ = error.print();
+            return code.into();
+        }
+    };
+    // Boxed: the SDK's futures nest so deep that the compiler would give up on their layout.
+    let result = match relay.command {
+        Command::Deploy(arguments) => Box::pin(deploy::deploy(&arguments)).await,
+        Command::Keygen(arguments) => keygen::keygen(&arguments),
+        Command::Inspect(arguments) => inspect::inspect(&arguments),
+    };
+    match result {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            report(&failure);
+            failure.exit.code().into()
+        }
+    }
+}
+
+fn report(failure: &Failure) {
+    // Nobody left to tell when stderr is closed.
+    let _ = writeln!(std::io::stderr(), "{failure}");
+}

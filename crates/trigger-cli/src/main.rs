@@ -1,1 +1,6 @@
-fn main() {}
+//! `relay`.
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> std::process::ExitCode {
+    relay_trigger_cli::main().await
+}

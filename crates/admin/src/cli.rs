@@ -1,0 +1,83 @@
+//! The command line, and the help that a platform team reads.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use relay_protocol::{ParameterName, Timestamp};
+
+/// Check and try out the targets of relay, before they are deployed. Needs no AWS account.
+#[derive(Debug, Parser)]
+#[command(name = "relay-admin", version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// A target's configuration: check it, ask it, pin it.
+    #[command(subcommand)]
+    Target(Target),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Target {
+    /// Say what is wrong with configurations, and what is legal but probably a mistake.
+    ///
+    /// Exits with 0 when there is nothing to say, 1 when there is, 2 when a file could not be read. For a commit hook and for CI.
+    Check {
+        /// Configurations.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Say whether a request would be allowed, by which policy, and what would run.
+    ///
+    /// Decides with the same code as the launcher and the runner. Nothing is sent, and no key is needed.
+    ///
+    /// Exits with 0 when it is allowed, 1 when it is denied, 2 when the question could not be put.
+    #[command(after_help = "Examples:
+  relay-admin target test payments.toml --signer ci --param image=sha256:00ff
+  relay-admin target test payments.toml --signer ci --param image=sha256:00ff --approved-by anna
+  relay-admin target test payments.toml --signer ci --request request.json --at 2026-11-21T12:00:00Z
+  relay-admin target test payments.toml --request bundle.json    (signed: says who signed it)")]
+    Test(Test),
+    /// Print what the task definition of a target must have: its family, and the entry point that pins the configuration, as JSON.
+    Pin {
+        /// A configuration. Its bytes, as they are, are the value of RELAY_CONFIGURATION.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Where the runner lies in the container.
+        #[arg(long, value_name = "PATH", default_value = "/relay/relay-runner")]
+        runner: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Test {
+    /// The target's configuration.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// A request as JSON, or a signed bundle (an SNS body, or the value of RELAY_ENVELOPE), which is then verified.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) request: Option<PathBuf>,
+    /// Who asks: the name, the public key or the key id of one of the target's signers.
+    #[arg(long, value_name = "NAME|KEY", required_unless_present = "request")]
+    pub(crate) signer: Option<String>,
+    /// A parameter; may be repeated. An artifact's value is its SHA-256.
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parameter, conflicts_with = "request")]
+    pub(crate) parameters: Vec<(ParameterName, String)>,
+    /// So many persons have approved, whoever they are.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=8))]
+    pub(crate) approvals: u8,
+    /// This signer has approved; may be repeated. Who asks does not count, by whichever key.
+    #[arg(long, value_name = "NAME|KEY", conflicts_with = "approvals")]
+    pub(crate) approved_by: Vec<String>,
+    /// When it is decided, and, with --param, when it is asked: YYYY-MM-DDTHH:MM:SSZ [default: the request's own time, or now]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) at: Option<Timestamp>,
+}
+
+fn parameter(text: &str) -> Result<(ParameterName, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
+    Ok((name.parse().map_err(|error: relay_protocol::names::NotAName| error.to_string())?, value.to_owned()))
+}

@@ -1,0 +1,42 @@
+//! Why a command could not do what it was asked to.
+
+use std::io;
+
+use relay_policy::ConfigurationError;
+
+/// Says whose hands it is in, and has the exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// A file could not be read.
+    #[error("{file}: {error}")]
+    Read {
+        /// Which.
+        file: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// A configuration that is none.
+    #[error("{file}: {error}")]
+    Configuration {
+        /// Which.
+        file: String,
+        /// Why, with the place.
+        error: ConfigurationError,
+    },
+    /// The command line asks for what cannot be.
+    #[error("{0}")]
+    Usage(String),
+    /// The answer could not be written.
+    #[error("the answer cannot be written: {0}")]
+    Write(#[from] io::Error),
+}
+
+impl AdminError {
+    /// 1: the configuration is at fault. 2: the call is, or there was no way to answer.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Configuration { .. } => 1,
+            Self::Read { .. } | Self::Usage(_) | Self::Write(_) => 2,
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! `target test`: would this request be allowed?
+//!
+//! The decision is not rebuilt here: the request is signed with a stand-in key and goes through [`relay_policy::verify`] and
+//! [`relay_policy::authorise`] like any other. For that, and in this process only, each signer of the configuration is recognised by a
+//! stand-in; the public key that policies see, and its id, stay the signer's own. A bundle that bears real signatures is
+//! verified with the configuration as it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use relay_identity::{PrivateKey, Proof, TrustRoots, TrustedSigner, VerifyingKey};
+use relay_policy::{Allowed, Asked, Configuration, Denied, Step, authorise, verify};
+use relay_protocol::request::{Origin, Stage};
+use relay_protocol::{
+    Approval, Bundle, DeploymentId, Envelope, Message, QueueUrl, Reason, Request, Statement as _, Timestamp, limits,
+};
+
+use crate::cli::Test;
+use crate::error::AdminError;
+use crate::target::load;
+
+fn usage(text: impl Into<String>) -> AdminError {
+    AdminError::Usage(text.into())
+}
+
+/// Asks, and prints the answer.
+pub(crate) fn test(arguments: &Test, out: &mut impl Write) -> Result<u8, AdminError> {
+    let (_, mut configuration) = load(&arguments.file).map_err(|error| match error {
+        // Here 1 means "denied"; a configuration that cannot be read has not said so.
+        AdminError::Configuration { .. } => usage(error.to_string()),
+        other => other,
+    })?;
+    let decision = match asked(arguments, &mut configuration)? {
+        Ok(asked) => {
+            let at = arguments.at.unwrap_or(asked.request().issued_at);
+            authorise(&configuration, &asked, at, Stage::Launch)
+        }
+        Err(denied) => Err(denied),
+    };
+    match decision {
+        Ok(allowed) => {
+            say_allowed(&configuration, &allowed, out)?;
+            Ok(0)
+        }
+        Err(denied) => {
+            writeln!(out, "denied: {}: {}\nhint: {}", denied.reason, denied.message, denied.reason.hint())?;
+            Ok(1)
+        }
+    }
+}
+
+fn say_allowed(configuration: &Configuration, allowed: &Allowed, out: &mut impl Write) -> Result<(), AdminError> {
+    let persons: BTreeSet<&str> = allowed.approvers.iter().map(|approver| approver.person.as_str()).collect();
+    let approvals = match persons.len() {
+        1 => "1 approval".to_owned(),
+        n => format!("{n} approvals"),
+    };
+    writeln!(out, "allowed by {} (signer {}, {approvals})", allowed.policies.join(", "), allowed.signer.name)?;
+    let mut say = |kind: &str, steps: &[Step], commands: &[Vec<String>]| {
+        steps.iter().zip(commands).try_for_each(|(step, command)| {
+            // As JSON, so that it is seen where one argument ends and the next begins.
+            writeln!(out, "{kind} {}: {}", step.name, serde_json::json!(command))
+        })
+    };
+    say("step", &configuration.steps, &allowed.commands.0)?;
+    say("rollback", &configuration.rollback, &allowed.commands.1)?;
+    Ok(())
+}
+
+/// The request, verified; `Ok(Err(…))` when it bears signatures and they are not those of this target.
+fn asked(arguments: &Test, configuration: &mut Configuration) -> Result<Result<Asked, Denied>, AdminError> {
+    let bytes = match &arguments.request {
+        Some(file) => {
+            Some(std::fs::read(file).map_err(|error| AdminError::Read { file: file.display().to_string(), error })?)
+        }
+        None => None,
+    };
+    if let Some(Ok(Message::Request(bundle))) = bytes.as_deref().map(Message::parse) {
+        if arguments.signer.is_some() || arguments.approvals > 0 || !arguments.approved_by.is_empty() {
+            return Err(usage("the request is signed: leave out --signer, --approvals and --approved-by"));
+        }
+        let unverified =
+            |error: relay_protocol::VerifyError| Denied { reason: Reason::Unverified, message: error.to_string() };
+        return Ok(verify(&bundle, configuration).map_err(unverified));
+    }
+    let name =
+        arguments.signer.as_ref().ok_or_else(|| usage("the request is not signed: say who asks with --signer"))?;
+    let signer = find(&configuration.roots, name)?;
+    let request = match bytes {
+        Some(bytes) => Request::parse(&bytes)
+            .map_err(|error| usage(format!("--request is neither a request nor a bundle of one: {error}")))?,
+        None => request(arguments, configuration, signer)?,
+    };
+    let approvers =
+        arguments.approved_by.iter().map(|name| find(&configuration.roots, name)).collect::<Result<Vec<_>, _>>()?;
+    let keys = stand_in(configuration, arguments.approvals)?;
+    let unknown = configuration.roots.signers().len() - usize::from(arguments.approvals);
+    let approvals = approvers
+        .into_iter()
+        .chain(unknown..configuration.roots.signers().len())
+        .filter_map(|at| keys.get(at))
+        .map(|key| approve(&request, key))
+        .collect::<Result<_, _>>()?;
+    let key = keys.get(signer).ok_or_else(|| usage("no such signer"))?;
+    let request = key.sign_envelope(Envelope::new(Request::TYPE, request.to_payload()));
+    match verify(&Bundle { request, approvals }, configuration) {
+        Ok(asked) => Ok(Ok(asked)),
+        Err(error) => Ok(Err(Denied {
+            reason: Reason::Unverified,
+            message: match configuration.roots.signers().get(signer).map(|signer| &signer.proof) {
+                Some(Proof::Token(_)) => format!("{name} signs with tokens, which this version does not accept yet"),
+                _ => error.to_string(),
+            },
+        })),
+    }
+}
+
+/// Which of the signers is meant, by name, public key or key id.
+fn find(roots: &TrustRoots, wanted: &str) -> Result<usize, AdminError> {
+    let is = |signer: &TrustedSigner| {
+        signer.name == wanted
+            || matches!(&signer.proof, Proof::Key { public, .. } if public.to_string() == wanted || public.key_id() == wanted)
+    };
+    let mut found = roots.signers().iter().enumerate().filter(|(_, signer)| is(signer)).map(|(at, _)| at);
+    match (found.next(), found.next()) {
+        (Some(at), None) => Ok(at),
+        (Some(_), Some(_)) => Err(usage(format!("several signers are called {wanted}: give the key instead"))),
+        (None, _) => {
+            let known: Vec<&str> = roots.signers().iter().map(|signer| signer.name.as_str()).collect();
+            Err(usage(format!("no signer is called {wanted}; this target has: {}", known.join(", "))))
+        }
+    }
+}
+
+/// Lets each signer be recognised by a stand-in key, and adds `unknown` persons who may only approve. The keys are in the signers' order.
+fn stand_in(configuration: &mut Configuration, unknown: u8) -> Result<Vec<PrivateKey>, AdminError> {
+    let odd = |error: relay_identity::VerifyingKeyError| usage(error.to_string());
+    let mut signers = configuration.roots.signers().to_vec();
+    let mut keys = Vec::new();
+    for signer in &mut signers {
+        let key = key(keys.len());
+        if let Proof::Key { verifying, .. } = &mut signer.proof {
+            *verifying = VerifyingKey::from_spki(key.public()).map_err(odd)?;
+        }
+        keys.push(key);
+    }
+    for n in 1..=unknown {
+        let (key, name) = (key(keys.len()), format!("(approver {n})"));
+        signers.push(TrustedSigner {
+            proof: TrustedSigner::by_key(key.public().clone()).map_err(odd)?,
+            person: name.clone(),
+            name,
+            groups: BTreeSet::new(),
+            ci_accounts: Vec::new(),
+        });
+        keys.push(key);
+    }
+    configuration.roots = TrustRoots::new(signers);
+    Ok(keys)
+}
+
+/// A key that anyone can make, and that nothing outside of this process knows.
+fn key(n: usize) -> PrivateKey {
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&(n as u64).to_le_bytes());
+    PrivateKey::from_seed(seed)
+}
+
+fn approve(request: &Request, key: &PrivateKey) -> Result<Envelope, AdminError> {
+    let (issued_at, expires_at) = (request.issued_at, request.issued_at.plus(limits::APPROVAL_LIFETIME_MAX));
+    let approval = Approval { subject: request.subject(), issued_at, expires_at };
+    let payload = serde_json::to_vec(&approval).map_err(|error| usage(error.to_string()))?;
+    Ok(key.sign_envelope(Envelope::new(Approval::TYPE, payload)))
+}
+
+/// The request that `relay deploy` would make, from a CI account of the signer.
+fn request(arguments: &Test, configuration: &Configuration, signer: usize) -> Result<Request, AdminError> {
+    let mut parameters = BTreeMap::new();
+    for (name, value) in &arguments.parameters {
+        if parameters.insert(name.clone(), value.clone()).is_some() {
+            return Err(usage(format!("--param {name} stands twice")));
+        }
+    }
+    let issued_at = arguments.at.unwrap_or_else(now);
+    let millis = u64::try_from(issued_at.unix()).unwrap_or_default().saturating_mul(1_000);
+    let deployment_id = DeploymentId::new(millis, [0; 10]);
+    let region = configuration.topic.region();
+    let accounts = configuration.roots.signers().get(signer).map(|signer| signer.ci_accounts.as_slice());
+    // A signer without an account is refused, as it should be; one of a target with fixed queues uses those.
+    let account = accounts.and_then(|accounts| accounts.first()).cloned();
+    let queue = |name: String| match (&account, configuration.fixed_queues.as_slice()) {
+        (None, [fixed, ..]) => Ok(fixed.clone()),
+        _ => {
+            let account = account.clone().unwrap_or_else(|| configuration.topic.account());
+            QueueUrl::of(&region, &account, &name).map_err(|error| usage(error.to_string()))
+        }
+    };
+    Ok(Request {
+        audience: configuration.topic.clone(),
+        target: configuration.target.clone(),
+        parameters,
+        reply_queue: queue(deployment_id.reply_queue_name())?,
+        control_queue: Some(queue(deployment_id.control_queue_name())?),
+        deployment_id,
+        session_key: key(usize::MAX).public().clone(),
+        issued_at,
+        expires_at: issued_at.plus(limits::REQUEST_LIFETIME_MAX),
+        origin: Origin::default(),
+        traceparent: None,
+    })
+}
+
+fn now() -> Timestamp {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Timestamp::from_unix(i64::try_from(seconds).unwrap_or(i64::MAX))
+}

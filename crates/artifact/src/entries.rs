@@ -1,0 +1,267 @@
+//! A stranger's tar, entry by entry, in bounded memory (clauses ART-4, ART-5).
+//!
+//! This file owns the reading of headers and of the long names of GNU and PAX. Where two readers of tar could see two different things (a
+//! size that stands twice, a name from two places, a body behind a folder), nothing is guessed: it is refused. So is every kind of entry
+//! but file, folder and symbolic link.
+
+use std::io::{self, Read, Write};
+
+use relay_protocol::artifact::UnsafeEntry;
+use relay_protocol::encoding::printable;
+use relay_protocol::limits;
+use tar::{EntryType, Header};
+
+use crate::unpack_error::UnpackError;
+
+const BLOCK: usize = 512;
+
+/// Bytes of one extension, which is read into memory: names of 4,096 bytes, and attributes that other tools write, fit well.
+const EXTENSION_MAX: u64 = 65_536;
+
+/// One entry. A file's body follows, and is read with [`Entries::body`] before the next entry.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) path: String,
+    pub(crate) kind: Kind,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Folder,
+    File { executable: bool, size: u64 },
+    Link { target: String },
+}
+
+/// What the entries before an entry say of it.
+#[derive(Debug, Default)]
+struct Extensions {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+    sparse: bool,
+}
+
+/// The entries of a tar.
+pub(crate) struct Entries<R> {
+    input: R,
+    /// Bytes of bodies that may still come.
+    left: u64,
+    limit: u64,
+    /// Entries and folders that may still come.
+    count: usize,
+}
+
+impl<R: Read> Entries<R> {
+    /// The entries of `input`, with at most `limit` bytes in all bodies.
+    pub(crate) fn new(input: R, limit: u64) -> Self {
+        Self { input, left: limit, limit, count: limits::ARTIFACT_ENTRIES_MAX }
+    }
+
+    /// The input, once all is read.
+    pub(crate) fn into_input(self) -> R {
+        self.input
+    }
+
+    /// Counts one thing more that is made: an entry, or a folder that none names (clause ART-5).
+    pub(crate) fn count(&mut self) -> Result<(), UnpackError> {
+        self.count = self.count.checked_sub(1).ok_or(UnsafeEntry::TooMany)?;
+        Ok(())
+    }
+
+    /// The next entry; `None` at the end, when nothing but zeros is left.
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>, UnpackError> {
+        let mut extensions = Extensions::default();
+        loop {
+            let mut header = Header::new_old();
+            fill(&mut self.input, header.as_mut_bytes())?;
+            if header.as_bytes().iter().all(|byte| *byte == 0) {
+                self.end()?;
+                return Ok(None);
+            }
+            let size = check(&header)?;
+            match header.entry_type() {
+                EntryType::GNULongName => set(&mut extensions.path, without_nul(self.extension(size)?))?,
+                EntryType::GNULongLink => set(&mut extensions.link, without_nul(self.extension(size)?))?,
+                EntryType::XHeader => pax(&self.extension(size)?, &mut extensions)?,
+                EntryType::XGlobalHeader => {
+                    // `git archive` writes one, with a comment. One that speaks of all entries is not read so by everybody.
+                    self.count()?;
+                    let mut global = Extensions::default();
+                    pax(&self.extension(size)?, &mut global)?;
+                    if global.path.is_some() || global.link.is_some() || global.size.is_some() || global.sparse {
+                        return Err(UnpackError::Tar("a global header names or sizes entries".to_owned()));
+                    }
+                }
+                _ => return self.entry(&header, size, extensions).map(Some),
+            }
+        }
+    }
+
+    fn entry(&mut self, header: &Header, size: u64, extensions: Extensions) -> Result<Entry, UnpackError> {
+        self.count()?;
+        let path = text(extensions.path.unwrap_or_else(|| header.path_bytes().into_owned()))?;
+        if extensions.sparse {
+            return Err(UnsafeEntry::Kind(printable(&path)).into());
+        }
+        if extensions.size.is_some_and(|other| other != size) {
+            return Err(UnpackError::Tar(format!("`{}` has two sizes", printable(&path))));
+        }
+        let kind = match header.entry_type() {
+            // Before there was a kind for folders, a slash at the end meant one.
+            EntryType::Regular if path.ends_with('/') => return Err(UnsafeEntry::Odd(printable(&path)).into()),
+            EntryType::Regular => {
+                let mode = header.mode().map_err(|error| UnpackError::Tar(error.to_string()))?;
+                Kind::File { executable: mode & 0o100 != 0, size }
+            }
+            EntryType::Directory => Kind::Folder,
+            EntryType::Symlink => {
+                let target = extensions.link.or_else(|| header.link_name_bytes().map(Vec::from)).unwrap_or_default();
+                Kind::Link { target: text(target)? }
+            }
+            _ => return Err(UnsafeEntry::Kind(printable(&path)).into()),
+        };
+        match kind {
+            // Refused by what it declares, before a byte of it is decompressed (clause ART-5).
+            Kind::File { size, .. } => self.charge(size)?,
+            Kind::Folder | Kind::Link { .. } if size > 0 => {
+                return Err(UnpackError::Tar(format!("`{}` is no file, and has a body", printable(&path))));
+            }
+            Kind::Folder | Kind::Link { .. } => {}
+        }
+        Ok(Entry { path, kind })
+    }
+
+    /// Copies a file's body; `written` makes an error of the output's.
+    pub(crate) fn body(
+        &mut self,
+        size: u64,
+        out: &mut impl Write,
+        written: impl Fn(io::Error) -> UnpackError,
+    ) -> Result<(), UnpackError> {
+        let mut buffer = [0; 16_384];
+        let mut left = size;
+        while left > 0 {
+            let length = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+            fill(&mut self.input, &mut buffer[..length])?;
+            out.write_all(&buffer[..length]).map_err(&written)?;
+            left -= length as u64;
+        }
+        self.padding(size)
+    }
+
+    fn extension(&mut self, size: u64) -> Result<Vec<u8>, UnpackError> {
+        if size > EXTENSION_MAX {
+            return Err(UnpackError::Tar(format!("a name or attribute of {size} bytes")));
+        }
+        self.charge(size)?;
+        let mut body = vec![0; usize::try_from(size).unwrap_or_default()];
+        fill(&mut self.input, &mut body)?;
+        self.padding(size)?;
+        Ok(body)
+    }
+
+    fn padding(&mut self, size: u64) -> Result<(), UnpackError> {
+        let over = usize::try_from(size % BLOCK as u64).unwrap_or_default();
+        if over == 0 { Ok(()) } else { fill(&mut self.input, &mut [0; BLOCK][over..]) }
+    }
+
+    /// A second block of zeros, then zeros to the end: writers fill up to a multiple of their own.
+    fn end(&mut self) -> Result<(), UnpackError> {
+        let mut buffer = [0; 16_384];
+        fill(&mut self.input, &mut buffer[..BLOCK])?;
+        let mut length = BLOCK;
+        loop {
+            if buffer[..length].iter().any(|byte| *byte != 0) {
+                return Err(UnpackError::Trailing);
+            }
+            length = read(&mut self.input, &mut buffer)?;
+            if length == 0 {
+                return Ok(());
+            }
+            self.charge(length as u64)?;
+        }
+    }
+
+    fn charge(&mut self, size: u64) -> Result<(), UnpackError> {
+        self.left = self.left.checked_sub(size).ok_or(UnsafeEntry::TooLarge { limit: self.limit })?;
+        Ok(())
+    }
+}
+
+/// Checks a header's sum; says how long its body is.
+fn check(header: &Header) -> Result<u64, UnpackError> {
+    let odd = |error: io::Error| UnpackError::Tar(printable(&error.to_string()));
+    let bytes = header.as_bytes();
+    // The sum is taken with spaces in its own field.
+    let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
+    let expected = sum(&bytes[..148]) + 8 * u32::from(b' ') + sum(&bytes[156..]);
+    if header.cksum().map_err(odd)? != expected {
+        return Err(UnpackError::Tar("a header's checksum is wrong".to_owned()));
+    }
+    header.entry_size().map_err(odd)
+}
+
+/// PAX records: `<length> <key>=<value>\n`, the length counting itself.
+fn pax(mut records: &[u8], extensions: &mut Extensions) -> Result<(), UnpackError> {
+    let odd = || UnpackError::Tar("a PAX header is malformed".to_owned());
+    while !records.is_empty() {
+        let space = records.iter().position(|byte| *byte == b' ').ok_or_else(odd)?;
+        let length = number(&records[..space]).and_then(|length| usize::try_from(length).ok()).ok_or_else(odd)?;
+        let record = records.get(space + 1..length).and_then(|record| record.strip_suffix(b"\n")).ok_or_else(odd)?;
+        records = &records[length..];
+        let equals = record.iter().position(|byte| *byte == b'=').ok_or_else(odd)?;
+        let (key, value) = (&record[..equals], &record[equals + 1..]);
+        match key {
+            b"path" => set(&mut extensions.path, value.to_vec())?,
+            b"linkpath" => set(&mut extensions.link, value.to_vec())?,
+            b"size" => set(&mut extensions.size, number(value).ok_or_else(odd)?)?,
+            key if key.starts_with(b"GNU.sparse.") => extensions.sparse = true,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn set<T>(field: &mut Option<T>, value: T) -> Result<(), UnpackError> {
+    match field.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(UnpackError::Tar("an entry has two names or sizes".to_owned())),
+    }
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    text.parse().ok()
+}
+
+/// GNU ends a long name with a NUL; one inside is found later.
+fn without_nul(mut name: Vec<u8>) -> Vec<u8> {
+    name.pop_if(|last| *last == 0);
+    name
+}
+
+fn text(bytes: Vec<u8>) -> Result<String, UnpackError> {
+    String::from_utf8(bytes)
+        .map_err(|error| UnsafeEntry::Odd(printable(&String::from_utf8_lossy(error.as_bytes()))).into())
+}
+
+fn fill(input: &mut impl Read, mut buffer: &mut [u8]) -> Result<(), UnpackError> {
+    while !buffer.is_empty() {
+        let length = read(input, buffer)?;
+        if length == 0 {
+            return Err(UnpackError::Truncated);
+        }
+        buffer = &mut buffer[length..];
+    }
+    Ok(())
+}
+
+fn read(input: &mut impl Read, buffer: &mut [u8]) -> Result<usize, UnpackError> {
+    loop {
+        match input.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(UnpackError::Truncated),
+            other => return other.map_err(UnpackError::Zstd),
+        }
+    }
+}

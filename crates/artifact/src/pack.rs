@@ -1,0 +1,258 @@
+//! Packing: a tree becomes the same bytes wherever and whenever it is packed (clauses ART-1, ART-2).
+//!
+//! This file owns the tar's bytes, the compression's parameters and the digest. Times, owners and all mode bits but one are left out, as
+//! they would make two packings of one commit differ. It refuses what could not be unpacked, with what to do about it.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write};
+use std::path::{Path, PathBuf};
+
+use relay_protocol::artifact::{UnsafeEntry, unpacked_limit};
+use relay_protocol::encoding::printable;
+use relay_protocol::{Digest, limits};
+use sha2::{Digest as _, Sha256};
+use tar::{EntryType, Header};
+use zstd::stream::write::Encoder;
+
+use crate::tree::{Node, Tree};
+
+/// zstd's own default; a constant, as another level gives other bytes (clause ART-2).
+const LEVEL: i32 = 3;
+
+/// Bytes of a name that fit into a tar header; a longer one stands in an entry of its own before it.
+const NAME_MAX: usize = 100;
+
+const BLOCK: usize = 512;
+
+/// What was packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packed {
+    /// SHA-256 of the packed bytes: the artifact's name and the parameter's value (clause ART-1).
+    pub digest: Digest,
+    /// Packed bytes.
+    pub size: u64,
+    /// Files, folders and links in it.
+    pub entries: usize,
+}
+
+/// Nothing usable was packed. In the hands of whoever called for it.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// A file or folder could not be read.
+    #[error("`{path}` cannot be read: {error}")]
+    Read {
+        /// Which.
+        path: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// A name that no artifact may have (clause ART-4).
+    #[error("{0}: rename it, or name only what is to be packed")]
+    Unsafe(UnsafeEntry),
+    /// A link that would be refused when the artifact is unpacked (clause ART-4).
+    #[error(
+        "the symbolic link `{path}` leads to `{target}`, which {problem}: put a copy in its place, make it a relative link to something that is packed, or name only what is to be packed"
+    )]
+    Link {
+        /// The link.
+        path: String,
+        /// Its text.
+        target: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A socket, a pipe, a device (clause ART-4).
+    #[error(
+        "`{path}` is neither a file, nor a folder, nor a symbolic link: remove it, or name only what is to be packed"
+    )]
+    Kind {
+        /// Which.
+        path: String,
+    },
+    /// Something is to be packed from inside what has no inside.
+    #[error("`{path}` is not a folder, so nothing in it can be packed (a link to a folder: name the folder itself)")]
+    NotAFolder {
+        /// Which.
+        path: String,
+    },
+    /// Too many (clause ART-5).
+    #[error(
+        "there are more than {} files, folders and links: name only what is to be packed",
+        limits::ARTIFACT_ENTRIES_MAX
+    )]
+    TooMany,
+    /// So much smaller when packed that a runner would take it for a bomb (clause ART-5).
+    #[error(
+        "{bytes} bytes shrink to {size}: an artifact may unpack to at most {} times its size, {} bytes here. Leave out files that hold next to nothing, or pack them beforehand",
+        limits::ARTIFACT_RATIO_MAX,
+        unpacked_limit(*size, u64::MAX)
+    )]
+    Ratio {
+        /// Bytes of all files.
+        bytes: u64,
+        /// Packed bytes.
+        size: u64,
+    },
+    /// A file became shorter or longer, or something else, while it was read.
+    #[error("`{path}` changed while it was packed: let whatever writes it come to its end first")]
+    Changed {
+        /// Which.
+        path: String,
+    },
+    /// The output could not be written.
+    #[error("the packed artifact cannot be written: {0}")]
+    Write(io::Error),
+}
+
+impl PackError {
+    pub(crate) fn read(path: &Path, error: io::Error) -> Self {
+        Self::Read { path: printable(&path.to_string_lossy()), error }
+    }
+}
+
+/// Packs what lies at `paths` below `root`, or everything below it when there are none; a `root` that is a file is packed under its own
+/// name. The same tree gives the same bytes (clause ART-2).
+pub fn pack(root: &Path, paths: &[PathBuf], out: impl Write) -> Result<Packed, PackError> {
+    let tree = Tree::walk(root, paths)?;
+    let sink = Sink { out, sha: Sha256::new(), size: 0 };
+    let mut tar = Tar { zstd: Encoder::new(sink, LEVEL).map_err(PackError::Write)?, bytes: 0 };
+    for (name, node) in &tree.nodes {
+        match node {
+            Node::Folder => tar.entry(name, EntryType::Directory, 0o755, 0)?,
+            Node::Link { target } => tar.link(name, target)?,
+            Node::File { executable } => tar.file(name, *executable, &tree.base.join(name))?,
+        }
+    }
+    let bytes = tar.bytes;
+    let mut sink = tar.finish()?;
+    sink.flush().map_err(PackError::Write)?;
+    if bytes > unpacked_limit(sink.size, u64::MAX) {
+        return Err(PackError::Ratio { bytes, size: sink.size });
+    }
+    let digest = Digest::from_bytes(sink.sha.finalize().into());
+    Ok(Packed { digest, size: sink.size, entries: tree.nodes.len() })
+}
+
+/// A tar in the making.
+struct Tar<W: Write> {
+    zstd: Encoder<'static, Sink<W>>,
+    /// Bytes of all bodies, as unpacking counts them.
+    bytes: u64,
+}
+
+impl<W: Write> Tar<W> {
+    /// A header, with a longer name before it where it needs one.
+    fn entry(&mut self, name: &str, kind: EntryType, mode: u32, size: u64) -> Result<(), PackError> {
+        self.long(name, EntryType::GNULongName)?;
+        let mut header = header(kind, mode, size);
+        put(&mut header.as_old_mut().name, name);
+        self.header(header)
+    }
+
+    fn link(&mut self, name: &str, target: &str) -> Result<(), PackError> {
+        self.long(target, EntryType::GNULongLink)?;
+        self.long(name, EntryType::GNULongName)?;
+        // A link's own mode means nothing; this is what others write.
+        let mut header = header(EntryType::Symlink, 0o777, 0);
+        put(&mut header.as_old_mut().name, name);
+        put(&mut header.as_old_mut().linkname, target);
+        self.header(header)
+    }
+
+    fn file(&mut self, name: &str, executable: bool, place: &Path) -> Result<(), PackError> {
+        let read = |error| PackError::read(place, error);
+        let changed = || PackError::Changed { path: printable(name) };
+        let mut file = File::open(place).map_err(read)?;
+        let metadata = file.metadata().map_err(read)?;
+        if !metadata.is_file() {
+            return Err(changed());
+        }
+        self.entry(name, EntryType::Regular, if executable { 0o755 } else { 0o644 }, metadata.len())?;
+        let mut buffer = vec![0; 65_536];
+        let mut left = metadata.len();
+        while left > 0 {
+            // Whole chunks, whatever the reads gave: the compressor sees the same calls each time.
+            let length = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+            let chunk = &mut buffer[..length];
+            file.read_exact(chunk).map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => changed(),
+                _ => read(error),
+            })?;
+            self.zstd.write_all(chunk).map_err(PackError::Write)?;
+            left -= chunk.len() as u64;
+        }
+        if file.read(&mut buffer[..1]).map_err(read)? > 0 {
+            return Err(changed());
+        }
+        self.pad(metadata.len())
+    }
+
+    /// An entry that holds a name over [`NAME_MAX`] of the entry that follows, in GNU's way.
+    fn long(&mut self, text: &str, kind: EntryType) -> Result<(), PackError> {
+        if text.len() <= NAME_MAX {
+            return Ok(());
+        }
+        let mut body = text.as_bytes().to_vec();
+        body.push(0);
+        let size = body.len() as u64;
+        let mut header = header(kind, 0o644, size);
+        put(&mut header.as_old_mut().name, "././@LongLink");
+        self.header(header)?;
+        self.zstd.write_all(&body).map_err(PackError::Write)?;
+        self.pad(size)
+    }
+
+    fn header(&mut self, mut header: Header) -> Result<(), PackError> {
+        header.set_cksum();
+        self.zstd.write_all(header.as_bytes()).map_err(PackError::Write)
+    }
+
+    fn pad(&mut self, size: u64) -> Result<(), PackError> {
+        self.bytes = self.bytes.saturating_add(size);
+        let over = usize::try_from(size % BLOCK as u64).unwrap_or(0);
+        if over == 0 { Ok(()) } else { self.zstd.write_all(&[0; BLOCK][over..]).map_err(PackError::Write) }
+    }
+
+    fn finish(mut self) -> Result<Sink<W>, PackError> {
+        self.zstd.write_all(&[0; 2 * BLOCK]).map_err(PackError::Write)?;
+        self.zstd.finish().map_err(PackError::Write)
+    }
+}
+
+/// A header with nothing in it that differs between two machines (clause ART-2).
+fn header(kind: EntryType, mode: u32, size: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(size);
+    header
+}
+
+/// As much of a name as its field holds.
+fn put(field: &mut [u8; NAME_MAX], text: &str) {
+    let length = text.len().min(NAME_MAX);
+    field[..length].copy_from_slice(&text.as_bytes()[..length]);
+}
+
+/// Counts and digests what goes out (clause ART-1).
+struct Sink<W> {
+    out: W,
+    sha: Sha256,
+    size: u64,
+}
+
+impl<W: Write> Write for Sink<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.sha.update(&bytes[..written]);
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

@@ -1,0 +1,196 @@
+//! What is to be packed: the files, folders and links below a root, by name, in the order in which they are packed.
+//!
+//! This file owns the walk and the question where a symbolic link leads *within what is packed*. It refuses whatever unpacking would refuse
+//! (clauses ART-4, ART-5), so that the mistake shows in CI, with the file's name, and not in a runner.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use relay_protocol::artifact::{UnsafeEntry, check_link, components};
+use relay_protocol::encoding::printable;
+use relay_protocol::limits;
+
+use crate::pack::PackError;
+
+/// How many links one name may lead through: as many as Linux follows.
+const HOPS_MAX: usize = 40;
+
+/// One thing to pack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Node {
+    Folder,
+    File { executable: bool },
+    Link { target: String },
+}
+
+/// Everything to pack. A map of strings is sorted by bytes, and a folder comes before what is in it (clause ART-2).
+#[derive(Debug)]
+pub(crate) struct Tree {
+    /// The folder that the names are relative to.
+    pub(crate) base: PathBuf,
+    /// By name.
+    pub(crate) nodes: BTreeMap<String, Node>,
+}
+
+impl Tree {
+    /// Walks `paths` below `root`, or all of it.
+    pub(crate) fn walk(root: &Path, paths: &[PathBuf]) -> Result<Self, PackError> {
+        // A link as the root itself is followed: it is what the caller named.
+        let metadata = fs::metadata(root).map_err(|error| PackError::read(root, error))?;
+        if !metadata.is_dir() {
+            return Self::of_file(root, paths, &metadata);
+        }
+        let mut tree = Self { base: root.to_owned(), nodes: BTreeMap::new() };
+        if paths.is_empty() {
+            tree.add_below("")?;
+        }
+        for path in paths {
+            tree.add_named(path)?;
+        }
+        tree.check_links()?;
+        Ok(tree)
+    }
+
+    /// A single file, under its own name.
+    fn of_file(root: &Path, paths: &[PathBuf], metadata: &fs::Metadata) -> Result<Self, PackError> {
+        if !metadata.is_file() {
+            return Err(PackError::Kind { path: printable(&root.to_string_lossy()) });
+        }
+        if !paths.is_empty() {
+            return Err(PackError::NotAFolder { path: printable(&root.to_string_lossy()) });
+        }
+        // `file_name` of a path that leads to a file is there, unless it ends with `..`; then nothing could be called so.
+        let name = root.file_name().map(Path::new).unwrap_or(root);
+        let name = usable(name)?.to_owned();
+        let base = root.parent().map(Path::to_owned).unwrap_or_default();
+        let node = Node::File { executable: is_executable(metadata) };
+        Ok(Self { base, nodes: BTreeMap::from([(name, node)]) })
+    }
+
+    /// What the caller named, with the folders that it lies in.
+    fn add_named(&mut self, path: &Path) -> Result<(), PackError> {
+        let parts = components(usable(path)?).map_err(PackError::Unsafe)?;
+        let Some((last, folders)) = parts.split_last() else { return self.add_below("") };
+        let mut name = String::new();
+        for folder in folders {
+            name = join(&name, folder);
+            let metadata = self.metadata(&name)?;
+            if !metadata.is_dir() {
+                // Also a link to a folder: what lies behind it would be packed as lying below a link (clause ART-6).
+                return Err(PackError::NotAFolder { path: printable(&name) });
+            }
+            self.insert(name.clone(), Node::Folder)?;
+        }
+        let name = join(&name, last);
+        if self.add(&name)? { self.add_below(&name) } else { Ok(()) }
+    }
+
+    /// All that lies below the folder `name`, to any depth.
+    fn add_below(&mut self, name: &str) -> Result<(), PackError> {
+        let mut folders = vec![name.to_owned()];
+        while let Some(folder) = folders.pop() {
+            let place = self.base.join(&folder);
+            for child in fs::read_dir(&place).map_err(|error| PackError::read(&place, error))? {
+                let child = child.map_err(|error| PackError::read(&place, error))?.file_name();
+                let name = join(&folder, usable(Path::new(&child))?);
+                if self.add(&name)? {
+                    folders.push(name);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds one thing; says whether it is a folder.
+    fn add(&mut self, name: &str) -> Result<bool, PackError> {
+        components(name).map_err(PackError::Unsafe)?;
+        let metadata = self.metadata(name)?;
+        let node = if metadata.is_dir() {
+            Node::Folder
+        } else if metadata.is_file() {
+            Node::File { executable: is_executable(&metadata) }
+        } else if metadata.is_symlink() {
+            let place = self.base.join(name);
+            let target = fs::read_link(&place).map_err(|error| PackError::read(&place, error))?;
+            Node::Link { target: usable(&target)?.to_owned() }
+        } else {
+            return Err(PackError::Kind { path: printable(name) });
+        };
+        let folder = node == Node::Folder;
+        self.insert(name.to_owned(), node)?;
+        Ok(folder)
+    }
+
+    fn insert(&mut self, name: String, node: Node) -> Result<(), PackError> {
+        self.nodes.insert(name, node);
+        if self.nodes.len() > limits::ARTIFACT_ENTRIES_MAX { Err(PackError::TooMany) } else { Ok(()) }
+    }
+
+    fn metadata(&self, name: &str) -> Result<fs::Metadata, PackError> {
+        let place = self.base.join(name);
+        fs::symlink_metadata(&place).map_err(|error| PackError::read(&place, error))
+    }
+
+    /// Each link stays inside, by its text and in truth, and leads to something that is packed (clause ART-4).
+    fn check_links(&self) -> Result<(), PackError> {
+        for (name, node) in &self.nodes {
+            if let Node::Link { target } = node {
+                let odd = |problem| PackError::Link { path: printable(name), target: printable(target), problem };
+                check_link(name, target).map_err(|error| match error {
+                    UnsafeEntry::LinkOut { .. } => odd("is absolute or outside of what is packed"),
+                    other => PackError::Unsafe(other),
+                })?;
+                self.resolve(name, target).map_err(odd)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows a link through what is packed, as the kernel would after unpacking.
+    fn resolve(&self, name: &str, target: &str) -> Result<(), &'static str> {
+        let mut place: Vec<&str> = name.split('/').collect();
+        place.pop();
+        let mut rest: Vec<&str> = target.split('/').rev().collect();
+        let mut hops = 0;
+        while let Some(part) = rest.pop() {
+            match part {
+                "" | "." => continue,
+                ".." => {
+                    place.pop().ok_or("leads out of what is packed, through another link")?;
+                    continue;
+                }
+                part => place.push(part),
+            }
+            match self.nodes.get_key_value(&place.join("/")) {
+                Some((_, Node::Folder)) => {}
+                Some((_, Node::File { .. })) if rest.is_empty() => {}
+                Some((_, Node::Link { target })) => {
+                    hops += 1;
+                    if hops > HOPS_MAX {
+                        return Err("leads in a circle");
+                    }
+                    place.pop();
+                    rest.extend(target.split('/').rev());
+                }
+                Some((_, Node::File { .. })) | None => return Err("is not packed"),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+/// A name that is text: the artifact's names are (clause ART-4).
+fn usable(path: &Path) -> Result<&str, PackError> {
+    path.to_str().ok_or_else(|| PackError::Unsafe(UnsafeEntry::Odd(printable(&path.to_string_lossy()))))
+}
+
+/// The owner's right to execute is the one bit of a mode that is kept (clause ART-2).
+fn is_executable(metadata: &fs::Metadata) -> bool {
+    metadata.permissions().mode() & 0o100 != 0
+}

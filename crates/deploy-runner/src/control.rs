@@ -1,0 +1,95 @@
+//! The control queue: whoever holds the session key, or whom the policy allows, may stop the deployment (clauses CTL-1 to CTL-5).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use relay_aws::queues::{Queues, Received};
+use relay_identity::SingleKey;
+use relay_policy::{Asked, Configuration, Question};
+use relay_protocol::limits::BUNDLE_MAX;
+use relay_protocol::{Control, Message, QueueUrl, Verified};
+use tracing::{info, warn};
+
+use crate::start::now;
+use crate::stop::{Stop, Stopper};
+
+/// What a control statement is held against.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    pub(crate) configuration: Arc<Configuration>,
+    pub(crate) asked: Arc<Asked>,
+    /// Persons who approved, as the policy counted them.
+    pub(crate) approvals: u32,
+}
+
+impl Guard {
+    /// Whether `body` is a control statement that may stop this deployment.
+    fn allows(&self, body: &str) -> bool {
+        if body.len() > BUNDLE_MAX {
+            return false;
+        }
+        let Ok(Message::Control(envelope)) = Message::parse(body.as_bytes()) else { return false };
+        let request = self.asked.request();
+        let ours = |control: &Control| control.is_for(&request.deployment_id, self.asked.request.digest(), now());
+        if let Ok(session) = SingleKey::new(&request.session_key)
+            && let Ok(control) = envelope.verify::<Control, _>(&session)
+        {
+            return ours(control.statement());
+        }
+        let Ok(control): Result<Verified<Control, _>, _> = envelope.verify(&self.configuration.roots) else {
+            return false;
+        };
+        ours(control.statement())
+            && control.signers().iter().any(|signer| {
+                let question = Question {
+                    signer,
+                    action: "cancel",
+                    target: &self.configuration.target,
+                    parameters: &request.parameters,
+                    issued_at: control.statement().issued_at,
+                    approvals: self.approvals,
+                };
+                matches!(self.configuration.policies.ask(&question), Ok(Some(_)))
+            })
+    }
+
+    fn read(&self, received: &[Received], stopper: &Stopper) {
+        for message in received {
+            if self.allows(&message.body) {
+                info!("cancelled by a control statement");
+                stopper.stop(Stop::Cancelled);
+            } else {
+                warn!("a control statement that may not stop this deployment: dropped");
+            }
+        }
+    }
+}
+
+/// Looks once, without waiting: before the first step.
+pub(crate) async fn look(queues: &Queues, queue: &QueueUrl, guard: &Guard, stopper: &Stopper) {
+    if let Ok(received) = queues.receive(queue, 0).await {
+        guard.read(&received, stopper);
+    }
+}
+
+/// Listens until it is aborted. A queue that cannot be read stops nothing: the deployment's own time still ends it.
+pub(crate) async fn listen(queues: Queues, queue: QueueUrl, guard: Guard, stopper: Stopper) {
+    let mut pause = Duration::from_secs(1);
+    loop {
+        match queues.receive(&queue, 20).await {
+            Ok(received) => {
+                guard.read(&received, &stopper);
+                let receipts: Vec<String> = received.into_iter().map(|message| message.receipt).collect();
+                if !receipts.is_empty() {
+                    // One that is not deleted comes again, and stops what is stopped already.
+                    let _ = queues.delete(&queue, &receipts).await;
+                }
+                pause = Duration::from_secs(1);
+            }
+            Err(_) => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(30));
+            }
+        }
+    }
+}

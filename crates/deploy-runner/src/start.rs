@@ -1,0 +1,110 @@
+//! From the container's environment to a deployment that this process, and no other, may run (clauses RUN-1 to RUN-6).
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use relay_aws::objects::Objects;
+use relay_aws::sessions::Sessions;
+use relay_aws::{AwsError, Sdk, metadata};
+use relay_policy::{Asked, Configuration, ConfigurationError, Pin, PinError};
+use relay_protocol::outcome::ExitCode;
+use relay_protocol::request::RequestError;
+use relay_protocol::{Bundle, EnvelopeError, Timestamp, VerifyError, overrides};
+use tracing::info;
+
+use crate::claim;
+
+/// The variable of the task definition that holds the configuration.
+const CONFIGURATION: &str = "RELAY_CONFIGURATION";
+/// The agent's variable with the metadata endpoint.
+const METADATA: &str = "ECS_CONTAINER_METADATA_URI_V4";
+
+/// A deployment that is verified and claimed. Whether it is allowed is decided next, and told to the CLI either way.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) configuration: Configuration,
+    pub(crate) pin: Pin,
+    pub(crate) asked: Asked,
+    pub(crate) sdk: Sdk,
+    pub(crate) task_arn: String,
+}
+
+/// Why nothing runs and nobody is told: there is nobody whom one could believe, or who would have to know.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error(transparent)]
+    Arguments(#[from] PinError),
+    #[error("the environment variable {0} is missing")]
+    Missing(&'static str),
+    #[error("the configuration is not the one whose digest the entry point pins")]
+    ConfigurationDigest,
+    #[error("the configuration cannot be read: {0}")]
+    Configuration(#[from] ConfigurationError),
+    #[error("the configuration is for the target {0}, not for the pinned one")]
+    ConfigurationTarget(String),
+    #[error("this task runs as {found}; the configuration demands the role {role} in the account {account}")]
+    Identity { found: String, role: String, account: String },
+    #[error("{0}")]
+    Envelope(#[from] EnvelopeError),
+    #[error("{0}")]
+    Unverified(#[from] VerifyError),
+    #[error("{0}")]
+    Place(#[from] RequestError),
+    #[error("replayed: the deployment is claimed already, by {0}")]
+    Replayed(String),
+    #[error("{0}")]
+    Aws(#[from] AwsError),
+}
+
+impl Refusal {
+    /// What the container exits with.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Aws(_) => ExitCode::Fault,
+            _ => ExitCode::Refused,
+        }
+    }
+}
+
+/// Verifies, then claims.
+pub(crate) async fn start(arguments: &[String], variable: impl Fn(&str) -> Option<String>) -> Result<Started, Refusal> {
+    let pin = Pin::parse(arguments)?;
+    let text = variable(CONFIGURATION).ok_or(Refusal::Missing(CONFIGURATION))?;
+    if !pin.fits(&text) {
+        return Err(Refusal::ConfigurationDigest);
+    }
+    let configuration = Configuration::parse(&text)?;
+    if configuration.target != pin.target {
+        return Err(Refusal::ConfigurationTarget(configuration.target.to_string()));
+    }
+    let envelope = variable(overrides::VARIABLE).ok_or(Refusal::Missing(overrides::VARIABLE))?;
+    let asked = relay_policy::verify(&Bundle::parse(envelope.as_bytes())?, &configuration)?;
+    asked.request().check_place(&configuration.topic, &configuration.target)?;
+    let sdk = Sdk::pinned(&configuration.topic.region(), configuration.endpoint.as_deref());
+    check_identity(&sdk, &configuration).await?;
+    let endpoint = variable(METADATA).ok_or(Refusal::Missing(METADATA))?;
+    let task_arn = metadata::task_arn(&endpoint).await?;
+    let id = &asked.request().deployment_id;
+    info!(deployment_id = %id, target = %configuration.target, task_arn, "verified");
+    claim::claim(&Objects::new(&sdk), &configuration.bucket, id, asked.request.digest(), &task_arn).await?;
+    Ok(Started { configuration, pin, asked, sdk, task_arn })
+}
+
+/// The account and the role's name are those of the configuration (clause RUN-3): a task started under another role holds other power.
+async fn check_identity(sdk: &Sdk, configuration: &Configuration) -> Result<(), Refusal> {
+    let identity = Sessions::new(sdk).identity().await?;
+    let account = configuration.topic.account();
+    if identity.account == account.as_str() && identity.role() == Some(configuration.runner_role.as_str()) {
+        return Ok(());
+    }
+    Err(Refusal::Identity {
+        found: identity.arn,
+        role: configuration.runner_role.clone(),
+        account: account.to_string(),
+    })
+}
+
+/// Now, in whole seconds.
+pub(crate) fn now() -> Timestamp {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    Timestamp::from_unix(i64::try_from(seconds).unwrap_or(i64::MAX))
+}

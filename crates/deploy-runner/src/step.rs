@@ -1,0 +1,191 @@
+//! One step: a program in its own process group, both pipes read at once, stopped by signal, grace and KILL of the group.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use relay_policy::CancelRule;
+use relay_protocol::frame::Stream;
+use relay_stream::Masker;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+use crate::mirror::Mirror;
+use crate::pump::Sink;
+use crate::stop::{Stop, Stopper};
+
+/// Bytes that are read from a pipe at a time: a pipe's own size.
+const READ: usize = 64 * 1_024;
+
+/// How long a pipe that a grandchild holds open is read after the step's program has ended.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The grace when the container itself is being stopped: Fargate kills it 120 s after SIGTERM, and the last frames need their time.
+const TERMINATED_GRACE: Duration = Duration::from_secs(80);
+
+/// What a step needs.
+#[derive(Debug)]
+pub(crate) struct Running<'a> {
+    pub(crate) argv: &'a [String],
+    pub(crate) directory: &'a Path,
+    pub(crate) environment: &'a BTreeMap<String, String>,
+    pub(crate) secrets: &'a [Vec<u8>],
+    pub(crate) cancel: CancelRule,
+    pub(crate) sink: &'a Sink,
+    pub(crate) mirror: &'a Mirror,
+}
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// The program's own code; 128+n when signal n ended it; 127 and 126 when it could not be started, as a shell says it.
+    pub(crate) code: u8,
+    /// The signal that ended it.
+    pub(crate) signal: Option<i32>,
+    /// Who stopped it, if it did not end by itself.
+    pub(crate) stopped: Option<Stop>,
+}
+
+impl Ended {
+    fn of(status: ExitStatus, stopped: Option<Stop>) -> Self {
+        use std::os::unix::process::ExitStatusExt as _;
+        let signal = status.signal();
+        let code = status.code().or_else(|| signal.map(|signal| 128 + signal)).unwrap_or(255);
+        Self { code: u8::try_from(code & 0xff).unwrap_or(255), signal, stopped }
+    }
+}
+
+/// Runs a step to its end.
+pub(crate) async fn run(step: &Running<'_>, stopper: &Stopper) -> Ended {
+    let mut child = match spawn(step) {
+        Ok(child) => child,
+        Err(error) => {
+            let program = step.argv.first().map(String::as_str).unwrap_or_default();
+            let code = if error.kind() == ErrorKind::NotFound { 127 } else { 126 };
+            step.sink.note(format!("cannot start `{program}`: {error}; it must be in the image, on the PATH of the target's configuration, and executable")).await;
+            return Ended { code, signal: None, stopped: None };
+        }
+    };
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let closing = watch::Sender::new(false);
+    let readers = [
+        child.stdout.take().map(|pipe| tokio::spawn(read(pipe, Stream::Stdout, step, closing.subscribe()))),
+        child.stderr.take().map(|pipe| tokio::spawn(read(pipe, Stream::Stderr, step, closing.subscribe()))),
+    ];
+    let (status, stopped) = wait(&mut child, group, step.cancel, stopper).await;
+    let drained = drain(readers, &closing).await;
+    // Whatever the step left behind in its group ends with it.
+    signal(group, Signal::KILL);
+    if !drained {
+        step.sink
+            .note(format!(
+                "a process that the step left behind kept its output open; relay stopped reading it after {} s",
+                DRAIN.as_secs()
+            ))
+            .await;
+    }
+    match status {
+        Ok(status) => Ended::of(status, stopped),
+        Err(_) => Ended { code: 255, signal: None, stopped },
+    }
+}
+
+fn spawn(step: &Running<'_>) -> std::io::Result<Child> {
+    let (program, arguments) = step.argv.split_first().ok_or(ErrorKind::InvalidInput)?;
+    Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .envs(step.environment)
+        .current_dir(step.directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+}
+
+/// Waits for the end, and brings it about when somebody asks: the recipe's signal, its grace, then KILL, always to the whole group.
+async fn wait(
+    child: &mut Child,
+    group: Option<Pid>,
+    cancel: CancelRule,
+    stopper: &Stopper,
+) -> (std::io::Result<ExitStatus>, Option<Stop>) {
+    let why = tokio::select! {
+        status = child.wait() => return (status, None),
+        why = stopper.wait() => why,
+    };
+    let grace = if why == Stop::Terminated { cancel.grace.min(TERMINATED_GRACE) } else { cancel.grace };
+    signal(
+        group,
+        match cancel.signal {
+            relay_policy::CancelSignal::Int => Signal::INT,
+            relay_policy::CancelSignal::Term => Signal::TERM,
+        },
+    );
+    if let Ok(status) = tokio::time::timeout(grace, child.wait()).await {
+        return (status, Some(why));
+    }
+    signal(group, Signal::KILL);
+    (child.wait().await, Some(why))
+}
+
+fn signal(group: Option<Pid>, signal: Signal) {
+    if let Some(group) = group {
+        // A group that is gone already is what was wanted.
+        let _ = kill_process_group(group, signal);
+    }
+}
+
+type Reader = tokio::task::JoinHandle<()>;
+
+/// Waits for both ends of output; after a while whoever still holds a pipe is not read any more. Says whether both came by themselves.
+async fn drain(readers: [Option<Reader>; 2], closing: &watch::Sender<bool>) -> bool {
+    let mut readers: Vec<Reader> = readers.into_iter().flatten().collect();
+    let deadline = tokio::time::Instant::now() + DRAIN;
+    let mut by_themselves = true;
+    for reader in &mut readers {
+        if tokio::time::timeout_at(deadline, &mut *reader).await.is_err() {
+            by_themselves = false;
+            closing.send_replace(true);
+            // It ends now: it holds only what it has read.
+            let _ = reader.await;
+        }
+    }
+    by_themselves
+}
+
+fn read(
+    mut pipe: impl AsyncRead + Unpin + Send + 'static,
+    stream: Stream,
+    step: &Running<'_>,
+    mut closing: watch::Receiver<bool>,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (sink, mirror) = (step.sink.clone(), step.mirror.clone());
+    let mut masker = Masker::new(step.secrets);
+    async move {
+        let mut buffer = vec![0; READ];
+        loop {
+            let read = tokio::select! {
+                read = pipe.read(&mut buffer) => read,
+                _ = closing.wait_for(|closing| *closing) => break,
+            };
+            let Ok(count @ 1..) = read else { break };
+            let shown = masker.push(buffer.get(..count).unwrap_or_default());
+            show(&sink, &mirror, stream, shown).await;
+        }
+        show(&sink, &mirror, stream, masker.finish()).await;
+    }
+}
+
+async fn show(sink: &Sink, mirror: &Mirror, stream: Stream, bytes: Vec<u8>) {
+    if !bytes.is_empty() {
+        mirror.show(stream, &bytes);
+        sink.output(stream, bytes).await;
+    }
+}

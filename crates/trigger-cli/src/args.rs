@@ -1,0 +1,102 @@
+//! What may be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Deploy across AWS accounts without giving CI the power to.
+///
+/// relay publishes one signed request to the target account, prints the tool's output live, and exits with the tool's own exit code.
+#[derive(Debug, Parser)]
+#[command(
+    name = "relay",
+    version,
+    after_help = "Exit codes: the tool's own, or 119 usage, 120 refused, 121 never started, 122 unknown, 123 output incomplete, 124 timed out, 125 fault, 130/143 cancelled."
+)]
+pub struct Relay {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Deploy to a target, and print what happens there.
+    Deploy(Box<Deploy>),
+    /// Make a signing key: the private half into a file, the public half to stdout.
+    Keygen(Keygen),
+    /// Decode a request, an approval, a control statement, a frame or a record, for an auditor's eyes.
+    Inspect(Inspect),
+}
+
+/// Arguments of `relay deploy`.
+#[derive(Debug, Args)]
+pub struct Deploy {
+    /// The target, such as payments/production.
+    pub target: String,
+    /// A parameter of the target's recipe; repeat for more.
+    #[arg(long = "param", value_name = "NAME=VALUE")]
+    pub parameters: Vec<String>,
+    /// Files for the tool: packed, uploaded under their digest, and bound into the request; repeat for more.
+    #[arg(long = "artifact", value_name = "NAME=PATH")]
+    pub artifacts: Vec<String>,
+    /// The topic of the target account.
+    #[arg(long, value_name = "ARN", env = "RELAY_TOPIC_ARN")]
+    pub topic: Option<String>,
+    /// The signing key: a file with a PKCS#8 PEM, or the PEM itself.
+    #[arg(long, value_name = "FILE", env = "RELAY_SIGNING_KEY", hide_env_values = true)]
+    pub key: Option<String>,
+    /// The target account's public key, base64: only what it vouches for is believed.
+    #[arg(long, value_name = "BASE64", env = "RELAY_TARGET_PUBLIC_KEY")]
+    pub target_key: Option<String>,
+    /// Where artifacts are uploaded: s3://bucket/prefix/; {target} stands for the target.
+    #[arg(long, value_name = "S3URL", env = "RELAY_ARTIFACTS")]
+    pub artifact_store: Option<String>,
+    /// A pre-made reply queue, where CI may not create queues.
+    #[arg(long, value_name = "URL", env = "RELAY_REPLY_QUEUE_URL")]
+    pub reply_queue_url: Option<String>,
+    /// Ask the deployment to stop after this time (90s, 45m, 2h), and exit with 124. The target has a limit of its own.
+    #[arg(long, value_name = "DURATION")]
+    pub timeout: Option<String>,
+    /// Exit with 123 if any output was lost, instead of a warning.
+    #[arg(long)]
+    pub strict_output: bool,
+    /// Write how it ended, with outputs, times and the signed record, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub result_file: Option<PathBuf>,
+    /// Text for people, or one JSON object a line on stdout.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// The file that maps targets to topics and keys; by default relay.toml here or in a folder above.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// How a deployment is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// The tool's bytes to stdout and stderr, relay's words to stderr.
+    Text,
+    /// Everything as JSON lines on stdout.
+    Json,
+}
+
+/// Arguments of `relay keygen`.
+#[derive(Debug, Args)]
+pub struct Keygen {
+    /// Where the private key goes; a file that exists is not overwritten.
+    #[arg(long, value_name = "FILE", default_value = "relay-signing-key.pem")]
+    pub out: PathBuf,
+}
+
+/// Arguments of `relay inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The file; standard input when it is - or left out.
+    #[arg(default_value = "-")]
+    pub file: PathBuf,
+    /// Public keys, base64, to verify the signatures with; repeat for more.
+    #[arg(long = "key", value_name = "BASE64")]
+    pub keys: Vec<String>,
+}

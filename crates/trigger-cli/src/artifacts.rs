@@ -1,0 +1,70 @@
+//! Artifacts: packed deterministically, uploaded under their digest, bound into the request by it.
+
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use relay_aws::Failure;
+use relay_aws::objects::Objects;
+use relay_protocol::outcome::ExitCode;
+use relay_protocol::{Digest, ParameterName, artifact};
+use tempfile::NamedTempFile;
+
+/// A packed artifact, not yet uploaded.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    file: NamedTempFile,
+    pub(crate) digest: Digest,
+}
+
+/// Packs every artifact, before anything is published.
+pub(crate) fn pack(artifacts: &BTreeMap<ParameterName, PathBuf>) -> Result<BTreeMap<ParameterName, Packed>, Failure> {
+    artifacts.iter().map(|(name, path)| Ok((name.clone(), pack_one(name, path)?))).collect()
+}
+
+fn pack_one(name: &ParameterName, path: &Path) -> Result<Packed, Failure> {
+    let wrong = |problem: String| Failure::usage(format!("--artifact {name}={}: {problem}", path.display()));
+    let file = NamedTempFile::new().map_err(|error| wrong(error.to_string()))?;
+    let mut out = BufWriter::new(file);
+    let packed = relay_artifact::pack(path, &[], &mut out).map_err(|error| wrong(error.to_string()))?;
+    out.flush().map_err(|error| wrong(error.to_string()))?;
+    let file = out.into_inner().map_err(|error| wrong(error.to_string()))?;
+    Ok(Packed { file, digest: packed.digest })
+}
+
+/// Uploads what is not there yet: the key is the digest, so what is there is the same.
+pub(crate) async fn upload(
+    objects: &Objects,
+    store: Option<&(String, String)>,
+    packed: &BTreeMap<ParameterName, Packed>,
+) -> Result<(), Failure> {
+    if packed.is_empty() {
+        return Ok(());
+    }
+    let (bucket, prefix) = store.ok_or_else(|| {
+        Failure::usage("no artifact store is known")
+            .hint("add artifacts = \"s3://bucket/prefix/\" to relay.toml, or pass --artifact-store")
+    })?;
+    for (name, packed) in packed {
+        let key = artifact::object_key(prefix, packed.digest);
+        let doing = format!("uploading the artifact `{name}` to s3://{bucket}/{key}");
+        let there = objects.exists(bucket, &key).await.map_err(|error| Failure::aws(&doing, &error))?;
+        if !there {
+            objects.put_file(bucket, &key, packed.file.path()).await.map_err(|error| Failure::aws(&doing, &error))?;
+        }
+    }
+    Ok(())
+}
+
+/// An artifact and a parameter of one name: which of them counts?
+pub(crate) fn merge(
+    parameters: &mut BTreeMap<ParameterName, String>,
+    packed: &BTreeMap<ParameterName, Packed>,
+) -> Result<(), Failure> {
+    for (name, packed) in packed {
+        if parameters.insert(name.clone(), packed.digest.to_string()).is_some() {
+            return Err(Failure::new(ExitCode::Usage, format!("{name} is given as --param and as --artifact")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,264 @@
+//! `relay deploy`: from the command line to a published request, and from its end to an exit code.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use relay_aws::objects::Objects;
+use relay_aws::queues::Queues;
+use relay_aws::topic::Topic;
+use relay_aws::{Failure, Sdk};
+use relay_identity::PrivateKey;
+use relay_protocol::limits::REQUEST_LIFETIME_MAX;
+use relay_protocol::outcome::{ExitCode, Outcome};
+use relay_protocol::request::Hints;
+use relay_protocol::time::plain_duration;
+use relay_protocol::{
+    AccountId, Bundle, DeploymentId, Digest, Envelope, QueueUrl, Reason, Request, Statement as _, Timestamp, overrides,
+};
+use relay_stream::{Authenticator, Clocks, End, Reader};
+use serde_json::json;
+
+use crate::args;
+use crate::artifacts;
+use crate::origin;
+use crate::queues::Pair;
+use crate::result;
+use crate::settings::Settings;
+use crate::show::{Phases, Show};
+use crate::tail::{Signature, Signed, Tail};
+
+/// Does it all; the exit code is the registry's.
+pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
+    let began = Instant::now();
+    let mut settings = Settings::of(arguments)?;
+    let packed = artifacts::pack(&settings.artifacts)?;
+    artifacts::merge(&mut settings.parameters, &packed)?;
+    let session = new_key()?;
+    let (id, now) = new_id()?;
+    // Before anything is created or published: the account's digits do not change the size.
+    let placeholder = QueueUrl::of(&settings.topic.region(), &placeholder_account()?, &id.reply_queue_name());
+    let trial = request(&settings, &id, now, &session, placeholder.as_ref().ok(), true);
+    if let Some(trial) = trial {
+        overrides::check(&sign(&settings.key, &trial).0).map_err(|error| {
+            Failure::usage(error.to_string()).hint(
+                "pass less in parameters: put data into an artifact (--artifact NAME=PATH), whose digest alone travels",
+            )
+        })?;
+    }
+    let sdk = Sdk::from_environment(Some(&settings.topic.region())).await;
+    let queues = Queues::new(&sdk);
+    let mut show = Show::new(arguments.output, began);
+    if settings.target_key.is_none() {
+        show.say("no target key is pinned: the first runner that answers is believed; add target_key to relay.toml");
+    }
+    artifacts::upload(&Objects::new(&sdk), settings.artifact_store.as_ref(), &packed).await?;
+    let pair = match settings.reply_queue.clone() {
+        Some(queue) => Pair::fixed(queue),
+        None => Pair::create(&queues, &id, &settings.topic, now.plus(REQUEST_LIFETIME_MAX)).await?,
+    };
+    let result = publish_and_tail(arguments, &settings, &sdk, &queues, &pair, &id, session, &mut show).await;
+    // An outcome that is not known may still be found out from what the queue holds.
+    let keep = matches!(result, Ok(code) if code == ExitCode::Unknown.code());
+    if keep {
+        show.say(&format!("the queue {} is kept for a day", pair.reply.name()));
+    } else if let Err(failure) = pair.delete(&queues).await {
+        show.say(&failure.to_string());
+    }
+    show.end();
+    result
+}
+
+#[allow(clippy::too_many_arguments, reason = "one caller, and each is a different thing")]
+async fn publish_and_tail(
+    arguments: &args::Deploy,
+    settings: &Settings,
+    sdk: &Sdk,
+    queues: &Queues,
+    pair: &Pair,
+    id: &DeploymentId,
+    session: PrivateKey,
+    show: &mut Show,
+) -> Result<u8, Failure> {
+    let Some(request) = request(settings, id, moment(), &session, Some(&pair.reply), pair.control.is_some()) else {
+        return Err(Failure::new(ExitCode::Fault, "the control queue has no canonical URL"));
+    };
+    let (body, digest) = sign(&settings.key, &request);
+    Topic::new(sdk)
+        .publish(&settings.topic, &body, &Hints::of(&request))
+        .await
+        .map_err(|error| Failure::aws(&format!("publishing the request to {}", settings.topic), &error))?;
+    let mut phases = Phases { published: Some(show.elapsed()), ..Phases::default() };
+    show.event(
+        "published",
+        &format!("{} as {id}", settings.target),
+        json!({ "deployment_id": id, "target": settings.target, "request_digest": digest }),
+    );
+    let authenticator =
+        Authenticator::new(id.clone(), digest, Digest::of(body.as_bytes()), settings.target_key.clone(), Signed);
+    let reader = Reader::new(authenticator, Clocks::default(), show.elapsed());
+    let control = pair.control.clone().map(|queue| (queue, session));
+    let mut tail =
+        Tail::new(reader, queues.clone(), pair.reply.clone(), control, Signature { id: id.clone(), request: digest });
+    let left = tail.run(show, &mut phases, settings.timeout).await?;
+    let end = tail.end().cloned();
+    phases.finished = Some(show.elapsed());
+    let code = exit_code(end.as_ref(), left, arguments.strict_output);
+    conclude(show, &tail, end.as_ref(), code, left, id);
+    if let Some(path) = &arguments.result_file {
+        result::write(
+            path,
+            &result::result(id.as_str(), settings.target.as_str(), code, end.as_ref(), &phases, tail.task_arn()),
+        )?;
+    }
+    Ok(code)
+}
+
+/// The exit code of an end; `stopping` is what this command itself was told (a signal, its time-out).
+fn exit_code(end: Option<&End>, stopping: Option<ExitCode>, strict: bool) -> u8 {
+    match end {
+        Some(End::Finished { finished, verified, .. }) => match (&finished.outcome, stopping) {
+            _ if strict && !verified => ExitCode::OutputIncomplete.code(),
+            (Outcome::Ended { reason: Reason::Cancelled, .. }, Some(code)) => code.code(),
+            (outcome, _) => outcome.exit_code(),
+        },
+        Some(End::Refused { reason, .. } | End::NeverStarted { reason, .. }) => reason.exit_code().code(),
+        Some(End::Stopped { started: false, .. }) => ExitCode::NeverStarted.code(),
+        Some(End::Stopped { .. } | End::Silent { .. }) => ExitCode::Unknown.code(),
+        None => stopping.unwrap_or(ExitCode::Unknown).code(),
+    }
+}
+
+/// The last words: what happened, in whose hands it is, what to do next.
+fn conclude(show: &Show, tail: &Tail, end: Option<&End>, code: u8, stopping: Option<ExitCode>, id: &DeploymentId) {
+    let hint = |reason: Reason| show.say(&format!("hint: {}", reason.hint()));
+    let after = plain_duration(i64::try_from(show.elapsed().as_secs()).unwrap_or(i64::MAX));
+    match end {
+        Some(End::Finished { finished, missing, verified }) => {
+            let output = if *verified {
+                "output verified".to_owned()
+            } else {
+                format!("output INCOMPLETE: {} frames and {} bytes never came", missing.frames, missing.bytes)
+            };
+            match &finished.outcome {
+                Outcome::Exited { signal: Some(signal), .. } => {
+                    show.phase("finished:", &format!("signal {signal}, exit {code}, {after}, {output}"))
+                }
+                Outcome::Exited { .. } => show.phase("finished:", &format!("exit {code}, {after}, {output}")),
+                Outcome::Ended { reason, message } => {
+                    show.phase(
+                        "finished:",
+                        &format!("{} ({}), exit {code}, {after}, {output}", reason.words(), reason.code()),
+                    );
+                    if message != reason.words() {
+                        show.say(message);
+                    }
+                    hint(*reason);
+                }
+            }
+        }
+        Some(End::Refused { reason, message }) => {
+            show.phase("refused", &format!("({}): {message}", reason.code()));
+            hint(*reason);
+        }
+        Some(End::NeverStarted { reason, message } | End::Stopped { reason, message, started: false }) => {
+            show.phase("never started", &format!("({}): {message}", reason.code()));
+            hint(*reason);
+        }
+        Some(End::Stopped { reason, message, .. }) => {
+            show.phase("outcome unknown:", &format!("the task has stopped ({}): {message}", reason.code()));
+            hint(*reason);
+            say_what_is_known(show, tail);
+        }
+        Some(End::Silent { waiting_for, after, .. }) => {
+            show.phase(
+                "outcome unknown:",
+                &format!(
+                    "nothing was heard for {} while waiting for {waiting_for}",
+                    plain_duration(i64::try_from(after.as_secs()).unwrap_or(i64::MAX))
+                ),
+            );
+            say_what_is_known(show, tail);
+        }
+        None => {
+            let why = stopping.map_or("", |_| "; it was asked to stop, and may still be stopping");
+            show.say(&format!("left before the end of {id}{why}"));
+            say_what_is_known(show, tail);
+        }
+    }
+    if tail.dropped() > 0 {
+        show.say(&format!("{} frames that were not signed by this deployment's keys were dropped", tail.dropped()));
+    }
+}
+
+fn say_what_is_known(show: &Show, tail: &Tail) {
+    let offset = tail.offset();
+    match tail.task_arn() {
+        Some(arn) => {
+            let cluster = arn.split('/').nth(1).unwrap_or("CLUSTER");
+            show.say(&format!("known: the task is {arn}; {} bytes of stdout and {} of stderr are true", offset.stdout, offset.stderr));
+            show.say(&format!("find out, in the target account: aws ecs describe-tasks --cluster {cluster} --tasks {arn}"));
+        }
+        None => show.say("known: the request was published, and nobody has answered; the launcher's log and its dead-letter queue in the target account say more"),
+    }
+}
+
+fn request(
+    settings: &Settings,
+    id: &DeploymentId,
+    now: Timestamp,
+    session: &PrivateKey,
+    reply: Option<&QueueUrl>,
+    control: bool,
+) -> Option<Request> {
+    let reply = reply?.clone();
+    let control_queue = if control {
+        Some(QueueUrl::of(&reply.region(), &reply.account(), &id.control_queue_name()).ok()?)
+    } else {
+        None
+    };
+    Some(Request {
+        deployment_id: id.clone(),
+        audience: settings.topic.clone(),
+        target: settings.target.clone(),
+        parameters: settings.parameters.clone(),
+        reply_queue: reply,
+        control_queue,
+        session_key: session.public().clone(),
+        issued_at: now,
+        expires_at: now.plus(REQUEST_LIFETIME_MAX),
+        origin: origin::origin(|name| std::env::var(name).ok()),
+        traceparent: std::env::var("TRACEPARENT").ok().and_then(|text| text.try_into().ok()),
+    })
+}
+
+/// The body to publish, and the request digest.
+fn sign(key: &PrivateKey, request: &Request) -> (String, Digest) {
+    let envelope = key.sign_envelope(Envelope::new(Request::TYPE, request.to_payload()));
+    let digest = envelope.digest();
+    (Bundle { request: envelope, approvals: Vec::new() }.to_json(), digest)
+}
+
+fn no_random(error: getrandom::Error) -> Failure {
+    Failure::new(ExitCode::Fault, format!("the system gives no randomness: {error}"))
+}
+
+fn new_key() -> Result<PrivateKey, Failure> {
+    let mut seed = [0_u8; 32];
+    getrandom::fill(&mut seed).map_err(no_random)?;
+    Ok(PrivateKey::from_seed(seed))
+}
+
+fn new_id() -> Result<(DeploymentId, Timestamp), Failure> {
+    let mut random = [0_u8; 10];
+    getrandom::fill(&mut random).map_err(no_random)?;
+    let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    Ok((DeploymentId::new(u64::try_from(millis).unwrap_or_default(), random), moment()))
+}
+
+fn moment() -> Timestamp {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    Timestamp::from_unix(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+fn placeholder_account() -> Result<AccountId, Failure> {
+    "000000000000".parse().map_err(|error| Failure::new(ExitCode::Fault, format!("{error}")))
+}

@@ -1,0 +1,103 @@
+//! The queues of one deployment: created in the CI account, open to the target account's roles under `/relay/` alone, deleted at the end.
+
+use relay_aws::Failure;
+use relay_aws::queues::Queues;
+use relay_protocol::outcome::ExitCode;
+use relay_protocol::{AccountId, DeploymentId, QueueUrl, Timestamp, TopicArn};
+
+/// Seconds for which a queue keeps what nobody reads: a day, so that a deployment whose CI agent died can still be looked at.
+const RETENTION: u32 = 86_400;
+
+/// The reply queue and, where CI may create queues, the control queue.
+#[derive(Clone, Debug)]
+pub(crate) struct Pair {
+    pub(crate) reply: QueueUrl,
+    pub(crate) control: Option<QueueUrl>,
+    /// Whether they were made for this deployment, and go with it.
+    own: bool,
+}
+
+impl Pair {
+    /// A pre-made reply queue, and no control queue.
+    pub(crate) fn fixed(reply: QueueUrl) -> Self {
+        Self { reply, control: None, own: false }
+    }
+
+    /// Creates both queues at once.
+    pub(crate) async fn create(
+        queues: &Queues,
+        id: &DeploymentId,
+        topic: &TopicArn,
+        expires: Timestamp,
+    ) -> Result<Self, Failure> {
+        let (reply_name, control_name) = (id.reply_queue_name(), id.control_queue_name());
+        let tags = [("relay-deployment", id.to_string()), ("relay-expires-at", expires.to_string())];
+        let reply_policy = policy(topic, &["sqs:SendMessage"]);
+        let control_policy =
+            policy(topic, &["sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]);
+        let attributes = |policy: String| {
+            [
+                ("Policy", policy),
+                ("MessageRetentionPeriod", RETENTION.to_string()),
+                ("VisibilityTimeout", "30".to_owned()),
+                ("SqsManagedSseEnabled", "true".to_owned()),
+            ]
+        };
+        let (reply_attributes, control_attributes) = (attributes(reply_policy), attributes(control_policy));
+        let (reply, control) = tokio::join!(
+            queues.create(&reply_name, &reply_attributes, &tags),
+            queues.create(&control_name, &control_attributes, &tags)
+        );
+        let created = |result: Result<String, relay_aws::AwsError>, name: &str| {
+            let url = result.map_err(|error| Failure::aws("creating this deployment's queues", &error))?;
+            canonical(&url, topic, name)
+        };
+        Ok(Self { reply: created(reply, &reply_name)?, control: Some(created(control, &control_name)?), own: true })
+    }
+
+    /// Deletes what was made for this deployment. What stays behind keeps for a day, and is swept by its tags.
+    pub(crate) async fn delete(&self, queues: &Queues) -> Result<(), Failure> {
+        if !self.own {
+            return Ok(());
+        }
+        let gone = |result: Result<(), relay_aws::AwsError>| match result {
+            Err(error) if error.kind != relay_aws::Kind::NotFound => {
+                Err(Failure::aws("deleting this deployment's queues", &error))
+            }
+            _ => Ok(()),
+        };
+        match &self.control {
+            Some(control) => {
+                let (reply, control) = tokio::join!(queues.delete_queue(&self.reply), queues.delete_queue(control));
+                gone(reply).and(gone(control))
+            }
+            None => gone(queues.delete_queue(&self.reply).await),
+        }
+    }
+}
+
+/// Lets in the target account's roles under `/relay/`. The account is named as principal, so that its own IAM decides as well.
+fn policy(topic: &TopicArn, actions: &[&str]) -> String {
+    let account = topic.account();
+    let partition = topic.as_str().split(':').nth(1).unwrap_or("aws");
+    serde_json::json!({
+        "Version": "2012-10-17",
+        "Statement": [{
+            "Sid": "RelayRolesOfTheTargetAccount",
+            "Effect": "Allow",
+            "Principal": { "AWS": format!("arn:{partition}:iam::{account}:root") },
+            "Action": actions,
+            "Resource": "*",
+            "Condition": { "ArnLike": { "aws:PrincipalArn": format!("arn:{partition}:iam::{account}:role/relay/*") } }
+        }]
+    })
+    .to_string()
+}
+
+/// The canonical URL of a queue that SQS named in its own way: the account stands in the path of every form (clause NAM-6).
+fn canonical(url: &str, topic: &TopicArn, name: &str) -> Result<QueueUrl, Failure> {
+    let account = url.rsplit('/').nth(1).and_then(|account| account.parse::<AccountId>().ok());
+    account.and_then(|account| QueueUrl::of(&topic.region(), &account, name).ok()).ok_or_else(|| {
+        Failure::new(ExitCode::Fault, format!("SQS gave the queue the URL `{url}`, which has no account in it"))
+    })
+}

@@ -1,0 +1,67 @@
+//! The result file: how it ended, in a form that tells a tool's 120 from relay's.
+
+use std::path::Path;
+
+use relay_aws::Failure;
+use relay_protocol::outcome::{ExitCode, Outcome};
+use relay_stream::End;
+use serde_json::{Value, json};
+
+use crate::show::Phases;
+
+/// What the file says.
+pub(crate) fn result(
+    id: &str,
+    target: &str,
+    exit_code: u8,
+    end: Option<&End>,
+    phases: &Phases,
+    task_arn: Option<&str>,
+) -> Value {
+    let (by, reason, message) = match end {
+        Some(End::Finished { finished, .. }) => match &finished.outcome {
+            Outcome::Exited { .. } => ("tool", None, None),
+            Outcome::Ended { reason, message } => ("relay", Some(*reason), Some(message.clone())),
+        },
+        Some(
+            End::Refused { reason, message }
+            | End::NeverStarted { reason, message }
+            | End::Stopped { reason, message, .. },
+        ) => ("relay", Some(*reason), Some(message.clone())),
+        Some(End::Silent { waiting_for, .. }) => {
+            ("relay", None, Some(format!("nothing was heard while waiting for {waiting_for}")))
+        }
+        None => ("relay", None, Some("left before the end".to_owned())),
+    };
+    let finished = match end {
+        Some(End::Finished { finished, missing, verified }) => Some((finished, missing, *verified)),
+        _ => None,
+    };
+    json!({
+        "deployment_id": id,
+        "target": target,
+        "exit_code": exit_code,
+        "decided_by": by,
+        "reason": reason,
+        "message": message,
+        "step": finished.and_then(|(finished, ..)| finished.step.clone()),
+        "task_arn": task_arn,
+        "milliseconds": phases.to_json(),
+        "output": finished.map(|(finished, missing, verified)| json!({
+            "verified": verified,
+            "missing_frames": missing.frames,
+            "missing_bytes": missing.bytes,
+            "stdout": finished.stdout,
+            "stderr": finished.stderr,
+        })),
+        "outputs": finished.map(|(finished, ..)| finished.outputs.clone()),
+        "record": finished.and_then(|(finished, ..)| finished.record.clone()),
+    })
+}
+
+/// Writes it.
+pub(crate) fn write(path: &Path, result: &Value) -> Result<(), Failure> {
+    let text = format!("{result:#}\n");
+    std::fs::write(path, text)
+        .map_err(|error| Failure::new(ExitCode::Fault, format!("the result file {}: {error}", path.display())))
+}

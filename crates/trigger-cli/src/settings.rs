@@ -1,0 +1,158 @@
+//! What was typed, together with relay.toml: flags beat the environment, the environment beats the file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use relay_aws::Failure;
+use relay_identity::PrivateKey;
+use relay_protocol::{ParameterName, PublicKey, QueueUrl, TargetName, TopicArn};
+use serde::Deserialize;
+
+use crate::args;
+
+/// Everything a deployment needs, checked.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) target: TargetName,
+    pub(crate) topic: TopicArn,
+    pub(crate) key: PrivateKey,
+    pub(crate) target_key: Option<PublicKey>,
+    pub(crate) parameters: BTreeMap<ParameterName, String>,
+    pub(crate) artifacts: BTreeMap<ParameterName, PathBuf>,
+    pub(crate) artifact_store: Option<(String, String)>,
+    pub(crate) reply_queue: Option<QueueUrl>,
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    targets: BTreeMap<TargetName, Target>,
+    #[serde(default)]
+    default: Target,
+}
+
+/// What relay.toml says of a target, or of all.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Target {
+    topic: Option<String>,
+    key: Option<String>,
+    target_key: Option<String>,
+    artifacts: Option<String>,
+    reply_queue_url: Option<String>,
+}
+
+impl Settings {
+    pub(crate) fn of(arguments: &args::Deploy) -> Result<Self, Failure> {
+        let target: TargetName = arguments.target.parse().map_err(|error| Failure::usage(format!("{error}")))?;
+        let (file, folder) = read_file(arguments.config.as_deref())?;
+        let specific = file.targets.get(&target).cloned().unwrap_or_default();
+        let pick = |flag: &Option<String>, field: fn(&Target) -> &Option<String>| {
+            flag.clone()
+                .or_else(|| field(&specific).clone())
+                .or_else(|| field(&file.default).clone())
+                .filter(|text| !text.is_empty())
+        };
+        let topic = pick(&arguments.topic, |t| &t.topic).ok_or_else(|| {
+            Failure::usage(format!("no topic is known for {target}"))
+                .hint(format!("add [targets.\"{target}\"] with topic = \"arn:…\" to relay.toml, or pass --topic"))
+        })?;
+        let key = pick(&arguments.key, |t| &t.key).ok_or_else(|| {
+            Failure::usage("no signing key is known")
+                .hint("pass --key FILE, set RELAY_SIGNING_KEY, or make one with `relay keygen`")
+        })?;
+        let queue = |text: String| {
+            text.parse::<QueueUrl>().map_err(|error| Failure::usage(format!("--reply-queue-url: {error}")))
+        };
+        Ok(Self {
+            topic: topic.parse().map_err(|error| Failure::usage(format!("the topic is {error}")))?,
+            key: read_key(&key, arguments.key.is_none().then_some(folder.as_path()))?,
+            target_key: pick(&arguments.target_key, |t| &t.target_key)
+                .map(|text| text.parse().map_err(|error| Failure::usage(format!("the target key is {error}"))))
+                .transpose()?,
+            parameters: pairs("--param", &arguments.parameters)?,
+            artifacts: pairs("--artifact", &arguments.artifacts)?
+                .into_iter()
+                .map(|(name, path)| (name, PathBuf::from(path)))
+                .collect(),
+            artifact_store: pick(&arguments.artifact_store, |t| &t.artifacts)
+                .map(|text| store(&text, &target))
+                .transpose()?,
+            reply_queue: pick(&arguments.reply_queue_url, |t| &t.reply_queue_url).map(queue).transpose()?,
+            timeout: arguments.timeout.as_deref().map(duration).transpose()?,
+            target,
+        })
+    }
+}
+
+/// relay.toml of the flag, else of this folder or the nearest above; none is no error. Also the folder that its paths are relative to.
+fn read_file(flag: Option<&Path>) -> Result<(File, PathBuf), Failure> {
+    let here = std::env::current_dir().unwrap_or_default();
+    let found = match flag {
+        Some(path) => Some(path.to_owned()),
+        None => here.ancestors().map(|folder| folder.join("relay.toml")).find(|path| path.is_file()),
+    };
+    let Some(path) = found else { return Ok((File::default(), here)) };
+    let text =
+        std::fs::read_to_string(&path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    let file = toml::from_str(&text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    Ok((file, path.parent().map(Path::to_owned).unwrap_or_default()))
+}
+
+/// A PEM, or a file with one; a path from relay.toml is relative to that file.
+fn read_key(text: &str, folder: Option<&Path>) -> Result<PrivateKey, Failure> {
+    let pem = if text.trim_start().starts_with("-----BEGIN") {
+        zeroize::Zeroizing::new(text.to_owned())
+    } else {
+        let path = folder.map_or_else(|| PathBuf::from(text), |folder| folder.join(text));
+        let read = std::fs::read_to_string(&path).map(zeroize::Zeroizing::new);
+        read.map_err(|error| {
+            Failure::usage(format!("the signing key {}: {error}", path.display())).hint("make one with `relay keygen`")
+        })?
+    };
+    PrivateKey::from_pem(&pem).map_err(|error| Failure::usage(format!("the signing key is {error}")))
+}
+
+fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<ParameterName, String>, Failure> {
+    let mut map = BTreeMap::new();
+    for text in texts {
+        let (name, value) =
+            text.split_once('=').ok_or_else(|| Failure::usage(format!("{flag} {text}: write NAME=VALUE")))?;
+        let name: ParameterName = name.parse().map_err(|error| Failure::usage(format!("{flag}: {error}")))?;
+        if map.insert(name.clone(), value.to_owned()).is_some() {
+            return Err(Failure::usage(format!("{flag} {name} is given twice")));
+        }
+    }
+    Ok(map)
+}
+
+/// `s3://bucket/prefix/` in parts, with `{target}` filled in.
+fn store(text: &str, target: &TargetName) -> Result<(String, String), Failure> {
+    let filled = text.replace("{target}", target.as_str());
+    let parts = filled.strip_prefix("s3://").and_then(|rest| rest.split_once('/'));
+    match parts {
+        Some((bucket, prefix)) if !bucket.is_empty() && (prefix.is_empty() || prefix.ends_with('/')) => {
+            Ok((bucket.to_owned(), prefix.to_owned()))
+        }
+        _ => Err(Failure::usage(format!("the artifact store `{text}` is not of the form s3://bucket/prefix/"))),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, Failure> {
+    let wrong = || Failure::usage(format!("--timeout {text}: write a duration such as 90s, 45m or 2h"));
+    let (number, factor) = match text.split_at_checked(text.len().saturating_sub(1)) {
+        Some((number, "s")) => (number, 1),
+        Some((number, "m")) => (number, 60),
+        Some((number, "h")) => (number, 3_600),
+        _ => return Err(wrong()),
+    };
+    number
+        .parse::<u32>()
+        .ok()
+        .map(|number| Duration::from_secs(u64::from(number) * factor))
+        .filter(|d| !d.is_zero())
+        .ok_or_else(wrong)
+}

@@ -1,0 +1,155 @@
+//! How a deployment looks: the tool's bytes to stdout and stderr as they are, relay's own words to stderr, a live line where there is a terminal,
+//! or JSON lines. What a stranger wrote stays the tool's bytes; relay's words never contain it unescaped (clause FRM-17).
+
+use std::io::{ErrorKind, IsTerminal as _, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use relay_protocol::encoding::{base64, printable};
+use relay_protocol::frame::{Chunk, Stream};
+use serde_json::{Value, json};
+
+use crate::args::Output;
+
+/// When each phase began, since the command did.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Phases {
+    pub(crate) published: Option<Duration>,
+    pub(crate) admitted: Option<Duration>,
+    pub(crate) started: Option<Duration>,
+    pub(crate) finished: Option<Duration>,
+}
+
+impl Phases {
+    pub(crate) fn to_json(&self) -> Value {
+        let ms = |at: Option<Duration>| at.map(|at| u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
+        json!({ "published": ms(self.published), "admitted": ms(self.admitted), "started": ms(self.started), "finished": ms(self.finished) })
+    }
+}
+
+/// Shows one deployment.
+#[derive(Debug)]
+pub(crate) struct Show {
+    output: Output,
+    began: Instant,
+    bar: Option<ProgressBar>,
+    /// A stream whose reader has gone: the deployment goes on without it.
+    closed: [bool; 2],
+}
+
+impl Show {
+    /// The live line is for a person at a terminal only: in a CI log every redraw would be a line.
+    pub(crate) fn new(output: Output, began: Instant) -> Self {
+        let live = output == Output::Text && std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
+        let bar = live.then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            // The template is a constant; if it were wrong, the default style would do.
+            if let Ok(style) = ProgressStyle::with_template("{spinner} relay: {msg} ({elapsed})") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        Self { output, began, bar, closed: [false; 2] }
+    }
+
+    /// Time since the command began.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Where the deployment is.
+    pub(crate) fn phase(&self, name: &str, detail: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{name} {detail}"));
+        }
+        self.event(name, detail, json!({}));
+    }
+
+    /// A line of relay's own.
+    pub(crate) fn event(&self, name: &str, text: &str, more: Value) {
+        match self.output {
+            Output::Json => {
+                let mut line = json!({ "type": name, "elapsed_ms": u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX), "text": text });
+                if let (Some(line), Value::Object(more)) = (line.as_object_mut(), more) {
+                    line.extend(more);
+                }
+                self.line(&mut std::io::stdout().lock(), &line.to_string());
+            }
+            Output::Text => {
+                let seconds = self.elapsed().as_secs_f64();
+                let text = printable(text);
+                let space = if text.is_empty() { "" } else { " " };
+                self.line(&mut std::io::stderr().lock(), &format!("relay {name} {seconds:.1}s{space}{text}"));
+            }
+        }
+    }
+
+    /// A warning or an explanation.
+    pub(crate) fn say(&self, text: &str) {
+        match self.output {
+            Output::Json => self.event("note", text, json!({})),
+            Output::Text => self.line(&mut std::io::stderr().lock(), &format!("relay: {}", printable(text))),
+        }
+    }
+
+    fn line(&self, out: &mut impl Write, text: &str) {
+        // Nobody left to tell when it is closed.
+        let mut write = || drop(writeln!(out, "{text}"));
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// The tool's bytes. Returns an error when a stream cannot take them for another reason than that its reader has gone.
+    pub(crate) fn output(&mut self, chunks: &[Chunk]) -> std::io::Result<()> {
+        if self.output == Output::Json {
+            for chunk in chunks {
+                let mut line = json!({ "type": "output", "stream": chunk.stream, "ms": chunk.ms });
+                if let Some(line) = line.as_object_mut() {
+                    match std::str::from_utf8(&chunk.bytes) {
+                        Ok(text) => line.insert("text".to_owned(), json!(text)),
+                        Err(_) => line.insert("base64".to_owned(), json!(base64(&chunk.bytes))),
+                    };
+                }
+                self.line(&mut std::io::stdout().lock(), &line.to_string());
+            }
+            return Ok(());
+        }
+        let bar = self.bar.clone();
+        let mut write = || chunks.iter().try_for_each(|chunk| self.write(chunk));
+        match bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    fn write(&mut self, chunk: &Chunk) -> std::io::Result<()> {
+        let closed = &mut self.closed[usize::from(chunk.stream == Stream::Stderr)];
+        if *closed {
+            return Ok(());
+        }
+        let result = match chunk.stream {
+            Stream::Stdout => {
+                let mut out = std::io::stdout().lock();
+                out.write_all(&chunk.bytes).and_then(|()| out.flush())
+            }
+            Stream::Stderr => std::io::stderr().lock().write_all(&chunk.bytes),
+        };
+        match result {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                *closed = true;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Takes the live line away.
+    pub(crate) fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The tail: receives frames, lets the reader order them, writes them out, deletes what is written, and turns signals into a cancel.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use relay_aws::queues::{Entry, Queues, Received};
+use relay_aws::{AwsError, Failure, Kind};
+use relay_identity::{PrivateKey, VerifyingKey};
+use relay_protocol::frame::{ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH, LauncherKind, Offsets};
+use relay_protocol::outcome::ExitCode;
+use relay_protocol::{
+    Cancel, Control, DeploymentId, Digest, Envelope, Message, PublicKey, QueueUrl, Statement as _, Timestamp,
+};
+use relay_stream::{End, Event, FrameVerifier, Raw, Reader, Token};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+use crate::show::{Phases, Show};
+
+/// Receives at a time under load. One is enough for a tool that prints now and then, and costs least.
+const RECEIVERS: usize = 4;
+
+/// How long the queue may deny or be missing before contact counts as lost: a new queue needs a moment, and credentials may be renewed.
+const QUEUE_GONE: Duration = Duration::from_secs(60);
+
+/// Checks frames with the keys that relay knows.
+#[derive(Debug)]
+pub(crate) struct Signed;
+
+impl FrameVerifier for Signed {
+    fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8; 64]) -> bool {
+        VerifyingKey::from_spki(key).is_ok_and(|key| key.verify(pae, signature))
+    }
+}
+
+/// What a control statement is about.
+#[derive(Debug)]
+pub(crate) struct Signature {
+    pub(crate) id: DeploymentId,
+    pub(crate) request: Digest,
+}
+
+type Answer = (Duration, Result<Vec<Received>, AwsError>);
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    reader: Reader<Signed>,
+    queues: Queues,
+    queue: QueueUrl,
+    control: Option<(QueueUrl, PrivateKey)>,
+    about: Signature,
+    receipts: HashMap<Token, String>,
+    next_token: Token,
+    receiving: JoinSet<Answer>,
+    deleting: JoinSet<()>,
+    wanted: usize,
+    unreachable_since: Option<Instant>,
+}
+
+impl Tail {
+    pub(crate) fn new(
+        reader: Reader<Signed>,
+        queues: Queues,
+        queue: QueueUrl,
+        control: Option<(QueueUrl, PrivateKey)>,
+        about: Signature,
+    ) -> Self {
+        Self {
+            reader,
+            queues,
+            queue,
+            control,
+            about,
+            receipts: HashMap::new(),
+            next_token: 0,
+            receiving: JoinSet::new(),
+            deleting: JoinSet::new(),
+            wanted: 1,
+            unreachable_since: None,
+        }
+    }
+
+    pub(crate) fn end(&self) -> Option<&End> {
+        self.reader.poll_end()
+    }
+
+    pub(crate) fn task_arn(&self) -> Option<&str> {
+        self.reader.task_arn()
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.reader.dropped()
+    }
+
+    pub(crate) fn offset(&self) -> Offsets {
+        self.reader.offset()
+    }
+
+    /// Tails to the end. What comes back is why this command itself asked for an end: a signal or its time-out.
+    pub(crate) async fn run(
+        &mut self,
+        show: &mut Show,
+        phases: &mut Phases,
+        timeout: Option<Duration>,
+    ) -> Result<Option<ExitCode>, Failure> {
+        let no_signals =
+            |error: std::io::Error| Failure::new(ExitCode::Fault, format!("signals cannot be heard: {error}"));
+        let mut interrupts = signal(SignalKind::interrupt()).map_err(no_signals)?;
+        let mut terminations = signal(SignalKind::terminate()).map_err(no_signals)?;
+        let mut stopping: Option<ExitCode> = None;
+        let overdue = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
+        loop {
+            while self.receiving.len() < self.wanted {
+                self.receive(show.elapsed());
+            }
+            let due = self.reader.poll_timeout().map(|at| at.saturating_sub(show.elapsed()));
+            let asked = tokio::select! {
+                Some(answer) = self.receiving.join_next() => {
+                    if let Ok(answer) = answer {
+                        self.take(answer, show).await;
+                    }
+                    None
+                }
+                Some(_) = self.deleting.join_next(), if !self.deleting.is_empty() => None,
+                () = sleep(due) => None,
+                _ = interrupts.recv() => Some((ExitCode::Interrupted, Cancel::Interrupted)),
+                _ = terminations.recv() => Some((ExitCode::Terminated, Cancel::Terminated)),
+                () = sleep_until(overdue), if stopping.is_none() => Some((ExitCode::TimedOut, Cancel::Requested)),
+            };
+            match asked {
+                Some(_) if stopping.is_some() => return Ok(stopping),
+                Some((code, cancel)) => {
+                    stopping = Some(code);
+                    self.cancel(cancel, show).await;
+                }
+                None => {}
+            }
+            self.write_out(show, phases)?;
+            self.reader.handle_timeout(show.elapsed());
+            self.write_out(show, phases)?;
+            self.delete();
+            if self.reader.poll_end().is_some() {
+                break;
+            }
+        }
+        self.receiving.abort_all();
+        // The queue is deleted next, or kept because the outcome is unknown; then what was printed must not come again.
+        while self.deleting.join_next().await.is_some() {}
+        Ok(stopping)
+    }
+
+    fn receive(&mut self, now: Duration) {
+        let (queues, queue) = (self.queues.clone(), self.queue.clone());
+        self.receiving.spawn(async move { (now, queues.receive(&queue, 20).await) });
+    }
+
+    async fn take(&mut self, (since, result): Answer, show: &Show) {
+        match result {
+            Ok(messages) => {
+                self.unreachable_since = None;
+                self.wanted = if messages.len() == 10 {
+                    (self.wanted + 1).min(RECEIVERS)
+                } else {
+                    self.wanted.saturating_sub(1).max(1)
+                };
+                for message in messages {
+                    let token = self.next_token;
+                    self.next_token += 1;
+                    self.receipts.insert(token, message.receipt);
+                    let mut attributes = message.attributes;
+                    let raw = Raw {
+                        from: attributes.remove(ATTRIBUTE_FROM).unwrap_or_default(),
+                        sig: attributes.remove(ATTRIBUTE_SIG).unwrap_or_default(),
+                        vouch: attributes.remove(ATTRIBUTE_VOUCH),
+                        body: message.body,
+                    };
+                    self.reader.handle(show.elapsed(), token, raw);
+                }
+            }
+            Err(error) => {
+                // It is not the runner that is silent while SQS cannot be asked; but a queue that denies or is gone ends the patience.
+                let first = *self.unreachable_since.get_or_insert_with(Instant::now);
+                if error.is_transient() || first.elapsed() < QUEUE_GONE {
+                    self.reader.handle_unreachable(show.elapsed().saturating_sub(since));
+                } else if matches!(error.kind, Kind::Denied | Kind::NotFound | Kind::Credentials) {
+                    self.wanted = 1;
+                }
+                tracing::debug!(%error, "receiving");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+
+    fn write_out(&mut self, show: &mut Show, phases: &mut Phases) -> Result<(), Failure> {
+        while let Some(event) = self.reader.poll_event() {
+            match event {
+                Event::Output(chunks) => {
+                    let before = show.elapsed();
+                    show.output(&chunks).map_err(|error| {
+                        Failure::new(ExitCode::Fault, format!("the output could not be written: {error}"))
+                    })?;
+                    // A terminal that was stopped, or a slow pipe: it is not the runner that was silent.
+                    let blocked = show.elapsed().saturating_sub(before);
+                    if blocked > Duration::from_secs(1) {
+                        self.reader.handle_unreachable(blocked);
+                    }
+                }
+                Event::Launcher(kind) => launcher(&kind, show, phases),
+                Event::Started { steps, task_arn } => {
+                    phases.started = Some(show.elapsed());
+                    show.event("running", "", json!({ "task_arn": task_arn, "steps": steps }));
+                }
+                Event::Step { index, name, rollback } => {
+                    let kind = if rollback { "rollback" } else { "step" };
+                    show.phase(kind, &format!("{} {name}", index + 1));
+                }
+                Event::Note(text) => show.say(&text),
+                Event::Gap(missing) => {
+                    show.say(&format!("GAP in the output: {} frames never came or were damaged", missing.frames))
+                }
+            }
+        }
+        self.reader.written();
+        Ok(())
+    }
+
+    fn delete(&mut self) {
+        let receipts: Vec<String> =
+            self.reader.take_deletable().into_iter().filter_map(|token| self.receipts.remove(&token)).collect();
+        for batch in receipts.chunks(10) {
+            let (queues, queue, batch) = (self.queues.clone(), self.queue.clone(), batch.to_vec());
+            // One that is not deleted comes again, and is dropped as a duplicate.
+            self.deleting.spawn(async move { drop(queues.delete(&queue, &batch).await) });
+        }
+    }
+
+    async fn cancel(&self, cancel: Cancel, show: &Show) {
+        let Some((queue, session)) = &self.control else {
+            show.say("asked to stop, but this deployment has no control queue; it goes on in the target account until its own time is over");
+            return;
+        };
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let issued_at = Timestamp::from_unix(i64::try_from(seconds).unwrap_or(i64::MAX));
+        let control =
+            Control { deployment_id: self.about.id.clone(), request_digest: self.about.request, issued_at, cancel };
+        let envelope = session.sign_envelope(Envelope::new(Control::TYPE, control.to_payload()));
+        let entry = Entry { body: Message::control_json(&envelope), attributes: Vec::new() };
+        match self.queues.send(queue, vec![entry]).await {
+            Ok(results) if results.iter().all(Result::is_ok) => {
+                show.say("asked the deployment to stop; still following it; a second signal leaves at once")
+            }
+            Ok(_) | Err(_) => show.say(
+                "the cancel could not be sent; a second signal leaves at once, and the deployment goes on without you",
+            ),
+        }
+    }
+}
+
+fn launcher(kind: &LauncherKind, show: &Show, phases: &mut Phases) {
+    match kind {
+        LauncherKind::Admitted { task_arn, policies, .. } => {
+            phases.admitted = Some(show.elapsed());
+            let by = if policies.is_empty() { String::new() } else { format!("by {}", policies.join(", ")) };
+            show.event("admitted", &by, json!({ "task_arn": task_arn, "policies": policies }));
+        }
+        LauncherKind::Task { state, .. } => show.event("task", &state.to_lowercase(), json!({})),
+        // They end the deployment, and are told there.
+        LauncherKind::Refused { .. }
+        | LauncherKind::LaunchFailed { .. }
+        | LauncherKind::Unverified { .. }
+        | LauncherKind::Unknown => {}
+    }
+}
+
+async fn sleep(after: Option<Duration>) {
+    match after {
+        Some(after) => tokio::time::sleep(after).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,15 @@
+//! Writes `vectors/` from the fixed keys, and says what it wrote. Files that it would not make are left, for a person to delete.
+
+use std::io::{self, Write as _};
+
+fn main() -> io::Result<()> {
+    let made = relay_tests::vectors::made();
+    for (name, text) in &made {
+        let path = relay_tests::vectors::directory().join(name);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(path, text)?;
+    }
+    writeln!(io::stdout(), "{} vectors", made.len())
+}

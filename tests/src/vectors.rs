@@ -1,0 +1,211 @@
+//! The conformance vectors: what a file holds, what our code says of it, and how the files are made.
+//!
+//! Owns the form of a vector (`docs/protocol.md`, section 20). It refuses to know an expectation: that stands in the file alone.
+//! One file is one case. Nothing lists them: the directory is walked.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "fixed inputs; a fault here is a failing test")]
+
+mod approval;
+mod control;
+mod envelope;
+mod frame;
+mod keys;
+mod request;
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use verdict::{Out, verdict};
+
+/// One case. Which of the inputs there are depends on the directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Vector {
+    /// What is odd.
+    pub comment: String,
+    /// The clause that decides, or several with commas.
+    pub clause: String,
+    /// The failure class, or `ok`, or `ignored`.
+    pub expect: String,
+    /// `envelope`: which statement is expected there.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub statement: String,
+    /// What arrives.
+    pub body: Body,
+    /// `frame`: the attribute `from`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// `frame`: the attribute `sig`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sig: Option<String>,
+    /// `frame`: the attribute `vouch`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vouch: Option<String>,
+    /// The public keys that are trusted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
+    /// `request`: the message attributes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hints: Option<Hints>,
+    /// `request`: `launch` or `run`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub stage: String,
+    /// The clock.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub now: String,
+    /// `request`: the topic here.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub audience: String,
+    /// `request`: the target here.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub target: String,
+    /// `request`: the CI accounts of every signer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ci_accounts: Vec<String>,
+    /// `request`: queues that the configuration fixes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fixed_queues: Vec<String>,
+    /// `approval`: the payload of the request that it stands beside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// `control`, `frame`: the reader's deployment.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub deployment_id: String,
+    /// `control`, `frame`: the reader's request.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub request_digest: String,
+    /// `frame`: SHA-256 of the SNS body that the reader published.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub body_sha256: String,
+    /// `control`: the request's session key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_key: Option<String>,
+    /// `frame`: the pinned target key; absent when there is no pin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_key: Option<String>,
+    /// `frame`: the runner key that an earlier vouch fixed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runner_key: Option<String>,
+    /// What must come out: the digest of the PAE.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// What must come out: the canonical envelope or bundle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canonical: Option<String>,
+}
+
+/// The three hints as they stand in the message attributes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hints {
+    /// The attribute `target`.
+    pub target: String,
+    /// The attribute `deployment_id`.
+    pub deployment_id: String,
+    /// The attribute `ci_account`.
+    pub ci_account: String,
+}
+
+/// A body: text, bytes that are no text, or something long said shortly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Body {
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Bytes {
+        /// Base64 of them.
+        base64: String,
+    },
+    /// `before`, then `repeat` so many times, then `after`.
+    Long {
+        /// What comes first.
+        before: String,
+        /// What is repeated.
+        repeat: String,
+        /// How often.
+        times: usize,
+        /// What comes last.
+        after: String,
+    },
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::Text(String::new())
+    }
+}
+
+impl Body {
+    /// The bytes that are meant.
+    pub fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Text(text) => text.clone().into_bytes(),
+            Self::Bytes { base64 } => relay_protocol::encoding::from_base64(base64).expect("base64 in the vector"),
+            Self::Long { before, repeat, times, after } => {
+                format!("{before}{}{after}", repeat.repeat(*times)).into_bytes()
+            }
+        }
+    }
+}
+
+/// The directory of the vectors.
+pub fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../vectors")
+}
+
+/// All vectors on disk, by `<directory>/<name>.json`, with their text.
+pub fn on_disk() -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for folder in std::fs::read_dir(directory()).expect("vectors/").flatten().filter(|entry| entry.path().is_dir()) {
+        for file in std::fs::read_dir(folder.path()).expect("a folder of vectors").flatten() {
+            let name = format!("{}/{}", folder.file_name().to_string_lossy(), file.file_name().to_string_lossy());
+            found.insert(name, std::fs::read_to_string(file.path()).expect("a vector"));
+        }
+    }
+    found
+}
+
+/// All vectors as the fixed keys make them: the same names, the same texts.
+pub fn made() -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    let groups = [
+        ("envelope", envelope::cases()),
+        ("request", request::cases()),
+        ("approval", approval::cases()),
+        ("control", control::cases()),
+        ("frame", frame::cases()),
+    ];
+    for (folder, cases) in groups {
+        for (name, vector) in cases {
+            let text = serde_json::to_string_pretty(&vector).expect("strings") + "\n";
+            assert!(all.insert(format!("{folder}/{name}.json"), text).is_none(), "{folder}/{name} is made twice");
+        }
+    }
+    all
+}
+
+/// Cases of one directory.
+type Cases = Vec<(&'static str, Vector)>;
+
+impl Vector {
+    /// A case that starts from this one's inputs.
+    fn odd(&self, clause: &str, expect: &str, comment: &str) -> Self {
+        Self { comment: comment.into(), clause: clause.into(), expect: expect.into(), ..self.clone() }
+    }
+
+    /// The same with another body.
+    fn body(mut self, text: impl Into<String>) -> Self {
+        self.body = Body::Text(text.into());
+        self
+    }
+
+    /// The same with something else changed.
+    fn but(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}

@@ -1,0 +1,305 @@
+//! Vectors of frames and vouches: whose word is believed, and what unfolds.
+
+mod outputs;
+mod vouches;
+
+use relay_protocol::frame::{Chunk, Chunks, LAUNCHER_FRAME_TYPE, Offsets, RUNNER_FRAME_TYPE, Stream};
+use relay_protocol::{Digest, Statement as _, Vouch, encoding};
+
+use super::keys::{self, Key};
+use super::request::{self, Payload, text};
+use super::{Body, Cases, Vector};
+
+const TASK: &str = "arn:aws:ecs:eu-west-1:222222222222:task/relay/0123456789abcdef0123456789abcdef";
+
+fn vouch() -> Payload {
+    Payload::of(&[
+        ("deployment_id", text(&request::id())),
+        ("request_digest", text(&request::digest())),
+        ("task_arn", text(TASK)),
+        ("runner_key", text(&keys::runner().public())),
+    ])
+}
+
+fn vouched(vouch: &Payload, key: &Key) -> String {
+    keys::envelope(Vouch::TYPE, vouch.json(), &[key]).to_json()
+}
+
+fn other_id() -> String {
+    relay_protocol::DeploymentId::new(1_780_315_200_000, [8; 10]).to_string()
+}
+
+/// A reader who pinned the target key and has a vouch already.
+fn base() -> Vector {
+    Vector {
+        deployment_id: request::id(),
+        request_digest: request::digest(),
+        body_sha256: request::body_sha256(),
+        target_key: Some(keys::target().public()),
+        runner_key: Some(keys::runner().public()),
+        ..Vector::default()
+    }
+}
+
+/// A reader who has no vouch yet.
+fn fresh() -> Vector {
+    base().but(|v| v.runner_key = None)
+}
+
+fn runner(vector: Vector, body: String) -> Vector {
+    let sig = keys::runner().detached(RUNNER_FRAME_TYPE, &body);
+    vector.body(body).but(|v| (v.from, v.sig) = (Some("runner".into()), Some(sig)))
+}
+
+fn launcher(vector: Vector, body: String) -> Vector {
+    let sig = keys::target().detached(LAUNCHER_FRAME_TYPE, &body);
+    vector.body(body).but(|v| (v.from, v.sig) = (Some("launcher".into()), Some(sig)))
+}
+
+fn frame(kind: &str, members: &str) -> String {
+    format!(r#"{{"deployment_id":"{}","seq":3,"kind":"{kind}"{members}}}"#, request::id())
+}
+
+fn started() -> String {
+    frame("started", &format!(r#","task_arn":"{TASK}","steps":["plan","apply"],"deadline":"2026-06-01T13:00:00Z""#))
+        .replace("\"seq\":3", "\"seq\":0")
+}
+
+fn heartbeat() -> String {
+    frame("heartbeat", r#","elapsed_ms":15000"#)
+}
+
+fn refused(digest: &str) -> String {
+    format!(
+        r#"{{"deployment_id":"{}","kind":"refused","request_digest":"{digest}","reason":"policy","message":"no policy allows it"}}"#,
+        request::id()
+    )
+}
+
+pub(super) fn cases() -> Cases {
+    let mut all = accepted();
+    all.extend(senders());
+    all.extend(vouches::vouches());
+    all.extend(outputs::forms());
+    all.extend(outputs::outputs());
+    all
+}
+
+fn accepted() -> Cases {
+    let ok = |clause: &str, comment: &str, body: String| runner(base().odd(clause, "ok", comment), body);
+    let empty = Digest::of(b"");
+    let finished = |outcome: &str| {
+        frame(
+            "finished",
+            &format!(
+                r#","outcome":{outcome},"step":"apply","frames":4,"stdout":{{"bytes":0,"sha256":"{empty}"}},"stderr":{{"bytes":0,"sha256":"{empty}"}},"outputs":{{"url":"https://example.com/"}}"#
+            ),
+        )
+    };
+    let said = |clause: &str, comment: &str, body: String| launcher(base().odd(clause, "ok", comment), body);
+    let admitted = refused(&request::digest()).replace("refused", "admitted").replace(
+        r#""reason":"policy","message":"no policy allows it""#,
+        &format!(r#""task_arn":"{TASK}","deadline":"2026-06-01T13:00:00Z","policies":["policy0"]"#),
+    );
+    let unverified = |sha256: &str| {
+        format!(
+            r#"{{"deployment_id":"{}","kind":"unverified","body_sha256":"{sha256}","target":"payments/production","ci_account":"111111111111"}}"#,
+            request::id()
+        )
+    };
+    vec![
+        (
+            "started-with-vouch",
+            runner(fresh().odd("VCH-1, VCH-2, FRM-5", "ok", "The first frame, with its vouch."), started())
+                .but(|v| v.vouch = Some(vouched(&vouch(), &keys::target()))),
+        ),
+        ("heartbeat", ok("FRM-4, FRM-5", "The runner key is known; no vouch is needed.", heartbeat())),
+        ("step", ok("FRM-5", "A step begins; `rollback` is absent.", frame("step", r#","index":0,"name":"plan""#))),
+        ("note", ok("FRM-5", "Relay's own words.", frame("note", r#","text":"the reply queue is gone""#))),
+        ("finished-exited", ok("OUT-1", "The tool ended with code 0.", finished(r#"{"exited":{"code":0}}"#))),
+        (
+            "finished-by-signal",
+            ok("OUT-1", "The tool ended by signal 9.", finished(r#"{"exited":{"code":137,"signal":9}}"#)),
+        ),
+        (
+            "finished-ended",
+            ok("OUT-1, OUT-2", "Relay ended it.", finished(r#"{"ended":{"reason":"timed_out","message":"45m00s"}}"#)),
+        ),
+        (
+            "finished-of-unknown-reason",
+            runner(
+                base().odd("OUT-2", "malformed-frame", "A reason that nobody knows."),
+                finished(r#"{"ended":{"reason":"bored","message":""}}"#),
+            ),
+        ),
+        ("admitted", said("FRM-6", "Admitted by the launcher.", admitted)),
+        ("refused", said("FRM-6", "Refused by the launcher.", refused(&request::digest()))),
+        (
+            "unverified",
+            said(
+                "FRM-18",
+                "The launcher could not verify the body that this reader sent.",
+                unverified(&request::body_sha256()),
+            ),
+        ),
+        (
+            "unverified-of-another-body",
+            said(
+                "FRM-18",
+                "The launcher could not verify a body that somebody else sent.",
+                unverified(&"0".repeat(64)),
+            )
+            .but(|v| v.expect = "wrong-request".into()),
+        ),
+        (
+            "unknown-kind",
+            runner(
+                base().odd("VER-3", "ignored", "A kind that a later version may have."),
+                frame("progress", r#","percent":[1,{}]"#),
+            ),
+        ),
+        (
+            "unknown-launcher-kind",
+            launcher(
+                base().odd("VER-3", "ignored", "A kind that a later version may have."),
+                format!(r#"{{"deployment_id":"{}","kind":"queued"}}"#, request::id()),
+            ),
+        ),
+        (
+            "unknown-member",
+            ok(
+                "VER-3, ENV-2",
+                "Members that a later version may have.",
+                frame("heartbeat", r#","elapsed_ms":1,"load":[0.5],"memory":{"rss":1}"#),
+            ),
+        ),
+    ]
+}
+
+fn senders() -> Cases {
+    let bad = |clause: &str, comment: &str, vector: Vector| vector.odd(clause, "bad-frame-signature", comment);
+    let by = |key: &Key, payload_type: &str, from: &str, body: String| {
+        let sig = key.detached(payload_type, &body);
+        base().body(body).but(|v| (v.from, v.sig) = (Some(from.into()), Some(sig)))
+    };
+    let heart = || runner(base(), heartbeat());
+    let url_safe = |sig: &str| sig.replace('+', "-").replace('/', "_");
+    // A text whose signature shows a letter in which the alphabets differ.
+    let differs = (0..64)
+        .map(|ms| runner(base(), frame("heartbeat", &format!(r#","elapsed_ms":{ms}"#))))
+        .find(|v| v.sig.as_deref().is_some_and(|sig| sig.contains(['+', '/'])))
+        .unwrap();
+    vec![
+        (
+            "runner-frame-by-the-target-key",
+            bad(
+                "FRM-5",
+                "A runner frame signed by the target key.",
+                by(&keys::target(), RUNNER_FRAME_TYPE, "runner", heartbeat()),
+            ),
+        ),
+        (
+            "launcher-frame-by-the-runner-key",
+            bad(
+                "FRM-6",
+                "A refusal signed by the runner key.",
+                by(&keys::runner(), LAUNCHER_FRAME_TYPE, "launcher", refused(&request::digest())),
+            ),
+        ),
+        (
+            "runner-frame-by-a-stranger",
+            bad(
+                "FRM-5",
+                "A frame by somebody who can write to the queue.",
+                by(&keys::stranger(), RUNNER_FRAME_TYPE, "runner", heartbeat()),
+            ),
+        ),
+        (
+            "runner-frame-by-the-session-key",
+            bad(
+                "FRM-5",
+                "A frame by the CLI's own session key.",
+                by(&keys::session(), RUNNER_FRAME_TYPE, "runner", heartbeat()),
+            ),
+        ),
+        (
+            "launcher-frame-of-the-runner-type",
+            bad(
+                "FRM-4",
+                "Signed by the target key, but as a runner frame.",
+                by(&keys::target(), RUNNER_FRAME_TYPE, "launcher", refused(&request::digest())),
+            ),
+        ),
+        (
+            "runner-frame-presented-as-the-launchers",
+            bad(
+                "FRM-4, FRM-6",
+                "A good runner frame whose `from` was changed.",
+                heart().but(|v| v.from = Some("launcher".into())),
+            ),
+        ),
+        (
+            "body-changed",
+            bad("FRM-4", "A byte of the body was changed after signing.", heart())
+                .body(heartbeat().replace("15000", "15001")),
+        ),
+        (
+            "body-with-white-space",
+            bad("FRM-4", "The same JSON, laid out otherwise.", heart()).body(heartbeat().replace(',', ", ")),
+        ),
+        ("no-sig", bad("FRM-4", "No attribute `sig`.", heart()).but(|v| v.sig = None)),
+        (
+            "sig-url-safe",
+            bad("FRM-4, ENC-1", "A good signature in the URL-safe alphabet, which frames do not take.", differs)
+                .but(|v| v.sig = v.sig.as_deref().map(url_safe)),
+        ),
+        (
+            "launcher-frame-high-s",
+            bad("SIG-2", "A launcher frame's signature with n − s.", launcher(base(), refused(&request::digest())))
+                .but(|v| {
+                    let sig = keys::target()
+                        .sign(&relay_protocol::pae(LAUNCHER_FRAME_TYPE, refused(&request::digest()).as_bytes()));
+                    v.sig = Some(encoding::base64(&keys::with_high_s(&sig)));
+                }),
+        ),
+        (
+            "launcher-frame-without-a-pin",
+            launcher(
+                base().odd("VCH-5", "ok", "A launcher frame, and no target key is pinned: taken at its word."),
+                refused(&request::digest()),
+            )
+            .but(|v| {
+                v.sig = Some(keys::stranger().detached(LAUNCHER_FRAME_TYPE, &refused(&request::digest())));
+                v.target_key = None;
+            }),
+        ),
+        ("from-nobody", heart().odd("FRM-1", "unknown-sender", "No attribute `from`.").but(|v| v.from = None)),
+        (
+            "from-somebody-else",
+            heart()
+                .odd("FRM-1", "unknown-sender", "`from` is neither of the two.")
+                .but(|v| v.from = Some("Runner".into())),
+        ),
+        (
+            "of-another-deployment",
+            runner(
+                base().odd("FRM-18", "wrong-deployment", "The runner's word about another deployment."),
+                heartbeat().replace(&request::id(), &other_id()),
+            ),
+        ),
+        (
+            "launcher-frame-of-another-deployment",
+            launcher(
+                base().odd("FRM-18", "wrong-deployment", "The launcher's word about another deployment."),
+                refused(&request::digest()).replace(&request::id(), &other_id()),
+            ),
+        ),
+        (
+            "launcher-frame-of-another-request",
+            launcher(
+                base().odd("FRM-18", "wrong-request", "The launcher's word about another request of this id."),
+                refused(&"0".repeat(64)),
+            ),
+        ),
+    ]
+}

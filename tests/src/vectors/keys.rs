@@ -1,0 +1,133 @@
+//! The fixed keys of the vectors, and what they sign. None of them guards anything.
+
+use p256::ecdsa::signature::Signer as _;
+use p256::pkcs8::EncodePublicKey as _;
+use relay_identity::PrivateKey;
+use relay_protocol::{Envelope, PublicKey, Signature, encoding, pae};
+
+/// A key by its seed.
+pub(super) enum Key {
+    Ed25519(Box<PrivateKey>),
+    P256(p256::ecdsa::SigningKey),
+}
+
+/// A CI signer, Ed25519.
+pub(super) fn ci() -> Key {
+    ed25519(1)
+}
+
+/// Another signer of the same target, Ed25519.
+pub(super) fn second() -> Key {
+    ed25519(2)
+}
+
+/// Somebody whom nobody trusts.
+pub(super) fn stranger() -> Key {
+    ed25519(3)
+}
+
+/// The CLI's session key.
+pub(super) fn session() -> Key {
+    ed25519(4)
+}
+
+/// The runner's key.
+pub(super) fn runner() -> Key {
+    ed25519(5)
+}
+
+/// A CI signer in KMS, P-256.
+pub(super) fn kms() -> Key {
+    Key::P256(p256::ecdsa::SigningKey::from_slice(&[6; 32]).unwrap())
+}
+
+/// The target key, P-256.
+pub(super) fn target() -> Key {
+    Key::P256(p256::ecdsa::SigningKey::from_slice(&[7; 32]).unwrap())
+}
+
+fn ed25519(seed: u8) -> Key {
+    Key::Ed25519(Box::new(PrivateKey::from_seed([seed; 32])))
+}
+
+impl Key {
+    /// Its public half, base64 of the SPKI.
+    pub(super) fn public(&self) -> String {
+        match self {
+            Self::Ed25519(key) => key.public().to_string(),
+            Self::P256(key) => {
+                PublicKey::from_der(key.verifying_key().to_public_key_der().unwrap().as_bytes()).unwrap().to_string()
+            }
+        }
+    }
+
+    /// Its key id.
+    pub(super) fn id(&self) -> String {
+        self.public().parse::<PublicKey>().unwrap().key_id()
+    }
+
+    /// A signature over `text`. Deterministic: RFC 8032, and RFC 6979 with a low s.
+    pub(super) fn sign(&self, text: &[u8]) -> [u8; 64] {
+        match self {
+            Self::Ed25519(key) => key.sign(text),
+            Self::P256(key) => {
+                let signature: p256::ecdsa::Signature = key.sign(text);
+                signature.normalize_s().to_bytes().into()
+            }
+        }
+    }
+
+    /// The attribute `sig` of a frame.
+    pub(super) fn detached(&self, payload_type: &str, body: &str) -> String {
+        encoding::base64(&self.sign(&pae(payload_type, body.as_bytes())))
+    }
+}
+
+/// An envelope around `payload`, signed by `keys`.
+pub(super) fn envelope(payload_type: &str, payload: impl AsRef<[u8]>, keys: &[&Key]) -> Envelope {
+    let envelope = Envelope::new(payload_type, payload.as_ref().to_vec());
+    let pae = envelope.pae();
+    keys.iter().fold(envelope, |envelope, key| envelope.with_signature(Signature::new(key.id(), &key.sign(&pae))))
+}
+
+/// A P-256 signature with its s replaced by n − s.
+pub(super) fn with_high_s(signature: &[u8; 64]) -> [u8; 64] {
+    let (r, s) = p256::ecdsa::Signature::from_slice(signature).unwrap().split_scalars();
+    p256::ecdsa::Signature::from_scalars(r, -*s).unwrap().to_bytes().into()
+}
+
+/// A P-256 signature in DER.
+pub(super) fn to_der(signature: &[u8; 64]) -> Vec<u8> {
+    p256::ecdsa::Signature::from_slice(signature).unwrap().to_der().as_bytes().to_vec()
+}
+
+/// An Ed25519 signature with its s replaced by s + L: the same signature to a verifier that does not look.
+pub(super) fn with_s_plus_order(signature: &[u8; 64]) -> [u8; 64] {
+    const ORDER: [u8; 32] = [
+        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+    ];
+    let mut out = *signature;
+    let mut carry = 0_u16;
+    for (byte, order) in out.iter_mut().skip(32).zip(ORDER) {
+        let sum = u16::from(*byte) + u16::from(order) + carry;
+        *byte = sum.to_le_bytes()[0];
+        carry = sum >> 8;
+    }
+    out
+}
+
+/// The SPKI of an Ed25519 point of order 4.
+pub(super) fn small_order() -> String {
+    let mut der = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+    der.extend([0; 32]);
+    encoding::base64(&der)
+}
+
+/// The SPKI of secp256k1's generator: a sound key of a curve that relay does not know.
+pub(super) fn other_curve() -> String {
+    const DER: &[u8] = b"3056301006072a8648ce3d020106052b8104000a0342000479be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798483ada7726a3c4655da4fbfc0e1108a8fd17b448a68554199c47d08ffb10d4b8";
+    let digit = |c: u8| u8::try_from(char::from(c).to_digit(16).unwrap()).unwrap();
+    let der: Vec<u8> = DER.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect();
+    encoding::base64(&der)
+}

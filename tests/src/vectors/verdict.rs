@@ -1,0 +1,263 @@
+//! What our code says of a vector: the pure functions of `relay-protocol` and `relay-identity`, in the order that `docs/protocol.md` demands.
+
+use relay_identity::{SingleKey, TrustRoots, TrustedSigner};
+use relay_protocol::envelope::{EnvelopeError, Statement, Verifier};
+use relay_protocol::frame::{From, LauncherKind, OutputError, RunnerKind};
+use relay_protocol::request::{Hints, RequestError, Stage};
+use relay_protocol::{
+    AccountId, Approval, Bundle, Control, Digest, Envelope, LauncherFrame, Message, PublicKey, Request, RunnerFrame,
+    Timestamp, Verified, VerifyError, Vouch, limits, record::Record,
+};
+
+use super::Vector;
+
+/// What comes out of an accepted input.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Out {
+    /// The digest of the PAE.
+    pub digest: Option<String>,
+    /// The canonical form.
+    pub canonical: Option<String>,
+}
+
+/// `Ok` for an accepted input, else its failure class.
+pub fn verdict(folder: &str, vector: &Vector) -> Result<Out, &'static str> {
+    match folder {
+        "envelope" => envelope(vector),
+        "request" => request(vector),
+        "approval" => approval(vector),
+        "control" => control(vector),
+        "frame" => frame(vector),
+        _ => Err("no reader for this directory"),
+    }
+}
+
+fn roots(vector: &Vector) -> Result<TrustRoots, &'static str> {
+    let ci_accounts: Vec<AccountId> = vector.ci_accounts.iter().map(|text| text.parse().unwrap()).collect();
+    let signer = |(at, key): (usize, &String)| {
+        let key: PublicKey = key.parse().map_err(|_| "bad-key")?;
+        Ok(TrustedSigner {
+            proof: TrustedSigner::by_key(key).map_err(|_| "bad-key")?,
+            name: format!("signer-{at}"),
+            person: format!("person-{at}"),
+            groups: std::collections::BTreeSet::default(),
+            ci_accounts: ci_accounts.clone(),
+        })
+    };
+    Ok(TrustRoots::new(vector.keys.iter().enumerate().map(signer).collect::<Result<_, _>>()?))
+}
+
+fn unreadable(error: &EnvelopeError) -> &'static str {
+    match error {
+        EnvelopeError::TooLarge { .. } => "too-large",
+        EnvelopeError::Json(_) | EnvelopeError::Base64 | EnvelopeError::Signatures | EnvelopeError::Approvals => {
+            "malformed-envelope"
+        }
+    }
+}
+
+fn unbelieved(error: &VerifyError) -> &'static str {
+    match error {
+        VerifyError::PayloadType { .. } => "payload-type",
+        VerifyError::Unsigned => "unsigned",
+        VerifyError::NoValidSignature { .. } => "no-valid-signature",
+        VerifyError::TooLarge { .. } => "too-large",
+        VerifyError::Malformed(_) => "malformed-payload",
+    }
+}
+
+fn misplaced(error: &RequestError) -> &'static str {
+    match error {
+        RequestError::Expired { .. } => "expired",
+        RequestError::NotYetValid { .. } => "not-yet-valid",
+        RequestError::Lifetime { .. } => "lifetime",
+        RequestError::Audience { .. } => "audience",
+        RequestError::Target { .. } => "target",
+        RequestError::Queue { .. } => "queue",
+    }
+}
+
+/// The statement of the DSSE specification's own vector: any bytes of that type.
+#[derive(Debug)]
+struct HelloWorld;
+
+impl Statement for HelloWorld {
+    const TYPE: &'static str = "http://example.com/HelloWorld";
+    fn parse(_: &[u8]) -> Result<Self, serde_json::Error> {
+        Ok(Self)
+    }
+}
+
+fn envelope(vector: &Vector) -> Result<Out, &'static str> {
+    fn verify<T: Statement>(envelope: &Envelope, roots: &TrustRoots) -> Result<Out, &'static str> {
+        let verified: Verified<T, _> = envelope.verify(roots).map_err(|error| unbelieved(&error))?;
+        Ok(Out { digest: Some(verified.digest().to_string()), canonical: Some(verified.canonical().to_json()) })
+    }
+    let roots = roots(vector)?;
+    let envelope = Envelope::parse(&vector.body.bytes(), limits::BUNDLE_MAX).map_err(|error| unreadable(&error))?;
+    match vector.statement.as_str() {
+        "request" => verify::<Request>(&envelope, &roots),
+        "approval" => verify::<Approval>(&envelope, &roots),
+        "control" => verify::<Control>(&envelope, &roots),
+        "vouch" => verify::<Vouch>(&envelope, &roots),
+        "record" => verify::<Record>(&envelope, &roots),
+        "dsse-example" => verify::<HelloWorld>(&envelope, &roots),
+        _ => Err("no statement of this name"),
+    }
+}
+
+fn request(vector: &Vector) -> Result<Out, &'static str> {
+    let hints = match &vector.hints {
+        Some(hints) => Some(Hints {
+            target: hints.target.parse().map_err(|_| "hints")?,
+            deployment_id: hints.deployment_id.parse().map_err(|_| "hints")?,
+            ci_account: hints.ci_account.parse().map_err(|_| "hints")?,
+        }),
+        None => None,
+    };
+    let roots = roots(vector)?;
+    let body = vector.body.bytes();
+    let (bundle, stage) = match (vector.stage.as_str(), Message::parse(&body)) {
+        ("run", _) => (Bundle::parse(&body).map_err(|error| unreadable(&error))?, Stage::Run),
+        (_, Ok(Message::Request(bundle))) => (bundle, Stage::Launch),
+        (_, Ok(Message::Control(_))) => return Err("malformed-envelope"),
+        (_, Err(error)) => return Err(unreadable(&error)),
+    };
+    let verified = bundle.request.verify::<Request, _>(&roots).map_err(|error| unbelieved(&error))?;
+    let request = verified.statement();
+    if hints.is_some_and(|hints| !hints.agree_with(request)) {
+        return Err("hints");
+    }
+    let odd = |error| misplaced(&error);
+    request.check_place(&vector.audience.parse().unwrap(), &vector.target.parse().unwrap()).map_err(odd)?;
+    request.check_time(vector.now.parse().unwrap(), stage).map_err(odd)?;
+    let accounts: Vec<AccountId> =
+        verified.signers().iter().flat_map(|signer| signer.ci_accounts.iter().cloned()).collect();
+    let fixed: Vec<_> = vector.fixed_queues.iter().map(|queue| queue.parse().unwrap()).collect();
+    request.check_queues(&accounts, &fixed).map_err(odd)?;
+    let approvals: Vec<_> =
+        bundle.approvals.iter().filter_map(|approval| approval.verify::<Approval, _>(&roots).ok()).collect();
+    let canonical = Bundle::canonical(&verified, &approvals).to_json();
+    Ok(Out { digest: Some(verified.digest().to_string()), canonical: Some(canonical) })
+}
+
+fn approval(vector: &Vector) -> Result<Out, &'static str> {
+    let request = Request::parse(vector.request.as_deref().unwrap().as_bytes()).unwrap();
+    let envelope = Envelope::parse(&vector.body.bytes(), limits::BUNDLE_MAX).map_err(|error| unreadable(&error))?;
+    let verified = envelope.verify::<Approval, _>(&roots(vector)?).map_err(|error| unbelieved(&error))?;
+    let covers = verified.statement().covers(request.subject(), request.issued_at);
+    if covers { Ok(Out::default()) } else { Err("not-covering") }
+}
+
+fn control(vector: &Vector) -> Result<Out, &'static str> {
+    let envelope = match Message::parse(&vector.body.bytes()).map_err(|error| unreadable(&error))? {
+        Message::Control(envelope) => envelope,
+        Message::Request(_) => return Err("malformed-envelope"),
+    };
+    let by_session = match vector.session_key.as_deref().map(|key| SingleKey::new(&key.parse().unwrap())) {
+        Some(Ok(key)) => statement_of(&envelope, &key),
+        _ => Err("no-valid-signature"),
+    };
+    let control: Control = match by_session {
+        Err("no-valid-signature") => statement_of(&envelope, &roots(vector)?)?,
+        decided => decided?,
+    };
+    let is_for = control.is_for(
+        &vector.deployment_id.parse().unwrap(),
+        vector.request_digest.parse().unwrap(),
+        vector.now.parse().unwrap(),
+    );
+    if is_for { Ok(Out::default()) } else { Err("not-for-this-deployment") }
+}
+
+fn statement_of<T: Statement + Clone, V: Verifier>(envelope: &Envelope, verifier: &V) -> Result<T, &'static str> {
+    let verified = envelope.verify::<T, V>(verifier).map_err(|error| unbelieved(&error))?;
+    Ok(verified.statement().clone())
+}
+
+fn frame(vector: &Vector) -> Result<Out, &'static str> {
+    let attributes = [("from", &vector.from), ("sig", &vector.sig), ("vouch", &vector.vouch)];
+    let size: usize = attributes
+        .iter()
+        .filter_map(|(name, value)| value.as_ref().map(|value| name.len() + "String".len() + value.len()))
+        .sum();
+    let body = vector.body.bytes();
+    if size + body.len() > limits::FRAME_MAX {
+        return Err("frame-too-large");
+    }
+    let body = String::from_utf8(body).map_err(|_| "malformed-frame")?;
+    let from = vector.from.as_deref().and_then(From::parse).ok_or("unknown-sender")?;
+    let key = match from {
+        From::Runner => Some(SingleKey::new(&runner_key(vector)?).map_err(|_| "bad-key")?),
+        // Without a pin, taken at its word.
+        From::Launcher => vector.target_key.as_deref().map(|key| SingleKey::new(&key.parse().unwrap()).unwrap()),
+    };
+    let sig = vector.sig.as_deref().unwrap_or_default();
+    if key.is_some_and(|key| !key.verify_detached(&from.pae(&body), sig)) {
+        return Err("bad-frame-signature");
+    }
+    match from {
+        From::Runner => runner_frame(vector, &body),
+        From::Launcher => launcher_frame(vector, &body),
+    }
+}
+
+fn runner_key(vector: &Vector) -> Result<PublicKey, &'static str> {
+    if let Some(known) = &vector.runner_key {
+        return Ok(known.parse().unwrap());
+    }
+    let text = vector.vouch.as_deref().ok_or("no-vouch")?;
+    let envelope = Envelope::parse(text.as_bytes(), limits::FRAME_ATTRIBUTES_MAX).map_err(|_| "bad-vouch")?;
+    let vouch: Vouch = match &vector.target_key {
+        Some(key) => {
+            statement_of(&envelope, &SingleKey::new(&key.parse().unwrap()).unwrap()).map_err(|_| "bad-vouch")?
+        }
+        None if envelope.payload_type() == Vouch::TYPE => {
+            Vouch::parse(envelope.unverified_payload()).map_err(|_| "bad-vouch")?
+        }
+        None => return Err("bad-vouch"),
+    };
+    let mine = vouch.deployment_id.as_str() == vector.deployment_id
+        && vouch.request_digest.to_string() == vector.request_digest;
+    if mine { Ok(vouch.runner_key) } else { Err("wrong-vouch") }
+}
+
+fn runner_frame(vector: &Vector, body: &str) -> Result<Out, &'static str> {
+    let frame = RunnerFrame::parse(body).map_err(|_| "malformed-frame")?;
+    if frame.deployment_id.as_str() != vector.deployment_id {
+        return Err("wrong-deployment");
+    }
+    match frame.kind {
+        RunnerKind::Unknown => Err("ignored"),
+        RunnerKind::Output(chunks) => chunks.unfold().map(|_| Out::default()).map_err(|error| match error {
+            OutputError::Form => "output-form",
+            OutputError::Packed => "output-packed",
+            OutputError::Sizes => "output-sizes",
+            OutputError::TooLarge => "output-too-large",
+        }),
+        _ => Ok(Out::default()),
+    }
+}
+
+fn launcher_frame(vector: &Vector, body: &str) -> Result<Out, &'static str> {
+    let frame = LauncherFrame::parse(body).map_err(|_| "malformed-frame")?;
+    if frame.deployment_id.as_str() != vector.deployment_id {
+        return Err("wrong-deployment");
+    }
+    let mine = |digest: Digest, own: &str| digest.to_string() == own;
+    match &frame.kind {
+        LauncherKind::Unknown => Err("ignored"),
+        LauncherKind::Unverified { body_sha256, .. } if !mine(*body_sha256, &vector.body_sha256) => {
+            Err("wrong-request")
+        }
+        kind if kind.request_digest().is_some_and(|digest| !mine(digest, &vector.request_digest)) => {
+            Err("wrong-request")
+        }
+        _ => Ok(Out::default()),
+    }
+}
+
+/// For the makers: a moment as text.
+pub(super) fn moment(text: &str, plus: i64) -> String {
+    text.parse::<Timestamp>().unwrap().plus(plus).to_string()
+}

@@ -1,0 +1,101 @@
+//! `ci`: everything that must hold before a merge, in order of what fails fastest. Stops at the first failure; says what it skipped.
+
+use std::io::{self, Write as _};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::{Outcome, direction, docs};
+
+/// How much is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Everything.
+    Full,
+    /// Without rustdoc and without the slow end-to-end tests.
+    Quick,
+}
+
+/// What was done so far.
+#[derive(Default)]
+struct Run {
+    done: Vec<(&'static str, Duration)>,
+    skipped: Vec<String>,
+}
+
+/// Runs the steps.
+pub(crate) fn run(form: Form) -> Outcome {
+    let mut run = Run::default();
+    let outcome = steps(&mut run, form);
+    run.sum_up()?;
+    outcome
+}
+
+fn steps(run: &mut Run, form: Form) -> Outcome {
+    run.step("format", || cargo(&["fmt", "--all", "--check"]))?;
+    run.step("direction of dependencies", direction::check)?;
+    run.step("documents", docs::check)?;
+    run.step("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    match form {
+        Form::Full => run.step("rustdoc", || {
+            let mut command = Command::new("cargo");
+            succeed(command.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-Dwarnings"))
+        })?,
+        Form::Quick => run.skip("rustdoc (--quick)"),
+    }
+    run.step("binaries", || cargo(&["build", "--workspace", "--bins"]))?;
+    run.step("tests", || {
+        let mut command = Command::new("cargo");
+        command.args(["test", "--workspace"]);
+        match form {
+            Form::Full => command.env_remove("RELAY_QUICK"),
+            Form::Quick => command.env("RELAY_QUICK", "1"),
+        };
+        succeed(&mut command)
+    })?;
+    if form == Form::Quick {
+        run.skip("slow end-to-end tests (--quick)");
+        run.skip("cargo deny (--quick)");
+    } else if Command::new("cargo").args(["deny", "--version"]).output().is_ok_and(|output| output.status.success()) {
+        run.step("cargo deny", || cargo(&["deny", "check", "bans", "licenses", "sources"]))?;
+    } else {
+        run.skip("cargo deny (not installed: cargo install cargo-deny)");
+    }
+    Ok(())
+}
+
+impl Run {
+    fn step(&mut self, name: &'static str, work: impl FnOnce() -> Outcome) -> Outcome {
+        writeln!(io::stdout(), "==> {name}")?;
+        let start = Instant::now();
+        work().map_err(|error| format!("{name}: {error}"))?;
+        let took = start.elapsed();
+        writeln!(io::stdout(), "    {name}: {:.1} s", took.as_secs_f64())?;
+        self.done.push((name, took));
+        Ok(())
+    }
+
+    fn skip(&mut self, what: &str) {
+        self.skipped.push(what.to_owned());
+    }
+
+    fn sum_up(&self) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        let names: Vec<String> =
+            self.done.iter().map(|(name, took)| format!("{name} {:.1} s", took.as_secs_f64())).collect();
+        writeln!(out, "passed: {}", names.join(", "))?;
+        for what in &self.skipped {
+            writeln!(out, "skipped: {what}")?;
+        }
+        Ok(())
+    }
+}
+
+fn cargo(arguments: &[&str]) -> Outcome {
+    succeed(Command::new("cargo").args(arguments))
+}
+
+/// Runs a command in the root, its output going where ours goes.
+fn succeed(command: &mut Command) -> Outcome {
+    let status = command.current_dir(crate::tree::root()).status()?;
+    if status.success() { Ok(()) } else { Err(format!("{status}").into()) }
+}

@@ -1,0 +1,69 @@
+//! The repository's texts, by path from the root. In memory, so that a check can be tested on a tree that does not exist.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Folders that are not the project's.
+const SKIPPED: &[&str] = &["target", "node_modules"];
+
+/// Texts by their path, with `/`; and all paths, for links.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tree {
+    pub(crate) texts: BTreeMap<String, String>,
+    pub(crate) paths: BTreeSet<String>,
+}
+
+impl Tree {
+    /// Reads the repository: Rust, Markdown, and the vectors.
+    pub(crate) fn load() -> io::Result<Self> {
+        let mut tree = Self::default();
+        tree.walk(&root(), "")?;
+        Ok(tree)
+    }
+
+    fn walk(&mut self, folder: &Path, prefix: &str) -> io::Result<()> {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let hidden = name.starts_with('.') && name != ".ci";
+            if hidden || SKIPPED.contains(&name.as_str()) {
+                continue;
+            }
+            let path = format!("{prefix}{name}");
+            self.paths.insert(path.clone());
+            if entry.file_type()?.is_dir() {
+                self.walk(&entry.path(), &format!("{path}/"))?;
+            } else if is_read(&path) {
+                self.texts.insert(path, std::fs::read_to_string(entry.path())?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The text at `path`, which a check cannot do without.
+    pub(crate) fn text(&self, path: &str) -> Result<&str, String> {
+        self.texts.get(path).map(String::as_str).ok_or_else(|| format!("{path}: is not there"))
+    }
+
+    /// Texts whose path starts with one of `prefixes` and ends with `suffix`.
+    pub(crate) fn under<'a>(
+        &'a self,
+        prefixes: &'a [&'a str],
+        suffix: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.texts
+            .iter()
+            .filter(move |(path, _)| path.ends_with(suffix) && prefixes.iter().any(|prefix| path.starts_with(prefix)))
+            .map(|(path, text)| (path.as_str(), text.as_str()))
+    }
+}
+
+fn is_read(path: &str) -> bool {
+    path.ends_with(".rs") || path.ends_with(".md") || (path.starts_with("vectors/") && path.ends_with(".json"))
+}
+
+/// The workspace's root.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
