@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::Digest;
+use crate::encoding::{Digest, from_object};
 use crate::envelope::Statement;
 use crate::limits;
 use crate::time::Timestamp;
@@ -36,6 +36,6 @@ impl Statement for Approval {
     const TYPE: &'static str = "application/vnd.relay.approval.v1+json";
 
     fn parse(payload: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(payload)
+        from_object(payload)
     }
 }

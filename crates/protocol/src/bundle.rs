@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::encoding::from_object;
 use crate::envelope::{Envelope, EnvelopeError, Signer, Verified};
 use crate::limits;
 use crate::{Approval, Request};
@@ -41,7 +42,7 @@ impl Bundle {
     /// Reads a bundle from at most [`limits::BUNDLE_MAX`] bytes (clauses BUN-1, LIM-2, LIM-5).
     pub fn parse(json: &[u8]) -> Result<Self, EnvelopeError> {
         within_limit(json)?;
-        let bundle: Self = serde_json::from_slice(json)?;
+        let bundle: Self = from_object(json)?;
         if bundle.approvals.len() > limits::APPROVALS_MAX {
             return Err(EnvelopeError::Approvals);
         }
@@ -57,7 +58,9 @@ impl Bundle {
     /// The one spelling of what was verified, so that duplicates are equal, byte for byte: approvals sorted by payload (clause BUN-3).
     pub fn canonical<S: Signer>(request: &Verified<Request, S>, approvals: &[Verified<Approval, S>]) -> Self {
         let mut approvals: Vec<Envelope> = approvals.iter().map(|approval| approval.canonical().clone()).collect();
-        approvals.sort_by(|a, b| a.unverified_payload().cmp(b.unverified_payload()));
+        let order = |envelope: &Envelope| (envelope.unverified_payload().to_vec(), envelope.to_json());
+        approvals.sort_by_cached_key(order);
+        approvals.dedup();
         Self { request: request.canonical().clone(), approvals }
     }
 }
@@ -66,7 +69,7 @@ impl Message {
     /// Reads what a topic delivered (clauses BUN-1, BUN-2, LIM-2).
     pub fn parse(json: &[u8]) -> Result<Self, EnvelopeError> {
         within_limit(json)?;
-        let wire: Wire = serde_json::from_slice(json)?;
+        let wire: Wire = from_object(json)?;
         match wire {
             Wire { request: Some(request), approvals: Some(approvals), control: None }
                 if approvals.len() <= limits::APPROVALS_MAX =>

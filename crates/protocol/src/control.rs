@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::Digest;
+use crate::encoding::{Digest, from_object};
 use crate::envelope::Statement;
 use crate::limits;
 use crate::names::DeploymentId;
@@ -24,7 +24,7 @@ pub struct Control {
 
 /// Why a deployment is asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", try_from = "String")]
 pub enum Cancel {
     /// The CLI got SIGINT.
     Interrupted,
@@ -32,6 +32,18 @@ pub enum Cancel {
     Terminated,
     /// Somebody asked, from elsewhere.
     Requested,
+}
+
+impl TryFrom<String> for Cancel {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        match text.as_str() {
+            "interrupted" => Ok(Self::Interrupted),
+            "terminated" => Ok(Self::Terminated),
+            "requested" => Ok(Self::Requested),
+            _ => Err("not a reason to cancel: interrupted, terminated or requested"),
+        }
+    }
 }
 
 impl Control {
@@ -54,6 +66,6 @@ impl Statement for Control {
     const TYPE: &'static str = "application/vnd.relay.control.v1+json";
 
     fn parse(payload: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(payload)
+        from_object(payload)
     }
 }

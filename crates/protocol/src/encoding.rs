@@ -139,6 +139,31 @@ where
     deserializer.deserialize_map(Unique(std::marker::PhantomData))
 }
 
+/// A value that is written as an object. serde's derived readers take an array of the fields as well, which would be a second spelling
+/// (clauses ENV-1, REQ-1).
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OnlyMap<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> serde::de::Visitor<'de> for OnlyMap<T> {
+            type Value = T;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, access: A) -> Result<T, A::Error> {
+                T::deserialize(serde::de::value::MapAccessDeserializer::new(access))
+            }
+        }
+        deserializer.deserialize_map(OnlyMap(std::marker::PhantomData)).map(Self)
+    }
+}
+
+/// Reads one object and nothing behind it.
+pub(crate) fn from_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, serde_json::Error> {
+    serde_json::from_slice::<Object<T>>(json).map(|object| object.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

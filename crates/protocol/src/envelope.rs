@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::{self, Digest};
+use crate::encoding::{self, Digest, Object};
 use crate::limits;
 
 /// DSSE's pre-authentication encoding: what is signed, `"DSSEv1" SP len(type) SP type SP len(body) SP body` (clause ENV-3).
@@ -50,7 +50,13 @@ struct Wire {
     payload: String,
     #[serde(rename = "payloadType")]
     payload_type: String,
+    #[serde(deserialize_with = "objects")]
     signatures: Vec<Signature>,
+}
+
+fn objects<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Signature>, D::Error> {
+    let objects = Vec::<Object<Signature>>::deserialize(deserializer)?;
+    Ok(objects.into_iter().map(|object| object.0).collect())
 }
 
 /// An envelope that cannot even be read. Whoever made it is at fault.
@@ -207,7 +213,7 @@ impl Envelope {
         if json.len() > limit {
             return Err(EnvelopeError::TooLarge { found: json.len(), limit });
         }
-        Self::from_wire(serde_json::from_slice(json)?)
+        Self::from_wire(encoding::from_object(json)?)
     }
 
     fn from_wire(wire: Wire) -> Result<Self, EnvelopeError> {
@@ -274,7 +280,7 @@ impl Serialize for Envelope {
 
 impl<'de> Deserialize<'de> for Envelope {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::from_wire(Wire::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+        Self::from_wire(Object::<Wire>::deserialize(deserializer)?.0).map_err(serde::de::Error::custom)
     }
 }
 

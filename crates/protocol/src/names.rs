@@ -265,6 +265,12 @@ impl PublicKey {
         &self.0
     }
 
+    /// Whether it has the one DER form of an Ed25519 key (RFC 8410): session and runner keys are of that kind.
+    pub fn is_ed25519(&self) -> bool {
+        const HEAD: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+        self.0.len() == 44 && self.0.starts_with(&HEAD)
+    }
+
     /// Hex SHA-256 of the DER: the key id, a hint only (clause ENV-6).
     pub fn key_id(&self) -> String {
         Digest::of(&self.0).to_string()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::{Digest, unique_map};
+use crate::encoding::{Digest, Object, from_object, unique_map};
 use crate::envelope::Statement;
 use crate::limits;
 use crate::names::{AccountId, DeploymentId, ParameterName, PublicKey, QueueUrl, TargetName, TopicArn};
@@ -35,7 +35,7 @@ pub struct Request {
     /// When it ends (clause REQ-9).
     pub expires_at: Timestamp,
     /// Where it comes from, for people. Never decides anything (clause REQ-12).
-    #[serde(default, skip_serializing_if = "Origin::is_empty")]
+    #[serde(default, skip_serializing_if = "Origin::is_empty", deserialize_with = "origin_object")]
     pub origin: Origin,
     /// W3C trace context (clause REQ-13).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,6 +58,10 @@ pub struct Origin {
     /// Who started the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<Text>,
+}
+
+fn origin_object<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Origin, D::Error> {
+    Object::deserialize(deserializer).map(|object| object.0)
 }
 
 impl Origin {
@@ -287,7 +291,10 @@ impl Statement for Request {
     const TYPE: &'static str = "application/vnd.relay.request.v1+json";
 
     fn parse(payload: &[u8]) -> Result<Self, serde_json::Error> {
-        let request: Self = serde_json::from_slice(payload)?;
+        let request: Self = from_object(payload)?;
+        if !request.session_key.is_ed25519() {
+            return Err(serde::de::Error::custom("the session key is not an Ed25519 key"));
+        }
         if request.parameters.len() > limits::PARAMETERS_MAX {
             return Err(serde::de::Error::custom(format!("more than {} parameters", limits::PARAMETERS_MAX)));
         }

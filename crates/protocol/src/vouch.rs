@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::Digest;
+use crate::encoding::{Digest, from_object};
 use crate::envelope::Statement;
 use crate::names::{DeploymentId, PublicKey};
 
@@ -32,6 +32,10 @@ impl Statement for Vouch {
     const TYPE: &'static str = "application/vnd.relay.runner-key.v1+json";
 
     fn parse(payload: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(payload)
+        let vouch: Self = from_object(payload)?;
+        if !vouch.runner_key.is_ed25519() {
+            return Err(serde::de::Error::custom("the runner key is not an Ed25519 key"));
+        }
+        Ok(vouch)
     }
 }

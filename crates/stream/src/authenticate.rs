@@ -1,9 +1,11 @@
 //! Which frames are believed: signatures, vouches, deployment, request (clauses FRM-4 to FRM-6, VCH-1 to VCH-3, LAU-5).
 
 use relay_protocol::encoding::from_base64;
-use relay_protocol::frame::{From, LauncherFrame, LauncherKind, RunnerFrame};
-use relay_protocol::limits::{BUNDLE_MAX, FRAME_MAX};
-use relay_protocol::{DeploymentId, Digest, Envelope, PublicKey, Signature, Signer, Verifier, Vouch};
+use relay_protocol::frame::{
+    ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH, From, LauncherFrame, LauncherKind, RunnerFrame,
+};
+use relay_protocol::limits::{FRAME_ATTRIBUTES_MAX, FRAME_MAX};
+use relay_protocol::{DeploymentId, Digest, Envelope, PublicKey, Signature, Signer, Statement as _, Verifier, Vouch};
 
 /// Checks a signature of 64 bytes by a public key; the CLI has it from `relay-identity`.
 pub trait FrameVerifier {
@@ -22,6 +24,19 @@ pub struct Raw {
     pub vouch: Option<String>,
     /// The body.
     pub body: String,
+}
+
+impl Raw {
+    /// Bytes on the wire: the body, and names, types and values of the attributes (clause FRM-2).
+    fn size(&self) -> usize {
+        let attribute =
+            |name: &str, value: &str| if value.is_empty() { 0 } else { name.len() + "String".len() + value.len() };
+        let vouch = self.vouch.as_deref().unwrap_or_default();
+        self.body.len()
+            + attribute(ATTRIBUTE_FROM, &self.from)
+            + attribute(ATTRIBUTE_SIG, &self.sig)
+            + attribute(ATTRIBUTE_VOUCH, vouch)
+    }
 }
 
 /// A frame that is believed.
@@ -117,7 +132,7 @@ impl<V: FrameVerifier> Authenticator<V> {
     }
 
     fn check(&mut self, raw: &Raw) -> Result<Option<Authentic>, Rejected> {
-        if raw.body.len() > FRAME_MAX {
+        if raw.size() > FRAME_MAX {
             return Err(Rejected::TooLarge);
         }
         let from = From::parse(&raw.from).ok_or(Rejected::Attributes)?;
@@ -158,14 +173,14 @@ impl<V: FrameVerifier> Authenticator<V> {
     }
 
     fn believe(&self, vouch: &str) -> Result<Vouch, Rejected> {
-        let envelope = Envelope::parse(vouch.as_bytes(), BUNDLE_MAX).map_err(|_| Rejected::Vouch)?;
+        let envelope = Envelope::parse(vouch.as_bytes(), FRAME_ATTRIBUTES_MAX).map_err(|_| Rejected::Vouch)?;
         let vouch = match &self.target_key {
             Some(key) => {
                 envelope.verify::<Vouch, _>(&One(key, &self.verifier)).map_err(|_| Rejected::Vouch)?.statement().clone()
             }
             // No pin: the first vouch is trusted as it stands.
-            None => <Vouch as relay_protocol::Statement>::parse(envelope.unverified_payload())
-                .map_err(|_| Rejected::Vouch)?,
+            None if envelope.payload_type() != Vouch::TYPE => return Err(Rejected::Vouch),
+            None => Vouch::parse(envelope.unverified_payload()).map_err(|_| Rejected::Vouch)?,
         };
         if vouch.deployment_id == self.id && vouch.request_digest == self.request {
             Ok(vouch)

@@ -82,7 +82,8 @@ struct Keys {
 
 fn keys(id: &DeploymentId, request: Digest) -> Keys {
     let target = PublicKey::from_der(b"target").unwrap();
-    let runner = PublicKey::from_der(b"runner").unwrap();
+    let head = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+    let runner = PublicKey::from_der(&[head.as_slice(), &[7; 32]].concat()).unwrap();
     let vouch = Vouch {
         deployment_id: id.clone(),
         request_digest: request,

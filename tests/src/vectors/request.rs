@@ -163,10 +163,10 @@ fn accepted() -> Cases {
         ),
         (
             "session-key-is-no-key",
-            with(
-                "The session key is base64 of something else; no control statement will verify by it.",
+            base().body(signed(&good().with("session_key", "\"AAAA\""))).odd(
                 "REQ-11",
-                base().body(signed(&good().with("session_key", "\"AAAA\""))),
+                "malformed-payload",
+                "The session key is base64 of something else than an Ed25519 key.",
             ),
         ),
     ]
