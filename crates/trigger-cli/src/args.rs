@@ -59,6 +59,18 @@ pub struct Deploy {
     /// Ask the deployment to stop after this time (90s, 45m, 2h), and exit with 124. The target has a limit of its own.
     #[arg(long, value_name = "DURATION")]
     pub timeout: Option<String>,
+    /// How long to wait for the launcher's first word.
+    #[arg(long, value_name = "DURATION", default_value = "5m")]
+    pub admission_timeout: String,
+    /// How long to wait from the admission to the runner's start: capacity, image pull.
+    #[arg(long, value_name = "DURATION", default_value = "15m")]
+    pub start_timeout: String,
+    /// How long a runner that has started may be silent; it says something every 15 seconds.
+    #[arg(long, value_name = "DURATION", default_value = "2m")]
+    pub silence_timeout: String,
+    /// How long to wait for output that is missing when the end is known.
+    #[arg(long, value_name = "DURATION", default_value = "1m")]
+    pub drain_timeout: String,
     /// Exit with 123 if any output was lost, instead of a warning.
     #[arg(long)]
     pub strict_output: bool,
@@ -68,6 +80,9 @@ pub struct Deploy {
     /// Text for people, or one JSON object a line on stdout.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+    /// Say nothing but errors: stdout and stderr are then the tool's, byte for byte.
+    #[arg(long, short)]
+    pub quiet: bool,
     /// The file that maps targets to topics and keys; by default relay.toml here or in a folder above.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

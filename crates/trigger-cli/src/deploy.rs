@@ -14,7 +14,7 @@ use relay_protocol::time::plain_duration;
 use relay_protocol::{
     AccountId, Bundle, DeploymentId, Digest, Envelope, QueueUrl, Reason, Request, Statement as _, Timestamp, overrides,
 };
-use relay_stream::{Authenticator, Clocks, End, Reader};
+use relay_stream::{Authenticator, End, Reader};
 use serde_json::json;
 
 use crate::args;
@@ -46,7 +46,7 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
     }
     let sdk = Sdk::from_environment(Some(&settings.topic.region())).await;
     let queues = Queues::new(&sdk);
-    let mut show = Show::new(arguments.output, began);
+    let mut show = Show::new(arguments.output, arguments.quiet, began);
     if settings.target_key.is_none() {
         show.say("no target key is pinned: the first runner that answers is believed; add target_key to relay.toml");
     }
@@ -94,7 +94,7 @@ async fn publish_and_tail(
     );
     let authenticator =
         Authenticator::new(id.clone(), digest, Digest::of(body.as_bytes()), settings.target_key.clone(), Signed);
-    let reader = Reader::new(authenticator, Clocks::default(), show.elapsed());
+    let reader = Reader::new(authenticator, settings.clocks, show.elapsed());
     let control = pair.control.clone().map(|queue| (queue, session));
     let mut tail =
         Tail::new(reader, queues.clone(), pair.reply.clone(), control, Signature { id: id.clone(), request: digest });
@@ -130,7 +130,12 @@ fn exit_code(end: Option<&End>, stopping: Option<ExitCode>, strict: bool) -> u8 
 /// The last words: what happened, in whose hands it is, what to do next.
 fn conclude(show: &Show, tail: &Tail, end: Option<&End>, code: u8, stopping: Option<ExitCode>, id: &DeploymentId) {
     let hint = |reason: Reason| show.say(&format!("hint: {}", reason.hint()));
-    let after = plain_duration(i64::try_from(show.elapsed().as_secs()).unwrap_or(i64::MAX));
+    let elapsed = show.elapsed();
+    let after = if elapsed.as_secs() < 10 {
+        format!("{:.1}s", elapsed.as_secs_f64())
+    } else {
+        plain_duration(i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX))
+    };
     match end {
         Some(End::Finished { finished, missing, verified }) => {
             let output = if *verified {
@@ -140,12 +145,12 @@ fn conclude(show: &Show, tail: &Tail, end: Option<&End>, code: u8, stopping: Opt
             };
             match &finished.outcome {
                 Outcome::Exited { signal: Some(signal), .. } => {
-                    show.phase("finished:", &format!("signal {signal}, exit {code}, {after}, {output}"))
+                    show.end_line("finished", &format!("signal {signal}, exit {code}, {after}, {output}"))
                 }
-                Outcome::Exited { .. } => show.phase("finished:", &format!("exit {code}, {after}, {output}")),
+                Outcome::Exited { .. } => show.end_line("finished", &format!("exit {code}, {after}, {output}")),
                 Outcome::Ended { reason, message } => {
-                    show.phase(
-                        "finished:",
+                    show.end_line(
+                        "finished",
                         &format!("{} ({}), exit {code}, {after}, {output}", reason.words(), reason.code()),
                     );
                     if message != reason.words() {
@@ -156,21 +161,21 @@ fn conclude(show: &Show, tail: &Tail, end: Option<&End>, code: u8, stopping: Opt
             }
         }
         Some(End::Refused { reason, message }) => {
-            show.phase("refused", &format!("({}): {message}", reason.code()));
+            show.end_line("refused", &format!("{message} ({})", reason.code()));
             hint(*reason);
         }
         Some(End::NeverStarted { reason, message } | End::Stopped { reason, message, started: false }) => {
-            show.phase("never started", &format!("({}): {message}", reason.code()));
+            show.end_line("never started", &format!("{message} ({})", reason.code()));
             hint(*reason);
         }
         Some(End::Stopped { reason, message, .. }) => {
-            show.phase("outcome unknown:", &format!("the task has stopped ({}): {message}", reason.code()));
+            show.end_line("outcome unknown", &format!("the task has stopped ({}): {message}", reason.code()));
             hint(*reason);
             say_what_is_known(show, tail);
         }
         Some(End::Silent { waiting_for, after, .. }) => {
-            show.phase(
-                "outcome unknown:",
+            show.end_line(
+                "outcome unknown",
                 &format!(
                     "nothing was heard for {} while waiting for {waiting_for}",
                     plain_duration(i64::try_from(after.as_secs()).unwrap_or(i64::MAX))

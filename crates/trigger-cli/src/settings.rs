@@ -7,6 +7,7 @@ use std::time::Duration;
 use relay_aws::Failure;
 use relay_identity::PrivateKey;
 use relay_protocol::{ParameterName, PublicKey, QueueUrl, TargetName, TopicArn};
+use relay_stream::Clocks;
 use serde::Deserialize;
 
 use crate::args;
@@ -23,6 +24,7 @@ pub(crate) struct Settings {
     pub(crate) artifact_store: Option<(String, String)>,
     pub(crate) reply_queue: Option<QueueUrl>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) clocks: Clocks,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -82,7 +84,13 @@ impl Settings {
                 .map(|text| store(&text, &target))
                 .transpose()?,
             reply_queue: pick(&arguments.reply_queue_url, |t| &t.reply_queue_url).map(queue).transpose()?,
-            timeout: arguments.timeout.as_deref().map(duration).transpose()?,
+            timeout: arguments.timeout.as_deref().map(|text| duration("--timeout", text)).transpose()?,
+            clocks: Clocks {
+                admission: duration("--admission-timeout", &arguments.admission_timeout)?,
+                start: duration("--start-timeout", &arguments.start_timeout)?,
+                silence: duration("--silence-timeout", &arguments.silence_timeout)?,
+                drain: duration("--drain-timeout", &arguments.drain_timeout)?,
+            },
             target,
         })
     }
@@ -141,8 +149,8 @@ fn store(text: &str, target: &TargetName) -> Result<(String, String), Failure> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, Failure> {
-    let wrong = || Failure::usage(format!("--timeout {text}: write a duration such as 90s, 45m or 2h"));
+fn duration(flag: &str, text: &str) -> Result<Duration, Failure> {
+    let wrong = || Failure::usage(format!("{flag} {text}: write a duration such as 90s, 45m or 2h"));
     let (number, factor) = match text.split_at_checked(text.len().saturating_sub(1)) {
         Some((number, "s")) => (number, 1),
         Some((number, "m")) => (number, 60),

@@ -1,6 +1,7 @@
 //! How a deployment looks: the tool's bytes to stdout and stderr as they are, relay's own words to stderr, a live line where there is a terminal,
 //! or JSON lines. What a stranger wrote stays the tool's bytes; relay's words never contain it unescaped (clause FRM-17).
 
+use std::cell::Cell;
 use std::io::{ErrorKind, IsTerminal as _, Write};
 use std::time::{Duration, Instant};
 
@@ -33,14 +34,18 @@ pub(crate) struct Show {
     output: Output,
     began: Instant,
     bar: Option<ProgressBar>,
+    quiet: bool,
     /// A stream whose reader has gone: the deployment goes on without it.
     closed: [bool; 2],
+    /// Whether the tool left stderr in the middle of a line; relay's own words then begin a new one.
+    open_line: Cell<bool>,
 }
 
 impl Show {
     /// The live line is for a person at a terminal only: in a CI log every redraw would be a line.
-    pub(crate) fn new(output: Output, began: Instant) -> Self {
-        let live = output == Output::Text && std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
+    pub(crate) fn new(output: Output, quiet: bool, began: Instant) -> Self {
+        let live =
+            output == Output::Text && !quiet && std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
         let bar = live.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             // The template is a constant; if it were wrong, the default style would do.
@@ -50,7 +55,7 @@ impl Show {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        Self { output, began, bar, closed: [false; 2] }
+        Self { output, began, bar, quiet, closed: [false; 2], open_line: Cell::new(false) }
     }
 
     /// Time since the command began.
@@ -58,16 +63,40 @@ impl Show {
         self.began.elapsed()
     }
 
-    /// Where the deployment is.
-    pub(crate) fn phase(&self, name: &str, detail: &str) {
+    /// Where the deployment is: `relay admitted 0.4s by policy0`.
+    pub(crate) fn event(&self, name: &str, text: &str, more: Value) {
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("{name} {detail}"));
+            bar.set_message(format!("{name} {}", printable(text)));
         }
-        self.event(name, detail, json!({}));
+        let space = if text.is_empty() { "" } else { " " };
+        self.tell(
+            name,
+            text,
+            more,
+            &format!("relay {name} {:.1}s{space}{}", self.elapsed().as_secs_f64(), printable(text)),
+        );
     }
 
-    /// A line of relay's own.
-    pub(crate) fn event(&self, name: &str, text: &str, more: Value) {
+    /// A step begins: `relay step 1/2 plan`.
+    pub(crate) fn step(&self, kind: &str, number: usize, of: usize, name: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{kind} {number}/{of} {}", printable(name)));
+        }
+        let more = json!({ "number": number, "of": of });
+        self.tell(kind, name, more, &format!("relay {kind} {number}/{of} {}", printable(name)));
+    }
+
+    /// How it ended: `relay finished: exit 0, 3m12s, output verified`.
+    pub(crate) fn end_line(&self, name: &str, text: &str) {
+        self.tell(name, text, json!({}), &format!("relay {name}: {}", printable(text)));
+    }
+
+    /// A warning or an explanation.
+    pub(crate) fn say(&self, text: &str) {
+        self.tell("note", text, json!({}), &format!("relay: {}", printable(text)));
+    }
+
+    fn tell(&self, name: &str, text: &str, more: Value, plain: &str) {
         match self.output {
             Output::Json => {
                 let mut line = json!({ "type": name, "elapsed_ms": u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX), "text": text });
@@ -76,20 +105,11 @@ impl Show {
                 }
                 self.line(&mut std::io::stdout().lock(), &line.to_string());
             }
+            Output::Text if self.quiet => {}
             Output::Text => {
-                let seconds = self.elapsed().as_secs_f64();
-                let text = printable(text);
-                let space = if text.is_empty() { "" } else { " " };
-                self.line(&mut std::io::stderr().lock(), &format!("relay {name} {seconds:.1}s{space}{text}"));
+                let start = if self.open_line.replace(false) { "\n" } else { "" };
+                self.line(&mut std::io::stderr().lock(), &format!("{start}{plain}"));
             }
-        }
-    }
-
-    /// A warning or an explanation.
-    pub(crate) fn say(&self, text: &str) {
-        match self.output {
-            Output::Json => self.event("note", text, json!({})),
-            Output::Text => self.line(&mut std::io::stderr().lock(), &format!("relay: {}", printable(text))),
         }
     }
 
@@ -137,6 +157,11 @@ impl Show {
             }
             Stream::Stderr => std::io::stderr().lock().write_all(&chunk.bytes),
         };
+        if chunk.stream == Stream::Stderr
+            && let Some(last) = chunk.bytes.last()
+        {
+            self.open_line.set(*last != b'\n');
+        }
         match result {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {
                 *closed = true;

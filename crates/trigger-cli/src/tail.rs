@@ -57,6 +57,8 @@ pub(crate) struct Tail {
     deleting: JoinSet<()>,
     wanted: usize,
     unreachable_since: Option<Instant>,
+    /// How many steps the runner has announced.
+    steps: usize,
 }
 
 impl Tail {
@@ -79,6 +81,7 @@ impl Tail {
             deleting: JoinSet::new(),
             wanted: 1,
             unreachable_since: None,
+            steps: 0,
         }
     }
 
@@ -210,11 +213,13 @@ impl Tail {
                 Event::Launcher(kind) => launcher(&kind, show, phases),
                 Event::Started { steps, task_arn } => {
                     phases.started = Some(show.elapsed());
+                    self.steps = steps.len();
                     show.event("running", "", json!({ "task_arn": task_arn, "steps": steps }));
                 }
                 Event::Step { index, name, rollback } => {
-                    let kind = if rollback { "rollback" } else { "step" };
-                    show.phase(kind, &format!("{} {name}", index + 1));
+                    // How many steps a rollback has is not told; its own number is enough.
+                    let (kind, of) = if rollback { ("rollback", index + 1) } else { ("step", self.steps) };
+                    show.step(kind, index + 1, of, &name);
                 }
                 Event::Note(text) => show.say(&text),
                 Event::Gap(missing) => {

@@ -36,7 +36,7 @@ fn roots(vector: &Vector) -> Result<TrustRoots, &'static str> {
     let ci_accounts: Vec<AccountId> = vector.ci_accounts.iter().map(|text| text.parse().unwrap()).collect();
     let signer = |(at, key): (usize, &String)| {
         let key: PublicKey = key.parse().map_err(|_| "bad-key")?;
-        Ok(TrustedSigner {
+        Ok::<_, &str>(TrustedSigner {
             proof: TrustedSigner::by_key(key).map_err(|_| "bad-key")?,
             name: format!("signer-{at}"),
             person: format!("person-{at}"),

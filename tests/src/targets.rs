@@ -1,0 +1,72 @@
+//! Configurations of targets for tests, with the head that all share.
+
+/// What differs from target to target in the head.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// How long all steps together may run.
+    pub timeout: &'static str,
+    /// How a step is stopped.
+    pub cancel: &'static str,
+    /// Deployments at a time.
+    pub concurrency: u32,
+    /// The Cedar policy.
+    pub policy: &'static str,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self {
+            timeout: "10m",
+            cancel: r#"{ signal = "INT", grace = "5s" }"#,
+            concurrency: 64,
+            policy: r#"permit(principal in Group::"sandbox", action, resource);"#,
+        }
+    }
+}
+
+/// The name of the role of a target's runner.
+pub fn runner_role(target: &str) -> String {
+    format!("relay-{}", target.replace('/', "-"))
+}
+
+/// A configuration: the head, the tool's `PATH`, and `body`, which begins inside `[environment]`.
+pub fn target(name: &str, head: &Head, body: &str) -> String {
+    format!(
+        r#"target = "{name}"
+topic = "${{TOPIC}}"
+bucket = "${{BUCKET}}"
+target_key = "${{TARGET_KEY}}"
+runner_role = "{role}"
+endpoint = "${{ENDPOINT}}"
+workspace = "${{WORKSPACE}}"
+timeout = "{timeout}"
+cancel = {cancel}
+concurrency = {concurrency}
+policy = '''{policy}'''
+
+[[signers]]
+key = "${{SIGNER_KEY}}"
+name = "sandbox-ci"
+groups = ["sandbox"]
+ci_accounts = ["111111111111"]
+
+[environment]
+PATH = "${{PATH}}"
+{body}"#,
+        role = runner_role(name),
+        timeout = head.timeout,
+        cancel = head.cancel,
+        concurrency = head.concurrency,
+        policy = head.policy,
+    )
+}
+
+/// The body of a target that runs `sh -c` on its parameter `script`.
+pub const SHELL: &str = r#"
+[parameters]
+script = { pattern = "(?s).*", multiline = true, unicode = true }
+
+[[steps]]
+name = "shell"
+run = ["sh", "-c", "{script}"]
+"#;
