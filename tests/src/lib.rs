@@ -8,6 +8,7 @@
 pub mod account;
 pub mod asking;
 pub mod deploy;
+pub mod ministack;
 pub mod sandbox;
 pub mod targets;
 pub mod vectors;

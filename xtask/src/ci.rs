@@ -30,6 +30,12 @@ pub(crate) fn run(form: Form) -> Outcome {
     outcome
 }
 
+/// Builds the binaries and shows one deployment.
+pub(crate) fn demo() -> Outcome {
+    cargo(&["build", "--quiet", "--workspace", "--bins"])?;
+    cargo(&["run", "--quiet", "--package", "relay-sandbox", "--", "demo"])
+}
+
 fn steps(run: &mut Run, form: Form) -> Outcome {
     run.step("format", || cargo(&["fmt", "--all", "--check"]))?;
     run.step("direction of dependencies", direction::check)?;
@@ -96,6 +102,8 @@ fn cargo(arguments: &[&str]) -> Outcome {
 
 /// Runs a command in the root, its output going where ours goes.
 fn succeed(command: &mut Command) -> Outcome {
+    // A child's output would be lost behind ours otherwise.
+    io::stdout().flush()?;
     let status = command.current_dir(crate::tree::root()).status()?;
     if status.success() { Ok(()) } else { Err(format!("{status}").into()) }
 }

@@ -13,6 +13,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("relay-identity", &["relay-protocol"]),
     ("relay-policy", &["relay-identity", "relay-protocol"]),
     ("relay-aws", &["relay-protocol"]),
+    ("relay-artifact", &["relay-protocol"]),
 ];
 
 /// Crates on top: programs. Nothing but the tests may name them.
@@ -22,7 +23,10 @@ const TOPS: &[&str] =
 /// What a crate must not reach, by whatever way: a name, or a prefix that ends with `-`.
 const MUST_NOT_REACH: &[(&[&str], &[&str])] = &[
     (&["relay-trigger-cli"], &["cedar-policy"]),
-    (&["relay-protocol", "relay-stream", "relay-identity", "relay-policy"], &["tokio", "hyper", "aws-"]),
+    (
+        &["relay-protocol", "relay-stream", "relay-identity", "relay-policy", "relay-artifact"],
+        &["tokio", "hyper", "aws-"],
+    ),
 ];
 
 /// Names by name: what each package depends on, development excepted.

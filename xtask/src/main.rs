@@ -19,6 +19,7 @@ pub(crate) type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// The commands as they are typed, with what they do. [`commands`] checks README.md against this.
 pub(crate) const COMMANDS: &[(&str, &str)] = &[
+    ("demo", "build everything, then run one deployment on the embedded sandbox"),
     ("ci", "everything that must hold before a merge (--quick: without the slow end-to-end tests)"),
     ("docs", "--check: documents, code, vectors and tests agree"),
 ];
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments.as_slice() {
+        ["demo"] => ci::demo(),
         ["ci"] => ci::run(ci::Form::Full),
         ["ci", "--quick"] => ci::run(ci::Form::Quick),
         ["docs", "--check"] => docs::check(),

@@ -318,7 +318,7 @@ impl Deployment {
         let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         progress.steps.push(RecordStep {
             name: step.name.clone(),
-            argv: argv.to_vec(),
+            argv: argv.iter().map(|argument| workplace.masked(argument)).collect(),
             exit_code: ended.code,
             milliseconds,
         });

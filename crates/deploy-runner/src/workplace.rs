@@ -134,6 +134,18 @@ impl Workplace {
         Ok(())
     }
 
+    /// A text as it may stand in the record and in outputs: without secrets (clause REC-4).
+    pub(crate) fn masked(&self, text: &str) -> String {
+        String::from_utf8_lossy(&self.mask(text.as_bytes())).into_owned()
+    }
+
+    fn mask(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut masker = Masker::new(&self.secrets);
+        let mut masked = masker.push(bytes);
+        masked.extend(masker.finish());
+        masked
+    }
+
     /// What the steps have written to `$RELAY_OUTPUT` so far: `name=value` lines, masked. The second part says what was left out.
     pub(crate) fn outputs(&self) -> (BTreeMap<String, String>, Vec<String>) {
         let mut outputs = BTreeMap::new();
@@ -144,9 +156,7 @@ impl Workplace {
             return (outputs, vec![format!("$RELAY_OUTPUT has more than {OUTPUTS_MAX} bytes and was left out")]);
         }
         for line in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-            let mut masker = Masker::new(&self.secrets);
-            let mut masked = masker.push(line);
-            masked.extend(masker.finish());
+            let masked = self.mask(line);
             let line = String::from_utf8_lossy(&masked);
             match line.split_once('=') {
                 Some((name, value))

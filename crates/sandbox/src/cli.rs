@@ -68,7 +68,7 @@ struct Common {
     /// Serve only ECS; everything else is at this endpoint.
     #[arg(long, value_name = "URL", requires = "task_credentials")]
     third_party: Option<String>,
-    /// Credentials that tasks are given, as the container credentials endpoint answers them.
+    /// Credentials that tasks are given, as the container credentials endpoint answers them; of a folder, the file ROLE.json.
     #[arg(long, value_name = "FILE")]
     task_credentials: Option<PathBuf>,
 }

@@ -46,7 +46,7 @@ pub struct Options {
     pub settings: Settings,
     /// Endpoint of an emulator that serves all but ECS.
     pub third_party: Option<String>,
-    /// File with the credentials of tasks, for use with `third_party`.
+    /// File with the credentials of tasks, or folder with one for each role, for use with `third_party`.
     pub task_credentials: Option<PathBuf>,
 }
 

@@ -89,7 +89,10 @@ stack = { pattern = "[a-z0-9-]{1,64}" }
 
 [[steps]]
 name = "deploy"
-run = ["${AWS}", "cloudformation", "deploy", "--template-file", "source/template.yaml", "--stack-name", "{stack}"]
+run = [
+    "${AWS}", "cloudformation", "deploy", "--template-file", "source/template.yaml", "--stack-name", "{stack}",
+    "--capabilities", "CAPABILITY_NAMED_IAM", "--no-fail-on-empty-changeset",
+]
 "#;
 
 /// Text for the inside of a TOML basic string, which is a JSON string's.

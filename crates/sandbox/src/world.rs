@@ -38,7 +38,7 @@ pub(crate) struct World {
     pub(crate) bin_dir: PathBuf,
     /// `http://127.0.0.1:PORT`
     pub(crate) endpoint: String,
-    /// Only ECS is served here, all else by a third-party emulator; a file has the credentials for tasks.
+    /// Only ECS is served here, all else by a third-party emulator; a file, or a folder of files, has the credentials for tasks.
     pub(crate) third_party: Option<String>,
     pub(crate) task_credentials: Option<PathBuf>,
     pub(crate) log: Log,
@@ -105,13 +105,15 @@ impl World {
 }
 
 fn credentials(world: &Arc<World>, call: &mut Call) -> Outcome<Answer> {
-    if let Some(file) = &world.task_credentials {
-        let text = std::fs::read(file).map_err(|e| AwsError::new(500, "InternalFailure", e.to_string()))?;
-        let value: Value =
-            serde_json::from_slice(&text).map_err(|e| AwsError::new(500, "InternalFailure", e.to_string()))?;
+    let (role, principal) = ecs::credentials(world, call.text("task").unwrap_or_default())?;
+    if let Some(named) = &world.task_credentials {
+        // A folder has a file for each role, by its name: a runner refuses to be anybody else.
+        let file = if named.is_dir() { named.join(format!("{}.json", principal.role_name())) } else { named.clone() };
+        let failed = |error: String| AwsError::new(500, "InternalFailure", format!("{}: {error}", file.display()));
+        let text = std::fs::read(&file).map_err(|e| failed(e.to_string()))?;
+        let value: Value = serde_json::from_slice(&text).map_err(|e| failed(e.to_string()))?;
         return Ok(Answer::Json(value));
     }
-    let (role, principal) = ecs::credentials(world, call.text("task").unwrap_or_default())?;
     call.note("role", role.as_str());
     let minted = world.iam.mint(principal, world.settings.credentials);
     Ok(Answer::Json(json!({
