@@ -14,7 +14,7 @@ pub(crate) struct AwsError {
     /// Text for people.
     pub(crate) message: String,
     /// One further member of the error's body, such as `resourceIds`.
-    pub(crate) extra: Option<(&'static str, Value)>,
+    pub(crate) extra: Option<Box<(&'static str, Value)>>,
 }
 
 impl AwsError {
@@ -30,7 +30,7 @@ impl AwsError {
 
     /// Adds a member to the body.
     pub(crate) fn with(mut self, name: &'static str, value: Value) -> Self {
-        self.extra = Some((name, value));
+        self.extra = Some(Box::new((name, value)));
         self
     }
 }

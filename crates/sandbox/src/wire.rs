@@ -168,7 +168,7 @@ fn render_error(service: Service, head: bool, error: &AwsError, request_id: &str
         _ => {
             let typed = if code == "AccessDenied" { "AccessDeniedException" } else { code };
             let mut body = json!({"__type": typed, "message": message});
-            if let (Some((name, value)), Some(object)) = (&error.extra, body.as_object_mut()) {
+            if let (Some((name, value)), Some(object)) = (error.extra.as_deref(), body.as_object_mut()) {
                 object.insert((*name).to_owned(), value.clone());
             }
             json_reply(service, error.status, Bytes::from(body.to_string()))
