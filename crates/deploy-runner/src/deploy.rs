@@ -15,7 +15,6 @@ use relay_protocol::outcome::Outcome;
 use relay_protocol::record::RecordStep;
 use relay_protocol::request::Stage;
 use relay_protocol::{Envelope, Reason, Statement as _, Timestamp, Vouch};
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
@@ -56,6 +55,8 @@ struct Progress {
 pub(crate) async fn deploy(started: Started) -> u8 {
     let started_at = now();
     let Started { configuration, pin, asked, sdk, task_arn } = started;
+    let stopper = Stopper::new();
+    stopper.listen_for_termination();
     let id = asked.request().deployment_id.clone();
     let keys = Keys::new(&sdk);
     let pump = match open_pump(&configuration, &asked, &sdk, &keys, &task_arn).await {
@@ -73,7 +74,7 @@ pub(crate) async fn deploy(started: Started) -> u8 {
         Ok(allowed) => {
             let deployment = Deployment {
                 objects: Objects::new(&sdk),
-                stopper: Stopper::new(),
+                stopper: stopper.clone(),
                 mirror: Mirror::start(),
                 configuration: Arc::clone(&configuration),
                 asked: Arc::clone(&asked),
@@ -86,6 +87,7 @@ pub(crate) async fn deploy(started: Started) -> u8 {
                 Ok(outcome) => outcome,
                 Err(Trouble { reason, message }) => Outcome::Ended { reason, message },
             };
+            deployment.mirror.settle().await;
             let dropped = deployment.mirror.dropped();
             if dropped > 0 {
                 warn!(deployment_id = %id, bytes = dropped, "the log driver was too slow for the mirror; the frames have everything");
@@ -193,21 +195,14 @@ impl Deployment {
         outcome
     }
 
-    /// Whatever may stop the deployment: its time, the container's end, a control statement. It is looked for one before the first step.
+    /// Whatever may stop the deployment, beside the container's end: its time, a control statement. It is looked for one before the first step.
     async fn watch(&self) -> Vec<tokio::task::JoinHandle<()>> {
         let (timeout, stopper) = (self.configuration.timeout, self.stopper.clone());
         let timer = tokio::spawn(async move {
             tokio::time::sleep(timeout).await;
             stopper.stop(Stop::TimedOut);
         });
-        let stopper = self.stopper.clone();
-        let terminated = tokio::spawn(async move {
-            if let Ok(mut terminations) = signal(SignalKind::terminate()) {
-                terminations.recv().await;
-                stopper.stop(Stop::Terminated);
-            }
-        });
-        let mut watchers = vec![timer, terminated];
+        let mut watchers = vec![timer];
         if let Some(queue) = &self.asked.request().control_queue {
             let queues = Queues::new(&self.sdk);
             let approvals = u32::try_from(self.allowed.approvers.len()).unwrap_or(u32::MAX);
@@ -257,8 +252,13 @@ impl Deployment {
                 break;
             }
             if !step.save.is_empty() {
-                let digest = workplace.save(&self.configuration, &self.objects, &step.name, &step.save).await?;
-                progress.outputs.insert(format!("saved.{}", step.name), digest.to_string());
+                match workplace.save(&self.configuration, &self.objects, &step.name, &step.save).await {
+                    Ok(digest) => drop(progress.outputs.insert(format!("saved.{}", step.name), digest.to_string())),
+                    Err(trouble) => {
+                        self.roll_back(workplace, progress).await;
+                        return Err(trouble);
+                    }
+                }
             }
         }
         Ok(Outcome::Exited { code: last.code, signal: last.signal })

@@ -27,8 +27,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// The grace when the container itself is being stopped: Fargate kills it 120 s after SIGTERM, and the last frames need their time.
 const TERMINATED_GRACE: Duration = Duration::from_secs(80);
 
-/// What a step needs.
-#[derive(Debug)]
+/// What a step needs. It holds secrets, so it is not shown.
 pub(crate) struct Running<'a> {
     pub(crate) argv: &'a [String],
     pub(crate) directory: &'a Path,

@@ -1,6 +1,7 @@
 //! Why a deployment is to stop, from whichever side: said once, heard by all.
 
 use relay_protocol::Reason;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// Who or what ends the deployment.
@@ -32,6 +33,18 @@ pub(crate) struct Stopper(watch::Sender<Option<Stop>>);
 impl Stopper {
     pub(crate) fn new() -> Self {
         Self(watch::Sender::new(None))
+    }
+
+    /// Turns SIGTERM, by which ECS and Docker stop a container, into a stop. Before this a process that is PID 1 would not even notice it.
+    pub(crate) fn listen_for_termination(&self) {
+        let stopper = self.clone();
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminations) => drop(tokio::spawn(async move {
+                terminations.recv().await;
+                stopper.stop(Stop::Terminated);
+            })),
+            Err(error) => tracing::warn!(%error, "SIGTERM cannot be heard"),
+        }
     }
 
     /// Asks for an end.

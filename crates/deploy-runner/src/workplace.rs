@@ -29,8 +29,7 @@ impl Trouble {
     }
 }
 
-/// The folder, and what the steps get.
-#[derive(Debug)]
+/// The folder, and what the steps get. It holds secrets, so it is not shown.
 pub(crate) struct Workplace {
     base: PathBuf,
     /// Where the steps run.

@@ -31,12 +31,14 @@ pub struct Clocks {
     pub silence: Duration,
     /// From the last frame, or from ECS's word that the task stopped, to the frames that are still missing.
     pub drain: Duration,
+    /// For how long, in all, the other clocks stand still while SQS cannot be asked.
+    pub outage: Duration,
 }
 
 impl Default for Clocks {
     fn default() -> Self {
         let s = Duration::from_secs;
-        Self { admission: s(300), start: s(900), silence: s(120), drain: s(60) }
+        Self { admission: s(300), start: s(900), silence: s(120), drain: s(60), outage: s(900) }
     }
 }
 
@@ -138,6 +140,7 @@ pub struct Reader<V> {
     clocks: Clocks,
     published: Duration,
     heard: Duration,
+    outage: Duration,
     /// The first frame to release next.
     next: u64,
     held: BTreeMap<u64, Held>,
@@ -167,6 +170,7 @@ impl<V: FrameVerifier> Reader<V> {
             clocks,
             published: now,
             heard: now,
+            outage: Duration::ZERO,
             next: 0,
             held: BTreeMap::new(),
             unvouched: Vec::new(),
@@ -212,8 +216,16 @@ impl<V: FrameVerifier> Reader<V> {
         }
     }
 
-    /// The queue could not be asked for `lost`: the clocks stand still meanwhile, for it is not the runner that is silent.
+    /// The queue could not be asked for `lost`: the clocks stand still meanwhile, for it is not the runner that is silent. After
+    /// [`Clocks::outage`] in all they go on: no deployment is waited for without end.
     pub fn handle_unreachable(&mut self, lost: Duration) {
+        let lost = lost.min(self.clocks.outage.saturating_sub(self.outage));
+        self.outage += lost;
+        self.handle_stalled(lost);
+    }
+
+    /// This side was not listening for `lost`, because its own output blocked: no clock may run meanwhile.
+    pub fn handle_stalled(&mut self, lost: Duration) {
         self.heard += lost;
         self.published += lost;
         if let Some((at, ..)) = &mut self.admitted {

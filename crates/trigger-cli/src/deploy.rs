@@ -101,7 +101,11 @@ async fn publish_and_tail(
     let left = tail.run(show, &mut phases, settings.timeout).await?;
     let end = tail.end().cloned();
     phases.finished = Some(show.elapsed());
-    let code = exit_code(end.as_ref(), left, arguments.strict_output);
+    let strict = arguments.strict_output;
+    let code = match exit_code(end.as_ref(), left, strict) {
+        _ if strict && show.has_failed() => ExitCode::OutputIncomplete.code(),
+        code => code,
+    };
     conclude(show, &tail, end.as_ref(), code, left, id);
     if let Some(path) = &arguments.result_file {
         result::write(

@@ -90,6 +90,7 @@ impl Settings {
                 start: duration("--start-timeout", &arguments.start_timeout)?,
                 silence: duration("--silence-timeout", &arguments.silence_timeout)?,
                 drain: duration("--drain-timeout", &arguments.drain_timeout)?,
+                ..Clocks::default()
             },
             target,
         })

@@ -35,8 +35,10 @@ pub(crate) struct Show {
     began: Instant,
     bar: Option<ProgressBar>,
     quiet: bool,
-    /// A stream whose reader has gone: the deployment goes on without it.
+    /// A stream that takes no more: the deployment goes on without it.
     closed: [bool; 2],
+    /// Whether a stream stopped taking output for another reason than that its reader went.
+    failed: bool,
     /// Whether the tool left stderr in the middle of a line; relay's own words then begin a new one.
     open_line: Cell<bool>,
 }
@@ -55,7 +57,7 @@ impl Show {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        Self { output, began, bar, quiet, closed: [false; 2], open_line: Cell::new(false) }
+        Self { output, began, bar, quiet, closed: [false; 2], failed: false, open_line: Cell::new(false) }
     }
 
     /// Time since the command began.
@@ -122,8 +124,8 @@ impl Show {
         }
     }
 
-    /// The tool's bytes. Returns an error when a stream cannot take them for another reason than that its reader has gone.
-    pub(crate) fn output(&mut self, chunks: &[Chunk]) -> std::io::Result<()> {
+    /// The tool's bytes. A stream that cannot take them is closed and told of; the deployment goes on.
+    pub(crate) fn output(&mut self, chunks: &[Chunk]) {
         if self.output == Output::Json {
             for chunk in chunks {
                 let mut line = json!({ "type": "output", "stream": chunk.stream, "ms": chunk.ms });
@@ -135,20 +137,25 @@ impl Show {
                 }
                 self.line(&mut std::io::stdout().lock(), &line.to_string());
             }
-            return Ok(());
+            return;
         }
         let bar = self.bar.clone();
-        let mut write = || chunks.iter().try_for_each(|chunk| self.write(chunk));
+        let mut write = || chunks.iter().for_each(|chunk| self.write(chunk));
         match bar {
             Some(bar) => bar.suspend(write),
             None => write(),
         }
     }
 
-    fn write(&mut self, chunk: &Chunk) -> std::io::Result<()> {
-        let closed = &mut self.closed[usize::from(chunk.stream == Stream::Stderr)];
-        if *closed {
-            return Ok(());
+    /// Whether output could not be written, other than because nobody wanted to read it.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    fn write(&mut self, chunk: &Chunk) {
+        let at = usize::from(chunk.stream == Stream::Stderr);
+        if self.closed[at] {
+            return;
         }
         let result = match chunk.stream {
             Stream::Stdout => {
@@ -162,12 +169,13 @@ impl Show {
         {
             self.open_line.set(*last != b'\n');
         }
-        match result {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                *closed = true;
-                Ok(())
+        if let Err(error) = result {
+            self.closed[at] = true;
+            if error.kind() != ErrorKind::BrokenPipe {
+                self.failed = true;
+                let name = if at == 0 { "stdout" } else { "stderr" };
+                self.say(&format!("{name} takes no more output ({error}); the deployment goes on without it"));
             }
-            other => other,
         }
     }
 

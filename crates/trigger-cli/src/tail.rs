@@ -140,9 +140,9 @@ impl Tail {
                 }
                 None => {}
             }
-            self.write_out(show, phases)?;
+            self.write_out(show, phases);
             self.reader.handle_timeout(show.elapsed());
-            self.write_out(show, phases)?;
+            self.write_out(show, phases);
             self.delete();
             if self.reader.poll_end().is_some() {
                 break;
@@ -196,18 +196,16 @@ impl Tail {
         }
     }
 
-    fn write_out(&mut self, show: &mut Show, phases: &mut Phases) -> Result<(), Failure> {
+    fn write_out(&mut self, show: &mut Show, phases: &mut Phases) {
         while let Some(event) = self.reader.poll_event() {
             match event {
                 Event::Output(chunks) => {
                     let before = show.elapsed();
-                    show.output(&chunks).map_err(|error| {
-                        Failure::new(ExitCode::Fault, format!("the output could not be written: {error}"))
-                    })?;
+                    show.output(&chunks);
                     // A terminal that was stopped, or a slow pipe: it is not the runner that was silent.
                     let blocked = show.elapsed().saturating_sub(before);
                     if blocked > Duration::from_secs(1) {
-                        self.reader.handle_unreachable(blocked);
+                        self.reader.handle_stalled(blocked);
                     }
                 }
                 Event::Launcher(kind) => launcher(&kind, show, phases),
@@ -228,7 +226,6 @@ impl Tail {
             }
         }
         self.reader.written();
-        Ok(())
     }
 
     fn delete(&mut self) {
