@@ -48,15 +48,7 @@ impl Show {
     pub(crate) fn new(output: Output, quiet: bool, began: Instant) -> Self {
         let live =
             output == Output::Text && !quiet && std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
-        let bar = live.then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            // The template is a constant; if it were wrong, the default style would do.
-            if let Ok(style) = ProgressStyle::with_template("{spinner} relay: {msg} ({elapsed})") {
-                bar.set_style(style);
-            }
-            bar.enable_steady_tick(Duration::from_millis(120));
-            bar
-        });
+        let bar = live.then(|| live_line(began.elapsed(), String::new()));
         Self { output, began, bar, quiet, closed: [false; 2], failed: false, open_line: Cell::new(false) }
     }
 
@@ -139,11 +131,18 @@ impl Show {
             }
             return;
         }
-        let bar = self.bar.clone();
-        let mut write = || chunks.iter().for_each(|chunk| self.write(chunk));
-        match bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
+        // The live line would be drawn over a line that the tool has not ended yet: a prompt, a row of dots.
+        let open =
+            chunks.iter().rfind(|chunk| !chunk.bytes.is_empty()).is_some_and(|chunk| !chunk.bytes.ends_with(b"\n"));
+        let Some(bar) = self.bar.clone() else { return chunks.iter().for_each(|chunk| self.write(chunk)) };
+        if bar.is_finished() || open {
+            bar.finish_and_clear();
+            chunks.iter().for_each(|chunk| self.write(chunk));
+            if !open {
+                self.bar = Some(live_line(self.elapsed(), bar.message()));
+            }
+        } else {
+            bar.suspend(|| chunks.iter().for_each(|chunk| self.write(chunk)));
         }
     }
 
@@ -185,4 +184,16 @@ impl Show {
             bar.finish_and_clear();
         }
     }
+}
+
+/// A live line on stderr.
+fn live_line(elapsed: Duration, message: String) -> ProgressBar {
+    let bar =
+        ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_elapsed(elapsed).with_message(message);
+    // The template is a constant; if it were wrong, the default style would do.
+    if let Ok(style) = ProgressStyle::with_template("{spinner} relay: {msg} ({elapsed})") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
 }
