@@ -44,7 +44,11 @@ fn steps(run: &mut Run, form: Form) -> Outcome {
     match form {
         Form::Full => run.step("rustdoc", || {
             let mut command = Command::new("cargo");
-            succeed(command.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-Dwarnings"))
+            succeed(
+                command
+                    .args(["doc", "--workspace", "--no-deps", "--document-private-items"])
+                    .env("RUSTDOCFLAGS", "-Dwarnings -Arustdoc::private_intra_doc_links"),
+            )
         })?,
         Form::Quick => run.skip("rustdoc (--quick)"),
     }

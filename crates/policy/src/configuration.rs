@@ -1,7 +1,7 @@
 //! A target's configuration: one file in the platform team's repository, pinned by its digest, read by launcher and runner alike.
 //!
 //! Reading it is strict: an unknown field, a pattern that does not compile, a hole without a parameter, a policy that does not parse are all
-//! errors with a place. What is legal but doubtful is for [`crate::check`].
+//! errors with a place. What is legal but doubtful is for [`crate::check()`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
