@@ -13,6 +13,7 @@
 mod claim;
 mod control;
 mod deploy;
+pub mod environment;
 mod install;
 mod mirror;
 mod pump;
@@ -30,7 +31,7 @@ use tracing::error;
 
 /// Runs `install DIRECTORY`, or the deployment that the pinned arguments and the environment describe; the exit code is the tool's own, or
 /// one of the registry.
-pub async fn main(arguments: &[String], variable: impl Fn(&str) -> Option<String>) -> ExitCode {
+pub fn main(arguments: &[String]) -> ExitCode {
     telemetry::json();
     if let [command, directory] = arguments
         && command == "install"
@@ -43,13 +44,22 @@ pub async fn main(arguments: &[String], variable: impl Fn(&str) -> Option<String
             }
         };
     }
-    // Boxed: the SDK's futures nest so deep that the compiler would give up on their layout.
-    let code = match Box::pin(start::start(arguments, variable)).await {
+    match tokio::runtime::Runtime::new() {
+        // Boxed: the SDK's futures nest so deep that the compiler would give up on their layout.
+        Ok(runtime) => runtime.block_on(Box::pin(run(arguments))).into(),
+        Err(problem) => {
+            error!(%problem, "no threads can be started");
+            outcome::ExitCode::Fault.code().into()
+        }
+    }
+}
+
+async fn run(arguments: &[String]) -> u8 {
+    match Box::pin(start::start(arguments, |name| std::env::var(name).ok())).await {
         Ok(started) => Box::pin(deploy::deploy(started)).await,
         Err(refusal) => {
             error!(problem = %refusal, exit_code = refusal.exit_code().code(), "nothing was run");
             refusal.exit_code().code()
         }
-    };
-    code.into()
+    }
 }

@@ -1,7 +1,11 @@
 //! The container's entry point.
 
-#[tokio::main]
-async fn main() -> std::process::ExitCode {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    relay_runner::main(&arguments, |name| std::env::var(name).ok()).await
+    if let Err(code) = relay_runner::environment::cleanse(&arguments) {
+        return code;
+    }
+    relay_runner::main(&arguments)
 }

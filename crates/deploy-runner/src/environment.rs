@@ -1,0 +1,65 @@
+//! The runner's own environment: what it may hold, and how the rest is kept from every library in the process (clause RUN-3).
+//!
+//! A RunTask override can set any variable: a proxy, an endpoint, a file of trusted certificates. Not reading them is not enough, as libraries
+//! do. So the runner starts itself once more, with nothing but what it may read.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
+
+use relay_protocol::outcome;
+
+/// The variables that may be read: those whose bytes are pinned or signed, and the container's own.
+const ALLOWED: &[&str] = &[
+    "RELAY_CONFIGURATION",
+    "RELAY_ENVELOPE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "ECS_CONTAINER_METADATA_URI_V4",
+];
+
+/// Starts this program anew with a clean environment, unless it is clean already. Comes back only if it is, or if that failed.
+pub fn cleanse(arguments: &[String]) -> Result<(), ExitCode> {
+    let Some(kept) = kept(std::env::vars_os()) else { return Ok(()) };
+    let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
+    let error = Command::new(program).args(arguments).env_clear().envs(kept).exec();
+    relay_aws::telemetry::json();
+    tracing::error!(%error, "the runner could not start itself with a clean environment");
+    Err(outcome::ExitCode::Fault.code().into())
+}
+
+/// The variables to keep; `None` when there are no others.
+fn kept(variables: impl Iterator<Item = (OsString, OsString)>) -> Option<Vec<(OsString, OsString)>> {
+    let allowed = |name: &OsStr| name.to_str().is_some_and(|name| ALLOWED.contains(&name));
+    let (kept, others): (Vec<_>, Vec<_>) = variables.partition(|(name, _)| allowed(name));
+    if others.is_empty() { None } else { Some(kept) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    fn names(given: &[&str]) -> Option<Vec<String>> {
+        let variables = given.iter().map(|name| (OsString::from(name), OsString::from("x")));
+        kept(variables).map(|kept| kept.into_iter().map(|(name, _)| name.into_string().unwrap()).collect())
+    }
+
+    // clause: RUN-3
+    #[test]
+    fn whatever_an_override_could_set_is_dropped() {
+        assert_eq!(names(&["RELAY_CONFIGURATION", "RELAY_ENVELOPE"]), None);
+        let odd = [
+            "RELAY_ENVELOPE",
+            "AWS_ENDPOINT_URL",
+            "AWS_REGION",
+            "HTTPS_PROXY",
+            "SSL_CERT_FILE",
+            "RELAY_ENVELOPE2",
+            "AWS_ACCESS_KEY_ID",
+        ];
+        assert_eq!(names(&odd), Some(vec!["RELAY_ENVELOPE".to_owned()]));
+    }
+}
