@@ -5,6 +5,7 @@ Out: {"ok": answer} or {"error": {"code", "message"}}; bytes come back as {"$byt
 """
 
 import base64
+import datetime
 import json
 import sys
 
@@ -52,7 +53,10 @@ def encode(value):
         value = value.read()
     if isinstance(value, (bytes, bytearray)):
         return {"$bytes": base64.b64encode(value).decode()}
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+    if isinstance(value, datetime.datetime):
+        # With Z, as AWS writes it: its SDKs read no other.
+        return value.astimezone(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return str(value)
 
 
 for line in sys.stdin:

@@ -56,13 +56,17 @@ impl Account {
     /// As the account whose id is the access key.
     pub fn new(account: &str, endpoint: &str) -> Self {
         // Several threads may wait on it at once.
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let http =
+            aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
         let config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("eu-west-1"))
             .endpoint_url(endpoint)
-            .credentials_provider(SharedCredentialsProvider::new(Credentials::new(account, "tests", None, None, "tests")))
+            .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+                account, "tests", None, None, "tests",
+            )))
             .http_client(http)
             .build();
         let s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build();
@@ -87,6 +91,14 @@ impl Account {
             publish = publish.message_attributes(*name, value.build().expect("a complete attribute"));
         }
         self.wait(publish.send()).map(drop).map_err(words)
+    }
+
+    /// Makes a topic that lets nobody else in; returns its ARN.
+    pub fn create_topic(&self, name: &str) -> String {
+        self.wait(self.sns.create_topic().name(name).send())
+            .expect("CreateTopic")
+            .topic_arn
+            .expect("a topic has an ARN")
     }
 
     /// Makes a queue into which the target account's roles may send, and from which they may read; returns its URL.
@@ -119,15 +131,10 @@ impl Account {
         self.wait(send.send()).map(drop).map_err(words)
     }
 
-    /// Receives what is there, waiting a second for the first; what was received is deleted.
+    /// Receives what is there; what was received is deleted.
     pub fn receive(&self, url: &str) -> Vec<Message> {
-        let receive = self
-            .sqs
-            .receive_message()
-            .queue_url(url)
-            .max_number_of_messages(10)
-            .wait_time_seconds(1)
-            .message_attribute_names("All");
+        let receive =
+            self.sqs.receive_message().queue_url(url).max_number_of_messages(10).message_attribute_names("All");
         let Ok(answer) = self.wait(receive.send()) else { return Vec::new() };
         let messages = answer.messages.unwrap_or_default();
         if !messages.is_empty() {

@@ -9,12 +9,12 @@ use relay_protocol::frame::From;
 use relay_protocol::limits::REQUEST_LIFETIME_MAX;
 use relay_protocol::request::Hints;
 use relay_protocol::{
-    Bundle, Cancel, Control, DeploymentId, Digest, Envelope, Message, QueueUrl, Request, Statement as _, Timestamp, Vouch,
-    overrides,
+    Bundle, Cancel, Control, DeploymentId, Digest, Envelope, Message, QueueUrl, Request, Statement as _, Timestamp,
+    Vouch, overrides,
 };
 use serde_json::{Value, json};
 
-use crate::account::Launch;
+use crate::account::{Launch, Message as Received};
 use crate::sandbox::{CI, Sandbox};
 use crate::wait::eventually;
 
@@ -45,6 +45,8 @@ pub struct Reply {
     pub vouch: Option<String>,
     /// Whether its signature is its sender's: the target key's, or that of the runner key that the target key vouches for.
     pub genuine: bool,
+    /// As it came.
+    pub raw: Received,
 }
 
 impl Reply {
@@ -226,7 +228,7 @@ impl Asking {
         replies.clone()
     }
 
-    fn judge(&self, message: &crate::account::Message) -> Reply {
+    fn judge(&self, message: &Received) -> Reply {
         let text = |name: &str| message.attributes.get(name).cloned();
         let (from, sig) = (text("from").unwrap_or_default(), text("sig").unwrap_or_default());
         let target = self.sandbox.target_key();
@@ -241,6 +243,7 @@ impl Asking {
             body: serde_json::from_str(&message.body).unwrap_or_default(),
             vouch: text("vouch"),
             from,
+            raw: message.clone(),
         }
     }
 

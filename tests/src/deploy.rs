@@ -260,7 +260,8 @@ impl Deployed {
 
 /// `relay` with any arguments, without a sandbox, in `folder`: exit code, stdout, stderr.
 pub fn relay(folder: &std::path::Path, arguments: &[&str]) -> (i32, String, String) {
-    let output = command("relay").args(arguments).current_dir(folder).stdin(Stdio::null()).output().expect("relay starts");
+    let output =
+        command("relay").args(arguments).current_dir(folder).stdin(Stdio::null()).output().expect("relay starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
 }

@@ -163,11 +163,11 @@ pub struct World {
     pub target_public_key: String,
     environment: Vec<(String, String)>,
     client: Client,
-    /// As long as these are open, the children live; this process's end closes them, whatever way it ends.
-    _alive: Vec<Child>,
+    /// Their inputs are open as long as this process lives; they end when it does, whatever way it ends.
+    alive: Vec<Child>,
 }
 
-/// How a world differs from the usual.
+/// Whether policies count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permissions {
     /// ministack checks no policy: everybody may do everything.
@@ -209,7 +209,7 @@ impl Places {
         self.venv.join("bin/python")
     }
 
-    /// A child that is ended, with all that it started, when this process ends.
+    /// A child that is ended, with all that is left in its process group, when this process ends.
     fn keep(&self, log: &str, build: impl FnOnce(&mut Command)) -> Outcome<Child> {
         let mut command = Command::new(self.python());
         command.arg(self.scripts.join("keep.py"));
@@ -255,13 +255,13 @@ impl World {
             target_public_key: String::new(),
             environment: Vec::new(),
             client,
-            _alive: vec![ministack],
+            alive: vec![ministack],
         };
         world.make_target_account()?;
         world.make_ci_account()?;
         world.make_roles()?;
         let sandbox = world.start_sandbox(&places)?;
-        world._alive.push(sandbox);
+        world.alive.push(sandbox);
         world.make_function(&places)?;
         Ok(world)
     }
@@ -299,8 +299,7 @@ impl World {
         let policy = json!({"Version": "2012-10-17", "Statement": [{
             "Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{CI}:root")}, "Action": "sns:Publish", "Resource": TOPIC,
         }]});
-        let attribute =
-            json!({"TopicArn": TOPIC, "AttributeName": "Policy", "AttributeValue": policy.to_string()});
+        let attribute = json!({"TopicArn": TOPIC, "AttributeName": "Policy", "AttributeValue": policy.to_string()});
         self.call(TARGET, "sns", "SetTopicAttributes", attribute)?;
         let key = self.call(
             TARGET,
@@ -348,7 +347,7 @@ impl World {
             prefixes.iter().map(|prefix| format!("arn:aws:s3:::{BUCKET}/{prefix}/*")).collect()
         };
         let common = [
-            json!({"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": queues("-reply")}),
+            json!({"Effect": "Allow", "Action": ["sqs:SendMessage", "sqs:SendMessageBatch"], "Resource": queues("-reply")}),
             json!({"Effect": "Allow", "Action": "kms:Sign", "Resource": self.target_key}),
             json!({"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": objects(&["claims", "locks", "saved"])}),
             json!({"Effect": "Allow", "Action": "s3:ListBucket", "Resource": format!("arn:aws:s3:::{BUCKET}")}),
@@ -495,7 +494,9 @@ impl World {
     pub fn launcher_log(&self, deployment_id: &str) -> Outcome<Vec<String>> {
         let group = json!({"logGroupName": format!("/aws/lambda/{FUNCTION}"), "limit": 10_000});
         // The group appears with the first line.
-        let Ok(answer) = self.ask(&Caller::root(TARGET), "logs", "FilterLogEvents", group)? else { return Ok(Vec::new()) };
+        let Ok(answer) = self.ask(&Caller::root(TARGET), "logs", "FilterLogEvents", group)? else {
+            return Ok(Vec::new());
+        };
         let events = answer["events"].as_array().cloned().unwrap_or_default();
         let lines = events.iter().filter_map(|event| event["message"].as_str()).flat_map(str::lines);
         Ok(lines.filter(|line| line.contains(deployment_id)).map(str::to_owned).collect())
@@ -542,7 +543,11 @@ fn pack_function(places: &Places) -> Outcome<PathBuf> {
     }
     let packed = Command::new(places.python()).args(["-m", "zipfile", "-c"]).arg(&code).arg(&program).status();
     fs::remove_file(&program).map_err(named(program.display()))?;
-    if packed.map_err(named("python -m zipfile"))?.success() { Ok(code) } else { Err("the zip was not made".to_owned()) }
+    if packed.map_err(named("python -m zipfile"))?.success() {
+        Ok(code)
+    } else {
+        Err("the zip was not made".to_owned())
+    }
 }
 
 fn with_log(what: &str, log: &Path) -> String {
@@ -583,11 +588,16 @@ pub struct Deployed {
 }
 
 impl Deploying {
+    /// Sends SIGINT, as a CI system does to abort a job.
+    pub fn interrupt(&self) -> Outcome<()> {
+        let sent = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().map_err(named("kill"))?;
+        if sent.success() { Ok(()) } else { Err("relay could not be interrupted".to_owned()) }
+    }
+
     /// Waits for its end, and kills it when that does not come.
     pub fn end(mut self) -> Outcome<Deployed> {
-        let ended = wait_for("relay deploy to end", Duration::from_secs(180), || {
-            self.child.try_wait().map_err(named("relay"))
-        });
+        let ended =
+            wait_for("relay deploy to end", Duration::from_secs(180), || self.child.try_wait().map_err(named("relay")));
         if ended.is_err() {
             // It may have ended just now.
             let _ = self.child.kill();

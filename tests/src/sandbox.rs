@@ -142,7 +142,8 @@ impl Task {
 /// The folder of the binaries: this test's own profile.
 pub fn bin_dir() -> PathBuf {
     let own = std::env::current_exe().expect("a running program has a path");
-    let folder = own.ancestors().find(|folder| folder.join("deps").is_dir()).expect("tests run from target/<profile>/deps");
+    let folder =
+        own.ancestors().find(|folder| folder.join("deps").is_dir()).expect("tests run from target/<profile>/deps");
     for name in ["relay", "relay-runner", "relay-sandbox", "bootstrap"] {
         assert!(
             folder.join(name).is_file(),
@@ -320,11 +321,10 @@ impl Sandbox {
         eventually("the launcher is idle", || {
             let log = self.log();
             let begun = log.iter().filter(|e| e.is("lambda", "Invoke") && e.ok).count();
-            let copies = log.iter().filter(|e| e.is("lambda", "Invoke") && e.ok && e.faults.iter().any(|f| f == "duplicate"));
+            let copies =
+                log.iter().filter(|e| e.is("lambda", "Invoke") && e.ok && e.faults.iter().any(|f| f == "duplicate"));
             let doubled = begun + copies.count();
-            let settled = |e: &&Entry| {
-                e.is("lambda", "DeadLetter") || (e.is("lambda", "InvocationEnded") && e.ok)
-            };
+            let settled = |e: &&Entry| e.is("lambda", "DeadLetter") || (e.is("lambda", "InvocationEnded") && e.ok);
             (log.iter().filter(settled).count() >= doubled).then_some(())
         });
     }

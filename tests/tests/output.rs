@@ -27,7 +27,8 @@ TOKEN = "arn:aws:ssm:eu-west-1:222222222222:parameter/demo/api-token"
 fn reassembled(stdout: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     for line in stdout.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-        let line: Value = serde_json::from_slice(line).unwrap_or_else(|_| panic!("not JSON: {}", String::from_utf8_lossy(line)));
+        let line: Value =
+            serde_json::from_slice(line).unwrap_or_else(|_| panic!("not JSON: {}", String::from_utf8_lossy(line)));
         if line["type"] != "output" {
             continue;
         }
@@ -55,7 +56,9 @@ fn agrees(done: &Deployed, stdout: &[u8], stderr: &[u8]) {
 #[test]
 fn the_exit_code_is_the_tools_own() {
     let sandbox = sandbox();
-    for (script, code) in [("true", 0), ("exit 37", 37), ("exit 1", 1), ("kill -TERM $$", 143), ("kill -KILL $$", 137), ("exit 120", 120)] {
+    for (script, code) in
+        [("true", 0), ("exit 37", 37), ("exit 1", 1), ("kill -TERM $$", 143), ("kill -KILL $$", 137), ("exit 120", 120)]
+    {
         let done = sandbox.shell(script).run().exits(code);
         assert_eq!(done.out(), "", "{script}");
         // A tool's 120 is told from relay's.
@@ -82,10 +85,13 @@ fn a_large_binary_stream_arrives_to_the_byte() {
         chunk.copy_from_slice(&state.to_le_bytes()[..chunk.len()]);
     }
     std::fs::write(&file, &noise).unwrap();
-    let done = sandbox.shell(&format!("cat {}", file.display())).args(&["--strict-output"]).run().exits(0);
+    // A quarter of it goes to stderr at the same time; with --quiet stderr has nothing else.
+    let quarter = &noise[..size / 4];
+    let script = format!("head -c {} {1} >&2 & cat {1}; wait", quarter.len(), file.display());
+    let done = sandbox.shell(&script).args(&["--strict-output", "--quiet"]).run().exits(0);
     assert_eq!((done.stdout.len(), sha256(&done.stdout)), (noise.len(), sha256(&noise)));
-    agrees(&done, &noise, b"");
-    assert_eq!(done.tool_err(), b"");
+    assert_eq!((done.stderr.len(), sha256(&done.stderr)), (quarter.len(), sha256(quarter)));
+    agrees(&done, &noise, quarter);
 }
 
 /// 2,000,000 numbered lines (200,000 with RELAY_QUICK): order.
@@ -125,6 +131,8 @@ fn odd_bytes_are_only_bytes() {
         let text = sandbox.shell(&script).run().exits(0);
         assert_eq!(text.stdout, bytes, "{name}");
         agrees(&text, bytes, bytes);
+        let quiet = sandbox.shell(&script).args(&["--quiet"]).run().exits(0);
+        assert_eq!((quiet.stdout.as_slice(), quiet.stderr.as_slice()), (bytes, bytes), "{name}, quietly");
         let json = sandbox.shell(&script).args(&["--output", "json"]).run().exits(0);
         let (out, err) = reassembled(&json.stdout);
         assert_eq!((out.as_slice(), err.as_slice()), (bytes, bytes), "{name}, as JSON");
@@ -170,7 +178,11 @@ fn the_record_is_signed_and_says_what_happened() {
     let verified = envelope.verify::<Record, _>(&sandbox.target_key()).expect("the target key has signed it");
     let record = verified.statement();
     let subject = |name: &str| {
-        record.subject.iter().find(|subject| subject.name == name).and_then(|subject| subject.digest.get("sha256").copied())
+        record
+            .subject
+            .iter()
+            .find(|subject| subject.name == name)
+            .and_then(|subject| subject.digest.get("sha256").copied())
     };
     let (_, _, configuration) = sandbox.operator().definition("relay_demo_shell");
     assert_eq!(subject("configuration"), Some(Digest::of(configuration.as_bytes())));
@@ -184,7 +196,10 @@ fn the_record_is_signed_and_says_what_happened() {
     assert_eq!(predicate["target"], json!("demo/shell"));
     assert_eq!(predicate["audience"], json!(sandbox.topic()));
     assert_eq!(predicate["parameters"], json!({ "script": script }));
-    assert_eq!(predicate["signers"], json!([{ "key_id": sandbox.signing_key().public().key_id(), "name": "sandbox-ci" }]));
+    assert_eq!(
+        predicate["signers"],
+        json!([{ "key_id": sandbox.signing_key().public().key_id(), "name": "sandbox-ci" }])
+    );
     assert_eq!(predicate["approvers"], json!([]));
     assert_eq!(predicate["policies"].as_array().map(Vec::len), Some(1));
     assert_eq!(predicate["task_arn"], json!(task.arn()));

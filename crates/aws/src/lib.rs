@@ -8,6 +8,7 @@ pub mod failure;
 pub mod keys;
 pub mod metadata;
 pub mod objects;
+pub mod outlet;
 pub mod queues;
 pub mod sdk;
 pub mod secrets;

@@ -2,7 +2,10 @@
 
 use aws_sdk_s3::primitives::ByteStream;
 
+use aws_smithy_types::timeout::TimeoutConfig;
+
 use crate::error::from_sdk;
+use crate::sdk::CONNECT;
 use crate::{AwsError, Kind, Sdk};
 
 /// S3.
@@ -93,11 +96,16 @@ impl Objects {
         let body = ByteStream::from_path(path)
             .await
             .map_err(|error| AwsError::new("s3:PutObject", Kind::Invalid, error.to_string()))?;
+        // The bound on an attempt is for answers: a large file may take as long as its line allows. A line that stands still is noticed by
+        // the SDK's stalled-stream protection.
+        let patient = TimeoutConfig::builder().connect_timeout(CONNECT).disable_operation_attempt_timeout().build();
         self.client
             .put_object()
             .bucket(bucket)
             .key(key)
             .body(body)
+            .customize()
+            .config_override(aws_sdk_s3::config::Builder::new().timeout_config(patient))
             .send()
             .await
             .map(|_| ())

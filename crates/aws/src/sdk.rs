@@ -12,7 +12,7 @@ use relay_protocol::Region;
 
 /// A long poll lasts 20 s; an attempt that lasts longer than this hangs on a dead peer (the SDK has no such bound of its own).
 const ATTEMPT: Duration = Duration::from_secs(25);
-const CONNECT: Duration = Duration::from_secs(3);
+pub(crate) const CONNECT: Duration = Duration::from_secs(3);
 
 /// A set-up from which each adapter makes its client.
 #[derive(Clone, Debug)]

@@ -16,6 +16,9 @@ use crate::start::{Refusal, now};
 /// How often a claim is tried while S3 does not answer or says that two raced.
 const TRIES: u32 = 8;
 
+/// The pause after a lost race, so that who won it can be seen.
+const RACE: Duration = Duration::from_millis(100);
+
 /// Seconds after which a lock whose task ECS does not know any more is free: a new task may not be known yet.
 const UNKNOWN_HOLDER: i64 = 600;
 
@@ -93,7 +96,6 @@ pub(crate) async fn lock(
     id: &DeploymentId,
     task_arn: &str,
 ) -> Result<Taken, AwsError> {
-    let cluster = cluster_of(task_arn);
     let mine = LockHolder { deployment_id: id.clone(), task_arn: task_arn.to_owned(), taken_at: now().unix() };
     let body = Lock { holder: Some(mine.clone()) }.to_bytes();
     let first = u32::from(Digest::of(id.as_str().as_bytes()).as_bytes()[0]) % configuration.concurrency;
@@ -102,9 +104,23 @@ pub(crate) async fn lock(
     for slot in (0..configuration.concurrency * 2).map(|n| (first + n) % configuration.concurrency) {
         let key = Lock::key(&configuration.target, slot);
         let object = objects.get(&configuration.bucket, &key, CLAIM_MAX as u64).await?;
-        let holder = object.as_ref().and_then(|object| Lock::parse(&object.bytes).ok()).and_then(|lock| lock.holder);
+        let holder = match object.as_ref().map(|object| Lock::parse(&object.bytes)) {
+            Some(Ok(lock)) => lock.holder,
+            // A lock that cannot be read is somebody's: a newer runner's, perhaps.
+            Some(Err(error)) => {
+                let message = format!("the lock {key} cannot be read: {error}");
+                return Err(AwsError {
+                    operation: "s3:GetObject",
+                    kind: Kind::Invalid,
+                    code: None,
+                    message,
+                    resources: Vec::new(),
+                });
+            }
+            None => None,
+        };
         if let Some(holder) = holder.filter(|holder| *holder != mine) {
-            let free = match tasks.describe(&cluster, &holder.task_arn).await? {
+            let free = match tasks.describe(holder.cluster(), &holder.task_arn).await? {
                 Some(task) => task.last_status == "STOPPED",
                 None => now().unix() - holder.taken_at > UNKNOWN_HOLDER,
             };
@@ -117,6 +133,7 @@ pub(crate) async fn lock(
         match objects.put(&configuration.bucket, &key, body.clone(), condition).await {
             Ok(etag) => return Ok(Taken::Held(Held { key, etag })),
             Err(error) if matches!(error.kind, Kind::Precondition | Kind::Conflict) => {
+                tokio::time::sleep(RACE).await;
                 // The answer to one's own write may have been lost: then the lock is held after all.
                 if let Some(object) = objects.get(&configuration.bucket, &key, CLAIM_MAX as u64).await?
                     && Lock::parse(&object.bytes).is_ok_and(|lock| lock.holder.as_ref() == Some(&mine))
@@ -137,9 +154,4 @@ pub(crate) async fn release(objects: &Objects, bucket: &str, held: &Held) {
     {
         tracing::warn!(%problem, key = held.key, "the lock was not released; it is free as soon as ECS says that this task has stopped");
     }
-}
-
-/// The cluster in `arn:aws:ecs:REGION:ACCOUNT:task/CLUSTER/ID`.
-fn cluster_of(task_arn: &str) -> String {
-    task_arn.split('/').nth(1).unwrap_or_default().to_owned()
 }

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use relay_aws::keys::Keys;
 use relay_aws::objects::Objects;
+use relay_aws::outlet::Outlet;
 use relay_aws::queues::Queues;
 use relay_aws::tasks::Tasks;
 use relay_identity::PrivateKey;
 use relay_policy::{Allowed, Asked, Configuration, Denied, Step};
+use relay_protocol::encoding::short;
 use relay_protocol::frame::RunnerKind;
 use relay_protocol::limits::QUEUE_WAIT_SECONDS;
 use relay_protocol::outcome::Outcome;
@@ -20,7 +22,6 @@ use zeroize::Zeroizing;
 
 use crate::claim::{self, Taken};
 use crate::control::{self, Guard};
-use crate::mirror::Mirror;
 use crate::pump::{Address, Finish, Pump};
 use crate::report::{self, Facts};
 use crate::start::{Started, now};
@@ -38,7 +39,7 @@ struct Deployment {
     objects: Objects,
     pump: Pump,
     stopper: Stopper,
-    mirror: Mirror,
+    mirror: Outlet,
 }
 
 /// What the steps came to.
@@ -52,7 +53,7 @@ struct Progress {
 }
 
 /// Leads a claimed deployment to its end; returns what the container exits with.
-pub(crate) async fn deploy(started: Started) -> u8 {
+pub(crate) async fn deploy(started: Started, outlet: &Outlet) -> u8 {
     let started_at = now();
     let Started { configuration, pin, asked, sdk, task_arn } = started;
     let stopper = Stopper::new();
@@ -70,12 +71,12 @@ pub(crate) async fn deploy(started: Started) -> u8 {
     let (configuration, asked) = (Arc::new(configuration), Arc::new(asked));
     let mut progress = Progress::default();
     let (outcome, allowed, pump) = match relay_policy::authorise(&configuration, &asked, now(), Stage::Run) {
-        Err(Denied { reason, message }) => (Outcome::Ended { reason, message }, None, pump),
+        Err(Denied { reason, message }) => (Outcome::Ended { reason, message: short(&message) }, None, pump),
         Ok(allowed) => {
             let deployment = Deployment {
                 objects: Objects::new(&sdk),
                 stopper: stopper.clone(),
-                mirror: Mirror::start(),
+                mirror: outlet.clone(),
                 configuration: Arc::clone(&configuration),
                 asked: Arc::clone(&asked),
                 task_arn: task_arn.clone(),
@@ -85,9 +86,8 @@ pub(crate) async fn deploy(started: Started) -> u8 {
             };
             let outcome = match deployment.run(started_at, &mut progress).await {
                 Ok(outcome) => outcome,
-                Err(Trouble { reason, message }) => Outcome::Ended { reason, message },
+                Err(Trouble { reason, message }) => Outcome::Ended { reason, message: short(&message) },
             };
-            deployment.mirror.settle().await;
             let dropped = deployment.mirror.dropped();
             if dropped > 0 {
                 warn!(deployment_id = %id, bytes = dropped, "the log driver was too slow for the mirror; the frames have everything");
@@ -163,9 +163,7 @@ impl Deployment {
     /// `started`, lock, secrets and artifacts, steps.
     async fn run(&self, started_at: Timestamp, progress: &mut Progress) -> Result<Outcome, Trouble> {
         let names = self.configuration.steps.iter().map(|step| step.name.clone()).collect();
-        let seconds =
-            i64::try_from((self.configuration.timeout + self.configuration.cancel.grace).as_secs()).unwrap_or(i64::MAX);
-        let deadline = started_at.plus(seconds);
+        let deadline = started_at.plus(self.configuration.longest_run());
         self.pump.sink().say(RunnerKind::Started { task_arn: self.task_arn.clone(), steps: names, deadline }).await;
         if !self.pump.arrived(Duration::from_secs(QUEUE_WAIT_SECONDS)).await {
             // Nobody would see what it does, and nobody could stop it (clause RUN-8).
@@ -205,7 +203,7 @@ impl Deployment {
         let mut watchers = vec![timer];
         if let Some(queue) = &self.asked.request().control_queue {
             let queues = Queues::new(&self.sdk);
-            let approvals = u32::try_from(self.allowed.approvers.len()).unwrap_or(u32::MAX);
+            let approvals = self.allowed.approvals();
             let guard =
                 Guard { configuration: Arc::clone(&self.configuration), asked: Arc::clone(&self.asked), approvals };
             control::look(&queues, queue, &guard, &self.stopper).await;
@@ -239,9 +237,12 @@ impl Deployment {
         let mut last = Ended { code: 0, signal: None, stopped: None };
         for (index, (step, argv)) in self.configuration.steps.iter().zip(&self.allowed.commands.0).enumerate() {
             if let Some(why) = self.stopper.asked() {
+                if index > 0 {
+                    self.roll_back(workplace, progress).await;
+                }
                 return Ok(stopped(why));
             }
-            last = self.step(index, step, argv, false, workplace, progress).await;
+            last = self.step(index, step, argv, None, workplace, progress).await;
             progress.step = Some(step.name.clone());
             if let Some(why) = last.stopped {
                 self.roll_back(workplace, progress).await;
@@ -264,32 +265,45 @@ impl Deployment {
         Ok(Outcome::Exited { code: last.code, signal: last.signal })
     }
 
+    /// The rollback is not stopped by what stopped the steps: it has a stopper of its own, and as much time, all of it together, as the steps
+    /// had. Only the container's end reaches it too.
     async fn roll_back(&self, workplace: &Workplace, progress: &mut Progress) {
-        if self.stopper.asked() == Some(Stop::Terminated) {
-            return; // The container ends in seconds.
+        if self.configuration.rollback.is_empty() || self.stopper.asked() == Some(Stop::Terminated) {
+            return;
         }
+        let fresh = Stopper::new();
+        fresh.listen_for_termination();
+        let timer = tokio::spawn({
+            let (stopper, timeout) = (fresh.clone(), self.configuration.timeout);
+            async move {
+                tokio::time::sleep(timeout).await;
+                stopper.stop(Stop::TimedOut);
+            }
+        });
         for (index, (step, argv)) in self.configuration.rollback.iter().zip(&self.allowed.commands.1).enumerate() {
-            let ended = self.step(index, step, argv, true, workplace, progress).await;
-            if !step.success_codes.contains(&ended.code) {
+            let ended = self.step(index, step, argv, Some(&fresh), workplace, progress).await;
+            if ended.stopped.is_some() || !step.success_codes.contains(&ended.code) {
                 self.pump
                     .sink()
                     .note(format!("the rollback step `{}` failed with exit code {}", step.name, ended.code))
                     .await;
-                return;
+                break;
             }
         }
+        timer.abort();
     }
 
+    /// One step, of the rollback when it has a stopper of its own.
     async fn step(
         &self,
         index: usize,
         step: &Step,
         argv: &[String],
-        rollback: bool,
+        rollback: Option<&Stopper>,
         workplace: &Workplace,
         progress: &mut Progress,
     ) -> Ended {
-        self.pump.sink().say(RunnerKind::Step { index, name: step.name.clone(), rollback }).await;
+        self.pump.sink().say(RunnerKind::Step { index, name: step.name.clone(), rollback: rollback.is_some() }).await;
         let began = Instant::now();
         let running = Running {
             argv,
@@ -300,21 +314,7 @@ impl Deployment {
             sink: self.pump.sink(),
             mirror: &self.mirror,
         };
-        // A rollback is not stopped by what stopped the steps; it has the deployment's whole time once more, and no longer.
-        let fresh = Stopper::new();
-        let ended = if rollback {
-            let guard = fresh.clone();
-            let timeout = self.configuration.timeout;
-            let timer = tokio::spawn(async move {
-                tokio::time::sleep(timeout).await;
-                guard.stop(Stop::TimedOut);
-            });
-            let ended = step::run(&running, &fresh).await;
-            timer.abort();
-            ended
-        } else {
-            step::run(&running, &self.stopper).await
-        };
+        let ended = step::run(&running, rollback.unwrap_or(&self.stopper)).await;
         let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         progress.steps.push(RecordStep {
             name: step.name.clone(),

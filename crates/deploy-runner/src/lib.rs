@@ -15,7 +15,6 @@ mod control;
 mod deploy;
 pub mod environment;
 mod install;
-mod mirror;
 mod pump;
 mod report;
 mod start;
@@ -25,6 +24,7 @@ mod workplace;
 
 use std::process::ExitCode;
 
+use relay_aws::outlet::Outlet;
 use relay_aws::telemetry;
 use relay_protocol::outcome;
 use tracing::error;
@@ -32,7 +32,15 @@ use tracing::error;
 /// Runs `install DIRECTORY`, or the deployment that the pinned arguments and the environment describe; the exit code is the tool's own, or
 /// one of the registry.
 pub fn main(arguments: &[String]) -> ExitCode {
-    telemetry::json();
+    // The same way out for logs and for the mirror of the tool's output: neither may block.
+    let outlet = Outlet::start();
+    telemetry::json_by(&outlet);
+    let code = install_or_run(arguments, &outlet);
+    outlet.settle();
+    code
+}
+
+fn install_or_run(arguments: &[String], outlet: &Outlet) -> ExitCode {
     if let [command, directory] = arguments
         && command == "install"
     {
@@ -46,7 +54,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
     }
     match tokio::runtime::Runtime::new() {
         // Boxed: the SDK's futures nest so deep that the compiler would give up on their layout.
-        Ok(runtime) => runtime.block_on(Box::pin(run(arguments))).into(),
+        Ok(runtime) => runtime.block_on(Box::pin(run(arguments, outlet))).into(),
         Err(problem) => {
             error!(%problem, "no threads can be started");
             outcome::ExitCode::Fault.code().into()
@@ -54,9 +62,9 @@ pub fn main(arguments: &[String]) -> ExitCode {
     }
 }
 
-async fn run(arguments: &[String]) -> u8 {
+async fn run(arguments: &[String], outlet: &Outlet) -> u8 {
     match Box::pin(start::start(arguments, |name| std::env::var(name).ok())).await {
-        Ok(started) => Box::pin(deploy::deploy(started)).await,
+        Ok(started) => Box::pin(deploy::deploy(started, outlet)).await,
         Err(refusal) => {
             error!(problem = %refusal, exit_code = refusal.exit_code().code(), "nothing was run");
             refusal.exit_code().code()

@@ -24,6 +24,9 @@ const CHANNEL: usize = 16;
 /// The last frame is tried this long: as long as Fargate leaves a container after SIGTERM, less what the end itself needs.
 const LAST_FRAME: Duration = Duration::from_secs(100);
 
+/// How long a full pump is asked for its digests before the record goes without.
+const ANSWER: Duration = Duration::from_secs(15);
+
 enum Input {
     Output(Stream, Vec<u8>),
     Say(RunnerKind),
@@ -68,9 +71,9 @@ impl Sink {
         self.put(Input::Output(stream, bytes)).await;
     }
 
-    /// Words, behind all output so far.
+    /// Words, behind all output so far. A pump that takes nothing for so long has no reader: the deployment goes on without these words.
     pub(crate) async fn say(&self, kind: RunnerKind) {
-        self.put(Input::Say(kind)).await;
+        let _ = tokio::time::timeout(LAST_FRAME, self.put(Input::Say(kind))).await;
     }
 
     /// Relay's own words, for people.
@@ -78,8 +81,8 @@ impl Sink {
         self.say(RunnerKind::Note { text: text.into() }).await;
     }
 
+    /// The pump lives until its last frame is sent; whoever speaks after that is not heard, and need not be.
     async fn put(&self, input: Input) {
-        // The pump lives until its last frame is sent; whoever speaks after that is not heard, and need not be.
         let _ = self.0.send(input).await;
     }
 }
@@ -99,22 +102,31 @@ impl Pump {
     /// Length and digest of both streams so far: stdout, stderr.
     pub(crate) async fn digests(&self) -> Option<(StreamDigest, StreamDigest)> {
         let (sender, receiver) = oneshot::channel();
-        self.sender.put(Input::Digests(sender)).await;
-        receiver.await.ok()
+        let asked = async {
+            self.sender.put(Input::Digests(sender)).await;
+            receiver.await.ok()
+        };
+        tokio::time::timeout(ANSWER, asked).await.ok().flatten()
     }
 
     /// Waits until everything so far has arrived; `false` when that took longer than `patience`.
     pub(crate) async fn arrived(&self, patience: Duration) -> bool {
         let (sender, receiver) = oneshot::channel();
-        self.sender.put(Input::Idle(sender)).await;
-        tokio::time::timeout(patience, receiver).await.is_ok_and(|answer| answer.is_ok())
+        let asked = async {
+            self.sender.put(Input::Idle(sender)).await;
+            receiver.await.is_ok()
+        };
+        tokio::time::timeout(patience, asked).await.unwrap_or(false)
     }
 
     /// Sends the last frame; `false` when it could not be sent in time.
     pub(crate) async fn finish(self, finish: Finish) -> bool {
-        self.sender.put(Input::Finish(Box::new(finish))).await;
         let abort = self.task.abort_handle();
-        let sent = tokio::time::timeout(LAST_FRAME, self.task).await.is_ok_and(|ended| ended.is_ok());
+        let finished = async {
+            self.sender.put(Input::Finish(Box::new(finish))).await;
+            self.task.await.is_ok()
+        };
+        let sent = tokio::time::timeout(LAST_FRAME, finished).await.unwrap_or(false);
         abort.abort();
         sent
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use relay_aws::outlet::{Outlet, To};
 use relay_policy::CancelRule;
 use relay_protocol::frame::Stream;
 use relay_stream::Masker;
@@ -14,7 +15,6 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-use crate::mirror::Mirror;
 use crate::pump::Sink;
 use crate::stop::{Stop, Stopper};
 
@@ -35,7 +35,7 @@ pub(crate) struct Running<'a> {
     pub(crate) secrets: &'a [Vec<u8>],
     pub(crate) cancel: CancelRule,
     pub(crate) sink: &'a Sink,
-    pub(crate) mirror: &'a Mirror,
+    pub(crate) mirror: &'a Outlet,
 }
 
 /// How a step ended.
@@ -152,7 +152,7 @@ async fn drain(readers: [Option<Reader>; 2], closing: &watch::Sender<bool>) -> b
         if tokio::time::timeout_at(deadline, &mut *reader).await.is_err() {
             by_themselves = false;
             closing.send_replace(true);
-            // It ends now: it holds only what it has read.
+            // It ends soon: neither the pipe nor the pump keeps it any more.
             let _ = reader.await;
         }
     }
@@ -176,15 +176,22 @@ fn read(
             };
             let Ok(count @ 1..) = read else { break };
             let shown = masker.push(buffer.get(..count).unwrap_or_default());
-            show(&sink, &mirror, stream, shown).await;
+            // The pump may be full for as long as SQS takes nothing; whoever closes must not have to wait for that.
+            let given_up = tokio::select! {
+                () = show(&sink, &mirror, stream, shown) => false,
+                _ = closing.wait_for(|closing| *closing) => true,
+            };
+            if given_up {
+                return;
+            }
         }
-        show(&sink, &mirror, stream, masker.finish()).await;
+        let _ = tokio::time::timeout(DRAIN, show(&sink, &mirror, stream, masker.finish())).await;
     }
 }
 
-async fn show(sink: &Sink, mirror: &Mirror, stream: Stream, bytes: Vec<u8>) {
+async fn show(sink: &Sink, mirror: &Outlet, stream: Stream, bytes: Vec<u8>) {
     if !bytes.is_empty() {
-        mirror.show(stream, &bytes);
+        mirror.put(if stream == Stream::Stdout { To::Stdout } else { To::Stderr }, &bytes);
         sink.output(stream, bytes).await;
     }
 }

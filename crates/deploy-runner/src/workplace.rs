@@ -1,8 +1,9 @@
 //! The workplace: one empty folder for each deployment, with its artifacts, the steps' environment and secrets, and the file for outputs.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use relay_aws::Sdk;
@@ -14,6 +15,7 @@ use relay_protocol::limits::OUTPUTS_MAX;
 use relay_protocol::record::Subject;
 use relay_protocol::{Digest, Reason, artifact};
 use relay_stream::Masker;
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 /// Something that ends the deployment before its tool does.
@@ -64,6 +66,7 @@ impl Workplace {
         environment.insert("RELAY_DEPLOYMENT_ID".to_owned(), request.deployment_id.to_string());
         environment.insert("RELAY_TARGET".to_owned(), request.target.to_string());
         environment.insert("RELAY_OUTPUT".to_owned(), base.join("output").display().to_string());
+        File::create_new(base.join("output")).map_err(odd)?;
         Ok(Self { base, work, environment, secrets: Vec::new(), subjects: Vec::new() })
     }
 
@@ -150,7 +153,10 @@ impl Workplace {
         let mut outputs = BTreeMap::new();
         let mut problems = Vec::new();
         let mut text = Vec::new();
-        let Ok(file) = File::open(self.base.join("output")) else { return (outputs, problems) };
+        let file = match open_output(&self.base.join("output")) {
+            Ok(file) => file,
+            Err(problem) => return (outputs, vec![format!("$RELAY_OUTPUT was left out: {problem}")]),
+        };
         if file.take(OUTPUTS_MAX as u64 + 1).read_to_end(&mut text).is_err() || text.len() > OUTPUTS_MAX {
             return (outputs, vec![format!("$RELAY_OUTPUT has more than {OUTPUTS_MAX} bytes and was left out")]);
         }
@@ -201,6 +207,17 @@ impl Workplace {
         if let Err(error) = fs::remove_dir_all(&self.base) {
             tracing::warn!(%error, folder = %self.base.display(), "the work directory was not removed");
         }
+    }
+}
+
+/// The tool may have put anything in this file's place: a link to what only the runner may read, or a pipe that nobody ever writes to.
+fn open_output(path: &Path) -> Result<File, String> {
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| error.to_string())?;
+    if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        Ok(file)
+    } else {
+        Err("it is no file any more".to_owned())
     }
 }
 

@@ -52,17 +52,20 @@ impl Answers {
         let until = until.min(Instant::now() + Duration::from_secs(QUEUE_WAIT_SECONDS));
         let mut pause = Duration::from_millis(100);
         loop {
-            let problem = match self.queues.send(queue, vec![entry.clone()]).await {
+            let (problem, transient) = match self.queues.send(queue, vec![entry.clone()]).await {
                 Ok(results) => match results.into_iter().next() {
                     Some(Ok(())) | None => return Ok(()),
-                    Some(Err(problem)) => problem,
+                    Some(Err(problem)) => (problem, None),
                 },
-                Err(error) if error.is_transient() || matches!(error.kind, Kind::NotFound | Kind::Denied) => {
-                    error.to_string()
-                }
+                Err(error) if error.is_transient() => (error.to_string(), Some(error)),
+                Err(error) if matches!(error.kind, Kind::NotFound | Kind::Denied) => (error.to_string(), None),
                 Err(error) => return Err(error),
             };
             if Instant::now() + pause >= until {
+                // SQS itself is out of reach: the invocation fails, is tried again, and what stands is said again.
+                if let Some(error) = transient {
+                    return Err(error);
+                }
                 tracing::warn!(deployment_id = %id, queue = queue.name(), problem, "nobody could be answered: the reply queue is not there or denies");
                 return Ok(());
             }

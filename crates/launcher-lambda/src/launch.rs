@@ -10,6 +10,7 @@ use relay_aws::tasks::{Definition, Launch, Launched, Tasks};
 use relay_aws::{AwsError, Kind, Sdk};
 use relay_policy::{Allowed, Asked, Configuration, Denied, Pin};
 use relay_protocol::claim::{Claim, Holder, Lock, Verdict};
+use relay_protocol::encoding::short;
 use relay_protocol::frame::LauncherKind;
 use relay_protocol::limits::{CLAIM_MAX, START_DELAY_MAX};
 use relay_protocol::request::{Hints, Stage};
@@ -23,6 +24,9 @@ use crate::standing::{self, Next};
 
 /// Time that is kept for the answer when launching takes long.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// Seconds after which a request's queue is there, or gone for good: a replay of an old one must not keep an invocation waiting for it.
+const FRESH: i64 = 60;
 
 /// The variable of the task definition that holds the configuration.
 const CONFIGURATION: &str = "RELAY_CONFIGURATION";
@@ -184,7 +188,7 @@ impl Launcher {
     }
 
     /// A verified request: what stands already, else the decision, else the launch.
-    async fn verified(&self, target: &Target, asked: &Asked, until: Instant) -> Result<(), AwsError> {
+    async fn verified(&self, target: &Target, asked: &Asked, mut until: Instant) -> Result<(), AwsError> {
         let id = &asked.request().deployment_id;
         let digest = asked.request.digest();
         let deadline = deadline(&target.configuration, now());
@@ -194,6 +198,9 @@ impl Launcher {
         let kind = match standing::next(claim.as_ref(), task, digest, deadline) {
             Next::Repeat(kind) => {
                 info!("delivered again: the first answer stands");
+                if now().since(asked.request().issued_at) > FRESH {
+                    until = Instant::now();
+                }
                 kind
             }
             Next::Decide => match self.decide(target, asked).await? {
@@ -230,9 +237,13 @@ impl Launcher {
                 .objects
                 .get(&self.settings.bucket, &Lock::key(&configuration.target, slot), CLAIM_MAX as u64)
                 .await?;
-            let holder = object.and_then(|object| Lock::parse(&object.bytes).ok()).and_then(|lock| lock.holder);
-            let Some(holder) = holder else { return Ok(None) };
-            match self.tasks.describe(&self.settings.cluster, &holder.task_arn).await? {
+            // A lock that cannot be read is somebody's.
+            let holder = match object.map(|object| Lock::parse(&object.bytes)) {
+                Some(Ok(Lock { holder: Some(holder) })) => holder,
+                Some(Err(_)) => continue,
+                None | Some(Ok(Lock { holder: None })) => return Ok(None),
+            };
+            match self.tasks.describe(holder.cluster(), &holder.task_arn).await? {
                 Some(task) if task.last_status != "STOPPED" => last = Some(holder.deployment_id),
                 _ => return Ok(None),
             }
@@ -328,7 +339,9 @@ impl Launcher {
         message: String,
         deadline: Timestamp,
     ) -> Result<LauncherKind, AwsError> {
-        let claim = Claim { request_digest: digest, holder: Holder::Launcher { verdict, reason, message } };
+        // A claim must be small enough to be read back.
+        let claim =
+            Claim { request_digest: digest, holder: Holder::Launcher { verdict, reason, message: short(&message) } };
         let key = Claim::key(id);
         for _ in 0..5 {
             match self.objects.put(&self.settings.bucket, &key, claim.to_bytes(), Condition::Absent).await {
@@ -379,8 +392,7 @@ impl Launcher {
 
 /// When the server ends a deployment that is admitted now, at the latest: a slow start, its time, its grace.
 fn deadline(configuration: &Configuration, now: Timestamp) -> Timestamp {
-    let seconds = (configuration.timeout + configuration.cancel.grace).as_secs();
-    now.plus(START_DELAY_MAX).plus(i64::try_from(seconds).unwrap_or(i64::MAX))
+    now.plus(START_DELAY_MAX).plus(configuration.longest_run())
 }
 
 fn now() -> Timestamp {

@@ -235,6 +235,13 @@ fn wrong(field: impl Into<String>, problem: impl Into<String>) -> ConfigurationE
 }
 
 impl Configuration {
+    /// Seconds for which a deployment runs at most: its steps and their grace, and as much again when there is a rollback.
+    pub fn longest_run(&self) -> i64 {
+        let once = (self.timeout + self.cancel.grace).as_secs();
+        let all = if self.rollback.is_empty() { once } else { once * 2 };
+        i64::try_from(all).unwrap_or(i64::MAX)
+    }
+
     /// Reads a configuration.
     pub fn parse(text: &str) -> Result<Self, ConfigurationError> {
         if text.len() > CONFIGURATION_MAX {

@@ -51,6 +51,18 @@ pub struct Allowed {
     pub commands: (Vec<Vec<String>>, Vec<Vec<String>>),
 }
 
+impl Allowed {
+    /// Distinct persons who approved: what policies see.
+    pub fn approvals(&self) -> u32 {
+        persons(&self.approvers)
+    }
+}
+
+fn persons(approvers: &[KnownSigner]) -> u32 {
+    let persons: BTreeSet<&str> = approvers.iter().map(|approver| approver.person.as_str()).collect();
+    u32::try_from(persons.len()).unwrap_or(u32::MAX)
+}
+
 /// Not allowed: told to the requester, whose signature is valid (clause LAU-6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
@@ -96,8 +108,7 @@ pub fn authorise(
         .map_err(|error| denied(Reason::Parameter, error))?;
     let commands = commands(configuration, &request.parameters)?;
     let approvers = approvers(asked);
-    let persons: BTreeSet<&str> = approvers.iter().map(|approver| approver.person.as_str()).collect();
-    let approvals = u32::try_from(persons.len()).unwrap_or(u32::MAX);
+    let approvals = persons(&approvers);
     let mut refused = None;
     for signer in asked.request.signers() {
         // A signer's accounts are his own: one who may not use the queue cannot lend his policy to one who may.

@@ -129,7 +129,7 @@ fn check_characters(name: &ParameterName, value: &str, multiline: bool, unicode:
         let what = match character {
             '\0' => "NUL",
             '\n' | '\r' | '\t' if multiline => continue,
-            c if c.is_ascii_control() && !multiline => "a control character",
+            c if c.is_control() => "a control character",
             c if !c.is_ascii() && !unicode => "not ASCII",
             _ => continue,
         };

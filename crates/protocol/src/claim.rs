@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::Digest;
+use crate::encoding::{Digest, from_object};
 use crate::names::{DeploymentId, TargetName};
 use crate::outcome::Reason;
 
@@ -63,7 +63,7 @@ impl Claim {
 
     /// Reads the object.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(bytes)
+        from_object(bytes)
     }
 }
 
@@ -88,6 +88,13 @@ pub struct LockHolder {
     pub taken_at: i64,
 }
 
+impl LockHolder {
+    /// The cluster in `arn:aws:ecs:REGION:ACCOUNT:task/CLUSTER/ID`: the holder's own, which need not be the asker's.
+    pub fn cluster(&self) -> &str {
+        self.task_arn.split('/').nth(1).unwrap_or_default()
+    }
+}
+
 impl Lock {
     /// The key of slot `slot` of `target`.
     pub fn key(target: &TargetName, slot: u32) -> String {
@@ -102,6 +109,6 @@ impl Lock {
 
     /// Reads the object.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(bytes)
+        from_object(bytes)
     }
 }

@@ -102,14 +102,46 @@ pub fn sqs_safe(json: String) -> String {
 pub fn printable(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars().take(crate::limits::TEXT_MAX) {
-        let directional =
-            matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}');
+        let directional = matches!(c, '\u{61C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}');
         if c.is_control() || directional { out.extend(c.escape_unicode()) } else { out.push(c) }
     }
     if text.chars().nth(crate::limits::TEXT_MAX).is_some() {
         out.push('…');
     }
     out
+}
+
+/// As much of a text as fits into [`crate::limits::TEXT_MAX`] bytes, for messages that travel (clause LIM-7).
+pub fn short(text: &str) -> String {
+    let max = crate::limits::TEXT_MAX;
+    if text.len() <= max {
+        return text.to_owned();
+    }
+    let mark = '…';
+    let end = (0..=max - mark.len_utf8()).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}{mark}", &text[..end])
+}
+
+/// A JSON text with every character beyond ASCII, and DEL, as `\uXXXX`: the same value, and nothing that a terminal could take for a command
+/// (clause FRM-17).
+pub fn escape_non_ascii(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_ascii() && c != '\u{7f}' {
+            out.push(c);
+        } else {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    out
+}
+
+/// A JSON value in one line of ASCII: see [`escape_non_ascii`].
+pub fn ascii_json(value: &serde_json::Value) -> String {
+    escape_non_ascii(&value.to_string())
 }
 
 /// A map of strings that refuses a key that stands twice; serde's own maps keep the last silently (clause REQ-2).
@@ -183,6 +215,15 @@ mod tests {
         assert_eq!(text, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
         assert_eq!(text.parse(), Ok(Digest::of(b"")));
         assert_eq!(text.to_uppercase().parse::<Digest>(), Err(EncodingError::Digest));
+    }
+
+    // clause: FRM-17
+    #[test]
+    fn json_for_a_terminal_is_ascii_and_the_same_value() {
+        let value = serde_json::json!({ "a": "\u{9b}31m\u{202e}\u{1F600}\u{7f}\n" });
+        let text = ascii_json(&value);
+        assert!(text.chars().all(|c| (' '..='~').contains(&c)), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 
     #[test]

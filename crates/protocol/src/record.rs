@@ -35,7 +35,7 @@ pub struct Record {
 /// Something that the record is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
-    /// `request`, `configuration`, `artifact/<parameter>`, `saved/<file>`.
+    /// `request`, `configuration`, `artifact/<parameter>`, `saved/<step>`.
     pub name: String,
     /// `{"sha256": …}`.
     pub digest: BTreeMap<String, Digest>,

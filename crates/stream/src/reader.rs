@@ -20,6 +20,9 @@ pub type Token = u64;
 /// frame that finds no room stays in the queue and comes again.
 const HELD_MAX: usize = 24 * 1_024 * 1_024;
 
+/// How long after its own deadline a runner may take to say so: the skew of two clocks, and a slow end.
+const OVERDUE: Duration = Duration::from_secs(300);
+
 /// How long the reader waits for what. Every deployment ends inside their sum (promise P4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clocks {
@@ -139,6 +142,9 @@ pub struct Reader<V> {
     authenticator: Authenticator<V>,
     clocks: Clocks,
     published: Duration,
+    today: (Duration, Timestamp),
+    /// When even the runner's own deadline is long over: however lively it seems, it is not waited for any longer.
+    overdue: Option<Duration>,
     heard: Duration,
     outage: Duration,
     /// The first frame to release next.
@@ -163,12 +169,14 @@ pub struct Reader<V> {
 }
 
 impl<V: FrameVerifier> Reader<V> {
-    /// A reader whose request was published at `now`.
-    pub fn new(authenticator: Authenticator<V>, clocks: Clocks, now: Duration) -> Self {
+    /// A reader whose request was published at `now`, which is `today` on the wall: deadlines on the wire are wall time.
+    pub fn new(authenticator: Authenticator<V>, clocks: Clocks, now: Duration, today: Timestamp) -> Self {
         Self {
             authenticator,
             clocks,
             published: now,
+            today: (now, today),
+            overdue: None,
             heard: now,
             outage: Duration::ZERO,
             next: 0,
@@ -245,7 +253,10 @@ impl<V: FrameVerifier> Reader<V> {
             self.give_up_on_missing(now);
             return;
         }
-        let (waiting_for, after) = self.clock();
+        let (waiting_for, after) = match self.overdue {
+            Some(at) if now >= at => ("an end that is overdue", now.saturating_sub(self.published)),
+            _ => self.clock(),
+        };
         let task_arn = self.started.clone().or_else(|| self.admitted.as_ref().map(|(_, arn, _)| arn.clone()));
         self.end = Some(End::Silent { waiting_for, after, task_arn });
     }
@@ -320,7 +331,7 @@ impl<V: FrameVerifier> Reader<V> {
             (None, Some((at, ..))) => *at,
             (None, None) => self.published,
         };
-        Some(from + after)
+        Some(self.overdue.map_or(from + after, |overdue| overdue.min(from + after)))
     }
 
     fn accept(&mut self, now: Duration, token: Token, authentic: Authentic, size: usize) {
@@ -412,8 +423,11 @@ impl<V: FrameVerifier> Reader<V> {
 
     fn hand_out(&mut self, kind: RunnerKind) {
         match kind {
-            RunnerKind::Started { task_arn, steps, .. } => {
+            RunnerKind::Started { task_arn, steps, deadline } => {
                 self.started = Some(task_arn.clone());
+                let (then, today) = self.today;
+                let seconds = u64::try_from(deadline.since(today)).unwrap_or_default();
+                self.overdue = Some(then + Duration::from_secs(seconds) + OVERDUE);
                 // Whatever the launcher said before: the runner holds the claim.
                 if !matches!(self.end, Some(End::Finished { .. })) {
                     self.end = None;

@@ -159,7 +159,18 @@ impl Writer {
         let (stdout, stderr) = self.digests();
         self.terminal = Some(self.next_seq);
         self.heartbeat_at = None;
-        let finished = Finished { outcome, step, frames: self.next_seq + 1, stdout, stderr, outputs, record };
+        let mut finished = Finished { outcome, step, frames: self.next_seq + 1, stdout, stderr, outputs, record };
+        // The end must arrive: outputs full of control characters could make it too large, escaped here and once more in the record.
+        for shed in [
+            |_: &mut Finished| {},
+            |finished: &mut Finished| finished.record = None,
+            |finished: &mut Finished| finished.outputs.clear(),
+        ] {
+            shed(&mut finished);
+            if self.body(RunnerKind::Finished(Box::new(finished.clone()))).len() <= BODY_MAX {
+                break;
+            }
+        }
         self.enqueue(RunnerKind::Finished(Box::new(finished)));
     }
 
@@ -367,6 +378,20 @@ mod tests {
         assert!(!w.is_done());
         w.handle_result(ms(200), &[1], &[1]);
         assert!(w.is_done());
+    }
+
+    #[test]
+    fn an_end_that_is_too_large_sheds_what_it_can_spare() {
+        let mut w = writer();
+        let outputs = BTreeMap::from([("x".to_owned(), "\u{1b}".repeat(32_000))]);
+        let record = Envelope::new("t", vec![0; 150_000]);
+        w.finish(T0, Outcome::Exited { code: 0, signal: None }, None, outputs, Some(record));
+        let batch = w.poll_batch(T0).unwrap();
+        assert!(
+            batch[0].body.len() <= BODY_MAX
+                && batch[0].body.contains("\\u001b")
+                && !batch[0].body.contains("payloadType")
+        );
     }
 
     #[test]

@@ -129,10 +129,10 @@ fn run(seed: u64) -> Result<(), String> {
         World { rng: Rng(seed), now: Duration::ZERO, queue: BTreeMap::new(), next_message: 0, answers: Vec::new() };
     let mut writer = Writer::new(id.clone(), world.now);
     let authenticator = Authenticator::new(id, request, Digest::of(b"body"), Some(keys.target.clone()), Toy);
-    let mut reader = Reader::new(authenticator, Clocks::default(), world.now);
+    let mut reader = Reader::new(authenticator, Clocks::default(), world.now, Timestamp::from_unix(0));
     let mut printed = Printed::default();
     let mut truth = Printed::default();
-    let deadline = Timestamp::from_unix(0);
+    let deadline = Timestamp::from_unix(86_400);
     writer.say(world.now, RunnerKind::Started { task_arn: "task".into(), steps: vec!["only".into()], deadline });
     let writes = world.rng.below(60);
     let mut left = writes;

@@ -8,17 +8,17 @@ use relay_aws::topic::Topic;
 use relay_aws::{Failure, Sdk};
 use relay_identity::PrivateKey;
 use relay_protocol::limits::REQUEST_LIFETIME_MAX;
-use relay_protocol::outcome::{ExitCode, Outcome};
+use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::Hints;
-use relay_protocol::time::plain_duration;
 use relay_protocol::{
-    AccountId, Bundle, DeploymentId, Digest, Envelope, QueueUrl, Reason, Request, Statement as _, Timestamp, overrides,
+    AccountId, Bundle, DeploymentId, Digest, Envelope, QueueUrl, Request, Statement as _, Timestamp, overrides,
 };
-use relay_stream::{Authenticator, End, Reader};
+use relay_stream::{Authenticator, Reader};
 use serde_json::json;
 
 use crate::args;
 use crate::artifacts;
+use crate::conclude::{conclude, exit_code, is_open};
 use crate::origin;
 use crate::queues::Pair;
 use crate::result;
@@ -32,6 +32,10 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
     let mut settings = Settings::of(arguments)?;
     let packed = artifacts::pack(&settings.artifacts)?;
     artifacts::merge(&mut settings.parameters, &packed)?;
+    if let Some(path) = &arguments.result_file {
+        // What cannot be written at the end is found out before anything is published.
+        result::write(path, &json!({})).map_err(|failure| Failure { exit: ExitCode::Usage, ..failure })?;
+    }
     let session = new_key()?;
     let (id, now) = new_id()?;
     // Before anything is created or published: the account's digits do not change the size.
@@ -48,7 +52,7 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
     let queues = Queues::new(&sdk);
     let mut show = Show::new(arguments.output, arguments.quiet, began);
     if settings.target_key.is_none() {
-        show.say("no target key is pinned: the first runner that answers is believed; add target_key to relay.toml");
+        show.warn("no target key is pinned: the first runner that answers is believed; add target_key to relay.toml");
     }
     artifacts::upload(&Objects::new(&sdk), settings.artifact_store.as_ref(), &packed).await?;
     let pair = match settings.reply_queue.clone() {
@@ -56,17 +60,17 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
         None => Pair::create(&queues, &id, &settings.topic, now.plus(REQUEST_LIFETIME_MAX)).await?,
     };
     let result = publish_and_tail(arguments, &settings, &sdk, &queues, &pair, &id, session, &mut show).await;
-    // An outcome that is not known may still be found out from what the queue holds.
-    let keep = matches!(result, Ok(code) if code == ExitCode::Unknown.code());
-    if keep {
-        show.say(&format!("the queue {} is kept for a day", pair.reply.name()));
+    // An outcome that is open may still be found out from what the queue holds.
+    if matches!(result, Ok((_, true))) {
+        show.warn(&format!("the queue {} stays; what is in it keeps for a day", pair.reply.name()));
     } else if let Err(failure) = pair.delete(&queues).await {
-        show.say(&failure.to_string());
+        show.warn(&failure.to_string());
     }
     show.end();
-    result
+    result.map(|(code, _)| code)
 }
 
+/// The exit code, and whether the outcome is open.
 #[allow(clippy::too_many_arguments, reason = "one caller, and each is a different thing")]
 async fn publish_and_tail(
     arguments: &args::Deploy,
@@ -77,7 +81,7 @@ async fn publish_and_tail(
     id: &DeploymentId,
     session: PrivateKey,
     show: &mut Show,
-) -> Result<u8, Failure> {
+) -> Result<(u8, bool), Failure> {
     let Some(request) = request(settings, id, moment(), &session, Some(&pair.reply), pair.control.is_some()) else {
         return Err(Failure::new(ExitCode::Fault, "the control queue has no canonical URL"));
     };
@@ -94,7 +98,7 @@ async fn publish_and_tail(
     );
     let authenticator =
         Authenticator::new(id.clone(), digest, Digest::of(body.as_bytes()), settings.target_key.clone(), Signed);
-    let reader = Reader::new(authenticator, settings.clocks, show.elapsed());
+    let reader = Reader::new(authenticator, settings.clocks, show.elapsed(), moment());
     let control = pair.control.clone().map(|queue| (queue, session));
     let mut tail =
         Tail::new(reader, queues.clone(), pair.reply.clone(), control, Signature { id: id.clone(), request: digest });
@@ -106,108 +110,16 @@ async fn publish_and_tail(
         _ if strict && show.has_failed() => ExitCode::OutputIncomplete.code(),
         code => code,
     };
-    conclude(show, &tail, end.as_ref(), code, left, id);
+    conclude(show, &tail, code, left, id);
     if let Some(path) = &arguments.result_file {
-        result::write(
-            path,
-            &result::result(id.as_str(), settings.target.as_str(), code, end.as_ref(), &phases, tail.task_arn()),
-        )?;
-    }
-    Ok(code)
-}
-
-/// The exit code of an end; `stopping` is what this command itself was told (a signal, its time-out).
-fn exit_code(end: Option<&End>, stopping: Option<ExitCode>, strict: bool) -> u8 {
-    match end {
-        Some(End::Finished { finished, verified, .. }) => match (&finished.outcome, stopping) {
-            _ if strict && !verified => ExitCode::OutputIncomplete.code(),
-            (Outcome::Ended { reason: Reason::Cancelled, .. }, Some(code)) => code.code(),
-            (outcome, _) => outcome.exit_code(),
-        },
-        Some(End::Refused { reason, .. } | End::NeverStarted { reason, .. }) => reason.exit_code().code(),
-        Some(End::Stopped { started: false, .. }) => ExitCode::NeverStarted.code(),
-        Some(End::Stopped { .. } | End::Silent { .. }) => ExitCode::Unknown.code(),
-        None => stopping.unwrap_or(ExitCode::Unknown).code(),
-    }
-}
-
-/// The last words: what happened, in whose hands it is, what to do next.
-fn conclude(show: &Show, tail: &Tail, end: Option<&End>, code: u8, stopping: Option<ExitCode>, id: &DeploymentId) {
-    let hint = |reason: Reason| show.say(&format!("hint: {}", reason.hint()));
-    let elapsed = show.elapsed();
-    let after = if elapsed.as_secs() < 10 {
-        format!("{:.1}s", elapsed.as_secs_f64())
-    } else {
-        plain_duration(i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX))
-    };
-    match end {
-        Some(End::Finished { finished, missing, verified }) => {
-            let output = if *verified {
-                "output verified".to_owned()
-            } else {
-                format!("output INCOMPLETE: {} frames and {} bytes never came", missing.frames, missing.bytes)
-            };
-            match &finished.outcome {
-                Outcome::Exited { signal: Some(signal), .. } => {
-                    show.end_line("finished", &format!("signal {signal}, exit {code}, {after}, {output}"))
-                }
-                Outcome::Exited { .. } => show.end_line("finished", &format!("exit {code}, {after}, {output}")),
-                Outcome::Ended { reason, message } => {
-                    show.end_line(
-                        "finished",
-                        &format!("{} ({}), exit {code}, {after}, {output}", reason.words(), reason.code()),
-                    );
-                    if message != reason.words() {
-                        show.say(message);
-                    }
-                    hint(*reason);
-                }
-            }
-        }
-        Some(End::Refused { reason, message }) => {
-            show.end_line("refused", &format!("{message} ({})", reason.code()));
-            hint(*reason);
-        }
-        Some(End::NeverStarted { reason, message } | End::Stopped { reason, message, started: false }) => {
-            show.end_line("never started", &format!("{message} ({})", reason.code()));
-            hint(*reason);
-        }
-        Some(End::Stopped { reason, message, .. }) => {
-            show.end_line("outcome unknown", &format!("the task has stopped ({}): {message}", reason.code()));
-            hint(*reason);
-            say_what_is_known(show, tail);
-        }
-        Some(End::Silent { waiting_for, after, .. }) => {
-            show.end_line(
-                "outcome unknown",
-                &format!(
-                    "nothing was heard for {} while waiting for {waiting_for}",
-                    plain_duration(i64::try_from(after.as_secs()).unwrap_or(i64::MAX))
-                ),
-            );
-            say_what_is_known(show, tail);
-        }
-        None => {
-            let why = stopping.map_or("", |_| "; it was asked to stop, and may still be stopping");
-            show.say(&format!("left before the end of {id}{why}"));
-            say_what_is_known(show, tail);
+        let result =
+            result::result(id.as_str(), settings.target.as_str(), code, end.as_ref(), &phases, tail.task_arn());
+        // The deployment is over: its own code is worth more than the file's failure.
+        if let Err(failure) = result::write(path, &result) {
+            show.warn(&failure.to_string());
         }
     }
-    if tail.dropped() > 0 {
-        show.say(&format!("{} frames that were not signed by this deployment's keys were dropped", tail.dropped()));
-    }
-}
-
-fn say_what_is_known(show: &Show, tail: &Tail) {
-    let offset = tail.offset();
-    match tail.task_arn() {
-        Some(arn) => {
-            let cluster = arn.split('/').nth(1).unwrap_or("CLUSTER");
-            show.say(&format!("known: the task is {arn}; {} bytes of stdout and {} of stderr are true", offset.stdout, offset.stderr));
-            show.say(&format!("find out, in the target account: aws ecs describe-tasks --cluster {cluster} --tasks {arn}"));
-        }
-        None => show.say("known: the request was published, and nobody has answered; the launcher's log and its dead-letter queue in the target account say more"),
-    }
+    Ok((code, is_open(end.as_ref())))
 }
 
 fn request(

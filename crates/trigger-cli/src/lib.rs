@@ -8,6 +8,7 @@
 
 pub mod args;
 mod artifacts;
+mod conclude;
 mod deploy;
 mod inspect;
 mod keygen;

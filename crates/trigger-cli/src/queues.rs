@@ -52,7 +52,15 @@ impl Pair {
             let url = result.map_err(|error| Failure::aws("creating this deployment's queues", &error))?;
             canonical(&url, topic, name)
         };
-        Ok(Self { reply: created(reply, &reply_name)?, control: Some(created(control, &control_name)?), own: true })
+        match (created(reply, &reply_name), created(control, &control_name)) {
+            (Ok(reply), Ok(control)) => Ok(Self { reply, control: Some(control), own: true }),
+            (Ok(one), Err(failure)) | (Err(failure), Ok(one)) => {
+                // Nothing was published: the one that was made is of no use to anybody.
+                let _ = queues.delete_queue(&one).await;
+                Err(failure)
+            }
+            (Err(failure), Err(_)) => Err(failure),
+        }
     }
 
     /// Deletes what was made for this deployment. What stays behind keeps for a day, and is swept by its tags.

@@ -9,6 +9,7 @@ use relay_identity::PrivateKey;
 use relay_protocol::{ParameterName, PublicKey, QueueUrl, TargetName, TopicArn};
 use relay_stream::Clocks;
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use crate::args;
 
@@ -53,10 +54,8 @@ impl Settings {
         let (file, folder) = read_file(arguments.config.as_deref())?;
         let specific = file.targets.get(&target).cloned().unwrap_or_default();
         let pick = |flag: &Option<String>, field: fn(&Target) -> &Option<String>| {
-            flag.clone()
-                .or_else(|| field(&specific).clone())
-                .or_else(|| field(&file.default).clone())
-                .filter(|text| !text.is_empty())
+            // Each layer by itself: a CI system gives an unset secret as an empty variable, which must not hide the file's pin.
+            [flag, field(&specific), field(&file.default)].into_iter().flatten().find(|text| !text.is_empty()).cloned()
         };
         let topic = pick(&arguments.topic, |t| &t.topic).ok_or_else(|| {
             Failure::usage(format!("no topic is known for {target}"))
@@ -111,15 +110,19 @@ fn read_file(flag: Option<&Path>) -> Result<(File, PathBuf), Failure> {
     Ok((file, path.parent().map(Path::to_owned).unwrap_or_default()))
 }
 
-/// A PEM, or a file with one; a path from relay.toml is relative to that file.
+/// A PEM, or a file with one; a path from relay.toml is relative to that file. A text that is neither may be a key in another form, so it
+/// is never shown.
 fn read_key(text: &str, folder: Option<&Path>) -> Result<PrivateKey, Failure> {
     let pem = if text.trim_start().starts_with("-----BEGIN") {
-        zeroize::Zeroizing::new(text.to_owned())
+        // Some CI systems keep a secret on one line.
+        Zeroizing::new(text.replace("\\n", "\n"))
     } else {
         let path = folder.map_or_else(|| PathBuf::from(text), |folder| folder.join(text));
-        let read = std::fs::read_to_string(&path).map(zeroize::Zeroizing::new);
-        read.map_err(|error| {
-            Failure::usage(format!("the signing key {}: {error}", path.display())).hint("make one with `relay keygen`")
+        std::fs::read_to_string(&path).map(Zeroizing::new).map_err(|error| {
+            let name = folder
+                .map_or_else(|| "--key or RELAY_SIGNING_KEY".to_owned(), |_| format!("key = {text:?} in relay.toml"));
+            Failure::usage(format!("{name} is neither a PEM nor a file that can be read ({})", error.kind()))
+                .hint("make a key with `relay keygen`")
         })?
     };
     PrivateKey::from_pem(&pem).map_err(|error| Failure::usage(format!("the signing key is {error}")))

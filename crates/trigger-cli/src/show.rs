@@ -6,7 +6,7 @@ use std::io::{ErrorKind, IsTerminal as _, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use relay_protocol::encoding::{base64, printable};
+use relay_protocol::encoding::{ascii_json, base64, printable};
 use relay_protocol::frame::{Chunk, Stream};
 use serde_json::{Value, json};
 
@@ -68,6 +68,7 @@ impl Show {
             text,
             more,
             &format!("relay {name} {:.1}s{space}{}", self.elapsed().as_secs_f64(), printable(text)),
+            false,
         );
     }
 
@@ -77,29 +78,34 @@ impl Show {
             bar.set_message(format!("{kind} {number}/{of} {}", printable(name)));
         }
         let more = json!({ "number": number, "of": of });
-        self.tell(kind, name, more, &format!("relay {kind} {number}/{of} {}", printable(name)));
+        self.tell(kind, name, more, &format!("relay {kind} {number}/{of} {}", printable(name)), false);
     }
 
-    /// How it ended: `relay finished: exit 0, 3m12s, output verified`.
-    pub(crate) fn end_line(&self, name: &str, text: &str) {
-        self.tell(name, text, json!({}), &format!("relay {name}: {}", printable(text)));
+    /// How it ended: `relay finished: exit 0, 3m12s, output verified`. Being quiet hides only an end that the exit code tells whole.
+    pub(crate) fn end_line(&self, name: &str, text: &str, plain_end: bool) {
+        self.tell(name, text, json!({}), &format!("relay {name}: {}", printable(text)), !plain_end);
     }
 
-    /// A warning or an explanation.
+    /// An explanation.
     pub(crate) fn say(&self, text: &str) {
-        self.tell("note", text, json!({}), &format!("relay: {}", printable(text)));
+        self.tell("note", text, json!({}), &format!("relay: {}", printable(text)), false);
     }
 
-    fn tell(&self, name: &str, text: &str, more: Value, plain: &str) {
+    /// What must be heard even by who asked for quiet.
+    pub(crate) fn warn(&self, text: &str) {
+        self.tell("warning", text, json!({}), &format!("relay: {}", printable(text)), true);
+    }
+
+    fn tell(&self, name: &str, text: &str, more: Value, plain: &str, important: bool) {
         match self.output {
             Output::Json => {
                 let mut line = json!({ "type": name, "elapsed_ms": u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX), "text": text });
                 if let (Some(line), Value::Object(more)) = (line.as_object_mut(), more) {
                     line.extend(more);
                 }
-                self.line(&mut std::io::stdout().lock(), &line.to_string());
+                self.line(&mut std::io::stdout().lock(), &ascii_json(&line));
             }
-            Output::Text if self.quiet => {}
+            Output::Text if self.quiet && !important => {}
             Output::Text => {
                 let start = if self.open_line.replace(false) { "\n" } else { "" };
                 self.line(&mut std::io::stderr().lock(), &format!("{start}{plain}"));
@@ -127,7 +133,7 @@ impl Show {
                         Err(_) => line.insert("base64".to_owned(), json!(base64(&chunk.bytes))),
                     };
                 }
-                self.line(&mut std::io::stdout().lock(), &line.to_string());
+                self.line(&mut std::io::stdout().lock(), &ascii_json(&line));
             }
             return;
         }
@@ -173,7 +179,7 @@ impl Show {
             if error.kind() != ErrorKind::BrokenPipe {
                 self.failed = true;
                 let name = if at == 0 { "stdout" } else { "stderr" };
-                self.say(&format!("{name} takes no more output ({error}); the deployment goes on without it"));
+                self.warn(&format!("{name} takes no more output ({error}); the deployment goes on without it"));
             }
         }
     }

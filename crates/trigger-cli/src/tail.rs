@@ -55,6 +55,7 @@ pub(crate) struct Tail {
     next_token: Token,
     receiving: JoinSet<Answer>,
     deleting: JoinSet<()>,
+    cancelling: JoinSet<&'static str>,
     wanted: usize,
     unreachable_since: Option<Instant>,
     /// How many steps the runner has announced.
@@ -79,6 +80,7 @@ impl Tail {
             next_token: 0,
             receiving: JoinSet::new(),
             deleting: JoinSet::new(),
+            cancelling: JoinSet::new(),
             wanted: 1,
             unreachable_since: None,
             steps: 0,
@@ -127,6 +129,12 @@ impl Tail {
                     None
                 }
                 Some(_) = self.deleting.join_next(), if !self.deleting.is_empty() => None,
+                Some(said) = self.cancelling.join_next(), if !self.cancelling.is_empty() => {
+                    if let Ok(said) = said {
+                        show.warn(said);
+                    }
+                    None
+                }
                 () = sleep(due) => None,
                 _ = interrupts.recv() => Some((ExitCode::Interrupted, Cancel::Interrupted)),
                 _ = terminations.recv() => Some((ExitCode::Terminated, Cancel::Terminated)),
@@ -136,7 +144,7 @@ impl Tail {
                 Some(_) if stopping.is_some() => return Ok(stopping),
                 Some((code, cancel)) => {
                     stopping = Some(code);
-                    self.cancel(cancel, show).await;
+                    self.cancel(cancel);
                 }
                 None => {}
             }
@@ -221,7 +229,7 @@ impl Tail {
                 }
                 Event::Note(text) => show.say(&text),
                 Event::Gap(missing) => {
-                    show.say(&format!("GAP in the output: {} frames never came or were damaged", missing.frames))
+                    show.warn(&format!("GAP in the output: {} frames never came or were damaged", missing.frames))
                 }
             }
         }
@@ -238,9 +246,10 @@ impl Tail {
         }
     }
 
-    async fn cancel(&self, cancel: Cancel, show: &Show) {
+    /// Sends the cancel beside the tailing: SQS may be slow, and a second signal must still be heard. The task's answer is what to say.
+    fn cancel(&mut self, cancel: Cancel) {
         let Some((queue, session)) = &self.control else {
-            show.say("asked to stop, but this deployment has no control queue; it goes on in the target account until its own time is over");
+            self.cancelling.spawn(async { "asked to stop, but this deployment has no control queue; it goes on in the target account until its own time is over" });
             return;
         };
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -249,14 +258,15 @@ impl Tail {
             Control { deployment_id: self.about.id.clone(), request_digest: self.about.request, issued_at, cancel };
         let envelope = session.sign_envelope(Envelope::new(Control::TYPE, control.to_payload()));
         let entry = Entry { body: Message::control_json(&envelope), attributes: Vec::new() };
-        match self.queues.send(queue, vec![entry]).await {
-            Ok(results) if results.iter().all(Result::is_ok) => {
-                show.say("asked the deployment to stop; still following it; a second signal leaves at once")
+        let (queues, queue) = (self.queues.clone(), queue.clone());
+        self.cancelling.spawn(async move {
+            match queues.send(&queue, vec![entry]).await {
+                Ok(results) if results.iter().all(Result::is_ok) => {
+                    "asked the deployment to stop; still following it; a second signal leaves at once"
+                }
+                Ok(_) | Err(_) => "the cancel could not be sent; a second signal leaves at once, and the deployment goes on without you",
             }
-            Ok(_) | Err(_) => show.say(
-                "the cancel could not be sent; a second signal leaves at once, and the deployment goes on without you",
-            ),
-        }
+        });
     }
 }
 

@@ -1,0 +1,93 @@
+//! The outlet: a way to stdout and stderr that never blocks. A log driver that is slow or stuck must not stop a deployment, nor the frames that
+//! tell of it: what does not fit into the buffer is dropped and counted.
+
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+/// Pieces that wait for the log driver.
+const BUFFER: usize = 128;
+
+/// How often the end looks whether all is written, and how long it pauses between: a second in all.
+const SETTLE: (u32, Duration) = (100, Duration::from_millis(10));
+
+/// Where a piece goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// File descriptor 1.
+    Stdout,
+    /// File descriptor 2.
+    Stderr,
+}
+
+/// A thread that writes, and a bounded buffer before it. Clones share both.
+#[derive(Clone, Debug)]
+pub struct Outlet {
+    sender: SyncSender<(To, Vec<u8>)>,
+    waiting: Arc<AtomicU64>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Outlet {
+    /// Starts the thread; it ends with the process.
+    pub fn start() -> Self {
+        let (sender, receiver) = sync_channel::<(To, Vec<u8>)>(BUFFER);
+        let waiting = Arc::new(AtomicU64::new(0));
+        let written = Arc::clone(&waiting);
+        std::thread::spawn(move || {
+            for (to, bytes) in receiver {
+                // A log driver that is gone is no reason to end a deployment.
+                let _ = match to {
+                    To::Stdout => {
+                        let mut out = io::stdout().lock();
+                        out.write_all(&bytes).and_then(|()| out.flush())
+                    }
+                    To::Stderr => io::stderr().lock().write_all(&bytes),
+                };
+                written.fetch_sub(1, Ordering::Release);
+            }
+        });
+        Self { sender, waiting, dropped: Arc::default() }
+    }
+
+    /// Writes `bytes` by and by, if there is room.
+    pub fn put(&self, to: To, bytes: &[u8]) {
+        self.waiting.fetch_add(1, Ordering::Acquire);
+        if let Err(TrySendError::Full((_, bytes)) | TrySendError::Disconnected((_, bytes))) =
+            self.sender.try_send((to, bytes.to_vec()))
+        {
+            self.waiting.fetch_sub(1, Ordering::Release);
+            self.dropped.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives the log driver a moment to take the rest, before the process ends. Blocks for a second at most.
+    pub fn settle(&self) {
+        let (tries, pause) = SETTLE;
+        for _ in 0..tries {
+            if self.waiting.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            std::thread::sleep(pause);
+        }
+    }
+
+    /// Bytes that were not written.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// Log lines to stderr.
+impl io::Write for Outlet {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.put(To::Stderr, line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

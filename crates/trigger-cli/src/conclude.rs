@@ -1,0 +1,116 @@
+//! The end of a deployment, as far as anybody here knows it: its exit code, and the last words. What happened, in whose hands it is, what to do
+//! next. "I do not know" is never reported as success or failure (promise P6).
+
+use std::time::Duration;
+
+use relay_protocol::outcome::{ExitCode, Outcome};
+use relay_protocol::time::plain_duration;
+use relay_protocol::{DeploymentId, Reason};
+use relay_stream::End;
+
+use crate::show::Show;
+use crate::tail::Tail;
+
+/// The exit code of an end; `stopping` is what this command itself was told: a signal, or its time-out.
+pub(crate) fn exit_code(end: Option<&End>, stopping: Option<ExitCode>, strict: bool) -> u8 {
+    match end {
+        Some(End::Finished { finished, verified, .. }) => match (&finished.outcome, stopping) {
+            _ if strict && !verified => ExitCode::OutputIncomplete.code(),
+            (Outcome::Ended { reason: Reason::Cancelled, .. }, Some(code)) => code.code(),
+            (outcome, _) => outcome.exit_code(),
+        },
+        Some(End::Refused { reason, .. } | End::NeverStarted { reason, .. }) => reason.exit_code().code(),
+        Some(End::Stopped { started: false, .. }) => ExitCode::NeverStarted.code(),
+        Some(End::Stopped { .. } | End::Silent { .. }) => ExitCode::Unknown.code(),
+        // Left at a second signal: the signal is the reason, and the words say that the outcome is open. A time-out is not over before the
+        // server says so.
+        None => match stopping {
+            Some(code @ (ExitCode::Interrupted | ExitCode::Terminated)) => code.code(),
+            _ => ExitCode::Unknown.code(),
+        },
+    }
+}
+
+/// Whether the outcome is open, so that what the queue still holds may be needed.
+pub(crate) fn is_open(end: Option<&End>) -> bool {
+    matches!(end, None | Some(End::Silent { .. } | End::Stopped { started: true, .. }))
+}
+
+/// The last words.
+pub(crate) fn conclude(show: &Show, tail: &Tail, code: u8, stopping: Option<ExitCode>, id: &DeploymentId) {
+    let hint = |reason: Reason| show.warn(&format!("hint: {}", reason.hint()));
+    let end = tail.end();
+    match end {
+        Some(End::Finished { finished, missing, verified }) => {
+            let took = took(show.elapsed());
+            let output = if *verified {
+                "output verified".to_owned()
+            } else {
+                format!("output INCOMPLETE: {} frames and {} bytes never came", missing.frames, missing.bytes)
+            };
+            match &finished.outcome {
+                Outcome::Exited { signal: Some(signal), .. } => {
+                    show.end_line("finished", &format!("signal {signal}, exit {code}, {took}, {output}"), *verified);
+                }
+                Outcome::Exited { .. } => {
+                    show.end_line("finished", &format!("exit {code}, {took}, {output}"), *verified)
+                }
+                Outcome::Ended { reason, message } => {
+                    let words = reason.words();
+                    show.end_line("finished", &format!("{words} ({reason}), exit {code}, {took}, {output}"), false);
+                    if message != words {
+                        show.warn(message);
+                    }
+                    hint(*reason);
+                }
+            }
+        }
+        Some(End::Refused { reason, message }) => {
+            show.end_line("refused", &format!("{message} ({reason})"), false);
+            hint(*reason);
+        }
+        Some(End::NeverStarted { reason, message } | End::Stopped { reason, message, started: false }) => {
+            show.end_line("never started", &format!("{message} ({reason})"), false);
+            hint(*reason);
+        }
+        Some(End::Stopped { reason, message, .. }) => {
+            show.end_line("outcome unknown", &format!("the task has stopped ({reason}): {message}"), false);
+            hint(*reason);
+        }
+        Some(End::Silent { waiting_for, after, .. }) => {
+            let text = format!("nothing was heard for {} while waiting for {waiting_for}", took(*after));
+            show.end_line("outcome unknown", &text, false);
+        }
+        None => {
+            let asked = stopping.map_or("", |_| "; it was asked to stop, and may still be stopping");
+            show.end_line("outcome unknown", &format!("left before the end of {id}{asked}"), false);
+        }
+    }
+    if is_open(end) {
+        say_what_is_known(show, tail);
+    }
+    if tail.dropped() > 0 {
+        show.warn(&format!("{} frames that were not signed by this deployment's keys were dropped", tail.dropped()));
+    }
+}
+
+fn say_what_is_known(show: &Show, tail: &Tail) {
+    let offset = tail.offset();
+    match tail.task_arn() {
+        Some(arn) => {
+            let cluster = arn.split('/').nth(1).unwrap_or("CLUSTER");
+            show.warn(&format!("known: the task is {arn}; {} bytes of stdout and {} of stderr are true", offset.stdout, offset.stderr));
+            show.warn(&format!("find out, in the target account: aws ecs describe-tasks --cluster {cluster} --tasks {arn}"));
+        }
+        None => show.warn(
+            "known: the request was published, and nobody has answered; the launcher's log and its dead-letter queue in the target account say more",
+        ),
+    }
+}
+
+fn took(elapsed: Duration) -> String {
+    if elapsed.as_secs() < 10 {
+        return format!("{:.1}s", elapsed.as_secs_f64());
+    }
+    plain_duration(i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX))
+}
