@@ -128,13 +128,13 @@ fn once(sandbox: &Sandbox, plan: &str, name: &str, seed: u64) -> Result<(), Stri
     Ok(())
 }
 
-/// All seeds, three at a time, each with a sandbox of its own; or the one that `RELAY_SEED` names.
+/// All seeds, four at a time, each with a sandbox of its own; or the one that `RELAY_SEED` names.
 fn seeds(count: usize, plan: &str, name: &str) {
     let only = std::env::var("RELAY_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
     let (first, last) = only.map_or((0, count as u64), |seed| (seed, seed + 1));
     let next = AtomicU64::new(first);
     let (failures, faults): (Vec<_>, Vec<usize>) = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..3)
+        let workers: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
                     let mut failures = Vec::new();

@@ -1,6 +1,6 @@
 //! What the tool printed is what `relay` prints, to the byte, and its exit code is relay's; the result file and the record say so too.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 use std::sync::Arc;
 
