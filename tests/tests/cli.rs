@@ -126,7 +126,7 @@ fn usage_is_119_and_publishes_nothing() {
         (&["--param", "name=x", "--param", "name=y"], "given twice"),
         (&["--timeout", "soon"], "write a duration such as 90s"),
         (&["--topic", "relay"], "the topic is"),
-        (&["--key", "/nowhere/key.pem"], "/nowhere/key.pem"),
+        (&["--key", "/nowhere/key.pem"], "neither a PEM nor a file"),
         (&["--config", "/nowhere/relay.toml"], "/nowhere/relay.toml"),
         (&["--artifact", "source=/nowhere/at/all"], "/nowhere/at/all"),
     ];

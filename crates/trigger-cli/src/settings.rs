@@ -70,7 +70,7 @@ impl Settings {
         };
         Ok(Self {
             topic: topic.parse().map_err(|error| Failure::usage(format!("the topic is {error}")))?,
-            key: read_key(&key, arguments.key.is_none().then_some(folder.as_path()))?,
+            key: read_key(&key, arguments.key.as_deref().is_none_or(str::is_empty).then_some(folder.as_path()))?,
             target_key: pick(&arguments.target_key, |t| &t.target_key)
                 .map(|text| text.parse().map_err(|error| Failure::usage(format!("the target key is {error}"))))
                 .transpose()?,
@@ -119,8 +119,13 @@ fn read_key(text: &str, folder: Option<&Path>) -> Result<PrivateKey, Failure> {
     } else {
         let path = folder.map_or_else(|| PathBuf::from(text), |folder| folder.join(text));
         std::fs::read_to_string(&path).map(Zeroizing::new).map_err(|error| {
-            let name = folder
-                .map_or_else(|| "--key or RELAY_SIGNING_KEY".to_owned(), |_| format!("key = {text:?} in relay.toml"));
+            // No key in any form begins so.
+            let is_path = text.starts_with(['/', '.']) || text.ends_with(".pem");
+            let name = match folder {
+                Some(_) => format!("key = {text:?} in relay.toml"),
+                None if is_path => text.to_owned(),
+                None => "--key or RELAY_SIGNING_KEY".to_owned(),
+            };
             Failure::usage(format!("{name} is neither a PEM nor a file that can be read ({})", error.kind()))
                 .hint("make a key with `relay keygen`")
         })?
