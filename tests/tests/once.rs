@@ -326,6 +326,9 @@ fn a_conflict_is_judged_by_the_request_in_the_other_task() {
     assert_eq!(marker.runs(), 1);
 }
 
+/// What is odd, the variables that are set, the command.
+type Case = (&'static str, Vec<(String, String)>, Vec<String>);
+
 // clause: RUN-1, RUN-2
 #[test]
 fn an_override_of_command_or_configuration_runs_nothing() {
@@ -335,7 +338,7 @@ fn an_override_of_command_or_configuration_runs_nothing() {
     let (_, _, hello) = sandbox.operator().definition("relay_demo_hello");
     let (_, _, shell) = sandbox.operator().definition("relay_demo_shell");
     let variable = |value: String| ("RELAY_CONFIGURATION".to_owned(), value);
-    let cases: [(&str, Vec<(String, String)>, Vec<String>); 5] = [
+    let cases: [Case; 5] = [
         ("a command", vec![], vec!["sh".into(), "-c".into(), script.clone()]),
         ("one more argument", vec![], vec!["--verbose".into()]),
         ("an empty argument", vec![], vec![String::new()]),
