@@ -1,5 +1,6 @@
 //! Writer and reader on a virtual clock, over a queue that duplicates, reorders, delays, fails half a batch and loses answers; with strangers
-//! who write into it and a reader that is killed and begins again. One seed, one schedule; a failing seed prints the line that replays it.
+//! who write into it. At no time may a message be deleted whose bytes are not written out: that is what a reader that is killed relies on.
+//! One seed, one schedule; a failing seed prints the line that replays it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 #![allow(clippy::disallowed_methods, reason = "the seed comes from the environment")]
 
@@ -7,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use relay_protocol::encoding::base64;
-use relay_protocol::frame::{From, RunnerKind, Stream};
+use relay_protocol::frame::{From, RunnerFrame, RunnerKind, Stream};
 use relay_protocol::outcome::Outcome;
 use relay_protocol::{DeploymentId, Digest, Envelope, PublicKey, Signature, Statement as _, Timestamp, Vouch};
 use relay_stream::{Authenticator, Clocks, End, Event, FrameVerifier, Outgoing, Raw, Reader, Writer};
@@ -120,6 +121,17 @@ fn drain(reader: &mut Reader<Toy>, printed: &mut Printed) {
     reader.written();
 }
 
+/// Whether everything that a true output frame says has been printed; what is no such frame may always go.
+fn is_written(raw: &Raw, keys: &Keys, printed: &Printed) -> bool {
+    let true_sig = base64(&toy_sign(&keys.runner, &From::Runner.pae(&raw.body)));
+    let Ok(RunnerFrame { kind: RunnerKind::Output(chunks), .. }) = RunnerFrame::parse(&raw.body) else { return true };
+    let mut end = chunks.offset;
+    for chunk in chunks.unfold().unwrap_or_default() {
+        *end.of(chunk.stream) += chunk.bytes.len() as u64;
+    }
+    raw.sig != true_sig || (printed.stdout.len() as u64 >= end.stdout && printed.stderr.len() as u64 >= end.stderr)
+}
+
 /// Runs one schedule; says what went wrong.
 fn run(seed: u64) -> Result<(), String> {
     let id = DeploymentId::new(seed, [3; 10]);
@@ -202,6 +214,11 @@ fn run(seed: u64) -> Result<(), String> {
             drain(&mut reader, &mut printed);
         }
         for message in reader.take_deletable() {
+            if let Some((_, raw)) = world.queue.get(&message)
+                && !is_written(raw, &keys, &printed)
+            {
+                return Err("a message was to be deleted before its bytes were written".into());
+            }
             if !world.rng.chance(10) {
                 world.queue.remove(&message);
             }
