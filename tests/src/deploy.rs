@@ -25,7 +25,7 @@ pub struct Deploy {
 /// One that runs.
 #[derive(Debug)]
 pub struct Running {
-    child: Child,
+    child: Leash,
     stdout: Pipe,
     stderr: Pipe,
     folder: TempDir,
@@ -44,6 +44,18 @@ pub struct Deployed {
     pub stderr: Vec<u8>,
     /// The result file, if it was written.
     pub result: Option<Value>,
+}
+
+/// A process that does not outlive the test that started it, not even one that panics.
+#[derive(Debug)]
+struct Leash(Child);
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        // One that was waited for is gone already, and then neither does anything.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// What a thread reads out of a pipe, from the first byte to the last.
@@ -140,7 +152,7 @@ impl Deploy {
         let mut child = self.command.spawn().expect("relay starts");
         let stdout = Pipe::read(child.stdout.take().expect("a pipe"));
         let stderr = Pipe::read(child.stderr.take().expect("a pipe"));
-        Running { child, stdout, stderr, folder: self.folder, began: Instant::now(), bound: self.bound }
+        Running { child: Leash(child), stdout, stderr, folder: self.folder, began: Instant::now(), bound: self.bound }
     }
 
     /// Runs it to its end.
@@ -178,7 +190,7 @@ impl Running {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        rustix::process::kill_process(Pid::from_child(&self.child), signal).expect("relay is there");
+        rustix::process::kill_process(Pid::from_child(&self.child.0), signal).expect("relay is there");
     }
 
     /// Waits for the end.
@@ -186,12 +198,10 @@ impl Running {
     pub fn wait(mut self) -> Deployed {
         use std::os::unix::process::ExitStatusExt as _;
         let status = loop {
-            if let Some(status) = self.child.try_wait().expect("relay can be waited for") {
+            if let Some(status) = self.child.0.try_wait().expect("relay can be waited for") {
                 break status;
             }
             if self.began.elapsed() > self.bound {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
                 panic!("relay did not end within {:?}; it said: {}", self.bound, self.stderr_so_far());
             }
             std::thread::sleep(Duration::from_millis(5));

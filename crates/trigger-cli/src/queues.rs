@@ -8,6 +8,10 @@ use relay_protocol::{AccountId, DeploymentId, QueueUrl, Timestamp, TopicArn};
 /// Seconds for which a queue keeps what nobody reads: a day, so that a deployment whose CI agent died can still be looked at.
 const RETENTION: u32 = 86_400;
 
+/// Seconds after which a message whose receipt was lost on its way comes again: a sixth of the drain clock, so that several such losses do not
+/// look like a gap.
+const VISIBILITY: u32 = 10;
+
 /// The reply queue and, where CI may create queues, the control queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Pair {
@@ -39,7 +43,7 @@ impl Pair {
             [
                 ("Policy", policy),
                 ("MessageRetentionPeriod", RETENTION.to_string()),
-                ("VisibilityTimeout", "30".to_owned()),
+                ("VisibilityTimeout", VISIBILITY.to_string()),
                 ("SqsManagedSseEnabled", "true".to_owned()),
             ]
         };
