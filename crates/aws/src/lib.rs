@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clock;
 mod error;
 pub mod failure;
 pub mod keys;

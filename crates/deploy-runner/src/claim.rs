@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
+use relay_aws::clock::now;
 use relay_aws::objects::{Condition, Objects};
 use relay_aws::tasks::Tasks;
 use relay_aws::{AwsError, Kind};
@@ -11,7 +12,7 @@ use relay_protocol::claim::{Claim, Holder, Lock, LockHolder};
 use relay_protocol::limits::CLAIM_MAX;
 use relay_protocol::{DeploymentId, Digest};
 
-use crate::start::{Refusal, now};
+use crate::start::Refusal;
 
 /// How often a claim is tried while S3 does not answer or says that two raced.
 const TRIES: u32 = 8;

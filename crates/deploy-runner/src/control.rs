@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use relay_aws::clock::now;
 use relay_aws::queues::{Queues, Received};
 use relay_identity::SingleKey;
 use relay_policy::{Asked, Configuration, Question};
@@ -10,7 +11,6 @@ use relay_protocol::limits::BUNDLE_MAX;
 use relay_protocol::{Control, Message, QueueUrl, Verified};
 use tracing::{info, warn};
 
-use crate::start::now;
 use crate::stop::{Stop, Stopper};
 
 /// What a control statement is held against.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use relay_aws::clock::now;
 use relay_aws::keys::Keys;
 use relay_aws::objects::Objects;
 use relay_aws::outlet::Outlet;
@@ -24,7 +25,7 @@ use crate::claim::{self, Taken};
 use crate::control::{self, Guard};
 use crate::pump::{Address, Finish, Pump};
 use crate::report::{self, Facts};
-use crate::start::{Started, now};
+use crate::start::Started;
 use crate::step::{self, Ended, Running};
 use crate::stop::{Stop, Stopper};
 use crate::workplace::{Trouble, Workplace};

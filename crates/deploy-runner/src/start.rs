@@ -1,14 +1,12 @@
 //! From the container's environment to a deployment that this process, and no other, may run (clauses RUN-1 to RUN-6).
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use relay_aws::objects::Objects;
 use relay_aws::sessions::Sessions;
 use relay_aws::{AwsError, Sdk, metadata};
 use relay_policy::{Asked, Configuration, ConfigurationError, Pin, PinError};
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::RequestError;
-use relay_protocol::{Bundle, EnvelopeError, Timestamp, VerifyError, overrides};
+use relay_protocol::{Bundle, EnvelopeError, VerifyError, overrides};
 use tracing::info;
 
 use crate::claim;
@@ -101,10 +99,4 @@ async fn check_identity(sdk: &Sdk, configuration: &Configuration) -> Result<(), 
         role: configuration.runner_role.clone(),
         account: account.to_string(),
     })
-}
-
-/// Now, in whole seconds.
-pub(crate) fn now() -> Timestamp {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Timestamp::from_unix(i64::try_from(seconds).unwrap_or(i64::MAX))
 }

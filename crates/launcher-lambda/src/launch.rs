@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use lambda_runtime::Error;
+use relay_aws::clock::now;
 use relay_aws::objects::{Condition, Objects};
 use relay_aws::tasks::{Definition, Launch, Launched, Tasks};
 use relay_aws::{AwsError, Kind, Sdk};
@@ -393,11 +394,6 @@ impl Launcher {
 /// When the server ends a deployment that is admitted now, at the latest: a slow start, its time, its grace.
 fn deadline(configuration: &Configuration, now: Timestamp) -> Timestamp {
     now.plus(START_DELAY_MAX).plus(configuration.longest_run())
-}
-
-fn now() -> Timestamp {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Timestamp::from_unix(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
 fn log(kind: &LauncherKind) {

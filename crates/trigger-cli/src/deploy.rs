@@ -2,6 +2,7 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use relay_aws::clock::now;
 use relay_aws::objects::Objects;
 use relay_aws::queues::Queues;
 use relay_aws::topic::Topic;
@@ -82,7 +83,7 @@ async fn publish_and_tail(
     session: PrivateKey,
     show: &mut Show,
 ) -> Result<(u8, bool), Failure> {
-    let Some(request) = request(settings, id, moment(), &session, Some(&pair.reply), pair.control.is_some()) else {
+    let Some(request) = request(settings, id, now(), &session, Some(&pair.reply), pair.control.is_some()) else {
         return Err(Failure::new(ExitCode::Fault, "the control queue has no canonical URL"));
     };
     let (body, digest) = sign(&settings.key, &request);
@@ -98,7 +99,7 @@ async fn publish_and_tail(
     );
     let authenticator =
         Authenticator::new(id.clone(), digest, Digest::of(body.as_bytes()), settings.target_key.clone(), Signed);
-    let reader = Reader::new(authenticator, settings.clocks, show.elapsed(), moment());
+    let reader = Reader::new(authenticator, settings.clocks, show.elapsed(), now());
     let control = pair.control.clone().map(|queue| (queue, session));
     let mut tail =
         Tail::new(reader, queues.clone(), pair.reply.clone(), control, Signature { id: id.clone(), request: digest });
@@ -172,12 +173,7 @@ fn new_id() -> Result<(DeploymentId, Timestamp), Failure> {
     let mut random = [0_u8; 10];
     getrandom::fill(&mut random).map_err(no_random)?;
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    Ok((DeploymentId::new(u64::try_from(millis).unwrap_or_default(), random), moment()))
-}
-
-fn moment() -> Timestamp {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Timestamp::from_unix(i64::try_from(seconds).unwrap_or(i64::MAX))
+    Ok((DeploymentId::new(u64::try_from(millis).unwrap_or_default(), random), now()))
 }
 
 fn placeholder_account() -> Result<AccountId, Failure> {

@@ -1,16 +1,15 @@
 //! The tail: receives frames, lets the reader order them, writes them out, deletes what is written, and turns signals into a cancel.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use relay_aws::clock::now;
 use relay_aws::queues::{Entry, Queues, Received};
 use relay_aws::{AwsError, Failure, Kind};
 use relay_identity::{PrivateKey, VerifyingKey};
 use relay_protocol::frame::{ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH, LauncherKind, Offsets};
 use relay_protocol::outcome::ExitCode;
-use relay_protocol::{
-    Cancel, Control, DeploymentId, Digest, Envelope, Message, PublicKey, QueueUrl, Statement as _, Timestamp,
-};
+use relay_protocol::{Cancel, Control, DeploymentId, Digest, Envelope, Message, PublicKey, QueueUrl, Statement as _};
 use relay_stream::{End, Event, FrameVerifier, Raw, Reader, Token};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -252,8 +251,7 @@ impl Tail {
             self.cancelling.spawn(async { "asked to stop, but this deployment has no control queue; it goes on in the target account until its own time is over" });
             return;
         };
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let issued_at = Timestamp::from_unix(i64::try_from(seconds).unwrap_or(i64::MAX));
+        let issued_at = now();
         let control =
             Control { deployment_id: self.about.id.clone(), request_digest: self.about.request, issued_at, cancel };
         let envelope = session.sign_envelope(Envelope::new(Control::TYPE, control.to_payload()));
