@@ -11,6 +11,8 @@ pub struct Head {
     pub concurrency: u32,
     /// The Cedar policy.
     pub policy: &'static str,
+    /// The tool's user.
+    pub uid: u32,
 }
 
 impl Default for Head {
@@ -20,6 +22,7 @@ impl Default for Head {
             cancel: r#"{ signal = "INT", grace = "5s" }"#,
             concurrency: 64,
             policy: r#"permit(principal in Group::"sandbox", action, resource);"#,
+            uid: 0,
         }
     }
 }
@@ -39,6 +42,7 @@ target_key = "${{TARGET_KEY}}"
 runner_role = "{role}"
 endpoint = "${{ENDPOINT}}"
 workspace = "${{WORKSPACE}}"
+uid = {uid}
 timeout = "{timeout}"
 cancel = {cancel}
 concurrency = {concurrency}
@@ -58,6 +62,7 @@ PATH = "${{PATH}}"
         cancel = head.cancel,
         concurrency = head.concurrency,
         policy = head.policy,
+        uid = head.uid,
     )
 }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use relay_protocol::{ParameterName, Timestamp};
 
+use crate::render::Image;
+
 /// Check and try out the targets of relay, before they are deployed. Needs no AWS account.
 #[derive(Debug, Parser)]
 #[command(name = "relay-admin", version, propagate_version = true)]
@@ -41,6 +43,15 @@ pub(crate) enum Target {
   relay-admin target test payments.toml --signer ci --request request.json --at 2026-11-21T12:00:00Z
   relay-admin target test payments.toml --request bundle.json    (signed: says who signed it)")]
     Test(Test),
+    /// Write the CloudFormation template of a target: task definition, the runner's role, the tool's role, security group.
+    ///
+    /// The template imports from the stack of foundation.yaml. Its policy statements are exactly what this configuration needs.
+    #[command(after_help = "Example:
+  relay-admin target render payments.toml --image terraform@sha256:… --runner-image relay-runner@sha256:… \\
+      --deploy-policy payments-role.json --out payments.yaml
+  aws cloudformation deploy --stack-name relay-payments --template-file payments.yaml --capabilities CAPABILITY_NAMED_IAM \\
+      --parameter-overrides VpcId=vpc-… Subnets=subnet-…,subnet-…")]
+    Render(Render),
     /// Print what the task definition of a target must have: its family, and the entry point that pins the configuration, as JSON.
     Pin {
         /// A configuration. Its bytes, as they are, are the value of RELAY_CONFIGURATION.
@@ -50,6 +61,43 @@ pub(crate) enum Target {
         #[arg(long, value_name = "PATH", default_value = "/relay/relay-runner")]
         runner: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Render {
+    /// The target's configuration.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The image with the tool, by its digest.
+    #[arg(long, value_name = "NAME@sha256:…")]
+    pub(crate) image: Image,
+    /// The runner's image, whose runner is copied beside the tool. Leave it out when the tool's image has it at /relay/relay-runner.
+    #[arg(long, value_name = "NAME@sha256:…")]
+    pub(crate) runner_image: Option<Image>,
+    /// CPU units: 256 to 16384 [1024 is one vCPU].
+    #[arg(long, value_name = "UNITS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(256..=16_384))]
+    pub(crate) cpu: u32,
+    /// Memory in MiB; Fargate allows certain pairs with the CPU units.
+    #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(512..=122_880))]
+    pub(crate) memory: u32,
+    /// The images are for arm64.
+    #[arg(long)]
+    pub(crate) arm64: bool,
+    /// What the tool may do: an IAM policy in JSON, which becomes part of the deploy role.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) deploy_policy: Option<PathBuf>,
+    /// A managed policy for the deploy role; may be repeated.
+    #[arg(long = "managed-policy", value_name = "ARN")]
+    pub(crate) managed_policies: Vec<String>,
+    /// The deploy role is made elsewhere, and trusts the runner's role with sts:AssumeRole, sts:SetSourceIdentity and sts:TagSession.
+    #[arg(long)]
+    pub(crate) no_deploy_role: bool,
+    /// A KMS key of your own that a secret is encrypted with; may be repeated.
+    #[arg(long = "secrets-key", value_name = "ARN")]
+    pub(crate) secrets_keys: Vec<String>,
+    /// Where the template goes [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@
 
 mod cli;
 mod error;
+mod render;
 mod target;
 mod trial;
 
@@ -36,6 +37,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut impl Write, 
     let result = match command {
         cli::Target::Check { files } => target::check(&files, out, err),
         cli::Target::Pin { file, runner } => target::pin(&file, &runner, out),
+        cli::Target::Render(arguments) => render::render(&arguments, out, err),
         cli::Target::Test(arguments) => trial::test(&arguments, out),
     };
     result.unwrap_or_else(|error| {

@@ -44,13 +44,21 @@ struct Deployment {
 }
 
 /// What the steps came to.
-#[derive(Default)]
 struct Progress {
     steps: Vec<RecordStep>,
     subjects: Vec<relay_protocol::record::Subject>,
     outputs: std::collections::BTreeMap<String, String>,
     /// The step that decided the outcome.
     step: Option<String>,
+    /// What kept the tool from the runner's credentials.
+    isolation: &'static str,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        let (steps, subjects, outputs) = Default::default();
+        Self { steps, subjects, outputs, step: None, isolation: "none" }
+    }
 }
 
 /// Leads a claimed deployment to its end; returns what the container exits with.
@@ -97,7 +105,7 @@ pub(crate) async fn deploy(started: Started, outlet: &Outlet) -> u8 {
         }
     };
     let code = outcome.exit_code();
-    let Progress { steps, subjects, outputs, step } = progress;
+    let Progress { steps, subjects, outputs, step, isolation } = progress;
     let record = match pump.digests().await {
         Some(streams) => {
             let facts = Facts {
@@ -112,7 +120,7 @@ pub(crate) async fn deploy(started: Started, outlet: &Outlet) -> u8 {
                 outcome: outcome.clone(),
                 streams,
                 outputs: outputs.clone(),
-                isolation: if configuration.role.is_some() { "credentials" } else { "none" },
+                isolation,
             };
             report::sign(&keys, &configuration.target_key, report::record(facts))
                 .await
@@ -223,6 +231,7 @@ impl Deployment {
             Ok(()) => self.steps(&mut workplace, progress).await,
             Err(trouble) => Err(trouble),
         };
+        progress.isolation = workplace.isolation();
         let (outputs, problems) = workplace.outputs();
         progress.outputs.extend(outputs);
         for problem in problems {
@@ -311,6 +320,7 @@ impl Deployment {
             directory: &workplace.work,
             environment: &workplace.environment,
             secrets: &workplace.secrets,
+            user: workplace.user,
             cancel: self.configuration.cancel,
             sink: self.pump.sink(),
             mirror: &self.mirror,

@@ -30,6 +30,18 @@ pub fn cleanse(arguments: &[String]) -> Result<(), ExitCode> {
     Err(outcome::ExitCode::Fault.code().into())
 }
 
+/// Closes two ways from the tool to the runner, before there is another thread: a set-user-id program in the tool's image gives the tool no
+/// rights, and a tool under the runner's own user cannot read the runner's memory or environment.
+pub(crate) fn harden() {
+    let done = [
+        rustix::thread::set_no_new_privs(true),
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable),
+    ];
+    for error in done.into_iter().filter_map(Result::err) {
+        tracing::warn!(%error, "the kernel does not let the runner close itself off from the tool");
+    }
+}
+
 /// The variables to keep; `None` when there are no others.
 fn kept(variables: impl Iterator<Item = (OsString, OsString)>) -> Option<Vec<(OsString, OsString)>> {
     let allowed = |name: &OsStr| name.to_str().is_some_and(|name| ALLOWED.contains(&name));

@@ -12,11 +12,13 @@
 
 mod claim;
 mod control;
+mod credentials;
 mod deploy;
 pub mod environment;
 mod install;
 mod pump;
 mod report;
+mod secrets;
 mod start;
 mod step;
 mod stop;
@@ -32,6 +34,7 @@ use tracing::error;
 /// Runs `install DIRECTORY`, or the deployment that the pinned arguments and the environment describe; the exit code is the tool's own, or
 /// one of the registry.
 pub fn main(arguments: &[String]) -> ExitCode {
+    environment::harden();
     // The same way out for logs and for the mirror of the tool's output: neither may block.
     let outlet = Outlet::start();
     telemetry::json_by(&outlet);

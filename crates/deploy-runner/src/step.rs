@@ -1,7 +1,7 @@
 //! One step: a program in its own process group, both pipes read at once, stopped by signal, grace and KILL of the group.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -9,13 +9,15 @@ use std::time::Duration;
 use relay_aws::outlet::{Outlet, To};
 use relay_policy::CancelRule;
 use relay_protocol::frame::Stream;
-use relay_stream::Masker;
+use rustix::fs::{Gid, Uid, fchown};
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use crate::pump::Sink;
+use crate::secrets::Secrets;
 use crate::stop::{Stop, Stopper};
 
 /// Bytes that are read from a pipe at a time: a pipe's own size.
@@ -32,7 +34,9 @@ pub(crate) struct Running<'a> {
     pub(crate) argv: &'a [String],
     pub(crate) directory: &'a Path,
     pub(crate) environment: &'a BTreeMap<String, String>,
-    pub(crate) secrets: &'a [Vec<u8>],
+    pub(crate) secrets: &'a Secrets,
+    /// Another user than the runner's.
+    pub(crate) user: Option<u32>,
     pub(crate) cancel: CancelRule,
     pub(crate) sink: &'a Sink,
     pub(crate) mirror: &'a Outlet,
@@ -60,8 +64,8 @@ impl Ended {
 
 /// Runs a step to its end.
 pub(crate) async fn run(step: &Running<'_>, stopper: &Stopper) -> Ended {
-    let mut child = match spawn(step) {
-        Ok(child) => child,
+    let (mut child, pipes) = match spawn(step) {
+        Ok(started) => started,
         Err(error) => {
             let program = step.argv.first().map(String::as_str).unwrap_or_default();
             let code = if error.kind() == ErrorKind::NotFound { 127 } else { 126 };
@@ -71,9 +75,10 @@ pub(crate) async fn run(step: &Running<'_>, stopper: &Stopper) -> Ended {
     };
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let closing = watch::Sender::new(false);
+    let [stdout, stderr] = pipes;
     let readers = [
-        child.stdout.take().map(|pipe| tokio::spawn(read(pipe, Stream::Stdout, step, closing.subscribe()))),
-        child.stderr.take().map(|pipe| tokio::spawn(read(pipe, Stream::Stderr, step, closing.subscribe()))),
+        tokio::spawn(read(stdout, Stream::Stdout, step, closing.subscribe())),
+        tokio::spawn(read(stderr, Stream::Stderr, step, closing.subscribe())),
     ];
     let (status, stopped) = wait(&mut child, group, step.cancel, stopper).await;
     let drained = drain(readers, &closing).await;
@@ -93,19 +98,36 @@ pub(crate) async fn run(step: &Running<'_>, stopper: &Stopper) -> Ended {
     }
 }
 
-fn spawn(step: &Running<'_>) -> std::io::Result<Child> {
+fn spawn(step: &Running<'_>) -> io::Result<(Child, [Receiver; 2])> {
     let (program, arguments) = step.argv.split_first().ok_or(ErrorKind::InvalidInput)?;
-    Command::new(program)
+    let (stdout, stdout_end) = pipe(step.user)?;
+    let (stderr, stderr_end) = pipe(step.user)?;
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .env_clear()
         .envs(step.environment)
         .current_dir(step.directory)
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stdout(stdout_end)
+        .stderr(stderr_end)
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
+        .kill_on_drop(true);
+    if let Some(user) = step.user {
+        // Its supplementary groups go as well: the standard library sees to that whenever root becomes somebody else.
+        command.uid(user).gid(user);
+    }
+    // The command is dropped here, and with it our copies of the pipes' ends: else there would never be an end of output.
+    Ok((command.spawn()?, [stdout, stderr]))
+}
+
+/// A pipe whose writing end is the tool's own, so that it can also open it anew, by `/dev/stderr`.
+fn pipe(user: Option<u32>) -> io::Result<(Receiver, Stdio)> {
+    let (reader, writer) = io::pipe()?;
+    if let Some(id) = user {
+        fchown(&writer, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))?;
+    }
+    Ok((Receiver::from_owned_fd(reader.into())?, writer.into()))
 }
 
 /// Waits for the end, and brings it about when somebody asks: the recipe's signal, its grace, then KILL, always to the whole group.
@@ -114,7 +136,7 @@ async fn wait(
     group: Option<Pid>,
     cancel: CancelRule,
     stopper: &Stopper,
-) -> (std::io::Result<ExitStatus>, Option<Stop>) {
+) -> (io::Result<ExitStatus>, Option<Stop>) {
     let why = tokio::select! {
         status = child.wait() => return (status, None),
         why = stopper.wait() => why,
@@ -144,8 +166,7 @@ fn signal(group: Option<Pid>, signal: Signal) {
 type Reader = tokio::task::JoinHandle<()>;
 
 /// Waits for both ends of output; after a while whoever still holds a pipe is not read any more. Says whether both came by themselves.
-async fn drain(readers: [Option<Reader>; 2], closing: &watch::Sender<bool>) -> bool {
-    let mut readers: Vec<Reader> = readers.into_iter().flatten().collect();
+async fn drain(mut readers: [Reader; 2], closing: &watch::Sender<bool>) -> bool {
     let deadline = tokio::time::Instant::now() + DRAIN;
     let mut by_themselves = true;
     for reader in &mut readers {
@@ -160,13 +181,13 @@ async fn drain(readers: [Option<Reader>; 2], closing: &watch::Sender<bool>) -> b
 }
 
 fn read(
-    mut pipe: impl AsyncRead + Unpin + Send + 'static,
+    mut pipe: Receiver,
     stream: Stream,
     step: &Running<'_>,
     mut closing: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + Send + 'static {
     let (sink, mirror) = (step.sink.clone(), step.mirror.clone());
-    let mut masker = Masker::new(step.secrets);
+    let mut masker = step.secrets.masker();
     async move {
         let mut buffer = vec![0; READ];
         loop {

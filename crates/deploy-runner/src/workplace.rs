@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 
 use relay_aws::Sdk;
 use relay_aws::objects::Objects;
-use relay_aws::secrets::Secrets;
+use relay_aws::secrets::Secrets as Store;
 use relay_aws::sessions::Sessions;
 use relay_policy::{Asked, Configuration, ParameterRule};
 use relay_protocol::limits::OUTPUTS_MAX;
 use relay_protocol::record::Subject;
 use relay_protocol::{Digest, Reason, artifact};
-use relay_stream::Masker;
-use rustix::fs::OFlags;
-use zeroize::Zeroizing;
+use rustix::fs::{AtFlags, CWD, Gid, OFlags, Uid, chownat};
+
+use crate::credentials::{Endpoint, Role};
+use crate::secrets::Secrets;
 
 /// Something that ends the deployment before its tool does.
 #[derive(Debug)]
@@ -39,7 +40,11 @@ pub(crate) struct Workplace {
     /// The steps' whole environment.
     pub(crate) environment: BTreeMap<String, String>,
     /// What must not be shown.
-    pub(crate) secrets: Vec<Vec<u8>>,
+    pub(crate) secrets: Secrets,
+    /// The tool's user, where it is another than the runner's.
+    pub(crate) user: Option<u32>,
+    /// Where the tool gets its credentials.
+    credentials: Option<Endpoint>,
     /// The artifacts, for the record.
     pub(crate) subjects: Vec<Subject>,
 }
@@ -50,16 +55,21 @@ impl Workplace {
         let request = asked.request();
         let base = Path::new(&configuration.workspace).join(request.deployment_id.as_str());
         let work = base.join("work");
+        let user = (configuration.uid != 0 && rustix::process::geteuid().is_root()).then_some(configuration.uid);
         let odd = |error: io::Error| {
             Trouble::new(Reason::Runner, format!("the work directory {} cannot be made: {error}", work.display()))
         };
         fs::create_dir_all(&configuration.workspace).map_err(odd)?;
         // Not create_dir_all: a folder that is there already is not empty, and not ours.
         fs::create_dir(&base).map_err(odd)?;
+        let temporary = base.join("tmp");
         fs::create_dir(&work).map_err(odd)?;
+        fs::create_dir(&temporary).map_err(odd)?;
         let mut environment = BTreeMap::from([
             ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
             ("HOME".to_owned(), work.display().to_string()),
+            // Everything else may be read-only.
+            ("TMPDIR".to_owned(), temporary.display().to_string()),
         ]);
         environment.extend(configuration.environment.clone());
         environment.extend(request.parameters.iter().map(|(name, value)| (name.variable(), value.clone())));
@@ -67,7 +77,19 @@ impl Workplace {
         environment.insert("RELAY_TARGET".to_owned(), request.target.to_string());
         environment.insert("RELAY_OUTPUT".to_owned(), base.join("output").display().to_string());
         File::create_new(base.join("output")).map_err(odd)?;
-        Ok(Self { base, work, environment, secrets: Vec::new(), subjects: Vec::new() })
+        for path in [&work, &temporary, &base.join("output")] {
+            give(path, user).map_err(odd)?;
+        }
+        Ok(Self { base, work, environment, secrets: Secrets::new(), user, credentials: None, subjects: Vec::new() })
+    }
+
+    /// What keeps the tool from the runner's own credentials (clause REC-4 names the values).
+    pub(crate) fn isolation(&self) -> &'static str {
+        match (self.user, &self.credentials) {
+            (Some(_), _) => "uid",
+            (None, Some(_)) => "credentials",
+            (None, None) => "none",
+        }
     }
 
     /// Reads the secrets and the tool's credentials.
@@ -78,7 +100,7 @@ impl Workplace {
         sdk: &Sdk,
     ) -> Result<(), Trouble> {
         if !configuration.secrets.is_empty() {
-            let store = Secrets::new(sdk);
+            let store = Store::new(sdk);
             for (name, arn) in &configuration.secrets {
                 let value = store
                     .read(arn)
@@ -89,19 +111,25 @@ impl Workplace {
         }
         if let Some(role) = &configuration.role {
             let request = asked.request();
-            let assumed =
-                Sessions::new(sdk).assume(role, request.deployment_id.as_str(), request.target.as_str()).await;
-            let credentials =
-                assumed.map_err(|error| Trouble::new(Reason::Role, format!("{role}: {error}")))?.credentials;
-            self.environment.insert("AWS_ACCESS_KEY_ID".to_owned(), credentials.access_key_id().to_owned());
-            self.keep("AWS_SECRET_ACCESS_KEY", credentials.secret_access_key().to_owned());
-            self.keep("AWS_SESSION_TOKEN", credentials.session_token().unwrap_or_default().to_owned());
+            let in_the_name_of = Role {
+                sessions: Sessions::new(sdk),
+                arn: role.clone(),
+                deployment_id: request.deployment_id.clone(),
+                target: request.target.clone(),
+            };
+            let endpoint = Endpoint::start(in_the_name_of, self.secrets.clone())
+                .await
+                .map_err(|error| Trouble::new(Reason::Role, format!("{role}: {error}")))?;
+            for (name, value) in &endpoint.variables {
+                self.environment.insert((*name).to_owned(), value.clone());
+            }
+            self.credentials = Some(endpoint);
         }
         Ok(())
     }
 
     fn keep(&mut self, name: &str, value: String) {
-        self.secrets.push(value.clone().into_bytes());
+        self.secrets.add(value.clone().into_bytes());
         self.environment.insert(name.to_owned(), value);
     }
 
@@ -127,7 +155,8 @@ impl Workplace {
             let key = artifact::object_key(&prefix, wanted);
             let file = fetch(objects, bucket, &key, max, wanted, &self.base).await.map_err(bad)?;
             let folder = self.work.join(name.as_str());
-            tokio::task::spawn_blocking(move || unpack(file, max, &folder))
+            let user = self.user;
+            tokio::task::spawn_blocking(move || unpack(file, max, &folder, user))
                 .await
                 .map_err(|error| bad(error.to_string()))?
                 .map_err(bad)?;
@@ -142,7 +171,7 @@ impl Workplace {
     }
 
     fn mask(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut masker = Masker::new(&self.secrets);
+        let mut masker = self.secrets.masker();
         let mut masked = masker.push(bytes);
         masked.extend(masker.finish());
         masked
@@ -201,9 +230,6 @@ impl Workplace {
 
     /// Removes everything.
     pub(crate) fn clear(self) {
-        for secret in self.secrets {
-            drop(Zeroizing::new(secret));
-        }
         if let Err(error) = fs::remove_dir_all(&self.base) {
             tracing::warn!(%error, folder = %self.base.display(), "the work directory was not removed");
         }
@@ -250,8 +276,31 @@ async fn fetch(
     Ok(file)
 }
 
-fn unpack(file: File, max: u64, folder: &Path) -> Result<(), String> {
+fn unpack(file: File, max: u64, folder: &Path, user: Option<u32>) -> Result<(), String> {
     let size = file.metadata().map_err(|error| error.to_string())?.len();
     fs::create_dir(folder).map_err(|error| error.to_string())?;
-    relay_artifact::unpack(io::BufReader::new(file), size, max, folder).map(|_| ()).map_err(|error| error.to_string())
+    relay_artifact::unpack(io::BufReader::new(file), size, max, folder).map_err(|error| error.to_string())?;
+    give_all(folder, user).map_err(|error| error.to_string())
+}
+
+/// Makes `path` the tool's own; a link itself, not what it leads to.
+fn give(path: &Path, user: Option<u32>) -> io::Result<()> {
+    let Some(id) = user else { return Ok(()) };
+    Ok(chownat(CWD, path, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// The same for a folder and all that is in it. Nothing of the tool runs yet, so nothing is put in another's place meanwhile.
+fn give_all(folder: &Path, user: Option<u32>) -> io::Result<()> {
+    if user.is_none() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            give_all(&entry.path(), user)?;
+        } else {
+            give(&entry.path(), user)?;
+        }
+    }
+    give(folder, user)
 }

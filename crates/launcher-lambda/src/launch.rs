@@ -216,6 +216,10 @@ impl Launcher {
     }
 
     async fn decide(&self, target: &Target, asked: &Asked) -> Result<Result<Allowed, Denied>, AwsError> {
+        if self.settings.frozen {
+            let message = "the platform team has frozen this account's deployments".to_owned();
+            return Ok(Err(Denied { reason: Reason::Frozen, message }));
+        }
         let allowed = match relay_policy::authorise(&target.configuration, asked, now(), Stage::Launch) {
             Ok(allowed) => allowed,
             Err(denied) => return Ok(Err(denied)),

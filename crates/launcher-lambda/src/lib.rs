@@ -26,6 +26,12 @@ use crate::settings::Settings;
 /// Serves invocations until Lambda ends the process.
 pub async fn run() -> Result<(), lambda_runtime::Error> {
     telemetry::json();
+    // One zip serves two functions; their roles differ. This one will fetch the issuers' keys.
+    if std::env::var("_HANDLER").is_ok_and(|handler| handler == "jwks") {
+        return Err(
+            "the function `jwks` is reserved: this version has no signers by token, so nothing is to be fetched".into(),
+        );
+    }
     let settings = Settings::from_environment(|name| std::env::var(name).ok())?;
     let launcher = Arc::new(Launcher::new(settings).await);
     lambda_runtime::run(service_fn(move |event: LambdaEvent<serde_json::Value>| {

@@ -15,6 +15,8 @@ pub struct Settings {
     pub target_key: String,
     /// `RELAY_CI_ACCOUNTS`, separated by commas: where an `unverified` may be answered.
     pub ci_accounts: Vec<AccountId>,
+    /// `RELAY_FROZEN`: `true` refuses every request, for all targets; missing is `false`.
+    pub frozen: bool,
 }
 
 /// A setting that is missing or odd. In the hands of whoever deployed the function.
@@ -41,6 +43,14 @@ impl Settings {
                 .split(',')
                 .map(|account| account.trim().parse().map_err(odd("RELAY_CI_ACCOUNTS")))
                 .collect::<Result<_, _>>()?,
+            frozen: match variable("RELAY_FROZEN").as_deref() {
+                None | Some("false") => false,
+                Some("true") => true,
+                // A freeze that is misspelt must not let anything through.
+                Some(_) => {
+                    return Err(SettingsError { name: "RELAY_FROZEN", problem: "neither true nor false".to_owned() });
+                }
+            },
         })
     }
 }

@@ -67,6 +67,13 @@ pub fn check(configuration: &Configuration) -> Vec<Finding> {
             );
         }
     }
+    if configuration.uid == 0 && configuration.role.is_some() {
+        find(
+            "uid".to_owned(),
+            "as root the tool may reach the runner's own credentials: leave it out where the tool can do without"
+                .to_owned(),
+        );
+    }
     for warning in configuration.policies.warnings() {
         find("policy".to_owned(), warning);
     }

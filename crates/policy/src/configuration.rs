@@ -64,6 +64,8 @@ pub struct Configuration {
     pub endpoint: Option<String>,
     /// The folder under which work directories are made.
     pub workspace: String,
+    /// The user that the tool runs as, where the runner is root and so may switch; 0 means root as well.
+    pub uid: u32,
 }
 
 /// How a step is asked to stop.
@@ -157,6 +159,8 @@ struct File {
     endpoint: Option<String>,
     #[serde(default = "default_workspace")]
     workspace: String,
+    #[serde(default = "nonroot")]
+    uid: u32,
 }
 
 #[derive(Deserialize)]
@@ -220,6 +224,10 @@ fn default_grace() -> String {
 fn default_workspace() -> String {
     "/work".to_owned()
 }
+/// What distroless images call `nonroot`: a user that no file of an image belongs to.
+fn nonroot() -> u32 {
+    65_532
+}
 fn int() -> CancelSignal {
     CancelSignal::Int
 }
@@ -270,6 +278,10 @@ impl Configuration {
         if timeout.is_zero() || timeout > Duration::from_secs(24 * 3_600) {
             return Err(wrong("timeout", "must be more than 0 and at most 24h"));
         }
+        // The largest two have a meaning of their own for the kernel's calls.
+        if i32::try_from(file.uid).is_err() {
+            return Err(wrong("uid", "must be less than 2147483648"));
+        }
         for name in file.environment.keys().chain(file.secrets.keys()) {
             variable(name)?;
         }
@@ -308,6 +320,7 @@ impl Configuration {
             steps,
             endpoint: file.endpoint,
             workspace: file.workspace,
+            uid: file.uid,
         })
     }
 }

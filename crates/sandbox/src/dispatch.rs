@@ -261,6 +261,12 @@ pub(crate) async fn dispatch(world: &Arc<World>, call: &mut Call) -> Result<Outc
         Ok(Err(e)) => Some(format!("{}: {}", e.code, e.message)),
         Err(HangUp) => Some("no answer".to_owned()),
     };
+    // As CloudTrail shows it on each call of a session that has one.
+    if let Some(identity) = &call.principal.source_identity
+        && call.service != Service::Sts
+    {
+        call.note("sourceIdentity", identity.clone());
+    }
     world.log.record(Entry {
         n: 0,
         at_ms,

@@ -30,6 +30,7 @@ target_key = "${TARGET_KEY}"
 runner_role = "${RUNNER_ROLE}"
 endpoint = "${ENDPOINT}"
 workspace = "${WORKSPACE}"
+uid = 0 # what is tried here may need what the caller may reach
 timeout = "30m"
 cancel = { signal = "INT", grace = "5s" }
 concurrency = 64

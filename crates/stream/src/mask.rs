@@ -18,12 +18,19 @@ pub struct Masker {
 
 impl Masker {
     /// A masker of `secrets`, of each line of them, and of their base64.
-    pub fn new(secrets: &[Vec<u8>]) -> Self {
+    pub fn new(secrets: &[impl AsRef<[u8]>]) -> Self {
+        let mut masker = Self { patterns: Vec::new(), finder: None, held: Vec::new() };
+        masker.learn(secrets);
+        masker
+    }
+
+    /// Masks `secrets` from here on, in place of those before. What is held back is kept.
+    pub fn learn(&mut self, secrets: &[impl AsRef<[u8]>]) {
         let mut patterns: Vec<Vec<u8>> = Vec::new();
-        for secret in secrets {
+        for secret in secrets.iter().map(AsRef::as_ref) {
             let lines = secret.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
             let encoded = relay_protocol::encoding::base64(secret).trim_end_matches('=').as_bytes().to_vec();
-            patterns.push(secret.clone());
+            patterns.push(secret.to_vec());
             patterns.push(encoded);
             patterns.extend(lines.map(<[u8]>::to_vec));
         }
@@ -31,10 +38,10 @@ impl Masker {
         patterns.sort_unstable();
         patterns.dedup();
         // Building can only fail for more patterns than memory has room for; then the output is withheld rather than leaked.
-        let finder = (!patterns.is_empty())
+        self.finder = (!patterns.is_empty())
             .then(|| AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&patterns).ok())
             .flatten();
-        Self { patterns, finder, held: Vec::new() }
+        self.patterns = patterns;
     }
 
     /// The masked form of what may be shown now.

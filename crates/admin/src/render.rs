@@ -1,0 +1,334 @@
+//! `target render`: a configuration as the CloudFormation template of its target.
+//!
+//! The template's text lies in `target.yaml`, to be read as such. What is filled in is JSON, which is YAML; so no text of a configuration can
+//! become structure. The same configuration and flags give the same bytes.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+
+use relay_policy::{Configuration, ParameterRule, Pin};
+use serde_json::{Value, json};
+
+use crate::cli::Render;
+use crate::error::AdminError;
+use crate::target;
+
+const TEMPLATE: &str = include_str!("target.yaml");
+
+/// Where the runner lies in the tool's container.
+const RUNNER: &str = "/relay/relay-runner";
+
+/// Writes the template of the configuration `arguments.file`.
+pub(crate) fn render(arguments: &Render, out: &mut impl Write, err: &mut impl Write) -> Result<u8, AdminError> {
+    let (text, configuration) = target::load(&arguments.file)?;
+    if text.contains("{{resolve:") {
+        let file = arguments.file.display();
+        return Err(AdminError::Usage(format!(
+            "{file} has `{{{{resolve:`, which CloudFormation would replace: then nothing fits its digest any more"
+        )));
+    }
+    let policy = arguments.deploy_policy.as_deref().map(policy).transpose()?;
+    let role = configuration.role.as_deref().filter(|_| !arguments.no_deploy_role);
+    let role = role.map(|arn| deploy_role(arn, &configuration)).transpose()?;
+    if role.is_none() && (policy.is_some() || !arguments.managed_policies.is_empty()) {
+        return Err(AdminError::Usage(
+            "a policy was given for the deploy role, but this template makes none: set `role` in the configuration, and leave out --no-deploy-role".to_owned(),
+        ));
+    }
+    if role.is_some() && policy.is_none() && arguments.managed_policies.is_empty() {
+        writeln!(
+            err,
+            "note: the deploy role has no rights: give them by --deploy-policy FILE or --managed-policy ARN"
+        )?;
+    }
+    let template = template(&text, &configuration, arguments, role.as_ref(), policy.as_ref())?;
+    match &arguments.out {
+        Some(path) => std::fs::write(path, template)
+            .map_err(|error| AdminError::Read { file: path.display().to_string(), error })?,
+        None => out.write_all(template.as_bytes())?,
+    }
+    Ok(0)
+}
+
+/// The deploy role as this template makes it.
+struct DeployRole {
+    path: String,
+    name: String,
+    arn: String,
+}
+
+fn deploy_role(arn: &str, configuration: &Configuration) -> Result<DeployRole, AdminError> {
+    let home = format!("arn:{}:iam::{}:role/relay-deploy/", partition(configuration), configuration.topic.account());
+    let inner = arn.strip_prefix(&home).filter(|inner| !inner.is_empty()).ok_or_else(|| {
+        AdminError::Usage(format!(
+            "`role` is {arn}, but deploy roles begin with {home}: rename it, or make it elsewhere and say --no-deploy-role"
+        ))
+    })?;
+    let (folders, name) = inner.rsplit_once('/').map_or(("", inner), |(folders, name)| (folders, name));
+    let path = if folders.is_empty() { "/relay-deploy/".to_owned() } else { format!("/relay-deploy/{folders}/") };
+    Ok(DeployRole { path, name: name.to_owned(), arn: arn.to_owned() })
+}
+
+fn partition(configuration: &Configuration) -> &str {
+    configuration.topic.as_str().split(':').nth(1).unwrap_or("aws")
+}
+
+fn policy(file: &Path) -> Result<Value, AdminError> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).map_err(|error| AdminError::Read { file: name.clone(), error })?;
+    let policy: Value =
+        serde_json::from_str(&text).map_err(|error| AdminError::Usage(format!("{name} is no JSON: {error}")))?;
+    if policy.get("Statement").is_some_and(Value::is_array) {
+        return Ok(policy);
+    }
+    Err(AdminError::Usage(format!("{name} is no IAM policy: it has no list `Statement`")))
+}
+
+fn template(
+    text: &str,
+    configuration: &Configuration,
+    arguments: &Render,
+    role: Option<&DeployRole>,
+    policy: Option<&Value>,
+) -> Result<String, AdminError> {
+    let target = &configuration.target;
+    let (account, region) = (configuration.topic.account(), configuration.topic.region());
+    let partition = partition(configuration);
+    let logs = |prefix: &str| {
+        // Not blocking: a log driver that is stuck must not hold up a deployment.
+        format!(
+            "            LogDriver: awslogs\n            Options:\n              awslogs-group: !ImportValue\n                Fn::Sub: ${{Foundation}}-TaskLogGroup\n              awslogs-region: !Ref AWS::Region\n              awslogs-stream-prefix: {}\n              mode: non-blocking\n              max-buffer-size: 4m",
+            json!(prefix)
+        )
+    };
+    let (install, mount_relay, depends_on) = match &arguments.runner_image {
+        Some(image) => (
+            [
+                "# Copies the runner into the volume, so that the tool's image needs nothing of relay.".to_owned(),
+                "- Name: install".to_owned(),
+                format!("  Image: {}", json!(image.0)),
+                "  Essential: false".to_owned(),
+                r#"  EntryPoint: ["/relay-runner", "install", "/relay"]"#.to_owned(),
+                r#"  User: "0""#.to_owned(),
+                "  ReadonlyRootFilesystem: true".to_owned(),
+                "  StopTimeout: 120".to_owned(),
+                "  LinuxParameters: { InitProcessEnabled: true, Capabilities: { Drop: [ALL] } }".to_owned(),
+                "  MountPoints: [{ SourceVolume: relay, ContainerPath: /relay, ReadOnly: false }]".to_owned(),
+                format!("  LogConfiguration:\n{}", logs(&format!("{}-install", target.family()))),
+                String::new(),
+            ]
+            .join("\n        "),
+            "- { SourceVolume: relay, ContainerPath: /relay, ReadOnly: true }\n            ",
+            "\n          DependsOn: [{ ContainerName: install, Condition: SUCCESS }]",
+        ),
+        None => (String::new(), "", ""),
+    };
+    let statements: String = statements(configuration, partition, role, &arguments.secrets_keys)
+        .iter()
+        .map(|(sid, actions, resources)| {
+            format!(
+                "              - {{ Sid: {sid}, Effect: Allow, Action: {}, Resource: {} }}\n",
+                json!(actions),
+                json!(resources)
+            )
+        })
+        .collect();
+    let (deploy_role, deploy_output) = role.map_or_else(Default::default, |role| {
+        (
+            deploy_role_resource(role, configuration, policy, &arguments.managed_policies),
+            "  DeployRoleArn: { Description: The role of the tool., Value: !GetAtt DeployRole.Arn }".to_owned(),
+        )
+    });
+    fill(&[
+        ("description", json!(format!("relay: the target {target}")).to_string()),
+        ("family", json!(target.family()).to_string()),
+        ("cpu", json!(arguments.cpu.to_string()).to_string()),
+        ("memory", json!(arguments.memory.to_string()).to_string()),
+        ("architecture", if arguments.arm64 { "ARM64" } else { "X86_64" }.to_owned()),
+        ("install", install),
+        ("image", json!(arguments.image.0).to_string()),
+        ("entry_point", json!(Pin::of(target, text).entry_point(RUNNER)).to_string()),
+        ("configuration", json!(text).to_string()),
+        ("mount_relay", mount_relay.to_owned()),
+        ("workspace", json!(configuration.workspace).to_string()),
+        ("depends_on", depends_on.to_owned()),
+        ("logs", logs(&target.family())),
+        ("runner_role", json!(configuration.runner_role).to_string()),
+        ("runner_description", json!(format!("relay: the runner of {target}; not what its tool may do")).to_string()),
+        ("account", json!(account.as_str()).to_string()),
+        ("source_arn", json!(format!("arn:{partition}:ecs:{region}:{account}:*")).to_string()),
+        ("statements", statements),
+        ("via_s3", json!(format!("s3.{region}.amazonaws.com")).to_string()),
+        ("deploy_role", deploy_role),
+        ("deploy_output", deploy_output),
+        ("group_description", json!(format!("relay: the tasks of {target}")).to_string()),
+    ])
+}
+
+/// What the runner may do, one purpose in each statement: Sid, actions, resources.
+fn statements(
+    configuration: &Configuration,
+    partition: &str,
+    role: Option<&DeployRole>,
+    secrets_keys: &[String],
+) -> Vec<(String, Vec<&'static str>, Vec<String>)> {
+    let (account, region) = (configuration.topic.account(), configuration.topic.region());
+    let target = &configuration.target;
+    let bucket = format!("arn:{partition}:s3:::{}", configuration.bucket);
+    let ci: BTreeSet<&str> = configuration
+        .roots
+        .signers()
+        .iter()
+        .flat_map(|signer| &signer.ci_accounts)
+        .map(relay_protocol::AccountId::as_str)
+        .collect();
+    let queues = |suffix: &str| {
+        let fixed = configuration.fixed_queues.iter();
+        let fixed =
+            fixed.map(|queue| format!("arn:{partition}:sqs:{}:{}:{}", queue.region(), queue.account(), queue.name()));
+        ci.iter().map(|ci| format!("arn:{partition}:sqs:{region}:{ci}:relay-*-{suffix}")).chain(fixed).collect()
+    };
+    let sid = |name: &str| name.to_owned();
+    let mut all = vec![
+        (sid("Answer"), vec!["sqs:SendMessage"], queues("reply")),
+        (sid("Control"), vec!["sqs:ReceiveMessage", "sqs:DeleteMessage"], queues("control")),
+        (sid("Claim"), vec!["s3:GetObject", "s3:PutObject"], vec![format!("{bucket}/claims/*")]),
+        (sid("Lock"), vec!["s3:GetObject", "s3:PutObject"], vec![format!("{bucket}/locks/{target}/*")]),
+        // Without it an object that is missing looks like one that is forbidden.
+        (sid("Missing"), vec!["s3:ListBucket"], vec![bucket.clone()]),
+        (
+            sid("HolderOfTheLock"),
+            vec!["ecs:DescribeTasks"],
+            vec![format!("arn:{partition}:ecs:{region}:{account}:task/relay/*")],
+        ),
+        (sid("Vouch"), vec!["kms:Sign", "kms:GetPublicKey"], vec![configuration.target_key.clone()]),
+    ];
+    let saves = configuration.steps.iter().chain(&configuration.rollback).any(|step| !step.save.is_empty());
+    if saves {
+        all.push((sid("Save"), vec!["s3:PutObject"], vec![format!("{bucket}/saved/{target}/*")]));
+    }
+    for (name, rule) in &configuration.parameters {
+        let resource = match rule {
+            ParameterRule::Text { .. } => continue,
+            ParameterRule::Artifact { location, .. } => {
+                format!("arn:{partition}:s3:::{}/{}*", location.bucket, location.prefix)
+            }
+            ParameterRule::SavedBy { target, .. } => format!("{bucket}/saved/{target}/*"),
+        };
+        let mut name: String = name.as_str().chars().filter(char::is_ascii_alphanumeric).collect();
+        name.get_mut(..1).map(str::make_ascii_uppercase);
+        all.push((format!("Artifact{name}"), vec!["s3:GetObject"], vec![resource]));
+    }
+    let secrets = |service: &str| -> Vec<String> {
+        let of = |arn: &&String| arn.contains(&format!(":{service}:"));
+        configuration.secrets.values().filter(of).collect::<BTreeSet<_>>().into_iter().cloned().collect()
+    };
+    for (name, service, action) in [
+        ("Secrets", "secretsmanager", "secretsmanager:GetSecretValue"),
+        ("SecretParameters", "ssm", "ssm:GetParameter"),
+    ] {
+        let arns = secrets(service);
+        if !arns.is_empty() {
+            all.push((sid(name), vec![action], arns));
+        }
+    }
+    if !secrets_keys.is_empty() {
+        all.push((sid("SecretsKeys"), vec!["kms:Decrypt"], secrets_keys.to_vec()));
+    }
+    if let Some(arn) = role.map(|role| role.arn.clone()).or_else(|| configuration.role.clone()) {
+        all.push((sid("BecomeTheTool"), vec!["sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession"], vec![arn]));
+    }
+    all
+}
+
+fn deploy_role_resource(
+    role: &DeployRole,
+    configuration: &Configuration,
+    policy: Option<&Value>,
+    managed: &[String],
+) -> String {
+    let mut text = format!(
+        "  DeployRole:
+    Type: AWS::IAM::Role
+    Properties:
+      RoleName: {}
+      Path: {}
+      Description: {}
+      # Only this target's runner, which names the deployment in each session.
+      AssumeRolePolicyDocument:
+        Version: \"2012-10-17\"
+        Statement:
+          - Sid: TheRunnerOfThisTarget
+            Effect: Allow
+            Principal: {{ AWS: !GetAtt RunnerRole.Arn }}
+            Action: [\"sts:AssumeRole\", \"sts:SetSourceIdentity\", \"sts:TagSession\"]
+",
+        json!(role.name),
+        json!(role.path),
+        json!(format!("relay: what the tool of {} may do", configuration.target)),
+    );
+    if let Some(policy) = policy {
+        text.push_str(&format!("      Policies:\n        - {{ PolicyName: deploy, PolicyDocument: {policy} }}\n"));
+    }
+    if !managed.is_empty() {
+        text.push_str(&format!("      ManagedPolicyArns: {}\n", json!(managed)));
+    }
+    text
+}
+
+/// Fills the holes, in one pass, so that what is filled in is never searched itself.
+fn fill(values: &[(&str, String)]) -> Result<String, AdminError> {
+    let mut out = String::with_capacity(TEMPLATE.len() * 2);
+    let mut rest = TEMPLATE;
+    while let Some((before, after)) = rest.split_once('@') {
+        let hole = after
+            .split_once('@')
+            .and_then(|(name, after)| values.iter().find(|(known, _)| *known == name).map(|(_, value)| (value, after)));
+        let Some((value, after)) = hole else {
+            return Err(AdminError::Usage("the built-in template has a hole that nothing fills".to_owned()));
+        };
+        out.push_str(before);
+        out.push_str(value);
+        rest = after;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// An image that can only ever be one: its digest is part of its name.
+#[derive(Clone, Debug)]
+pub(crate) struct Image(String);
+
+impl std::str::FromStr for Image {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let hex = |digest: &str| {
+            digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        };
+        match text.split_once("@sha256:") {
+            Some((name, digest)) if !name.is_empty() && hex(digest) => Ok(Self(text.to_owned())),
+            _ => Err("write it as NAME@sha256:DIGEST (64 lower-case hex digits): a tag can be moved".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_named_by_its_digest() {
+        let digest = "a".repeat(64);
+        assert!(format!("hashicorp/terraform@sha256:{digest}").parse::<Image>().is_ok());
+        for odd in [
+            "hashicorp/terraform:1.9",
+            "x@sha256:abc",
+            &format!("@sha256:{digest}"),
+            &format!("x@sha256:{}", "A".repeat(64)),
+        ] {
+            assert!(odd.parse::<Image>().is_err(), "{odd}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What must not be shown. It grows while the steps run, as the tool's credentials are renewed.
+
+use relay_stream::Masker;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+/// The secrets of a deployment. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Secrets(watch::Sender<Vec<Zeroizing<Vec<u8>>>>);
+
+impl Secrets {
+    pub(crate) fn new() -> Self {
+        Self(watch::Sender::new(Vec::new()))
+    }
+
+    /// From now on this is masked, wherever it appears.
+    pub(crate) fn add(&self, secret: Vec<u8>) {
+        self.0.send_modify(|all| all.push(Zeroizing::new(secret)));
+    }
+
+    /// A masker of one stream.
+    pub(crate) fn masker(&self) -> StreamMasker {
+        let mut receiver = self.0.subscribe();
+        let masker = Masker::new(&receiver.borrow_and_update());
+        StreamMasker { receiver, masker }
+    }
+}
+
+/// Masks one stream, also what becomes a secret after its beginning.
+pub(crate) struct StreamMasker {
+    receiver: watch::Receiver<Vec<Zeroizing<Vec<u8>>>>,
+    masker: Masker,
+}
+
+impl StreamMasker {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.learn();
+        self.masker.push(bytes)
+    }
+
+    pub(crate) fn finish(&mut self) -> Vec<u8> {
+        self.learn();
+        self.masker.finish()
+    }
+
+    fn learn(&mut self) {
+        if self.receiver.has_changed().unwrap_or(false) {
+            self.masker.learn(&self.receiver.borrow_and_update());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_masked_from_when_it_is_known() {
+        let secrets = Secrets::new();
+        let mut masker = secrets.masker();
+        assert_eq!(masker.push(b"later "), b"later ");
+        secrets.add(b"later".to_vec());
+        assert_eq!([masker.push(b"la"), masker.push(b"ter"), masker.finish()].concat(), b"***");
+        assert_eq!(secrets.masker().push(b"later "), b"*** ");
+    }
+}
