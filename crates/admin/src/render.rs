@@ -142,6 +142,7 @@ fn template(
     });
     fill(&[
         ("description", json!(format!("relay: the target {target}")).to_string()),
+        ("target", json!(target.as_str()).to_string()),
         ("family", json!(target.family()).to_string()),
         ("cpu", json!(arguments.cpu.to_string()).to_string()),
         ("memory", json!(arguments.memory.to_string()).to_string()),

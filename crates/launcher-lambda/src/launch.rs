@@ -403,8 +403,8 @@ fn deadline(configuration: &Configuration, now: Timestamp) -> Timestamp {
 fn log(kind: &LauncherKind) {
     match kind {
         LauncherKind::Admitted { task_arn, policies, .. } => info!(task_arn, policies = policies.join(","), "admitted"),
-        LauncherKind::Refused { reason, message, .. } => info!(reason = reason.code(), message, "refused"),
-        LauncherKind::LaunchFailed { reason, message, .. } => error!(reason = reason.code(), message, "launch failed"),
+        LauncherKind::Refused { reason, message, .. } => info!(reason = reason.code(), words = message, "refused"),
+        LauncherKind::LaunchFailed { reason, message, .. } => error!(reason = reason.code(), words = message, "launch failed"),
         LauncherKind::Task { .. } | LauncherKind::Unverified { .. } | LauncherKind::Unknown => {}
     }
 }
