@@ -41,7 +41,8 @@ pub struct AwsError {
 }
 
 impl AwsError {
-    pub(crate) fn new(operation: &'static str, kind: Kind, message: impl Into<String>) -> Self {
+    /// One that AWS did not make: its answer cannot be used, or it was never asked.
+    pub fn new(operation: &'static str, kind: Kind, message: impl Into<String>) -> Self {
         Self { operation, kind, code: None, message: message.into(), resources: Vec::new() }
     }
 

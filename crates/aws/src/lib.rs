@@ -10,6 +10,7 @@ pub mod keys;
 pub mod metadata;
 pub mod objects;
 pub mod outlet;
+pub mod probe;
 pub mod queues;
 pub mod sdk;
 pub mod secrets;

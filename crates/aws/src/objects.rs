@@ -144,6 +144,11 @@ impl Objects {
         Ok(true)
     }
 
+    /// Reads an object and forgets it; the error keeps S3's own code. Not HEAD, whose 404 cannot tell a missing key from a missing bucket.
+    pub async fn look(&self, bucket: &str, key: &str) -> Result<(), AwsError> {
+        self.client.get_object().bucket(bucket).key(key).send().await.map(|_| ()).map_err(from_sdk("s3:GetObject"))
+    }
+
     /// Whether an object is there.
     pub async fn exists(&self, bucket: &str, key: &str) -> Result<bool, AwsError> {
         match self.client.head_object().bucket(bucket).key(key).send().await {

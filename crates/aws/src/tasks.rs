@@ -6,7 +6,7 @@ use aws_sdk_ecs::operation::run_task::RunTaskError;
 use aws_sdk_ecs::types::{
     AwsVpcConfiguration, ContainerOverride, DesiredStatus, KeyValuePair, LaunchType, NetworkConfiguration, TaskOverride,
 };
-use relay_protocol::overrides;
+use relay_protocol::{Timestamp, overrides};
 
 use crate::error::from_sdk;
 use crate::{AwsError, Kind, Sdk};
@@ -35,14 +35,28 @@ pub struct Definition {
 pub struct Task {
     /// Its ARN.
     pub arn: String,
+    /// The revision that it runs.
+    pub definition: String,
+    /// Who started it: a deployment id, when it was relay.
+    pub started_by: String,
     /// `PROVISIONING` … `STOPPED`.
     pub last_status: String,
+    /// `RUNNING`, or `STOPPED` as soon as somebody asked for it.
+    pub desired_status: String,
+    /// When RunTask made it.
+    pub created_at: Option<Timestamp>,
+    /// When its container started.
+    pub started_at: Option<Timestamp>,
+    /// When it had stopped.
+    pub stopped_at: Option<Timestamp>,
     /// Why it stopped, as a code.
     pub stop_code: Option<String>,
     /// Why it stopped, in words.
     pub stopped_reason: Option<String>,
     /// What the container exited with.
     pub exit_code: Option<i32>,
+    /// What ECS says of its containers, where it says something.
+    pub container_reason: Option<String>,
     /// The verified envelope that it was started with.
     pub envelope: Option<String>,
 }
@@ -84,9 +98,9 @@ impl Tasks {
         Self { client: aws_sdk_ecs::Client::new(&sdk.config) }
     }
 
-    /// The newest active revision of `family`; `None` when there is none.
-    pub async fn newest_definition(&self, family: &str) -> Result<Option<Definition>, AwsError> {
-        let output = match self.client.describe_task_definition().task_definition(family).send().await {
+    /// A task definition: the newest active revision of a family, or the very revision of an ARN; `None` when there is none.
+    pub async fn definition(&self, family_or_arn: &str) -> Result<Option<Definition>, AwsError> {
+        let output = match self.client.describe_task_definition().task_definition(family_or_arn).send().await {
             Ok(output) => output,
             Err(error) => {
                 let error = from_sdk("ecs:DescribeTaskDefinition")(error);
@@ -163,31 +177,66 @@ impl Tasks {
         Ok(arns)
     }
 
+    /// Every task of a cluster that ECS still knows: those that run, those that are being stopped, those that stopped within the last hour.
+    pub async fn all(&self, cluster: &str) -> Result<Vec<Task>, AwsError> {
+        let mut tasks = Vec::new();
+        for status in [DesiredStatus::Running, DesiredStatus::Stopped] {
+            let mut next = None;
+            loop {
+                let call =
+                    self.client.list_tasks().cluster(cluster).desired_status(status.clone()).set_next_token(next);
+                let page = call.send().await.map_err(from_sdk("ecs:ListTasks"))?;
+                tasks.extend(self.describe_some(cluster, page.task_arns.unwrap_or_default()).await?);
+                next = page.next_token;
+                if next.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(tasks)
+    }
+
     /// What ECS says of a task; `None` when it does not know it (any more).
     pub async fn describe(&self, cluster: &str, arn: &str) -> Result<Option<Task>, AwsError> {
-        let output = self
-            .client
-            .describe_tasks()
-            .cluster(cluster)
-            .tasks(arn)
-            .send()
-            .await
-            .map_err(from_sdk("ecs:DescribeTasks"))?;
-        Ok(output.tasks().first().map(|task| {
-            let container = task.containers().iter().find(|container| container.name() == Some(overrides::CONTAINER));
-            let overridden = task.overrides().map(|all| all.container_overrides()).unwrap_or_default();
-            let envelope = overridden
-                .iter()
-                .flat_map(|one| one.environment())
-                .find(|pair| pair.name() == Some(overrides::VARIABLE));
-            Task {
-                arn: task.task_arn().unwrap_or_default().to_owned(),
-                last_status: task.last_status().unwrap_or_default().to_owned(),
-                stop_code: task.stop_code().map(|code| code.as_str().to_owned()),
-                stopped_reason: task.stopped_reason().map(str::to_owned),
-                exit_code: container.and_then(|container| container.exit_code()),
-                envelope: envelope.and_then(|pair| pair.value()).map(str::to_owned),
-            }
-        }))
+        Ok(self.describe_some(cluster, vec![arn.to_owned()]).await?.into_iter().next())
+    }
+
+    /// Asks ECS to stop a task: SIGTERM, then SIGKILL after its stop timeout. `reason` (at most 255 characters) shows in DescribeTasks.
+    pub async fn stop(&self, cluster: &str, arn: &str, reason: &str) -> Result<(), AwsError> {
+        let call = self.client.stop_task().cluster(cluster).task(arn).reason(reason);
+        call.send().await.map(|_| ()).map_err(from_sdk("ecs:StopTask"))
+    }
+
+    /// What ECS says of up to a hundred tasks: a page of ListTasks.
+    async fn describe_some(&self, cluster: &str, arns: Vec<String>) -> Result<Vec<Task>, AwsError> {
+        if arns.is_empty() {
+            return Ok(Vec::new());
+        }
+        let call = self.client.describe_tasks().cluster(cluster).set_tasks(Some(arns));
+        let output = call.send().await.map_err(from_sdk("ecs:DescribeTasks"))?;
+        Ok(output.tasks().iter().map(task).collect())
+    }
+}
+
+fn task(task: &aws_sdk_ecs::types::Task) -> Task {
+    let container = task.containers().iter().find(|container| container.name() == Some(overrides::CONTAINER));
+    let overridden = task.overrides().map(|all| all.container_overrides()).unwrap_or_default();
+    let envelope =
+        overridden.iter().flat_map(|one| one.environment()).find(|pair| pair.name() == Some(overrides::VARIABLE));
+    let time = |at: &aws_sdk_ecs::primitives::DateTime| Timestamp::from_unix(at.secs());
+    Task {
+        arn: task.task_arn().unwrap_or_default().to_owned(),
+        definition: task.task_definition_arn().unwrap_or_default().to_owned(),
+        started_by: task.started_by().unwrap_or_default().to_owned(),
+        last_status: task.last_status().unwrap_or_default().to_owned(),
+        desired_status: task.desired_status().unwrap_or_default().to_owned(),
+        created_at: task.created_at().map(time),
+        started_at: task.started_at().map(time),
+        stopped_at: task.stopped_at().map(time),
+        stop_code: task.stop_code().map(|code| code.as_str().to_owned()),
+        stopped_reason: task.stopped_reason().map(str::to_owned),
+        exit_code: container.and_then(|container| container.exit_code()),
+        container_reason: task.containers().iter().find_map(|container| container.reason()).map(str::to_owned),
+        envelope: envelope.and_then(|pair| pair.value()).map(str::to_owned),
     }
 }

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use relay_aws::clock::now;
 use relay_aws::queues::{Queues, Received};
-use relay_identity::SingleKey;
-use relay_policy::{Asked, Configuration, Question};
+use relay_policy::{Asked, Configuration};
 use relay_protocol::limits::BUNDLE_MAX;
-use relay_protocol::{Control, Message, QueueUrl, Verified};
+use relay_protocol::{Message, QueueUrl};
 use tracing::{info, warn};
 
 use crate::stop::{Stop, Stopper};
@@ -18,8 +17,6 @@ use crate::stop::{Stop, Stopper};
 pub(crate) struct Guard {
     pub(crate) configuration: Arc<Configuration>,
     pub(crate) asked: Arc<Asked>,
-    /// Persons who approved, as the policy counted them.
-    pub(crate) approvals: u32,
 }
 
 impl Guard {
@@ -29,28 +26,7 @@ impl Guard {
             return false;
         }
         let Ok(Message::Control(envelope)) = Message::parse(body.as_bytes()) else { return false };
-        let request = self.asked.request();
-        let ours = |control: &Control| control.is_for(&request.deployment_id, self.asked.request.digest(), now());
-        if let Ok(session) = SingleKey::new(&request.session_key)
-            && let Ok(control) = envelope.verify::<Control, _>(&session)
-        {
-            return ours(control.statement());
-        }
-        let Ok(control): Result<Verified<Control, _>, _> = envelope.verify(&self.configuration.roots) else {
-            return false;
-        };
-        ours(control.statement())
-            && control.signers().iter().any(|signer| {
-                let question = Question {
-                    signer,
-                    action: "cancel",
-                    target: &self.configuration.target,
-                    parameters: &request.parameters,
-                    issued_at: control.statement().issued_at,
-                    approvals: self.approvals,
-                };
-                matches!(self.configuration.policies.ask(&question), Ok(Some(_)))
-            })
+        relay_policy::may_cancel(&self.configuration, &self.asked, &envelope, now())
     }
 
     fn read(&self, received: &[Received], stopper: &Stopper) {

@@ -212,9 +212,7 @@ impl Deployment {
         let mut watchers = vec![timer];
         if let Some(queue) = &self.asked.request().control_queue {
             let queues = Queues::new(&self.sdk);
-            let approvals = self.allowed.approvals();
-            let guard =
-                Guard { configuration: Arc::clone(&self.configuration), asked: Arc::clone(&self.asked), approvals };
+            let guard = Guard { configuration: Arc::clone(&self.configuration), asked: Arc::clone(&self.asked) };
             control::look(&queues, queue, &guard, &self.stopper).await;
             watchers.push(tokio::spawn(control::listen(queues, queue.clone(), guard, self.stopper.clone())));
         }

@@ -13,13 +13,7 @@ use relay_protocol::{Digest, Envelope, PublicKey, Signature, Timestamp};
 /// Signs an envelope with the target key.
 pub(crate) async fn sign(keys: &Keys, target_key: &str, envelope: Envelope) -> Result<Envelope, AwsError> {
     let der = keys.sign_digest(target_key, Digest::of(&envelope.pae()).as_bytes()).await?;
-    let odd = |message: &str| AwsError {
-        operation: "kms:Sign",
-        kind: Kind::Invalid,
-        code: None,
-        message: message.to_owned(),
-        resources: Vec::new(),
-    };
+    let odd = |message: &str| AwsError::new("kms:Sign", Kind::Invalid, message);
     let sig = p256_signature_from_der(&der).ok_or_else(|| odd("the target key is not a P-256 key"))?;
     let public = PublicKey::from_der(&keys.public_key(target_key).await?)
         .map_err(|_| odd("the target key has no usable public half"))?;

@@ -25,25 +25,19 @@ impl Answers {
     }
 
     /// Sends one frame, trying again until `until`, at most for a minute, while the queue is not there yet or denies yet: a new queue becomes
-    /// visible by and by (clause FRM-16). A queue that stays away is no error: nobody listens any more.
+    /// visible by and by (clause FRM-16). A queue that stays away is no error: nobody listens any more. Says whether somebody could be told.
     pub async fn send(
         &self,
         queue: &QueueUrl,
         id: &DeploymentId,
         kind: LauncherKind,
         until: Instant,
-    ) -> Result<(), AwsError> {
+    ) -> Result<bool, AwsError> {
         let body = LauncherFrame { deployment_id: id.clone(), kind }.to_body();
         let digest = Digest::of(&From::Launcher.pae(&body));
         let der = self.keys.sign_digest(&self.target_key, digest.as_bytes()).await?;
         let Some(sig) = relay_identity::p256_signature_from_der(&der) else {
-            return Err(AwsError {
-                operation: "kms:Sign",
-                kind: Kind::Invalid,
-                code: None,
-                message: "the target key is not a P-256 key".into(),
-                resources: Vec::new(),
-            });
+            return Err(AwsError::new("kms:Sign", Kind::Invalid, "the target key is not a P-256 key"));
         };
         let entry = Entry {
             body,
@@ -54,7 +48,7 @@ impl Answers {
         loop {
             let (problem, transient) = match self.queues.send(queue, vec![entry.clone()]).await {
                 Ok(results) => match results.into_iter().next() {
-                    Some(Ok(())) | None => return Ok(()),
+                    Some(Ok(())) | None => return Ok(true),
                     Some(Err(problem)) => (problem, None),
                 },
                 Err(error) if error.is_transient() => (error.to_string(), Some(error)),
@@ -66,8 +60,8 @@ impl Answers {
                 if let Some(error) = transient {
                     return Err(error);
                 }
-                tracing::warn!(deployment_id = %id, queue = queue.name(), problem, "nobody could be answered: the reply queue is not there or denies");
-                return Ok(());
+                tracing::info!(deployment_id = %id, queue = queue.name(), problem, "nobody listens: the reply queue is not there or denies");
+                return Ok(false);
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(5));

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use lambda_runtime::Error;
 use relay_aws::clock::now;
 use relay_aws::objects::{Condition, Objects};
-use relay_aws::tasks::{Definition, Launch, Launched, Tasks};
+use relay_aws::queues::Queues;
+use relay_aws::tasks::{Definition, Launch, Launched, Task, Tasks};
 use relay_aws::{AwsError, Kind, Sdk};
 use relay_policy::{Allowed, Asked, Configuration, Denied, Pin};
 use relay_protocol::claim::{Claim, Holder, Lock, Verdict};
@@ -19,7 +20,7 @@ use relay_protocol::{DeploymentId, Digest, Message, QueueUrl, Reason, TargetName
 use tracing::{Instrument as _, error, info, warn};
 
 use crate::answer::Answers;
-use crate::event::{self, Notification};
+use crate::event::{self, Delivered, Notification};
 use crate::settings::Settings;
 use crate::standing::{self, Next};
 
@@ -41,10 +42,11 @@ const SECURITY_GROUPS: &str = "relay.security-groups";
 /// See the crate's head.
 #[derive(Debug)]
 pub struct Launcher {
-    settings: Settings,
-    tasks: Tasks,
-    objects: Objects,
-    answers: Answers,
+    pub(crate) settings: Settings,
+    pub(crate) tasks: Tasks,
+    pub(crate) objects: Objects,
+    pub(crate) queues: Queues,
+    pub(crate) answers: Answers,
     /// Configurations by the ARN of their revision, which never changes.
     configurations: Mutex<HashMap<String, Arc<Configuration>>>,
 }
@@ -62,6 +64,7 @@ impl Launcher {
         Self {
             tasks: Tasks::new(&sdk),
             objects: Objects::new(&sdk),
+            queues: Queues::new(&sdk),
             answers: Answers::new(&sdk, settings.target_key.clone()),
             configurations: Mutex::new(HashMap::new()),
             settings,
@@ -71,10 +74,15 @@ impl Launcher {
     /// One invocation. An error makes Lambda try again; whatever is final is answered and is no error.
     pub async fn handle(&self, event: serde_json::Value, deadline: SystemTime) -> Result<(), Error> {
         let until = Instant::now() + deadline.duration_since(SystemTime::now()).unwrap_or_default();
-        let notifications = event::notifications(event);
-        if notifications.is_empty() {
-            info!("an event of a kind that this version does not handle");
-        }
+        let notifications = match event::delivered(event) {
+            Delivered::Notifications(notifications) => notifications,
+            Delivered::Task { cluster, task } => return Ok(self.task_changed(&cluster, *task, until).await?),
+            Delivered::Schedule => return Ok(self.look_after_all(until).await?),
+            Delivered::Other => {
+                info!("an event of a kind that this version does not handle");
+                return Ok(());
+            }
+        };
         for notification in notifications {
             let Some(hints) = notification.hints.clone() else {
                 warn!(
@@ -95,6 +103,9 @@ impl Launcher {
         if notification.topic != self.settings.topic {
             warn!(topic = %notification.topic, "a message of another topic: dropped");
             return Ok(());
+        }
+        if let Ok(Message::Control(envelope)) = Message::parse(notification.body.as_bytes()) {
+            return self.cancel(hints, &envelope, &notification.body).await;
         }
         match self.verify(&notification, hints).await? {
             Ok((target, asked)) => self.verified(&target, &asked, until).await,
@@ -117,9 +128,7 @@ impl Launcher {
         };
         let bundle = match Message::parse(notification.body.as_bytes()) {
             Ok(Message::Request(bundle)) => bundle,
-            Ok(Message::Control(_)) => {
-                return Ok(Err("a control statement by topic, which this version does not handle".to_owned()));
-            }
+            Ok(Message::Control(_)) => return Ok(Err("a control statement in a request's place".to_owned())),
             Err(error) => return Ok(Err(error.to_string())),
         };
         Ok(match relay_policy::verify(&bundle, &target.configuration) {
@@ -131,37 +140,35 @@ impl Launcher {
 
     /// The newest active revision of a target, with its pinned configuration.
     async fn target(&self, name: &TargetName) -> Result<Result<Target, String>, AwsError> {
-        let Some(definition) = self.tasks.newest_definition(&name.family()).await? else {
+        let Some(definition) = self.tasks.definition(&name.family()).await? else {
             return Ok(Err(format!("there is no active task definition {}", name.family())));
         };
+        Ok(match self.configuration(&definition) {
+            Ok(configuration) if configuration.target == *name => Ok(Target { definition, configuration }),
+            Ok(_) => Err(format!("the configuration of {} is for another target", definition.arn)),
+            Err(cause) => Err(cause),
+        })
+    }
+
+    /// The configuration that a revision pins (clause LAU-2).
+    pub(crate) fn configuration(&self, definition: &Definition) -> Result<Arc<Configuration>, String> {
         let known = self.configurations.lock().unwrap_or_else(PoisonError::into_inner).get(&definition.arn).cloned();
         if let Some(configuration) = known {
-            return Ok(Ok(Target { definition, configuration }));
+            return Ok(configuration);
         }
-        let Some(text) = definition.environment.get(CONFIGURATION) else {
-            return Ok(Err(format!("{} has no {CONFIGURATION}", definition.arn)));
-        };
-        match Pin::parse(definition.entry_point.get(1..).unwrap_or_default()) {
-            Ok(pin) if pin.target == *name && pin.fits(text) => {}
-            _ => {
-                return Ok(Err(format!(
-                    "the entry point of {} does not pin this target and its configuration",
-                    definition.arn
-                )));
-            }
+        let arn = &definition.arn;
+        let text = definition.environment.get(CONFIGURATION).ok_or_else(|| format!("{arn} has no {CONFIGURATION}"))?;
+        let pin = Pin::parse(definition.entry_point.get(1..).unwrap_or_default()).ok().filter(|pin| pin.fits(text));
+        let pin = pin.ok_or_else(|| format!("the entry point of {arn} does not pin its configuration"))?;
+        let configuration = Configuration::parse(text)
+            .map_err(|error| format!("the configuration of {arn} cannot be read: {error}"))?;
+        if configuration.target != pin.target || configuration.topic != self.settings.topic {
+            return Err(format!("the configuration of {arn} is for another target or topic"));
         }
-        match Configuration::parse(text) {
-            Ok(configuration) if configuration.target == *name && configuration.topic == self.settings.topic => {
-                let configuration = Arc::new(configuration);
-                self.configurations
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(definition.arn.clone(), Arc::clone(&configuration));
-                Ok(Ok(Target { definition, configuration }))
-            }
-            Ok(_) => Ok(Err(format!("the configuration of {} is for another target or topic", definition.arn))),
-            Err(error) => Ok(Err(format!("the configuration of {} cannot be read: {error}", definition.arn))),
-        }
+        let configuration = Arc::new(configuration);
+        let mut known = self.configurations.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(arn.clone(), Arc::clone(&configuration));
+        Ok(configuration)
     }
 
     async fn answer_unverified(
@@ -185,7 +192,7 @@ impl Launcher {
             target: hints.target.clone(),
             ci_account: hints.ci_account.clone(),
         };
-        self.answers.send(&queue, &hints.deployment_id, kind, until).await
+        self.answers.send(&queue, &hints.deployment_id, kind, until).await.map(|_| ())
     }
 
     /// A verified request: what stands already, else the decision, else the launch.
@@ -195,7 +202,7 @@ impl Launcher {
         let deadline = deadline(&target.configuration, now());
         let claim = self.read_claim(id).await?;
         let task = if claim.is_none() { self.started_task(id).await? } else { None };
-        let task = task.as_ref().map(|(arn, digest)| (arn.as_str(), *digest));
+        let task = task.as_ref().map(|task| (task.arn.as_str(), digest_of(task)));
         let kind = match standing::next(claim.as_ref(), task, digest, deadline) {
             Next::Repeat(kind) => {
                 info!("delivered again: the first answer stands");
@@ -212,7 +219,7 @@ impl Launcher {
             },
         };
         log(&kind);
-        self.answers.send(&asked.request().reply_queue, id, kind, until).await
+        self.answers.send(&asked.request().reply_queue, id, kind, until).await.map(|_| ())
     }
 
     async fn decide(&self, target: &Target, asked: &Asked) -> Result<Result<Allowed, Denied>, AwsError> {
@@ -324,12 +331,11 @@ impl Launcher {
     ) -> Result<LauncherKind, AwsError> {
         for arn in &error.resources {
             if let Some(task) = self.tasks.describe(&self.settings.cluster, arn).await? {
-                let bound = task.envelope.as_deref().and_then(standing::digest_of_envelope);
-                return Ok(standing::of_task(arn, bound, digest, deadline));
+                return Ok(standing::of_task(arn, digest_of(&task), digest, deadline));
             }
         }
         match self.started_task(id).await? {
-            Some((arn, bound)) => Ok(standing::of_task(&arn, bound, digest, deadline)),
+            Some(task) => Ok(standing::of_task(&task.arn, digest_of(&task), digest, deadline)),
             None => Err(error.clone()),
         }
     }
@@ -360,43 +366,38 @@ impl Launcher {
                 Err(error) => return Err(error),
             }
         }
-        Err(AwsError {
-            operation: "s3:PutObject",
-            kind: Kind::Conflict,
-            code: None,
-            message: "the claim stays contested".to_owned(),
-            resources: Vec::new(),
-        })
+        Err(AwsError::new("s3:PutObject", Kind::Conflict, "the claim stays contested"))
     }
 
-    async fn read_claim(&self, id: &DeploymentId) -> Result<Option<Claim>, AwsError> {
+    pub(crate) async fn read_claim(&self, id: &DeploymentId) -> Result<Option<Claim>, AwsError> {
         let Some(object) = self.objects.get(&self.settings.bucket, &Claim::key(id), CLAIM_MAX as u64).await? else {
             return Ok(None);
         };
         // A claim that cannot be read still claims: better one deployment that must be asked for again than one that runs twice.
-        let unreadable = |error: serde_json::Error| AwsError {
-            operation: "s3:GetObject",
-            kind: Kind::Invalid,
-            code: None,
-            message: format!("the claim of {id} cannot be read: {error}"),
-            resources: Vec::new(),
+        let unreadable = |error: serde_json::Error| {
+            AwsError::new("s3:GetObject", Kind::Invalid, format!("the claim of {id} cannot be read: {error}"))
         };
         Claim::parse(&object.bytes).map(Some).map_err(unreadable)
     }
 
-    /// A task that this id has started, with the digest of the request in its overrides.
-    async fn started_task(&self, id: &DeploymentId) -> Result<Option<(String, Option<Digest>)>, AwsError> {
+    /// A task that this id has started.
+    pub(crate) async fn started_task(&self, id: &DeploymentId) -> Result<Option<Task>, AwsError> {
         for arn in self.tasks.started_by(&self.settings.cluster, id.as_str()).await? {
             if let Some(task) = self.tasks.describe(&self.settings.cluster, &arn).await? {
-                return Ok(Some((arn, task.envelope.as_deref().and_then(standing::digest_of_envelope))));
+                return Ok(Some(task));
             }
         }
         Ok(None)
     }
 }
 
+/// The digest of the request in a task's overrides.
+fn digest_of(task: &Task) -> Option<Digest> {
+    task.envelope.as_deref().and_then(standing::digest_of_envelope)
+}
+
 /// When the server ends a deployment that is admitted now, at the latest: a slow start, its time, its grace.
-fn deadline(configuration: &Configuration, now: Timestamp) -> Timestamp {
+pub(crate) fn deadline(configuration: &Configuration, now: Timestamp) -> Timestamp {
     now.plus(START_DELAY_MAX).plus(configuration.longest_run())
 }
 
@@ -404,7 +405,9 @@ fn log(kind: &LauncherKind) {
     match kind {
         LauncherKind::Admitted { task_arn, policies, .. } => info!(task_arn, policies = policies.join(","), "admitted"),
         LauncherKind::Refused { reason, message, .. } => info!(reason = reason.code(), words = message, "refused"),
-        LauncherKind::LaunchFailed { reason, message, .. } => error!(reason = reason.code(), words = message, "launch failed"),
+        LauncherKind::LaunchFailed { reason, message, .. } => {
+            error!(reason = reason.code(), words = message, "launch failed")
+        }
         LauncherKind::Task { .. } | LauncherKind::Unverified { .. } | LauncherKind::Unknown => {}
     }
 }

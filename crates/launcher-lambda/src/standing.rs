@@ -1,5 +1,6 @@
 //! What already stands for a deployment id, and what follows from it: pure (clauses LAU-7 to LAU-10, CLM-3).
 
+use relay_aws::tasks::Task;
 use relay_protocol::claim::{Claim, Holder, Verdict};
 use relay_protocol::frame::LauncherKind;
 use relay_protocol::{Bundle, Digest, Reason, Timestamp};
@@ -73,6 +74,57 @@ pub fn launch_reason(words: &str) -> Reason {
     }
 }
 
+/// How the reason begins that StopTask is given, and that ECS says again as `stoppedReason`.
+pub const CANCELLED: &str = "relay: cancelled";
+/// See [`CANCELLED`].
+pub const OVERDUE: &str = "relay: past its deadline";
+
+/// Why a task has stopped (clause LAU-12). Its runner's own last word, where it came through, counts more than this.
+pub fn stop_reason(task: &Task) -> Reason {
+    let stopped = task.stopped_reason.as_deref().unwrap_or_default();
+    let words = format!("{stopped} {}", task.container_reason.as_deref().unwrap_or_default()).to_lowercase();
+    let code = task.stop_code.as_deref().unwrap_or_default();
+    if stopped.starts_with(CANCELLED) {
+        Reason::Cancelled
+    } else if stopped.starts_with(OVERDUE) {
+        Reason::TimedOut
+    } else if words.contains("outofmemory") {
+        Reason::OutOfMemory
+    } else if task.started_at.is_none() && words.contains("pull") {
+        Reason::ImagePull
+    } else if task.started_at.is_none() && words.contains("resourceinitialization") {
+        // The interface, or what is fetched through it before a container starts: the registry's login, the log group.
+        Reason::Network
+    } else if code == "TaskFailedToStart" {
+        launch_reason(&words)
+    } else if code == "EssentialContainerExited" {
+        // The runner ended by itself, and what it had to say did not arrive. With these codes it says that it could or would not run anything.
+        if matches!(task.exit_code, Some(120 | 125)) { Reason::Runner } else { Reason::Lost }
+    } else {
+        Reason::Stopped
+    }
+}
+
+/// Seconds that a task may take to end by itself, after its deadline or after a cancel's grace, before the watchdog ends it.
+const PATIENCE: i64 = 60;
+
+/// Whether the watchdog stops a task that runs, and in which words: when it is past its `deadline`, or when a cancel that was forwarded to it
+/// at `cancelled_at` has had its grace (clauses LAU-12, CTL-6).
+pub fn to_stop(
+    deadline: Timestamp,
+    cancelled_at: Option<Timestamp>,
+    grace: i64,
+    now: Timestamp,
+) -> Option<&'static str> {
+    if cancelled_at.is_some_and(|at| now.since(at) > grace + PATIENCE) {
+        Some(CANCELLED)
+    } else if now.since(deadline) > PATIENCE {
+        Some(OVERDUE)
+    } else {
+        None
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
@@ -117,6 +169,61 @@ mod tests {
         assert!(in_use(says(Some(&claim(b"other", runner())), None)));
         assert!(in_use(says(None, Some(("arn:task", Some(Digest::of(b"other")))))));
         assert!(in_use(says(None, Some(("arn:task", None)))));
+    }
+
+    // clause: LAU-12
+    #[test]
+    fn every_way_to_stop_has_a_reason() {
+        let reason = |code: &str, stopped: &str, container: &str, started: bool| {
+            stop_reason(&Task {
+                stop_code: Some(code.to_owned()),
+                stopped_reason: Some(stopped.to_owned()),
+                container_reason: (!container.is_empty()).then(|| container.to_owned()),
+                started_at: started.then(|| Timestamp::from_unix(1)),
+                ..Task::default()
+            })
+        };
+        let failed = |stopped: &str, container: &str| reason("TaskFailedToStart", stopped, container, false);
+        assert_eq!(
+            failed("Task failed to start", "CannotPullContainerError: pull image manifest has been retried 5 time(s)"),
+            Reason::ImagePull
+        );
+        assert_eq!(
+            failed("ResourceInitializationError: unable to pull secrets or registry auth: connection issue", ""),
+            Reason::ImagePull
+        );
+        assert_eq!(
+            failed("ResourceInitializationError: failed to validate logger args: timed out", ""),
+            Reason::Network
+        );
+        assert_eq!(failed("Timeout waiting for network interface provisioning to complete.", ""), Reason::Network);
+        assert_eq!(failed("Capacity is unavailable at this time. Please try again later", ""), Reason::Capacity);
+        assert_eq!(failed("You've reached the limit on the number of vCPUs", ""), Reason::Quota);
+        assert_eq!(failed("Task failed to start", "CannotStartContainerError: no such file"), Reason::Launch);
+        let ended = "Essential container in task exited";
+        assert_eq!(
+            reason("EssentialContainerExited", ended, "OutOfMemoryError: Container killed due to memory usage", true),
+            Reason::OutOfMemory
+        );
+        assert_eq!(reason("EssentialContainerExited", ended, "", true), Reason::Lost);
+        assert_eq!(reason("UserInitiated", "stopped by arn:aws:iam::1:user/anna", "", true), Reason::Stopped);
+        assert_eq!(reason("UserInitiated", "relay: cancelled before it ran", "", false), Reason::Cancelled);
+        assert_eq!(reason("UserInitiated", "relay: past its deadline", "", true), Reason::TimedOut);
+        assert_eq!(reason("SpotInterruption", "Your Spot Task was interrupted.", "", true), Reason::Stopped);
+        assert_eq!(
+            reason("TerminationNotice", "ECS is performing maintenance on the underlying infrastructure", "", true),
+            Reason::Stopped
+        );
+    }
+
+    // clause: LAU-12, CTL-6
+    #[test]
+    fn the_watchdog_stops_what_does_not_end_by_itself() {
+        let at = Timestamp::from_unix;
+        assert_eq!(to_stop(at(1_000), None, 120, at(1_060)), None);
+        assert_eq!(to_stop(at(1_000), None, 120, at(1_061)), Some(OVERDUE));
+        assert_eq!(to_stop(at(1_000), Some(at(500)), 120, at(680)), None);
+        assert_eq!(to_stop(at(1_000), Some(at(500)), 120, at(681)), Some(CANCELLED));
     }
 
     #[test]

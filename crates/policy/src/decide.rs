@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use relay_identity::KnownSigner;
+use relay_identity::{KnownSigner, SingleKey};
 use relay_protocol::request::{RequestError, Stage};
-use relay_protocol::{Approval, Bundle, ParameterName, Reason, Request, Timestamp, Verified, VerifyError, overrides};
+use relay_protocol::{
+    Approval, Bundle, Control, Envelope, ParameterName, Reason, Request, Timestamp, Verified, VerifyError, overrides,
+};
 
 use crate::cedar::Question;
 use crate::configuration::Configuration;
@@ -50,14 +52,6 @@ pub struct Allowed {
     /// The argument vectors of all steps, then of the rollback.
     pub commands: (Vec<Vec<String>>, Vec<Vec<String>>),
 }
-
-impl Allowed {
-    /// Distinct persons who approved: what policies see.
-    pub fn approvals(&self) -> u32 {
-        persons(&self.approvers)
-    }
-}
-
 fn persons(approvers: &[KnownSigner]) -> u32 {
     let persons: BTreeSet<&str> = approvers.iter().map(|approver| approver.person.as_str()).collect();
     u32::try_from(persons.len()).unwrap_or(u32::MAX)
@@ -131,6 +125,32 @@ pub fn authorise(
         }
     }
     Err(refused.unwrap_or_else(|| denied(Reason::Policy, "nobody who signed may deploy here")))
+}
+
+/// Whether `envelope` is a control statement that may stop this deployment: by the request's own session key, or by a signer whom the policy
+/// allows the action `cancel` (clauses CTL-1 to CTL-4).
+pub fn may_cancel(configuration: &Configuration, asked: &Asked, envelope: &Envelope, now: Timestamp) -> bool {
+    let request = asked.request();
+    let ours = |control: &Control| control.is_for(&request.deployment_id, asked.request.digest(), now);
+    if let Ok(session) = SingleKey::new(&request.session_key)
+        && let Ok(control) = envelope.verify::<Control, _>(&session)
+    {
+        return ours(control.statement());
+    }
+    let Ok(control): Result<Verified<Control, _>, _> = envelope.verify(&configuration.roots) else { return false };
+    let approvals = persons(&approvers(asked));
+    ours(control.statement())
+        && control.signers().iter().any(|signer| {
+            let question = Question {
+                signer,
+                action: "cancel",
+                target: &configuration.target,
+                parameters: &request.parameters,
+                issued_at: control.statement().issued_at,
+                approvals,
+            };
+            matches!(configuration.policies.ask(&question), Ok(Some(_)))
+        })
 }
 
 /// Tells a policy that says no from one that only wants another approval.

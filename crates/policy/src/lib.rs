@@ -19,7 +19,7 @@ mod units;
 pub use cedar::{Policies, PolicyError, Question};
 pub use check::{Finding, check};
 pub use configuration::{CancelRule, CancelSignal, Configuration, ConfigurationError, Step};
-pub use decide::{Allowed, Asked, Denied, authorise, verify};
+pub use decide::{Allowed, Asked, Denied, authorise, may_cancel, verify};
 pub use parameters::{ParameterError, ParameterRule};
 pub use pin::{Pin, PinError};
 pub use substitute::{SubstitutionError, Template};

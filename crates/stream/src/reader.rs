@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use relay_protocol::frame::{Chunk, Finished, LauncherKind, Offsets, RunnerFrame, RunnerKind};
-use relay_protocol::outcome::Reason;
+use relay_protocol::outcome::{ExitCode, Reason};
 use relay_protocol::{Digest, Timestamp};
 
 use crate::Tally;
@@ -380,6 +380,10 @@ impl<V: FrameVerifier> Reader<V> {
                 if state == "STOPPED" && self.stopped.is_none() {
                     let reason = reason.unwrap_or(Reason::Stopped);
                     let message = stopped_reason.clone().unwrap_or_else(|| reason.words().to_owned());
+                    if self.started.is_none() && reason.exit_code() == ExitCode::NeverStarted {
+                        // No container ran, so no frame can be on its way.
+                        self.end = Some(End::Stopped { reason, message: message.clone(), started: false });
+                    }
                     self.stopped = Some((now, reason, message));
                     self.drain_from.get_or_insert(now);
                 }

@@ -16,10 +16,16 @@ pub(crate) fn exit_code(end: Option<&End>, stopping: Option<ExitCode>, strict: b
     match end {
         Some(End::Finished { finished, verified, .. }) => match (&finished.outcome, stopping) {
             _ if strict && !verified => ExitCode::OutputIncomplete.code(),
-            (Outcome::Ended { reason: Reason::Cancelled, .. }, Some(code)) => code.code(),
+            // Stopped: without a control queue ECS stops the whole task, and the runner cannot know for whom.
+            (Outcome::Ended { reason: Reason::Cancelled | Reason::Stopped, .. }, Some(code)) => code.code(),
             (outcome, _) => outcome.exit_code(),
         },
         Some(End::Refused { reason, .. } | End::NeverStarted { reason, .. }) => reason.exit_code().code(),
+        // By relay itself, as somebody asked or as the time was over.
+        Some(End::Stopped { reason: Reason::Cancelled, .. }) => {
+            stopping.unwrap_or(Reason::Cancelled.exit_code()).code()
+        }
+        Some(End::Stopped { reason: Reason::TimedOut, .. }) => Reason::TimedOut.exit_code().code(),
         Some(End::Stopped { started: false, .. }) => ExitCode::NeverStarted.code(),
         Some(End::Stopped { .. } | End::Silent { .. }) => ExitCode::Unknown.code(),
         // Left at a second signal: the signal is the reason, and the words say that the outcome is open. A time-out is not over before the
@@ -69,8 +75,19 @@ pub(crate) fn conclude(show: &Show, tail: &Tail, code: u8, stopping: Option<Exit
             show.end_line("refused", &format!("{message} ({reason})"), false);
             hint(*reason);
         }
+        Some(End::Stopped { reason: reason @ (Reason::Cancelled | Reason::TimedOut), started: false, .. }) => {
+            show.end_line("stopped", &format!("{} ({reason}) before anything ran, exit {code}", reason.words()), false);
+        }
         Some(End::NeverStarted { reason, message } | End::Stopped { reason, message, started: false }) => {
             show.end_line("never started", &format!("{message} ({reason})"), false);
+            hint(*reason);
+        }
+        Some(End::Stopped { reason: reason @ (Reason::Cancelled | Reason::TimedOut), .. }) => {
+            show.end_line(
+                "stopped",
+                &format!("{} ({reason}), exit {code}; the runner did not say how far it came", reason.words()),
+                false,
+            );
             hint(*reason);
         }
         Some(End::Stopped { reason, message, .. }) => {

@@ -25,7 +25,7 @@ use crate::queues::Pair;
 use crate::result;
 use crate::settings::Settings;
 use crate::show::{Phases, Show};
-use crate::tail::{Signature, Signed, Tail};
+use crate::tail::{Cancelling, Signed, Tail};
 
 /// Does it all; the exit code is the registry's.
 pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
@@ -87,8 +87,9 @@ async fn publish_and_tail(
         return Err(Failure::new(ExitCode::Fault, "the control queue has no canonical URL"));
     };
     let (body, digest) = sign(&settings.key, &request);
-    Topic::new(sdk)
-        .publish(&settings.topic, &body, &Hints::of(&request))
+    let (topic, hints) = (Topic::new(sdk), Hints::of(&request));
+    topic
+        .publish(&settings.topic, &body, &hints)
         .await
         .map_err(|error| Failure::aws(&format!("publishing the request to {}", settings.topic), &error))?;
     let mut phases = Phases { published: Some(show.elapsed()), ..Phases::default() };
@@ -100,9 +101,9 @@ async fn publish_and_tail(
     let authenticator =
         Authenticator::new(id.clone(), digest, Digest::of(body.as_bytes()), settings.target_key.clone(), Signed);
     let reader = Reader::new(authenticator, settings.clocks, show.elapsed(), now());
-    let control = pair.control.clone().map(|queue| (queue, session));
-    let mut tail =
-        Tail::new(reader, queues.clone(), pair.reply.clone(), control, Signature { id: id.clone(), request: digest });
+    let topic_arn = settings.topic.clone();
+    let how = Cancelling { session, request: digest, hints, topic, topic_arn, queue: pair.control.clone() };
+    let mut tail = Tail::new(reader, queues.clone(), pair.reply.clone(), how);
     let left = tail.run(show, &mut phases, settings.timeout).await?;
     let end = tail.end().cloned();
     phases.finished = Some(show.elapsed());
@@ -169,7 +170,7 @@ fn new_key() -> Result<PrivateKey, Failure> {
     Ok(PrivateKey::from_seed(seed))
 }
 
-fn new_id() -> Result<(DeploymentId, Timestamp), Failure> {
+pub(crate) fn new_id() -> Result<(DeploymentId, Timestamp), Failure> {
     let mut random = [0_u8; 10];
     getrandom::fill(&mut random).map_err(no_random)?;
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use relay_aws::clock::now;
 use relay_aws::queues::{Entry, Queues, Received};
+use relay_aws::topic::Topic;
 use relay_aws::{AwsError, Failure, Kind};
 use relay_identity::{PrivateKey, VerifyingKey};
 use relay_protocol::frame::{ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH, LauncherKind, Offsets};
 use relay_protocol::outcome::ExitCode;
-use relay_protocol::{Cancel, Control, DeploymentId, Digest, Envelope, Message, PublicKey, QueueUrl, Statement as _};
+use relay_protocol::request::Hints;
+use relay_protocol::{Cancel, Control, Digest, Envelope, Message, PublicKey, QueueUrl, Statement as _, TopicArn};
 use relay_stream::{End, Event, FrameVerifier, Raw, Reader, Token};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,11 +35,15 @@ impl FrameVerifier for Signed {
     }
 }
 
-/// What a control statement is about.
+/// How this deployment is asked to stop: by topic, and by its control queue where it has one.
 #[derive(Debug)]
-pub(crate) struct Signature {
-    pub(crate) id: DeploymentId,
+pub(crate) struct Cancelling {
+    pub(crate) session: PrivateKey,
     pub(crate) request: Digest,
+    pub(crate) hints: Hints,
+    pub(crate) topic: Topic,
+    pub(crate) topic_arn: TopicArn,
+    pub(crate) queue: Option<QueueUrl>,
 }
 
 type Answer = (Duration, Result<Vec<Received>, AwsError>);
@@ -48,8 +54,7 @@ pub(crate) struct Tail {
     reader: Reader<Signed>,
     queues: Queues,
     queue: QueueUrl,
-    control: Option<(QueueUrl, PrivateKey)>,
-    about: Signature,
+    how: Cancelling,
     receipts: HashMap<Token, String>,
     next_token: Token,
     receiving: JoinSet<Answer>,
@@ -62,19 +67,12 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    pub(crate) fn new(
-        reader: Reader<Signed>,
-        queues: Queues,
-        queue: QueueUrl,
-        control: Option<(QueueUrl, PrivateKey)>,
-        about: Signature,
-    ) -> Self {
+    pub(crate) fn new(reader: Reader<Signed>, queues: Queues, queue: QueueUrl, how: Cancelling) -> Self {
         Self {
             reader,
             queues,
             queue,
-            control,
-            about,
+            how,
             receipts: HashMap::new(),
             next_token: 0,
             receiving: JoinSet::new(),
@@ -245,24 +243,27 @@ impl Tail {
         }
     }
 
-    /// Sends the cancel beside the tailing: SQS may be slow, and a second signal must still be heard. The task's answer is what to say.
+    /// Sends the cancel beside the tailing: AWS may be slow, and a second signal must still be heard. The task's answer is what to say. By the
+    /// control queue it reaches a running task at once; by topic also one that does not run yet, or whose runner does not listen.
     fn cancel(&mut self, cancel: Cancel) {
-        let Some((queue, session)) = &self.control else {
-            self.cancelling.spawn(async { "asked to stop, but this deployment has no control queue; it goes on in the target account until its own time is over" });
-            return;
-        };
-        let issued_at = now();
+        let Cancelling { session, request, hints, topic, topic_arn, queue } = &self.how;
         let control =
-            Control { deployment_id: self.about.id.clone(), request_digest: self.about.request, issued_at, cancel };
+            Control { deployment_id: hints.deployment_id.clone(), request_digest: *request, issued_at: now(), cancel };
         let envelope = session.sign_envelope(Envelope::new(Control::TYPE, control.to_payload()));
-        let entry = Entry { body: Message::control_json(&envelope), attributes: Vec::new() };
+        let body = Message::control_json(&envelope);
+        let (topic, topic_arn, hints) = (topic.clone(), topic_arn.clone(), hints.clone());
         let (queues, queue) = (self.queues.clone(), queue.clone());
         self.cancelling.spawn(async move {
-            match queues.send(&queue, vec![entry]).await {
-                Ok(results) if results.iter().all(Result::is_ok) => {
-                    "asked the deployment to stop; still following it; a second signal leaves at once"
-                }
-                Ok(_) | Err(_) => "the cancel could not be sent; a second signal leaves at once, and the deployment goes on without you",
+            let by_queue = async {
+                let Some(queue) = &queue else { return false };
+                let entry = Entry { body: body.clone(), attributes: Vec::new() };
+                queues.send(queue, vec![entry]).await.is_ok_and(|results| results.iter().all(Result::is_ok))
+            };
+            let by_topic = async { topic.publish(&topic_arn, &body, &hints).await.is_ok() };
+            if tokio::join!(by_queue, by_topic) == (false, false) {
+                "the cancel could not be sent; a second signal leaves at once, and the deployment goes on without you"
+            } else {
+                "asked the deployment to stop; still following it; a second signal leaves at once"
             }
         });
     }

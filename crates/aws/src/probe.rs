@@ -1,0 +1,61 @@
+//! STS: who am I, and what time is it there? What is asked before a first deployment.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::config_bag::ConfigBag;
+use aws_smithy_types::date_time::Format;
+use relay_protocol::Timestamp;
+
+use crate::error::from_sdk;
+use crate::sessions::Identity;
+use crate::{AwsError, Sdk, clock};
+
+/// What STS answered.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// Who the credentials belong to.
+    pub identity: Result<Identity, AwsError>,
+    /// AWS's clock and this machine's at the same moment. A refusal has it too; none when nobody answered.
+    pub clocks: Option<(Timestamp, Timestamp)>,
+}
+
+/// Asks once.
+pub async fn probe(sdk: &Sdk) -> Probe {
+    let clocks = Clocks::default();
+    let call = aws_sdk_sts::Client::new(&sdk.config).get_caller_identity().customize().interceptor(clocks.clone());
+    let identity = call.send().await.map_err(from_sdk("sts:GetCallerIdentity"));
+    let identity = identity
+        .map(|output| Identity { account: output.account.unwrap_or_default(), arn: output.arn.unwrap_or_default() });
+    let clocks = *clocks.0.lock().unwrap_or_else(PoisonError::into_inner);
+    Probe { identity, clocks }
+}
+
+/// Keeps the `Date` of the last answer, and when it came.
+#[derive(Clone, Debug, Default)]
+struct Clocks(Arc<Mutex<Option<(Timestamp, Timestamp)>>>);
+
+#[dyn_dispatch_hint]
+impl Intercept for Clocks {
+    fn name(&self) -> &'static str {
+        "Clocks"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date");
+        if let Some(date) = date.and_then(|text| DateTime::from_str(text, Format::HttpDate).ok()) {
+            let there = Timestamp::from_unix(date.secs());
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((there, clock::now()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,180 @@
+//! What follows a launch: ECS's events become frames, so that a task that never starts or dies is told (clause LAU-12); a cancel by topic
+//! reaches the task (clause CTL-6); every five minutes it is looked whether events were missed and whether a task outstays its time.
+//!
+//! Each task is judged by its own revision, and by the envelope that it was started with, verified again.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use relay_aws::clock::now;
+use relay_aws::objects::Condition;
+use relay_aws::queues::Entry;
+use relay_aws::tasks::Task;
+use relay_aws::{AwsError, Kind};
+use relay_policy::{Asked, Configuration};
+use relay_protocol::encoding::short;
+use relay_protocol::frame::LauncherKind;
+use relay_protocol::request::{Hints, Stage};
+use relay_protocol::{Bundle, DeploymentId, Envelope, Timestamp};
+use tracing::{error, info, warn};
+
+use crate::launch::{Launcher, deadline};
+use crate::standing;
+
+/// Seconds for which the end of a task is told again: two rounds of the watchdog, and what a round takes.
+const RECENT: i64 = 660;
+
+/// Seconds after a request was made in which its queue may not be visible yet.
+const FRESH: i64 = 60;
+
+/// Where it is noted that a running task was asked to stop.
+fn cancel_key(id: &DeploymentId) -> String {
+    format!("cancels/{id}")
+}
+
+/// Bytes of such a note: a time.
+const NOTE_MAX: u64 = 64;
+
+impl Launcher {
+    /// ECS says that a task has changed.
+    pub(crate) async fn task_changed(&self, cluster: &str, mut task: Task, until: Instant) -> Result<(), AwsError> {
+        if cluster.rsplit('/').next() != Some(self.settings.cluster.as_str()) && cluster != self.settings.cluster {
+            info!(cluster, "a task of another cluster: left alone");
+            return Ok(());
+        }
+        if task.envelope.is_none()
+            && let Some(whole) = self.tasks.describe(&self.settings.cluster, &task.arn).await?
+        {
+            // An event may come without the overrides.
+            task.envelope = whole.envelope;
+        }
+        let Some((_, asked)) = self.asked(&task).await? else { return Ok(()) };
+        self.tell(&task, &asked, until).await
+    }
+
+    /// The watchdog's round. What goes wrong with one task does not keep the others from being looked after.
+    pub(crate) async fn look_after_all(&self, until: Instant) -> Result<(), AwsError> {
+        let mut failed = None;
+        for task in self.tasks.all(&self.settings.cluster).await? {
+            if let Err(error) = self.look_after(&task, until).await {
+                error!(task = task.arn, %error, "a task could not be looked after");
+                failed = Some(error);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn look_after(&self, task: &Task, until: Instant) -> Result<(), AwsError> {
+        let stopped = task.last_status == "STOPPED";
+        if stopped && task.stopped_at.is_none_or(|at| now().since(at) > RECENT) {
+            return Ok(());
+        }
+        let Some((configuration, asked)) = self.asked(task).await? else { return Ok(()) };
+        if stopped {
+            return self.tell(task, &asked, until).await;
+        }
+        if task.desired_status == "STOPPED" {
+            return Ok(());
+        }
+        let id = &asked.request().deployment_id;
+        let key = cancel_key(id);
+        let note = self.objects.get(&self.settings.bucket, &key, NOTE_MAX).await?;
+        let cancelled_at = note.and_then(|note| std::str::from_utf8(&note.bytes).ok()?.parse::<Timestamp>().ok());
+        let grace = i64::try_from(configuration.cancel.grace.as_secs()).unwrap_or(i64::MAX);
+        let ends = deadline(&configuration, task.created_at.unwrap_or_else(now));
+        match standing::to_stop(ends, cancelled_at, grace, now()) {
+            Some(words) => self.stop(task, id, words).await,
+            None => Ok(()),
+        }
+    }
+
+    /// A control statement by topic.
+    pub(crate) async fn cancel(&self, hints: &Hints, envelope: &Envelope, body: &str) -> Result<(), AwsError> {
+        let id = &hints.deployment_id;
+        let Some(task) = self.started_task(id).await? else {
+            if self.read_claim(id).await?.is_some() {
+                info!("cancelled, but it has ended already");
+                return Ok(());
+            }
+            // It may have overtaken its own request: Lambda brings it again.
+            let message = format!("there is neither a task nor a claim of {id} yet");
+            return Err(AwsError::new("ecs:ListTasks", Kind::NotFound, message));
+        };
+        let Some((configuration, asked)) = self.asked(&task).await? else { return Ok(()) };
+        if configuration.target != hints.target || !relay_policy::may_cancel(&configuration, &asked, envelope, now()) {
+            warn!("a control statement that may not stop this deployment: dropped");
+            return Ok(());
+        }
+        if task.desired_status == "STOPPED" || task.last_status == "STOPPED" {
+            return Ok(());
+        }
+        let control = asked.request().control_queue.as_ref().filter(|_| task.last_status == "RUNNING");
+        let Some(queue) = control else { return self.stop(&task, id, standing::CANCELLED).await };
+        // The runner ends it with the recipe's signal and grace, which may be longer than the two minutes that ECS would give.
+        let entry = Entry { body: body.to_owned(), attributes: Vec::new() };
+        match self.queues.send(queue, vec![entry]).await {
+            Ok(results) if results.iter().all(Result::is_ok) => {}
+            Err(error) if error.is_transient() => return Err(error),
+            Ok(_) | Err(_) => return self.stop(&task, id, standing::CANCELLED).await,
+        }
+        info!(task = task.arn, "cancel passed on to the runner");
+        let note = now().to_string().into_bytes();
+        match self.objects.put(&self.settings.bucket, &cancel_key(id), note, Condition::Absent).await {
+            // The first cancel's time counts.
+            Err(error) if !matches!(error.kind, Kind::Precondition | Kind::Conflict) => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    async fn stop(&self, task: &Task, id: &DeploymentId, words: &str) -> Result<(), AwsError> {
+        warn!(deployment_id = %id, task = task.arn, words, "stopping the task");
+        self.tasks.stop(&self.settings.cluster, &task.arn, words).await
+    }
+
+    /// What a task was asked to do, if it is one that a launcher started for a request that may run; its creation decides what was in time.
+    async fn asked(&self, task: &Task) -> Result<Option<(Arc<Configuration>, Asked)>, AwsError> {
+        let Some(definition) = self.tasks.definition(&task.definition).await? else { return Ok(None) };
+        let judged = self.configuration(&definition).and_then(|configuration| {
+            let envelope = task.envelope.as_deref().ok_or("it has no envelope")?;
+            let bundle = Bundle::parse(envelope.as_bytes()).map_err(|error| error.to_string())?;
+            let asked = relay_policy::verify(&bundle, &configuration).map_err(|error| error.to_string())?;
+            if asked.request().deployment_id.as_str() != task.started_by {
+                return Err("it was started by somebody else".to_owned());
+            }
+            let created = task.created_at.ok_or("it has no time of creation")?;
+            match relay_policy::authorise(&configuration, &asked, created, Stage::Run) {
+                Ok(_) => Ok((configuration, asked)),
+                Err(denied) => Err(denied.message),
+            }
+        });
+        match judged {
+            Ok(judged) => Ok(Some(judged)),
+            Err(cause) => {
+                warn!(task = task.arn, cause, "a task that no launcher started: left alone");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Tells the requester what ECS says. A queue that is gone when the task has stopped is how it should be.
+    async fn tell(&self, task: &Task, asked: &Asked, until: Instant) -> Result<(), AwsError> {
+        let request = asked.request();
+        let stopped = task.last_status == "STOPPED";
+        let words = match (&task.stopped_reason, &task.container_reason) {
+            (Some(stopped), Some(container)) => Some(short(&format!("{stopped}: {container}"))),
+            (one, other) => one.as_ref().or(other.as_ref()).map(|words| short(words)),
+        };
+        let kind = LauncherKind::Task {
+            request_digest: asked.request.digest(),
+            task_arn: task.arn.clone(),
+            state: task.last_status.clone(),
+            reason: stopped.then(|| standing::stop_reason(task)),
+            stop_code: task.stop_code.clone(),
+            stopped_reason: words.filter(|_| stopped),
+            exit_code: task.exit_code,
+        };
+        let until = if now().since(request.issued_at) > FRESH { Instant::now() } else { until };
+        info!(deployment_id = %request.deployment_id, task = task.arn, state = task.last_status, "task");
+        self.answers.send(&request.reply_queue, &request.deployment_id, kind, until).await.map(|_| ())
+    }
+}
