@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 pub struct Account {
     runtime: Runtime,
     ecs: aws_sdk_ecs::Client,
+    kms: aws_sdk_kms::Client,
     s3: aws_sdk_s3::Client,
     sns: aws_sdk_sns::Client,
     sqs: aws_sdk_sqs::Client,
@@ -73,6 +74,7 @@ impl Account {
         Self {
             runtime,
             ecs: aws_sdk_ecs::Client::new(&config),
+            kms: aws_sdk_kms::Client::new(&config),
             s3: aws_sdk_s3::Client::from_conf(s3),
             sns: aws_sdk_sns::Client::new(&config),
             sqs: aws_sdk_sqs::Client::new(&config),
@@ -91,6 +93,16 @@ impl Account {
             publish = publish.message_attributes(*name, value.build().expect("a complete attribute"));
         }
         self.wait(publish.send()).map(drop).map_err(words)
+    }
+
+    /// Makes a P-256 key to sign with; returns its ARN and its public half.
+    pub fn create_signing_key(&self) -> (String, Vec<u8>) {
+        use aws_sdk_kms::types::{KeySpec, KeyUsageType};
+        let create = self.kms.create_key().key_spec(KeySpec::EccNistP256).key_usage(KeyUsageType::SignVerify);
+        let made = self.wait(create.send()).expect("CreateKey").key_metadata.expect("a key");
+        let arn = made.arn.expect("an ARN");
+        let public = self.wait(self.kms.get_public_key().key_id(&arn).send()).expect("GetPublicKey");
+        (arn, public.public_key.expect("a public half").into_inner())
     }
 
     /// Makes a topic that lets nobody else in; returns its ARN.

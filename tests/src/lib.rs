@@ -8,6 +8,8 @@
 pub mod account;
 pub mod asking;
 pub mod deploy;
+pub mod docker;
+pub mod infra;
 pub mod ministack;
 pub mod sandbox;
 pub mod targets;

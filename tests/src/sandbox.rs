@@ -32,11 +32,13 @@ pub struct Options {
     pub settings: Vec<String>,
     /// Configurations, by file name; `${TOPIC}` and the like are filled in by the sandbox.
     pub targets: Vec<(String, String)>,
+    /// Where its programs are, when not with the tests'.
+    pub bin_dir: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { launchers: 2, settings: Vec::new(), targets: Vec::new() }
+        Self { launchers: 2, settings: Vec::new(), targets: Vec::new(), bin_dir: None }
     }
 }
 
@@ -182,6 +184,9 @@ impl Sandbox {
         command.args(["--launchers", &options.launchers.to_string()]);
         for option in &options.settings {
             command.args(["--option", option]);
+        }
+        if let Some(folder) = &options.bin_dir {
+            command.arg("--bin-dir").arg(folder);
         }
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(complaints).spawn().expect("the sandbox starts");

@@ -88,6 +88,27 @@ fn keygen_makes_a_key_that_only_its_owner_reads_and_never_overwrites() {
     hello().args(&["--key", file.to_str().unwrap()]).run().exits(0);
 }
 
+// clause: SIG-3
+#[test]
+fn a_key_that_never_leaves_kms_signs_requests() {
+    let sandbox = Sandbox::start(Options::default());
+    let (arn, der) = sandbox.ci().create_signing_key();
+    let public = relay_protocol::PublicKey::from_der(&der).unwrap();
+    let deploy = || sandbox.deploy("demo/hello").param("name", "world").env("RELAY_SIGNING_KEY", &arn);
+    deploy().run().exits(120).says("unverified");
+    // The platform team puts it in place of the other.
+    let operator = sandbox.operator();
+    let (old, entry_point, text) = operator.definition("relay_demo_hello");
+    let text = text.replace(&sandbox.signing_key().public().to_string(), &public.to_string());
+    let pin = relay_policy::Pin::of(&"demo/hello".parse().unwrap(), &text);
+    operator.register("relay_demo_hello", &pin.entry_point(&entry_point[0]), &text, "relay-demo-hello");
+    operator.deregister(&old);
+    // KMS makes high s as often as low; each is to be accepted by all.
+    for _ in 0..4 {
+        deploy().run().exits(0);
+    }
+}
+
 #[test]
 fn inspect_decodes_and_believes_nothing_without_a_key() {
     let sandbox = sandbox();

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::{Outcome, direction, docs};
+use crate::{Outcome, direction, docs, e2e, infra};
 
 /// How much is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,21 @@ fn steps(run: &mut Run, form: Form) -> Outcome {
         };
         succeed(&mut command)
     })?;
+    if form == Form::Full {
+        let mut skipped = Vec::new();
+        run.step("templates", || infra::lint(true, &mut skipped))?;
+        run.skipped.extend(skipped);
+    } else {
+        run.skip("templates by cfn-lint, cfn-guard and checkov (--quick)");
+    }
+    match e2e::missing() {
+        _ if form == Form::Quick => run.skip("end to end and least privilege on ministack (--quick)"),
+        Some(why) => run.skip(&format!("end to end and least privilege on ministack ({why})")),
+        None => {
+            run.step("end to end on ministack", || e2e::run("e2e"))?;
+            run.step("least privilege on ministack", || e2e::run("least-privilege"))?;
+        }
+    }
     if form == Form::Quick {
         run.skip("slow end-to-end tests (--quick)");
         run.skip("cargo deny (--quick)");
@@ -100,7 +115,7 @@ impl Run {
     }
 }
 
-fn cargo(arguments: &[&str]) -> Outcome {
+pub(crate) fn cargo(arguments: &[&str]) -> Outcome {
     succeed(Command::new("cargo").args(arguments))
 }
 

@@ -7,7 +7,10 @@ mod clauses;
 mod commands;
 mod direction;
 mod docs;
+mod e2e;
+mod infra;
 mod links;
+mod package;
 mod registries;
 mod tree;
 
@@ -22,6 +25,10 @@ pub(crate) const COMMANDS: &[(&str, &str)] = &[
     ("demo", "build everything, then run one deployment on the embedded sandbox"),
     ("ci", "everything that must hold before a merge (--quick: without the slow end-to-end tests)"),
     ("docs", "--check: documents, code, vectors and tests agree"),
+    ("infra", "--check: the templates, by cfn-lint, cfn-guard and as data (--full: by checkov too)"),
+    ("package", "what is installed, in target/package (--out FOLDER, --target TRIPLE, --verify-reproducible)"),
+    ("e2e", "ministack: the package and the templates, installed on an emulator that nobody here wrote"),
+    ("least-privilege", "the same with the templates' permissions, then without each one of them"),
 ];
 
 fn main() -> ExitCode {
@@ -32,6 +39,11 @@ fn main() -> ExitCode {
         ["ci"] => ci::run(ci::Form::Full),
         ["ci", "--quick"] => ci::run(ci::Form::Quick),
         ["docs", "--check"] => docs::check(),
+        ["infra", "--check"] => infra::check(false),
+        ["infra", "--check", "--full"] => infra::check(true),
+        ["e2e", "ministack"] => e2e::run("e2e"),
+        ["least-privilege"] => e2e::run("least-privilege"),
+        ["package", rest @ ..] => package::Options::parse(rest).and_then(|options| package::run(&options)),
         _ => usage(),
     };
     match outcome {
@@ -48,7 +60,7 @@ fn usage() -> Outcome {
     let mut out = io::stderr().lock();
     writeln!(out, "usage: cargo xtask COMMAND\n")?;
     for (name, words) in COMMANDS {
-        writeln!(out, "  {name:<6} {words}")?;
+        writeln!(out, "  {name:<15} {words}")?;
     }
     Err("no such command".into())
 }

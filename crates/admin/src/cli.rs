@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
-use relay_protocol::{ParameterName, Timestamp};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use relay_protocol::{DeploymentId, ParameterName, Timestamp};
 
 use crate::render::Image;
 
-/// Check and try out the targets of relay, before they are deployed. Needs no AWS account.
+/// For platform teams: set relay up, check and try out its targets, see and stop what runs. Only `ps` and `stop` call AWS.
 #[derive(Debug, Parser)]
 #[command(name = "relay-admin", version, propagate_version = true)]
 pub(crate) struct Cli {
@@ -20,6 +20,19 @@ pub(crate) enum Command {
     /// A target's configuration: check it, ask it, pin it.
     #[command(subcommand)]
     Target(Target),
+    /// Write the files of a first target: relay.toml, its configuration, template parameters, a CI job.
+    ///
+    /// At a terminal it asks for what the flags do not say. It overwrites nothing: if one of the files exists, none is written.
+    #[command(after_help = "Example:
+  relay-admin init --target payments/production --target-account 222222222222 --region eu-west-1 --ci-account 111111111111 \\
+      --ci github --ci-source example/payments --code-bucket example-code --new-key")]
+    Init(Box<Init>),
+    /// List the deployments that are alive. Needs ecs:ListTasks and ecs:DescribeTasks in the target account.
+    Ps(Ps),
+    /// Stop a deployment by its task: break glass, as who started it can cancel it in CI.
+    ///
+    /// Needs ecs:ListTasks, ecs:DescribeTasks and ecs:StopTask in the target account. Exits with 1 when there is nothing to stop.
+    Stop(Stop),
 }
 
 #[derive(Debug, Subcommand)]
@@ -98,6 +111,88 @@ pub(crate) struct Render {
     /// Where the template goes [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The folder in which the files are made.
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// What is deployed to, such as payments/production.
+    #[arg(long, value_name = "SERVICE/ENVIRONMENT")]
+    pub(crate) target: Option<String>,
+    /// The account that is deployed to.
+    #[arg(long, value_name = "ID")]
+    pub(crate) target_account: Option<String>,
+    /// Its region.
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<String>,
+    /// The account that CI is in.
+    #[arg(long, value_name = "ID")]
+    pub(crate) ci_account: Option<String>,
+    /// The CI system: github, gitlab or jenkins.
+    #[arg(long, value_name = "SYSTEM")]
+    pub(crate) ci: Option<String>,
+    /// What may ask: owner/repository (github; owner@id/repository@id where the token's subject has ids), group/project (gitlab, its
+    /// branch main), or the ARN of the role that the agents have (jenkins).
+    #[arg(long, value_name = "NAME|ARN")]
+    pub(crate) ci_source: Option<String>,
+    /// Bucket in the target account and region that holds relay-launcher.zip.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) code_bucket: Option<String>,
+    /// CI's public key, as `relay keygen` or KMS prints it.
+    #[arg(long, value_name = "BASE64")]
+    pub(crate) signer_key: Option<String>,
+    /// Make CI's key pair here: keys/ci.pem, which git is told to ignore.
+    #[arg(long, conflicts_with = "signer_key")]
+    pub(crate) new_key: bool,
+    /// The target key, where the foundation is there already: its output TargetKeyArn.
+    #[arg(long, value_name = "ARN")]
+    pub(crate) target_key: Option<String>,
+    /// The public half of the target key: what the foundation's output TargetPublicKey prints.
+    #[arg(long, value_name = "BASE64")]
+    pub(crate) target_public_key: Option<String>,
+    /// The launcher and the images are for arm64.
+    #[arg(long)]
+    pub(crate) arm64: bool,
+}
+
+/// CI systems that there is a job to write for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Ci {
+    Github,
+    Gitlab,
+    Jenkins,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ps {
+    /// The cluster.
+    #[arg(long, default_value = "relay")]
+    pub(crate) cluster: String,
+    /// A table, or one JSON object a line.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
+}
+
+/// For people, or for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stop {
+    /// The deployment, as `relay-admin ps` and the CI log show it.
+    #[arg(value_name = "ID")]
+    pub(crate) id: DeploymentId,
+    /// The cluster.
+    #[arg(long, default_value = "relay")]
+    pub(crate) cluster: String,
+    /// Why; it shows in ECS, beside who did it.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
 }
 
 #[derive(Debug, Args)]

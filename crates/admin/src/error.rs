@@ -2,6 +2,7 @@
 
 use std::io;
 
+use relay_aws::Failure;
 use relay_policy::ConfigurationError;
 
 /// Says whose hands it is in, and has the exit code.
@@ -26,17 +27,37 @@ pub enum AdminError {
     /// The command line asks for what cannot be.
     #[error("{0}")]
     Usage(String),
+    /// A file could not be made.
+    #[error("{file}: {error}; what was written before it is still there")]
+    Create {
+        /// Which.
+        file: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// What was asked for is not there to be done.
+    #[error("{0}")]
+    Nothing(String),
+    /// AWS said no, or nothing.
+    #[error("{}{}", .0.error, .0.hints.iter().map(|hint| format!("\nhint: {hint}")).collect::<String>())]
+    Aws(Failure),
     /// The answer could not be written.
     #[error("the answer cannot be written: {0}")]
     Write(#[from] io::Error),
 }
 
 impl AdminError {
-    /// 1: the configuration is at fault. 2: the call is, or there was no way to answer.
+    /// 1: the configuration is at fault, or there is nothing to stop. 2: the call is, or there was no way to answer.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Configuration { .. } => 1,
-            Self::Read { .. } | Self::Usage(_) | Self::Write(_) => 2,
+            Self::Configuration { .. } | Self::Nothing(_) => 1,
+            Self::Read { .. } | Self::Create { .. } | Self::Usage(_) | Self::Aws(_) | Self::Write(_) => 2,
         }
+    }
+}
+
+impl From<Failure> for AdminError {
+    fn from(failure: Failure) -> Self {
+        Self::Aws(failure)
     }
 }

@@ -1,4 +1,4 @@
-//! `relay-admin`: what a platform team needs before it deploys a target, without any right in AWS.
+//! `relay-admin`: what a platform team needs before it deploys a target, without any right in AWS; and what is alive, with an operator's.
 //!
 //! This crate owns the command line and the words. It decides nothing: what is wrong with a configuration is said by
 //! [`relay_policy::check`], and whether a request would be allowed by [`relay_policy::authorise`], the very function that the launcher and
@@ -10,12 +10,14 @@
 
 mod cli;
 mod error;
+mod init;
+mod ps;
 mod render;
 mod target;
 mod trial;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{BufRead, IsTerminal as _, Write};
 
 use clap::Parser as _;
 
@@ -33,15 +35,26 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut impl Write, 
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
-    let cli::Command::Target(command) = cli.command;
-    let result = match command {
-        cli::Target::Check { files } => target::check(&files, out, err),
-        cli::Target::Pin { file, runner } => target::pin(&file, &runner, out),
-        cli::Target::Render(arguments) => render::render(&arguments, out, err),
-        cli::Target::Test(arguments) => trial::test(&arguments, out),
+    let result = match cli.command {
+        cli::Command::Target(cli::Target::Check { files }) => target::check(&files, out, err),
+        cli::Command::Target(cli::Target::Pin { file, runner }) => target::pin(&file, &runner, out),
+        cli::Command::Target(cli::Target::Render(arguments)) => render::render(&arguments, out, err),
+        cli::Command::Target(cli::Target::Test(arguments)) => trial::test(&arguments, out),
+        cli::Command::Init(arguments) => {
+            let mut input = std::io::stdin().is_terminal().then(|| std::io::stdin().lock());
+            init::init(*arguments, input.as_mut().map(|input| input as &mut dyn BufRead), out, err)
+        }
+        cli::Command::Ps(arguments) => block_on(ps::ps(&arguments, out, err)),
+        cli::Command::Stop(arguments) => block_on(ps::stop(&arguments, out)),
     };
     result.unwrap_or_else(|error| {
         let _ = writeln!(err, "error: {error}");
         error.exit_code()
     })
+}
+
+/// Only what calls AWS needs a runtime.
+fn block_on(work: impl Future<Output = Result<u8, AdminError>>) -> Result<u8, AdminError> {
+    // Boxed: the SDK's futures are large.
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(Box::pin(work))
 }

@@ -28,6 +28,12 @@ pub(crate) fn render(arguments: &Render, out: &mut impl Write, err: &mut impl Wr
             "{file} has `{{{{resolve:`, which CloudFormation would replace: then nothing fits its digest any more"
         )));
     }
+    if configuration.target_key.contains(":alias/") {
+        return Err(AdminError::Usage(format!(
+            "`target_key` is the alias {}: IAM knows keys only. Put the foundation's output TargetKeyArn there",
+            configuration.target_key
+        )));
+    }
     let policy = arguments.deploy_policy.as_deref().map(policy).transpose()?;
     let role = configuration.role.as_deref().filter(|_| !arguments.no_deploy_role);
     let role = role.map(|arn| deploy_role(arn, &configuration)).transpose()?;

@@ -28,6 +28,10 @@ pub enum Command {
     Keygen(Keygen),
     /// Decode a request, an approval, a control statement, a frame or a record, for an auditor's eyes.
     Inspect(Inspect),
+    /// Say what is wrong between here and a deployment, each finding with its remedy. Changes nothing.
+    ///
+    /// Exits with 0 when nothing is bad, 119 when a setting is, 125 when AWS says no.
+    Doctor(Box<Doctor>),
 }
 
 /// Arguments of `relay deploy`.
@@ -41,21 +45,9 @@ pub struct Deploy {
     /// Files for the tool: packed, uploaded under their digest, and bound into the request; repeat for more.
     #[arg(long = "artifact", value_name = "NAME=PATH")]
     pub artifacts: Vec<String>,
-    /// The topic of the target account.
-    #[arg(long, value_name = "ARN", env = "RELAY_TOPIC_ARN")]
-    pub topic: Option<String>,
-    /// The signing key: a file with a PKCS#8 PEM, or the PEM itself.
-    #[arg(long, value_name = "FILE", env = "RELAY_SIGNING_KEY", hide_env_values = true)]
-    pub key: Option<String>,
-    /// The target account's public key, base64: only what it vouches for is believed.
-    #[arg(long, value_name = "BASE64", env = "RELAY_TARGET_PUBLIC_KEY")]
-    pub target_key: Option<String>,
-    /// Where artifacts are uploaded: s3://bucket/prefix/; {target} stands for the target.
-    #[arg(long, value_name = "S3URL", env = "RELAY_ARTIFACTS")]
-    pub artifact_store: Option<String>,
-    /// A pre-made reply queue, where CI may not create queues.
-    #[arg(long, value_name = "URL", env = "RELAY_REPLY_QUEUE_URL")]
-    pub reply_queue_url: Option<String>,
+    /// How the target is reached.
+    #[command(flatten)]
+    pub place: Place,
     /// Ask the deployment to stop after this time (90s, 45m, 2h), and exit with 124. The target has a limit of its own.
     #[arg(long, value_name = "DURATION")]
     pub timeout: Option<String>,
@@ -83,6 +75,26 @@ pub struct Deploy {
     /// Say nothing but errors: stdout and stderr are then the tool's, byte for byte.
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// How a target is reached: flags beat the environment, the environment beats relay.toml.
+#[derive(Debug, Args)]
+pub struct Place {
+    /// The topic of the target account.
+    #[arg(long, value_name = "ARN", env = "RELAY_TOPIC_ARN")]
+    pub topic: Option<String>,
+    /// The signing key: a file with a PKCS#8 PEM, the PEM itself, or the ARN of a KMS key (P-256).
+    #[arg(long, value_name = "FILE|ARN", env = "RELAY_SIGNING_KEY", hide_env_values = true)]
+    pub key: Option<String>,
+    /// The target account's public key, base64: only what it vouches for is believed.
+    #[arg(long, value_name = "BASE64", env = "RELAY_TARGET_PUBLIC_KEY")]
+    pub target_key: Option<String>,
+    /// Where artifacts are uploaded: s3://bucket/prefix/; {target} stands for the target.
+    #[arg(long, value_name = "S3URL", env = "RELAY_ARTIFACTS")]
+    pub artifact_store: Option<String>,
+    /// A pre-made reply queue, where CI may not create queues.
+    #[arg(long, value_name = "URL", env = "RELAY_REPLY_QUEUE_URL")]
+    pub reply_queue_url: Option<String>,
     /// The file that maps targets to topics and keys; by default relay.toml here or in a folder above.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -114,4 +126,20 @@ pub struct Inspect {
     /// Public keys, base64, to verify the signatures with; repeat for more.
     #[arg(long = "key", value_name = "BASE64")]
     pub keys: Vec<String>,
+}
+
+/// Arguments of `relay doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// The target; by default each that relay.toml names.
+    pub target: Option<String>,
+    /// How the target is reached.
+    #[command(flatten)]
+    pub place: Place,
+    /// Create a deployment's two queues as a deployment would, read from one, and delete them: nothing else tells whether that is allowed.
+    #[arg(long = "try")]
+    pub try_queues: bool,
+    /// Text for people, or one JSON object a line on stdout.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
 }

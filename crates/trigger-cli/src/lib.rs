@@ -2,14 +2,16 @@
 //!
 //! CI holds this program and the right to publish to one topic and to read its own queues; nothing else (promise P1). [`args`] says what may be
 //! typed, [`settings`] what it means together with environment and file, [`deploy`] leads through a deployment, [`tail`] prints it, [`show`]
-//! is how it looks.
+//! is how it looks. [`doctor`] says what is wrong before a first one.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking"))]
 
 pub mod args;
 mod artifacts;
 mod conclude;
 mod deploy;
+mod doctor;
 mod inspect;
 mod keygen;
 mod origin;
@@ -17,6 +19,7 @@ mod queues;
 mod result;
 mod settings;
 mod show;
+mod signing;
 mod tail;
 
 use std::io::Write as _;
@@ -46,6 +49,7 @@ pub async fn main() -> ExitCode {
         Command::Deploy(arguments) => Box::pin(deploy::deploy(&arguments)).await,
         Command::Keygen(arguments) => keygen::keygen(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
+        Command::Doctor(arguments) => Box::pin(doctor::doctor(&arguments)).await,
     };
     match result {
         Ok(code) => code.into(),

@@ -12,13 +12,14 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::args;
+use crate::signing::{KmsKey, Signer};
 
 /// Everything a deployment needs, checked.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) target: TargetName,
     pub(crate) topic: TopicArn,
-    pub(crate) key: PrivateKey,
+    pub(crate) key: Signer,
     pub(crate) target_key: Option<PublicKey>,
     pub(crate) parameters: BTreeMap<ParameterName, String>,
     pub(crate) artifacts: BTreeMap<ParameterName, PathBuf>,
@@ -51,38 +52,18 @@ struct Target {
 impl Settings {
     pub(crate) fn of(arguments: &args::Deploy) -> Result<Self, Failure> {
         let target: TargetName = arguments.target.parse().map_err(|error| Failure::usage(format!("{error}")))?;
-        let (file, folder) = read_file(arguments.config.as_deref())?;
-        let specific = file.targets.get(&target).cloned().unwrap_or_default();
-        let pick = |flag: &Option<String>, field: fn(&Target) -> &Option<String>| {
-            // Each layer by itself: a CI system gives an unset secret as an empty variable, which must not hide the file's pin.
-            [flag, field(&specific), field(&file.default)].into_iter().flatten().find(|text| !text.is_empty()).cloned()
-        };
-        let topic = pick(&arguments.topic, |t| &t.topic).ok_or_else(|| {
-            Failure::usage(format!("no topic is known for {target}"))
-                .hint(format!("add [targets.\"{target}\"] with topic = \"arn:…\" to relay.toml, or pass --topic"))
-        })?;
-        let key = pick(&arguments.key, |t| &t.key).ok_or_else(|| {
-            Failure::usage("no signing key is known")
-                .hint("pass --key FILE, set RELAY_SIGNING_KEY, or make one with `relay keygen`")
-        })?;
-        let queue = |text: String| {
-            text.parse::<QueueUrl>().map_err(|error| Failure::usage(format!("--reply-queue-url: {error}")))
-        };
+        let texts = Layers::read(&arguments.place)?.texts(&target);
         Ok(Self {
-            topic: topic.parse().map_err(|error| Failure::usage(format!("the topic is {error}")))?,
-            key: read_key(&key, arguments.key.as_deref().is_none_or(str::is_empty).then_some(folder.as_path()))?,
-            target_key: pick(&arguments.target_key, |t| &t.target_key)
-                .map(|text| text.parse().map_err(|error| Failure::usage(format!("the target key is {error}"))))
-                .transpose()?,
+            topic: texts.topic(&target)?,
+            key: texts.signer()?,
+            target_key: texts.target_key()?,
             parameters: pairs("--param", &arguments.parameters)?,
             artifacts: pairs("--artifact", &arguments.artifacts)?
                 .into_iter()
                 .map(|(name, path)| (name, PathBuf::from(path)))
                 .collect(),
-            artifact_store: pick(&arguments.artifact_store, |t| &t.artifacts)
-                .map(|text| store(&text, &target))
-                .transpose()?,
-            reply_queue: pick(&arguments.reply_queue_url, |t| &t.reply_queue_url).map(queue).transpose()?,
+            artifact_store: texts.artifact_store(&target)?,
+            reply_queue: texts.reply_queue()?,
             timeout: arguments.timeout.as_deref().map(|text| duration("--timeout", text)).transpose()?,
             clocks: Clocks {
                 admission: duration("--admission-timeout", &arguments.admission_timeout)?,
@@ -93,6 +74,98 @@ impl Settings {
             },
             target,
         })
+    }
+}
+
+/// Flags and environment, and relay.toml with the folder that its paths are relative to.
+#[derive(Debug)]
+pub(crate) struct Layers<'a> {
+    flags: &'a args::Place,
+    file: File,
+    folder: PathBuf,
+}
+
+/// What the layers say of one target, as text; each method checks its own.
+#[derive(Debug)]
+pub(crate) struct Texts {
+    topic: Option<String>,
+    key: Option<String>,
+    /// The folder of relay.toml, when the key stands there.
+    key_folder: Option<PathBuf>,
+    target_key: Option<String>,
+    artifacts: Option<String>,
+    reply_queue_url: Option<String>,
+}
+
+impl<'a> Layers<'a> {
+    pub(crate) fn read(flags: &'a args::Place) -> Result<Self, Failure> {
+        let (file, folder) = read_file(flags.config.as_deref())?;
+        Ok(Self { flags, file, folder })
+    }
+
+    /// Those that relay.toml names.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &TargetName> {
+        self.file.targets.keys()
+    }
+
+    pub(crate) fn texts(&self, target: &TargetName) -> Texts {
+        let specific = self.file.targets.get(target).cloned().unwrap_or_default();
+        let pick = |flag: &Option<String>, field: fn(&Target) -> &Option<String>| {
+            // Each layer by itself: a CI system gives an unset secret as an empty variable, which must not hide the file's pin.
+            [flag, field(&specific), field(&self.file.default)]
+                .into_iter()
+                .flatten()
+                .find(|text| !text.is_empty())
+                .cloned()
+        };
+        Texts {
+            topic: pick(&self.flags.topic, |t| &t.topic),
+            key: pick(&self.flags.key, |t| &t.key),
+            key_folder: self.flags.key.as_deref().is_none_or(str::is_empty).then(|| self.folder.clone()),
+            target_key: pick(&self.flags.target_key, |t| &t.target_key),
+            artifacts: pick(&self.flags.artifact_store, |t| &t.artifacts),
+            reply_queue_url: pick(&self.flags.reply_queue_url, |t| &t.reply_queue_url),
+        }
+    }
+}
+
+impl Texts {
+    pub(crate) fn topic(&self, target: &TargetName) -> Result<TopicArn, Failure> {
+        let text = self.topic.as_deref().ok_or_else(|| {
+            Failure::usage(format!("no topic is known for {target}"))
+                .hint(format!("add [targets.\"{target}\"] with topic = \"arn:…\" to relay.toml, or pass --topic"))
+        })?;
+        text.parse().map_err(|error| Failure::usage(format!("the topic is {error}")))
+    }
+
+    pub(crate) fn signer(&self) -> Result<Signer, Failure> {
+        let text = self.key.as_deref().ok_or_else(|| {
+            Failure::usage("no signing key is known")
+                .hint("pass --key FILE (or the ARN of a KMS key), set RELAY_SIGNING_KEY, or make one with `relay keygen`")
+        })?;
+        match KmsKey::parse(text) {
+            Some(key) => Ok(Signer::Kms(key)),
+            None => read_key(text, self.key_folder.as_deref()).map(Signer::Held),
+        }
+    }
+
+    /// The file that the key is in, when it is in one.
+    pub(crate) fn key_file(&self) -> Option<PathBuf> {
+        self.key.as_deref().filter(|text| !is_pem(text) && KmsKey::parse(text).is_none()).map(|text| key_file(text, self.key_folder.as_deref()))
+    }
+
+    pub(crate) fn target_key(&self) -> Result<Option<PublicKey>, Failure> {
+        let key = self.target_key.as_deref().map(str::parse).transpose();
+        key.map_err(|error| Failure::usage(format!("the target key is {error}")))
+    }
+
+    pub(crate) fn artifact_store(&self, target: &TargetName) -> Result<Option<(String, String)>, Failure> {
+        self.artifacts.as_deref().map(|text| store(text, target)).transpose()
+    }
+
+    pub(crate) fn reply_queue(&self) -> Result<Option<QueueUrl>, Failure> {
+        let queue = self.reply_queue_url.as_deref().map(str::parse).transpose();
+        queue.map_err(|error| Failure::usage(format!("--reply-queue-url: {error}")))
     }
 }
 
@@ -113,12 +186,11 @@ fn read_file(flag: Option<&Path>) -> Result<(File, PathBuf), Failure> {
 /// A PEM, or a file with one; a path from relay.toml is relative to that file. A text that is neither may be a key in another form, so it
 /// is never shown.
 fn read_key(text: &str, folder: Option<&Path>) -> Result<PrivateKey, Failure> {
-    let pem = if text.trim_start().starts_with("-----BEGIN") {
+    let pem = if is_pem(text) {
         // Some CI systems keep a secret on one line.
         Zeroizing::new(text.replace("\\n", "\n"))
     } else {
-        let path = folder.map_or_else(|| PathBuf::from(text), |folder| folder.join(text));
-        std::fs::read_to_string(&path).map(Zeroizing::new).map_err(|error| {
+        std::fs::read_to_string(key_file(text, folder)).map(Zeroizing::new).map_err(|error| {
             // No key in any form begins so.
             let is_path = text.starts_with(['/', '.']) || text.ends_with(".pem");
             let name = match folder {
@@ -131,6 +203,14 @@ fn read_key(text: &str, folder: Option<&Path>) -> Result<PrivateKey, Failure> {
         })?
     };
     PrivateKey::from_pem(&pem).map_err(|error| Failure::usage(format!("the signing key is {error}")))
+}
+
+fn is_pem(text: &str) -> bool {
+    text.trim_start().starts_with("-----BEGIN")
+}
+
+fn key_file(text: &str, folder: Option<&Path>) -> PathBuf {
+    folder.map_or_else(|| PathBuf::from(text), |folder| folder.join(text))
 }
 
 fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<ParameterName, String>, Failure> {

@@ -3,7 +3,7 @@
 //! `aws-caller COUNT MILLISECONDS` asks who it is, so often, with that pause, and prints each answer.
 //! `aws-caller knock` asks its credentials endpoint without the token, and prints the status line.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test's tool fails by panicking, and prints")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test's tool fails by panicking, and prints")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["knock"] => knock(),
         [count, pause] => call(count.parse().unwrap(), Duration::from_millis(pause.parse().unwrap())),
-        _ => std::process::exit(2),
+        _ => panic!("aws-caller COUNT MILLISECONDS, or aws-caller knock"),
     }
 }
 
@@ -30,7 +30,7 @@ fn call(count: u32, pause: Duration) {
                 Ok(identity) => println!("{}", identity.arn),
                 Err(error) => {
                     println!("{error}");
-                    std::process::exit(1);
+                    panic!("{error}");
                 }
             }
             tokio::time::sleep(pause).await;

@@ -1,0 +1,444 @@
+//! From facts to findings: pure.
+
+use relay_aws::Failure;
+use relay_aws::probe::Probe;
+use relay_identity::VerifyingKey;
+use relay_protocol::TopicArn;
+use relay_protocol::limits::CLOCK_SKEW;
+use relay_protocol::outcome::ExitCode;
+use relay_protocol::time::plain_duration;
+
+use super::{Facts, Queue, Store};
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    /// As it should be.
+    Ok,
+    /// Works, and should be otherwise.
+    Warn,
+    /// A deployment will not work.
+    Bad,
+    /// Not checked.
+    Skip,
+}
+
+impl Level {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Bad => "bad",
+            Self::Skip => "skip",
+        }
+    }
+}
+
+/// One thing to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) level: Level,
+    pub(super) check: &'static str,
+    pub(super) text: String,
+    pub(super) remedy: Option<String>,
+    /// What a bad one makes the command exit with.
+    pub(super) exit: Option<ExitCode>,
+}
+
+fn ok(check: &'static str, text: impl Into<String>) -> Finding {
+    Finding { level: Level::Ok, check, text: text.into(), remedy: None, exit: None }
+}
+
+fn warn(check: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    Finding { level: Level::Warn, remedy: Some(remedy.into()), ..ok(check, text) }
+}
+
+fn skip(check: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    Finding { level: Level::Skip, ..warn(check, text, remedy) }
+}
+
+/// What would end a deployment ends this with the same code.
+fn bad(check: &'static str, failure: &Failure) -> Finding {
+    let remedy = (!failure.hints.is_empty()).then(|| failure.hints.join("; "));
+    Finding { level: Level::Bad, remedy, exit: Some(failure.exit), ..ok(check, failure.error.clone()) }
+}
+
+/// Everything that there is to say, in the order in which a deployment would meet it.
+pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
+    let mut all = vec![topic(facts), key(facts), pin(facts)];
+    if let Ok(topic) = &facts.topic {
+        all.push(region(facts, topic));
+    }
+    all.extend(facts.endpoints.iter().map(|(name, value)| endpoint(name, value)));
+    if let Some(first) = facts.proxies.first() {
+        all.push(proxy(first, facts.probe.as_ref()));
+    }
+    match (&facts.probe, &facts.topic) {
+        (Some(probe), Ok(topic)) => all.extend([identity(probe, topic), clock(probe)]),
+        _ => all.push(skip("identity", "AWS was not asked", "name the topic first: its region is where relay asks")),
+    }
+    all.push(queues(facts));
+    all.push(artifacts(facts));
+    if let Ok(topic) = &facts.topic {
+        all.push(skip(
+            "publish",
+            format!("whether these credentials may publish to {topic}"),
+            "only publishing tells; both the role's policy and the topic's must allow sns:Publish",
+        ));
+    }
+    all
+}
+
+fn topic(facts: &Facts) -> Finding {
+    match &facts.topic {
+        Ok(topic) => ok("topic", format!("{topic} for {}", facts.target)),
+        Err(failure) => bad("topic", failure),
+    }
+}
+
+fn key(facts: &Facts) -> Finding {
+    let key = match &facts.key {
+        Ok(key) => key,
+        Err(failure) => return bad("key", failure),
+    };
+    let public = &key.public;
+    match &key.file {
+        Some((file, mode)) if mode & 0o077 != 0 => warn(
+            "key",
+            format!("others than its owner may use {} (mode {:03o})", file.display(), mode & 0o777),
+            format!("chmod 600 {}", file.display()),
+        ),
+        Some((file, _)) => ok("key", format!("{}; the target's signers must have {public}", file.display())),
+        None => ok("key", format!("the target's signers must have {public}")),
+    }
+}
+
+fn pin(facts: &Facts) -> Finding {
+    match &facts.pin {
+        Err(failure) => bad("target key", failure),
+        Ok(Some(key)) => match VerifyingKey::from_spki(key) {
+            Ok(_) => ok("target key", format!("pinned, id {}", key.key_id())),
+            Err(error) => bad("target key", &Failure::usage(format!("the target key is {error}"))),
+        },
+        Ok(None) => warn(
+            "target key",
+            format!("none is pinned for {}: the first runner that answers is believed", facts.target),
+            "set target_key in relay.toml; in the target account: aws kms get-public-key --key-id alias/relay-target --query PublicKey --output text",
+        ),
+    }
+}
+
+fn region(facts: &Facts, topic: &TopicArn) -> Finding {
+    let own = topic.region();
+    match &facts.region {
+        Some(other) if *other != own.as_str() => {
+            ok("region", format!("{own}, the topic's; {other} of the environment is not used"))
+        }
+        _ => ok("region", format!("{own}, the topic's")),
+    }
+}
+
+fn endpoint(name: &str, value: &str) -> Finding {
+    let (scheme, rest) = value.split_once("://").unwrap_or(("", value));
+    let authority = rest.split('/').next().unwrap_or_default();
+    // A user and a password may stand before it.
+    let place = authority.rsplit('@').next().unwrap_or_default();
+    let host = match place.strip_prefix('[') {
+        Some(rest) => rest.split(']').next(),
+        None => place.split(':').next(),
+    };
+    if matches!(host, Some("127.0.0.1" | "localhost" | "::1")) {
+        return ok("endpoint", format!("{name} leads to {place} on this machine: a sandbox, not AWS"));
+    }
+    let clear = if scheme == "https" { "" } else { ", unencrypted" };
+    warn(
+        "endpoint",
+        format!("{name} leads to {place} instead of AWS{clear}"),
+        "unset it, unless this is an endpoint of yours",
+    )
+}
+
+fn proxy(name: &str, probe: Option<&Probe>) -> Finding {
+    let text = format!("{name} is set, and relay uses no proxy");
+    match probe {
+        Some(Probe { clocks: Some(_), .. }) => ok("proxy", format!("{text}; AWS answers without one")),
+        _ => warn("proxy", text, "let this machine reach AWS directly, by NAT or by VPC endpoints"),
+    }
+}
+
+fn identity(probe: &Probe, topic: &TopicArn) -> Finding {
+    let identity = match &probe.identity {
+        Ok(identity) => identity,
+        Err(error) => return bad("identity", &Failure::aws("asking AWS who this is", error)),
+    };
+    let (arn, account) = (&identity.arn, &identity.account);
+    if arn.ends_with(":root") || arn.contains(":user/") {
+        return warn(
+            "identity",
+            format!("{arn} has long-lived keys"),
+            "give CI a role: by the CI system's OIDC provider, or that of its own machine",
+        );
+    }
+    if *account == topic.account().as_str() {
+        return warn(
+            "identity",
+            format!("{arn} is in the target account itself"),
+            "give CI an account of its own, so that whoever can edit a job is outside of what is deployed to",
+        );
+    }
+    ok("identity", format!("{arn}; the signer's ci_accounts must have {account}"))
+}
+
+fn clock(probe: &Probe) -> Finding {
+    let Some((there, here)) = probe.clocks else {
+        return skip("clock", "AWS gave no time to compare with", "see identity");
+    };
+    let off = here.since(there);
+    let text = match off {
+        ..0 => format!("{} behind AWS's", plain_duration(-off)),
+        0 => "as AWS's".to_owned(),
+        1.. => format!("{} ahead of AWS's", plain_duration(off)),
+    };
+    let remedy = format!("set this machine's clock (NTP): more than {CLOCK_SKEW} s is refused");
+    match off.abs() {
+        off if off > CLOCK_SKEW => bad("clock", &Failure::usage(text).hint(remedy)),
+        off if off > CLOCK_SKEW / 2 => warn("clock", text, remedy),
+        _ => ok("clock", text),
+    }
+}
+
+fn queues(facts: &Facts) -> Finding {
+    match &facts.queues {
+        Queue::Fixed(Err(failure)) | Queue::Tried(Err(failure)) => bad("queues", failure),
+        Queue::Fixed(Ok(queue)) => match &facts.topic {
+            Ok(topic) if topic.region() != queue.region() => bad(
+                "queues",
+                &Failure::usage(format!("{} is in {}, the topic in {}", queue.name(), queue.region(), topic.region()))
+                    .hint("name a reply queue in the topic's region"),
+            ),
+            _ => skip(
+                "queues",
+                format!("whether {} may be received from and deleted from", queue.name()),
+                "asking would take a running deployment's frames from it",
+            ),
+        },
+        Queue::Tried(Ok(())) => ok("queues", "a reply and a control queue were created, read and deleted"),
+        Queue::NotTried => skip(
+            "queues",
+            "whether relay-* queues may be created, read and deleted",
+            "only doing it tells: `relay doctor --try` does, and leaves nothing behind",
+        ),
+    }
+}
+
+fn artifacts(facts: &Facts) -> Finding {
+    let Store { bucket, prefix, answer } = match &facts.artifacts {
+        Ok(Some(store)) => store,
+        Ok(None) => return ok("artifacts", "no store is named; only --artifact needs one"),
+        Err(failure) => return bad("artifacts", failure),
+    };
+    let place = format!("s3://{bucket}/{prefix}");
+    let error = match answer {
+        None => return skip("artifacts", format!("whether {place} is there"), "see identity"),
+        Some(Ok(())) => return ok("artifacts", format!("{place} answers; writing was not tried")),
+        Some(Err(error)) => error,
+    };
+    match error.code.as_deref() {
+        Some("NoSuchKey") => ok("artifacts", format!("{place} answers; writing was not tried")),
+        Some("NoSuchBucket") => {
+            bad("artifacts", &Failure::usage(format!("there is no bucket {bucket}")).hint("check `artifacts` in relay.toml"))
+        }
+        Some("PermanentRedirect" | "AuthorizationHeaderMalformed") => bad(
+            "artifacts",
+            &Failure::usage(format!("the bucket {bucket} is in another region than the topic"))
+                .hint("use a bucket in the topic's region"),
+        ),
+        Some("AccessDenied") => bad(
+            "artifacts",
+            // AWS's hint names one right; here two may be missing.
+            &Failure::new(ExitCode::Fault, format!("asking for an object in {place}: {error}")).hint(
+                "allow s3:GetObject and s3:PutObject there, and s3:ListBucket on the bucket: without it an object that is missing looks forbidden",
+            ),
+        ),
+        _ => bad("artifacts", &Failure::aws(&format!("asking for an object in {place}"), error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Key;
+    use relay_aws::sessions::Identity;
+    use relay_aws::{AwsError, Kind};
+    use relay_identity::PrivateKey;
+    use relay_protocol::Timestamp;
+
+    fn identity(arn: &str, account: &str, skew: i64) -> Probe {
+        let there = Timestamp::from_unix(1_000_000);
+        Probe {
+            identity: Ok(Identity { account: account.to_owned(), arn: arn.to_owned() }),
+            clocks: Some((there, there.plus(skew))),
+        }
+    }
+
+    fn no(code: &str) -> AwsError {
+        let (operation, message) = ("sts:GetCallerIdentity", "no".to_owned());
+        AwsError { operation, kind: Kind::Denied, code: Some(code.to_owned()), message, resources: Vec::new() }
+    }
+
+    fn healthy() -> Facts {
+        let public = PrivateKey::from_seed([1; 32]).public().clone();
+        Facts {
+            target: "payments/production".parse().unwrap(),
+            topic: Ok("arn:aws:sns:eu-west-1:222222222222:relay".parse().unwrap()),
+            key: Ok(Key { public: public.clone(), file: Some(("ci.pem".into(), 0o100_600)) }),
+            pin: Ok(Some(public)),
+            region: None,
+            endpoints: Vec::new(),
+            proxies: Vec::new(),
+            probe: Some(identity("arn:aws:sts::111111111111:assumed-role/ci/run", "111111111111", 1)),
+            queues: Queue::Tried(Ok(())),
+            artifacts: Ok(Some(Store {
+                bucket: "b".to_owned(),
+                prefix: "p/".to_owned(),
+                answer: Some(Err(no("NoSuchKey"))),
+            })),
+        }
+    }
+
+    /// Level, text with remedy, and exit code of the only finding of `check`.
+    fn of(check: &str, change: impl FnOnce(&mut Facts)) -> (Level, String, Option<u8>) {
+        let mut facts = healthy();
+        change(&mut facts);
+        let all = findings(&facts);
+        let mut found = all.iter().filter(|finding| finding.check == check);
+        let finding = found.next().unwrap_or_else(|| panic!("nothing is said of {check}: {all:?}"));
+        assert_eq!(found.next(), None);
+        // A bad finding always sets the code, and no other does.
+        assert_eq!(finding.level == Level::Bad, finding.exit.is_some());
+        let text = format!("{} — {}", finding.text, finding.remedy.as_deref().unwrap_or_default());
+        (finding.level, text, finding.exit.map(ExitCode::code))
+    }
+
+    #[test]
+    fn what_is_well_is_said_to_be_and_what_cannot_be_told_is_not() {
+        for finding in findings(&healthy()) {
+            let expected = if finding.check == "publish" { Level::Skip } else { Level::Ok };
+            assert_eq!(finding.level, expected, "{finding:?}");
+        }
+        assert_eq!(of("queues", |facts| facts.queues = Queue::NotTried).0, Level::Skip);
+    }
+
+    #[test]
+    fn settings_are_119_and_a_no_of_aws_is_125() {
+        let usage = || Failure::usage("odd").hint("mend it");
+        let bad = |code| (Level::Bad, "odd — mend it".to_owned(), Some(code));
+        assert_eq!(of("topic", |facts| facts.topic = Err(usage())), bad(119));
+        assert_eq!(of("key", |facts| facts.key = Err(usage())), bad(119));
+        assert_eq!(of("target key", |facts| facts.pin = Err(usage())), bad(119));
+        assert_eq!(of("artifacts", |facts| facts.artifacts = Err(usage())), bad(119));
+        assert_eq!(of("queues", |facts| facts.queues = Queue::Fixed(Err(usage()))), bad(119));
+        let denied = || Failure { exit: ExitCode::Fault, ..usage() };
+        assert_eq!(of("queues", |facts| facts.queues = Queue::Tried(Err(denied()))), bad(125));
+        let (level, text, code) = of("identity", |facts| {
+            facts.probe = Some(Probe { identity: Err(no("InvalidClientTokenId")), clocks: None });
+        });
+        assert_eq!((level, code), (Level::Bad, Some(125)));
+        assert!(text.contains("InvalidClientTokenId"), "{text}");
+    }
+
+    #[test]
+    fn without_a_topic_nobody_is_asked() {
+        let (level, ..) = of("identity", |facts| {
+            facts.topic = Err(Failure::usage("odd"));
+            facts.probe = None;
+        });
+        assert_eq!(level, Level::Skip);
+    }
+
+    #[test]
+    fn keys_are_private_and_pinned() {
+        let mode = |mode| move |facts: &mut Facts| facts.key.as_mut().unwrap().file.as_mut().unwrap().1 = mode;
+        assert_eq!(of("key", mode(0o100_400)).0, Level::Ok);
+        let (level, text, _) = of("key", mode(0o100_640));
+        assert!(level == Level::Warn && text.contains("mode 640") && text.contains("chmod 600 ci.pem"), "{text}");
+        assert_eq!(of("key", |facts| facts.key.as_mut().unwrap().file = None).0, Level::Ok);
+        assert_eq!(of("target key", |facts| facts.pin = Ok(None)).0, Level::Warn);
+        let no_key = relay_protocol::PublicKey::from_der(b"no key").unwrap();
+        assert_eq!(of("target key", |facts| facts.pin = Ok(Some(no_key))).2, Some(119));
+    }
+
+    #[test]
+    fn identities_should_be_roles_in_another_account() {
+        let level = |arn: &str, account: &str| of("identity", |facts| facts.probe = Some(identity(arn, account, 0))).0;
+        assert_eq!(level("arn:aws:iam::111111111111:user/ci", "111111111111"), Level::Warn);
+        assert_eq!(level("arn:aws:iam::111111111111:root", "111111111111"), Level::Warn);
+        assert_eq!(level("arn:aws:sts::222222222222:assumed-role/ci/run", "222222222222"), Level::Warn);
+    }
+
+    #[test]
+    fn a_clock_may_be_off_by_as_much_as_a_request_may() {
+        let off = |skew| {
+            let (level, text, code) = of("clock", |facts| facts.probe = Some(identity("arn:x", "1", skew)));
+            (level, text.split(" — ").next().unwrap_or_default().to_owned(), code)
+        };
+        assert_eq!(off(0), (Level::Ok, "as AWS's".to_owned(), None));
+        assert_eq!(off(-30), (Level::Ok, "30s behind AWS's".to_owned(), None));
+        assert_eq!(off(31), (Level::Warn, "31s ahead of AWS's".to_owned(), None));
+        assert_eq!(off(60), (Level::Warn, "1m00s ahead of AWS's".to_owned(), None));
+        assert_eq!(off(-61), (Level::Bad, "1m01s behind AWS's".to_owned(), Some(119)));
+    }
+
+    #[test]
+    fn an_endpoint_is_a_sandbox_only_on_this_machine() {
+        let level = |value: &str| {
+            of("endpoint", |facts| facts.endpoints = vec![("AWS_ENDPOINT_URL".to_owned(), value.to_owned())])
+        };
+        for here in ["http://127.0.0.1:4566", "http://localhost/x", "http://[::1]:1/"] {
+            assert_eq!(level(here).0, Level::Ok, "{here}");
+        }
+        for elsewhere in
+            ["http://127.0.0.1.evil.example:1", "https://localhost@evil.example/", "http://[::2]:1", "127.0.0.2"]
+        {
+            assert_eq!(level(elsewhere).0, Level::Warn, "{elsewhere}");
+        }
+        let (_, text, _) = level("http://user:secret@evil.example/path");
+        assert!(text.contains("evil.example") && text.contains("unencrypted") && !text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    fn a_proxy_matters_only_where_aws_does_not_answer() {
+        let set = |facts: &mut Facts| facts.proxies = vec!["HTTPS_PROXY".to_owned()];
+        assert_eq!(of("proxy", set).0, Level::Ok);
+        let level = of("proxy", |facts| {
+            set(facts);
+            facts.probe.as_mut().unwrap().clocks = None;
+        });
+        assert_eq!(level.0, Level::Warn);
+    }
+
+    #[test]
+    fn s3_tells_a_missing_object_from_a_missing_bucket_and_a_missing_right() {
+        let answer = |answer| {
+            let (level, _, code) = of("artifacts", |facts| {
+                facts.artifacts.as_mut().unwrap().as_mut().unwrap().answer = answer;
+            });
+            (level, code)
+        };
+        assert_eq!(answer(Some(Ok(()))), (Level::Ok, None));
+        assert_eq!(answer(None), (Level::Skip, None));
+        assert_eq!(answer(Some(Err(no("NoSuchBucket")))), (Level::Bad, Some(119)));
+        assert_eq!(answer(Some(Err(no("PermanentRedirect")))), (Level::Bad, Some(119)));
+        assert_eq!(answer(Some(Err(no("AccessDenied")))), (Level::Bad, Some(125)));
+        assert_eq!(of("artifacts", |facts| facts.artifacts = Ok(None)).0, Level::Ok);
+    }
+
+    #[test]
+    fn a_fixed_queue_lies_in_the_topics_region() {
+        let queue = |region: &str| {
+            let url = format!("https://sqs.{region}.amazonaws.com/111111111111/replies").parse().unwrap();
+            of("queues", |facts| facts.queues = Queue::Fixed(Ok(url))).0
+        };
+        assert_eq!((queue("eu-west-1"), queue("us-east-1")), (Level::Skip, Level::Bad));
+    }
+}

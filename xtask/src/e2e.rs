@@ -1,0 +1,17 @@
+//! `e2e ministack` and `least-privilege`: the package, installed on an AWS emulator that nobody here wrote. `tests/src/bin/third-party` does it.
+
+use std::process::Command;
+
+use crate::{Outcome, ci, package};
+
+/// Makes the package, and runs `third-party WHAT` on it.
+pub(crate) fn run(what: &str) -> Outcome {
+    package::run(&package::Options::parse(&[])?)?;
+    ci::cargo(&["run", "--quiet", "--bin", "third-party", "--", what, "target/package"])
+}
+
+/// Why it cannot be run here, if it cannot.
+pub(crate) fn missing() -> Option<&'static str> {
+    let engine = Command::new("docker").args(["version", "--format", "{{.Server.Version}}"]).output();
+    (!engine.is_ok_and(|output| output.status.success())).then_some("no Docker engine")
+}

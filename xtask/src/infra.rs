@@ -1,0 +1,243 @@
+//! `infra --check`: the templates in `infra/`, read by tools that nobody here wrote (cfn-lint, cfn-guard, and with `--full` checkov), and
+//! their permissions, by `tests/tests/infra.rs`.
+//!
+//! A tool that this machine cannot have is told as skipped. cfn-guard is no dependency: its serde_json keeps the order of keys, and within one
+//! workspace that would be the order of ours too. A suppression stands in the template, beside what it is for, and its line says the reason.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::Outcome;
+use crate::tree::root;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const GUARD: &str = "3.2.1";
+const RULES: &str = "infra/guard/relay.guard";
+const RULES_TESTS: &str = "infra/guard/tests/relay.yaml";
+
+/// `infra --check`, by itself.
+pub(crate) fn check(full: bool) -> Outcome {
+    let mut skipped = Vec::new();
+    lint(full, &mut skipped)?;
+    run(Command::new("cargo").args(["test", "--quiet", "--package", "relay-tests", "--test", "infra"]))?;
+    let mut out = io::stdout().lock();
+    for what in &skipped {
+        writeln!(out, "skipped: {what}")?;
+    }
+    Ok(())
+}
+
+/// What the tools say. What this machine cannot run is added to `skipped`.
+pub(crate) fn lint(full: bool, skipped: &mut Vec<String>) -> Outcome {
+    let templates = templates()?;
+    let mut findings = Vec::new();
+    for (path, text) in &templates {
+        findings.extend(unreasoned(path, text));
+    }
+    let read = |path: &str| fs::read_to_string(root().join(path)).map_err(|error| format!("{path}: {error}"));
+    findings.extend(untested(&read(RULES)?, &read(RULES_TESTS)?));
+    let paths: Vec<&str> = templates.iter().map(|(path, _)| path.as_str()).collect();
+    // All are asked, whatever one of them says.
+    let mut ask = |name: &str, tool: Had, work: &dyn Fn(&Path) -> Outcome| match tool {
+        Ok(tool) => findings.extend(work(&tool).err().map(|error| error.to_string())),
+        Err(why) => skipped.push(format!("{name} ({why})")),
+    };
+    ask("cfn-lint", environment("lint")?, &|venv| run(Command::new(venv.join("bin/cfn-lint")).arg("--").args(&paths)));
+    ask("cfn-guard", guard()?, &|program| {
+        quietly(Command::new(program).args(["test", "--rules-file", RULES, "--test-data", RULES_TESTS]))?;
+        quietly(Command::new(program).args(["validate", "--rules", RULES, "--data"]).args(&paths))
+    });
+    if full {
+        ask("checkov", environment("checkov")?, &|venv| checkov(venv, &templates));
+    }
+    if findings.is_empty() { Ok(()) } else { Err(findings.join("\n       ").into()) }
+}
+
+/// Every template under `infra/`, by its path from the root.
+fn templates() -> Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::from("infra")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root().join(&folder))? {
+            let entry = entry?;
+            let path = folder.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                // What these hold is for the tools.
+                if !["infra/check", "infra/guard"].iter().any(|tools| path == Path::new(tools)) {
+                    folders.push(path);
+                }
+            } else if path.extension().is_some_and(|end| end == "yaml") {
+                found.push((path.display().to_string(), fs::read_to_string(root().join(&path))?));
+            }
+        }
+    }
+    found.sort();
+    if found.is_empty() { Err("there is no template in infra/".into()) } else { Ok(found) }
+}
+
+/// What a line of a template suppresses: a check of checkov or cfn-lint, or whatever another tool would take for it; and its reason.
+fn suppression(line: &str) -> Option<(&str, &str)> {
+    if ["SuppressedRules", "cfn_nag"].iter().any(|other| line.contains(other)) {
+        return Some((line.trim(), ""));
+    }
+    let is_check = |word: &&str| {
+        let number = word.strip_prefix(['E', 'I', 'W']);
+        word.starts_with("CKV") || number.is_some_and(|n| n.len() == 4 && n.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let check = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').find(is_check)?;
+    let (_, reason) = line.split_once("comment:").or_else(|| line.split_once(" # ")).unwrap_or_default();
+    Some((check, reason))
+}
+
+fn unreasoned(path: &str, text: &str) -> Vec<String> {
+    let bare = |(at, line)| {
+        let (check, reason) = suppression(line)?;
+        let words = reason.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).count();
+        (words < 3).then(|| format!("{path}:{}: {check} is suppressed, and nothing says why", at + 1))
+    };
+    text.lines().enumerate().filter_map(bare).collect()
+}
+
+/// Rules without a template that they let pass, or without one that they refuse.
+fn untested(rules: &str, tests: &str) -> Vec<String> {
+    let expected: BTreeSet<&str> = tests.lines().map(str::trim).collect();
+    let names = rules.lines().filter_map(|line| line.strip_prefix("rule ")?.split_whitespace().next());
+    let missing = names.flat_map(|name| ["PASS", "FAIL"].map(|verdict| format!("{name}: {verdict}")));
+    missing
+        .filter(|wanted| !expected.contains(wanted.as_str()))
+        .map(|wanted| format!("{RULES_TESTS}: no test expects `{wanted}`"))
+        .collect()
+}
+
+/// What a tool needs, or why this machine cannot have it.
+type Had = std::result::Result<PathBuf, String>;
+
+/// A virtual environment of `infra/check/setup.sh`.
+fn environment(name: &str) -> Result<Had> {
+    let output = Command::new(root().join("infra/check/setup.sh")).arg(name).stdin(Stdio::null()).output()?;
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    match output.status.code() {
+        Some(0) => Ok(Ok(PathBuf::from(said(&output.stdout)))),
+        Some(3) => Ok(Err(said(&output.stderr))),
+        _ => Err(format!("infra/check/setup.sh {name}: {}", said(&output.stderr)).into()),
+    }
+}
+
+/// cfn-guard in `target/cfn-guard`, built when it is not there.
+fn guard() -> Result<Had> {
+    let folder = root().join("target/cfn-guard");
+    let program = folder.join("bin/cfn-guard");
+    let version = Command::new(&program).arg("--version").output();
+    if version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim() == format!("cfn-guard {GUARD}")) {
+        return Ok(Ok(program));
+    }
+    writeln!(io::stdout(), "    building cfn-guard {GUARD}; this is once, and takes a minute or two")?;
+    let mut install = Command::new("cargo");
+    install.args(["install", "--quiet", "--locked", "--debug", "--force", "cfn-guard", "--version", GUARD, "--root"]);
+    let output = install.arg(&folder).current_dir(root()).stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        return Ok(Ok(program));
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Ok(Err(format!("cargo could not install it: {}", said.lines().next().unwrap_or("it does not say why"))))
+}
+
+fn checkov(venv: &Path, templates: &[(String, String)]) -> Outcome {
+    let mut command = Command::new(venv.join("bin/checkov"));
+    command.args(["--framework", "cloudformation", "--output", "json", "--skip-download", "--file"]);
+    // Nothing of it is looked up elsewhere.
+    command.env("BC_SKIP_MAPPING", "TRUE").env("LOG_LEVEL", "ERROR").current_dir(root()).stdin(Stdio::null());
+    let output = command.args(templates.iter().map(|(path, _)| path)).output()?;
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|error| format!("checkov: {error}: {}", String::from_utf8_lossy(&output.stderr)))?;
+    let findings = reported(&report, templates)?;
+    if findings.is_empty() { Ok(()) } else { Err(findings.join("\n       ").into()) }
+}
+
+/// What checkov found or could not read, and suppressions that suppress nothing.
+fn reported(report: &Value, templates: &[(String, String)]) -> std::result::Result<Vec<String>, String> {
+    let list = |name: &str| report["results"][name].as_array().ok_or_else(|| format!("checkov reports no {name}"));
+    let text = |check: &Value, name: &str| check[name].as_str().unwrap_or_default().to_owned();
+    let mut findings: Vec<String> =
+        list("parsing_errors")?.iter().map(|file| format!("checkov cannot read {file}")).collect();
+    findings.extend(list("failed_checks")?.iter().map(|check| {
+        format!("{}: {}: {}", text(check, "resource"), text(check, "check_id"), text(check, "check_name"))
+    }));
+    let skipped: BTreeSet<_> =
+        list("skipped_checks")?.iter().map(|check| (text(check, "file_path"), text(check, "check_id"))).collect();
+    for (path, template) in templates {
+        let checks = template.lines().filter_map(suppression).filter(|(check, _)| check.starts_with("CKV"));
+        let is_used = |check: &str| skipped.iter().any(|(file, id)| file.ends_with(path) && id == check);
+        let unused = checks.filter(|(check, _)| !is_used(check));
+        findings.extend(unused.map(|(check, _)| format!("{path}: {check} is suppressed where checkov does not look")));
+    }
+    Ok(findings)
+}
+
+/// Runs a tool that says only what is wrong.
+fn run(command: &mut Command) -> Outcome {
+    // A child's output would be lost behind ours otherwise.
+    io::stdout().flush()?;
+    let status = command.current_dir(root()).stdin(Stdio::null()).status()?;
+    if status.success() { Ok(()) } else { Err(format!("{}: {status}", name(command)).into()) }
+}
+
+/// Runs a tool that says much; it is shown when it fails.
+fn quietly(command: &mut Command) -> Outcome {
+    let output = command.current_dir(root()).stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    io::stdout().write_all(&output.stdout)?;
+    io::stderr().write_all(&output.stderr)?;
+    Err(format!("{}: {}", name(command), output.status).into())
+}
+
+fn name(command: &Command) -> String {
+    Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suppression_says_why() {
+        let text = "- { id: CKV_AWS_1, comment: \"nothing invokes it\" }\n- { id: CKV_AWS_2, comment: \"\" }\n- id: CKV_AWS_3\n\
+                    - W1234 # made by the rule\n- W1234\nMetadata: { cfn_nag: x }\nType: AWS::EC2::VPC\n";
+        let found = unreasoned("a.yaml", text);
+        let lines: Vec<_> = found.iter().filter_map(|finding| finding.split(':').nth(1)).collect();
+        assert_eq!(lines, ["2", "3", "5", "6"]);
+    }
+
+    #[test]
+    fn a_rule_is_tested_both_ways() {
+        let rules = "let a = 1\nrule one when %a !empty {\n}\nrule two {\n}\n";
+        let tests = "  rules:\n    one: PASS\n    one: FAIL\n    two: PASS\n";
+        assert_eq!(untested(rules, tests), [format!("{RULES_TESTS}: no test expects `two: FAIL`")]);
+    }
+
+    #[test]
+    fn what_checkov_reports_is_found() {
+        let check = |id: &str| serde_json::json!({"check_id": id, "check_name": "words", "file_path": "/infra/a.yaml", "resource": "A.B"});
+        let report = serde_json::json!({"results": {
+            "parsing_errors": ["infra/b.yaml"], "failed_checks": [check("CKV_1")], "skipped_checks": [check("CKV_2")],
+        }});
+        let text = "- { id: CKV_2, comment: a }\n- { id: CKV_3, comment: a }\n";
+        assert_eq!(
+            reported(&report, &[("infra/a.yaml".to_owned(), text.to_owned())]).unwrap(),
+            [
+                "checkov cannot read \"infra/b.yaml\"",
+                "A.B: CKV_1: words",
+                "infra/a.yaml: CKV_3 is suppressed where checkov does not look"
+            ]
+        );
+        assert!(reported(&serde_json::json!({}), &[]).is_err());
+    }
+}
