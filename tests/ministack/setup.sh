@@ -22,7 +22,7 @@ if command -v flock >/dev/null; then
     flock 9
 fi
 
-if cmp -s "$wanted" "$stamp" && "$venv/bin/python" -c 'import ministack, cryptography, awscli, botocore' 2>/dev/null; then
+if cmp -s "$wanted" "$stamp" && "$venv/bin/python" -c 'import ministack, cryptography, docker, awscli, botocore' 2>/dev/null; then
     printf '%s\n' "$venv"
     exit 0
 fi

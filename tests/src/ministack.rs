@@ -69,7 +69,8 @@ impl Caller {
         Self { key: account.to_owned(), secret: ROOT_SECRET.to_owned(), token: None }
     }
 
-    fn session(answer: &Value) -> Outcome<Self> {
+    /// What an answer of STS has in it.
+    pub fn session(answer: &Value) -> Outcome<Self> {
         let credentials = |name: &str| text(answer, &["Credentials", name]);
         Ok(Self {
             key: credentials("AccessKeyId")?,
@@ -155,7 +156,7 @@ pub struct World {
     pub venv: PathBuf,
     /// ministack.
     pub endpoint: String,
-    /// ECS.
+    /// ECS, when it is the sandbox's.
     pub sandbox: String,
     /// The target key's ARN.
     pub target_key: String,
@@ -179,30 +180,35 @@ pub enum Permissions {
 /// Where things are, before anything runs.
 struct Places {
     scripts: PathBuf,
-    binaries: PathBuf,
     folder: PathBuf,
     venv: PathBuf,
 }
 
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("ministack")
+}
+
+/// The folder of the programs that are tested.
+fn binaries() -> Outcome<PathBuf> {
+    let test = std::env::current_exe().map_err(named("this program"))?;
+    let binaries = test.ancestors().nth(2).map(Path::to_owned).ok_or("this program lies nowhere")?;
+    for program in ["bootstrap", "relay", "relay-runner", "relay-sandbox"] {
+        if !binaries.join(program).is_file() {
+            return Err(format!("{} is not there: cargo build --workspace --bins", binaries.join(program).display()));
+        }
+    }
+    Ok(binaries)
+}
+
 impl Places {
     fn find(name: &str) -> Outcome<Self> {
-        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("ministack");
+        let scripts = scripts();
         let venv = virtual_environment(&scripts)?;
-        let test = std::env::current_exe().map_err(named("this program"))?;
-        let binaries = test.ancestors().nth(2).map(Path::to_owned).ok_or("this program lies nowhere")?;
-        for program in ["bootstrap", "relay", "relay-runner", "relay-sandbox"] {
-            if !binaries.join(program).is_file() {
-                return Err(format!(
-                    "{} is not there: cargo build --workspace --bins",
-                    binaries.join(program).display()
-                ));
-            }
-        }
         let runs = venv.with_file_name("ministack-run");
         sweep(&runs);
         let folder = runs.join(format!("{}-{name}", std::process::id()));
         fs::create_dir_all(&folder).map_err(named(folder.display()))?;
-        Ok(Self { scripts, binaries, folder, venv })
+        Ok(Self { scripts, folder, venv })
     }
 
     fn python(&self) -> PathBuf {
@@ -244,9 +250,26 @@ impl World {
     /// Starts everything and fills both accounts. `name` tells the worlds of one process apart.
     pub fn start(name: &str, permissions: Permissions) -> Outcome<Self> {
         let places = Places::find(name)?;
-        let (ministack, endpoint) = start_ministack(&places, permissions)?;
+        let mut world = Self::with(&places, permissions)?;
+        let binaries = binaries()?;
+        world.make_target_account()?;
+        world.make_ci_account()?;
+        world.make_roles()?;
+        let sandbox = world.start_sandbox(&places, &binaries)?;
+        world.alive.push(sandbox);
+        world.make_function(&places, &binaries)?;
+        Ok(world)
+    }
+
+    /// Two accounts with nothing in them, and all services ministack's own.
+    pub fn empty(name: &str, permissions: Permissions) -> Outcome<Self> {
+        Self::with(&Places::find(name)?, permissions)
+    }
+
+    fn with(places: &Places, permissions: Permissions) -> Outcome<Self> {
+        let (ministack, endpoint) = start_ministack(places, permissions)?;
         let client = Client::start(&places.python(), &places.scripts.join("client.py"), &places.folder)?;
-        let mut world = Self {
+        Ok(Self {
             folder: places.folder.clone(),
             venv: places.venv.clone(),
             endpoint,
@@ -256,14 +279,21 @@ impl World {
             environment: Vec::new(),
             client,
             alive: vec![ministack],
-        };
-        world.make_target_account()?;
-        world.make_ci_account()?;
-        world.make_roles()?;
-        let sandbox = world.start_sandbox(&places)?;
-        world.alive.push(sandbox);
-        world.make_function(&places)?;
-        Ok(world)
+        })
+    }
+
+    /// Python's own file server on loopback for `folder`, until this process ends. Returns its address.
+    pub fn serve(&mut self, folder: &Path) -> Outcome<String> {
+        let port = free_port()?.to_string();
+        let places = Places { scripts: scripts(), folder: self.folder.clone(), venv: self.venv.clone() };
+        let server = places.keep("files.log", |command| {
+            command.arg(places.python()).args(["-m", "http.server", &port, "--bind", "127.0.0.1", "--directory"]);
+            command.arg(folder);
+        })?;
+        self.alive.push(server);
+        let address = format!("127.0.0.1:{port}");
+        wait_for("the file server", START, || Ok(TcpStream::connect(&address).ok()))?;
+        Ok(address)
     }
 
     /// One call by `caller`; the inner error is AWS's no.
@@ -274,7 +304,7 @@ impl World {
         operation: &str,
         parameters: Value,
     ) -> Outcome<Result<Value, Refused>> {
-        let endpoint = if service == "ecs" { &self.sandbox } else { &self.endpoint };
+        let endpoint = if service == "ecs" && !self.sandbox.is_empty() { &self.sandbox } else { &self.endpoint };
         self.client.ask(&json!({
             "endpoint": endpoint, "region": REGION, "service": service, "operation": operation, "parameters": parameters,
             "key": caller.key, "secret": caller.secret, "token": caller.token,
@@ -381,7 +411,7 @@ impl World {
         self.make_role(TARGET, "/relay-deploy/", "demo", &runner, &may).map(|_| ())
     }
 
-    fn start_sandbox(&mut self, places: &Places) -> Outcome<Child> {
+    fn start_sandbox(&mut self, places: &Places, binaries: &Path) -> Outcome<Child> {
         let state = self.folder.join("sandbox");
         let options = [
             ("topic", TOPIC.to_owned()),
@@ -393,7 +423,7 @@ impl World {
             ("cloudformation_secret_key", ROOT_SECRET.to_owned()),
         ];
         let mut child = places.keep("sandbox.log", |command| {
-            command.arg(places.binaries.join("relay-sandbox")).args(["up", "--third-party", &self.endpoint]);
+            command.arg(binaries.join("relay-sandbox")).args(["up", "--third-party", &self.endpoint]);
             command.arg("--task-credentials").arg(self.folder.join("task-credentials"));
             command.arg("--state").arg(&state).arg("--targets").arg(places.scripts.join("targets"));
             command.args(options.iter().flat_map(|(key, value)| ["--option".to_owned(), format!("{key}={value}")]));
@@ -419,8 +449,8 @@ impl World {
         found.map(|(_, value)| value.clone()).ok_or_else(|| format!("the sandbox does not say {name}"))
     }
 
-    fn make_function(&self, places: &Places) -> Outcome<()> {
-        let code = pack_function(places)?;
+    fn make_function(&self, places: &Places, binaries: &Path) -> Outcome<()> {
+        let code = pack_function(places, binaries)?;
         let variables = json!({
             "AWS_ENDPOINT_URL": self.endpoint, "AWS_ENDPOINT_URL_ECS": self.sandbox, "RELAY_TOPIC_ARN": TOPIC,
             "RELAY_CLUSTER": "relay", "RELAY_BUCKET": BUCKET, "RELAY_TARGET_KEY": self.target_key, "RELAY_CI_ACCOUNTS": CI,
@@ -534,9 +564,9 @@ fn free_port() -> Outcome<u16> {
 }
 
 /// A zip with the launcher, without its symbols: ministack, like Lambda, takes no 250 MB.
-fn pack_function(places: &Places) -> Outcome<PathBuf> {
+fn pack_function(places: &Places, binaries: &Path) -> Outcome<PathBuf> {
     let (program, code) = (places.folder.join("bootstrap"), places.folder.join("function.zip"));
-    let built = places.binaries.join("bootstrap");
+    let built = binaries.join("bootstrap");
     let stripped = Command::new("strip").arg("-o").arg(&program).arg(&built).status();
     if !stripped.is_ok_and(|status| status.success()) {
         fs::copy(&built, &program).map_err(named(built.display()))?;

@@ -3,7 +3,12 @@
 //! `aws-caller COUNT MILLISECONDS` asks who it is, so often, with that pause, and prints each answer.
 //! `aws-caller knock` asks its credentials endpoint without the token, and prints the status line.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test's tool fails by panicking, and prints")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test's tool fails by panicking, and prints"
+)]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
