@@ -5,7 +5,8 @@ use std::time::Duration;
 use aws_config::{AppName, BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use relay_protocol::Region;
@@ -24,7 +25,7 @@ impl Sdk {
     /// From the environment, as every AWS tool: the CLI's and the launcher's, whose environment is their operator's. `region` beats it.
     pub async fn from_environment(region: Option<&Region>) -> Self {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http_client())
+            .http_client(http_client(None))
             .timeout_config(timeouts())
             .retry_config(retries());
         if let Some(region) = region {
@@ -37,12 +38,14 @@ impl Sdk {
     }
 
     /// From pinned data and the container's credentials alone: the runner's. RunTask overrides can set any variable, so no region, no proxy
-    /// and no endpoint is read from the environment (clause RUN-3).
-    pub fn pinned(region: &Region, endpoint: Option<&str>) -> Self {
+    /// and no endpoint is read from the environment (clause RUN-3). `authorities` are the certificates (PEM) that servers are checked by;
+    /// without them it is the image's own.
+    pub fn pinned(region: &Region, endpoint: Option<&str>, authorities: Option<Vec<u8>>) -> Self {
+        let http = http_client(authorities);
         let provider_config =
-            aws_config::provider_config::ProviderConfig::without_region().with_http_client(http_client());
+            aws_config::provider_config::ProviderConfig::without_region().with_http_client(http.clone());
         let credentials = aws_config::ecs::EcsCredentialsProvider::builder().configure(&provider_config).build();
-        Self::with(region, endpoint, SharedCredentialsProvider::new(credentials))
+        Self::with(region, endpoint, SharedCredentialsProvider::new(credentials), http)
     }
 
     /// Like this set-up, with other credentials.
@@ -57,12 +60,17 @@ impl Sdk {
         Self { config }
     }
 
-    fn with(region: &Region, endpoint: Option<&str>, credentials: SharedCredentialsProvider) -> Self {
+    fn with(
+        region: &Region,
+        endpoint: Option<&str>,
+        credentials: SharedCredentialsProvider,
+        http: SharedHttpClient,
+    ) -> Self {
         let mut builder = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(aws_config::Region::new(region.to_string()))
             .credentials_provider(credentials)
-            .http_client(http_client())
+            .http_client(http)
             .timeout_config(timeouts())
             .retry_config(retries())
             .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(
@@ -89,8 +97,15 @@ impl Sdk {
     }
 }
 
-fn http_client() -> aws_smithy_runtime_api::client::http::SharedHttpClient {
-    aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
+fn http_client(authorities: Option<Vec<u8>>) -> SharedHttpClient {
+    let builder = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring));
+    let context = authorities.and_then(|pem| {
+        TlsContext::builder().with_trust_store(TrustStore::empty().with_pem_certificate(pem)).build().ok()
+    });
+    match context {
+        Some(context) => builder.tls_context(context).build_https(),
+        None => builder.build_https(),
+    }
 }
 
 fn timeouts() -> TimeoutConfig {

@@ -9,7 +9,7 @@ use relay_protocol::request::RequestError;
 use relay_protocol::{Bundle, EnvelopeError, VerifyError, overrides};
 use tracing::info;
 
-use crate::claim;
+use crate::{claim, install};
 
 /// The variable of the task definition that holds the configuration.
 const CONFIGURATION: &str = "RELAY_CONFIGURATION";
@@ -77,7 +77,7 @@ pub(crate) async fn start(arguments: &[String], variable: impl Fn(&str) -> Optio
     let envelope = variable(overrides::VARIABLE).ok_or(Refusal::Missing(overrides::VARIABLE))?;
     let asked = relay_policy::verify(&Bundle::parse(envelope.as_bytes())?, &configuration)?;
     asked.request().check_place(&configuration.topic, &configuration.target)?;
-    let sdk = Sdk::pinned(&configuration.topic.region(), configuration.endpoint.as_deref());
+    let sdk = Sdk::pinned(&configuration.topic.region(), configuration.endpoint.as_deref(), install::authorities());
     check_identity(&sdk, &configuration).await?;
     let endpoint = variable(METADATA).ok_or(Refusal::Missing(METADATA))?;
     let task_arn = metadata::task_arn(&endpoint).await?;
