@@ -92,10 +92,17 @@ impl Pipe {
 impl Sandbox {
     /// A deployment of `target`, with the sandbox's environment.
     pub fn deploy(&self, target: &str) -> Deploy {
+        let mut deploy = self.relay(&["deploy", target]);
+        let result = deploy.folder.path().join("result.json");
+        deploy.command.arg("--result-file").arg(result);
+        deploy
+    }
+
+    /// Any call of `relay`, with the sandbox's environment.
+    pub fn relay(&self, arguments: &[&str]) -> Deploy {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = command("relay");
-        command.args(["deploy", target]).envs(self.environment()).current_dir(folder.path());
-        command.arg("--result-file").arg(folder.path().join("result.json"));
+        command.args(arguments).envs(self.environment()).current_dir(folder.path());
         Deploy { command, folder, bound: LONG }
     }
 

@@ -248,7 +248,8 @@ fn a_signal_stops_the_tool_gracefully() {
         let done = running.wait().exits(code);
         assert_eq!(done.out(), "begun\ngot INT\nreleased the lock\n", "the recipe's own signal, whatever stopped CI");
         assert_eq!((done.result("/reason"), done.result("/output/verified")), (&json!("cancelled"), &json!(true)));
-        assert_eq!(sandbox.tasks_of(&done.id()).pop().unwrap().exit_code(), Some(130));
+        let task = sandbox.tasks_of(&done.id()).pop().unwrap();
+        assert_eq!(sandbox.task_when(task.arn(), "STOPPED").exit_code(), Some(130));
     }
 }
 

@@ -85,7 +85,7 @@ reasons! {
     Parameter = "parameter", Refused, "a parameter does not fit its rule", "correct the parameter; the target's configuration has the rule";
     Policy = "policy", Refused, "the target's policy does not allow this", "ask the owner of the target; `relay-admin target test` shows which policy decides";
     Approval = "approval", Refused, "an approval is missing or does not cover this request", "have the request approved again, with exactly these parameters";
-    Busy = "busy", Refused, "another deployment of this target is running", "wait for it to end, or use --wait";
+    Busy = "busy", Refused, "another deployment of this target is running", "wait for it to end";
     IdInUse = "id_in_use", Refused, "another request has this deployment id", "run the deployment again; ids are made new each time";
     Frozen = "frozen", Refused, "deployments are frozen", "ask the platform team when the freeze ends";
     Artifact = "artifact", Refused, "an artifact is missing, too large, unsafe, or not what the request says", "build and upload the artifact again with `relay deploy --artifact`";
@@ -102,7 +102,7 @@ reasons! {
     Cancelled = "cancelled", Interrupted, "the deployment was cancelled", "run it again when you are ready";
     OutOfMemory = "out_of_memory", Unknown, "the container ran out of memory", "raise the task's memory; what the tool had done is not known";
     Stopped = "stopped", Unknown, "the task was stopped from outside", "see the task's stopped reason; what the tool had done is not known";
-    Lost = "lost", Unknown, "contact with the deployment was lost", "ask `relay status`, or look at the task in ECS";
+    Lost = "lost", Unknown, "contact with the deployment was lost", "look at the task in ECS; `relay attach` shows what may still come";
     Secret = "secret", Fault, "a secret could not be read", "check the task role's right to read it";
     Role = "role", Fault, "the deploy role could not be assumed", "check the deploy role's trust in the task role";
     Runner = "runner", Fault, "the runner could not do its work", "see the task's log";

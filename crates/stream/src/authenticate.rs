@@ -5,6 +5,7 @@ use relay_protocol::frame::{
     ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH, From, LauncherFrame, LauncherKind, RunnerFrame,
 };
 use relay_protocol::limits::{FRAME_ATTRIBUTES_MAX, FRAME_MAX};
+use relay_protocol::outcome::Reason;
 use relay_protocol::{DeploymentId, Digest, Envelope, PublicKey, Signature, Signer, Statement as _, Verifier, Vouch};
 
 /// Checks a signature of 64 bytes by a public key; the CLI has it from `relay-identity`.
@@ -80,8 +81,9 @@ pub enum Rejected {
 #[derive(Debug)]
 pub struct Authenticator<V> {
     id: DeploymentId,
-    request: Digest,
-    body: Digest,
+    /// The request, and the SNS body that it came in; who attaches learns the one from a vouch, and needs the other no more.
+    request: Option<Digest>,
+    body: Option<Digest>,
     target_key: Option<PublicKey>,
     runner: Option<Vouch>,
     verifier: V,
@@ -109,7 +111,12 @@ impl<V: FrameVerifier> Authenticator<V> {
     /// For the deployment `id`, whose request has the digest `request` and whose SNS body the digest `body`. With `target_key` everything
     /// hangs on that pin. Without, the first vouch is trusted, and the launcher's frames are taken unverified: the caller says so.
     pub fn new(id: DeploymentId, request: Digest, body: Digest, target_key: Option<PublicKey>, verifier: V) -> Self {
-        Self { id, request, body, target_key, runner: None, verifier }
+        Self { id, request: Some(request), body: Some(body), target_key, runner: None, verifier }
+    }
+
+    /// For one who comes late and knows only the id: the request's digest is taken from the first vouch (clause VCH-3).
+    pub fn attaching(id: DeploymentId, target_key: Option<PublicKey>, verifier: V) -> Self {
+        Self { id, request: None, body: None, target_key, runner: None, verifier }
     }
 
     /// Whether a target key is pinned.
@@ -146,8 +153,10 @@ impl<V: FrameVerifier> Authenticator<V> {
                 }
                 let frame = LauncherFrame::parse(&raw.body).map_err(|_| Rejected::Malformed)?;
                 let ours = match &frame.kind {
-                    LauncherKind::Unverified { body_sha256, .. } => *body_sha256 == self.body,
-                    kind => kind.request_digest().is_none_or(|digest| digest == self.request),
+                    LauncherKind::Unverified { body_sha256, .. } => Some(*body_sha256) == self.body,
+                    // Another request's, as long as one's own is not known.
+                    LauncherKind::Refused { reason: Reason::IdInUse, .. } if self.request.is_none() => false,
+                    kind => kind.request_digest().is_none_or(|digest| self.is_request(digest)),
                 };
                 if frame.deployment_id == self.id && ours {
                     Ok(Some(Authentic::Launcher(frame)))
@@ -165,6 +174,7 @@ impl<V: FrameVerifier> Authenticator<V> {
                     return Err(Rejected::Signature);
                 }
                 // Kept only now: without a pin, a vouch whose key did not sign its own frame must not shut out the true one.
+                self.request = Some(vouch.request_digest);
                 self.runner.get_or_insert(vouch);
                 let frame = RunnerFrame::parse(&raw.body).map_err(|_| Rejected::Malformed)?;
                 if frame.deployment_id == self.id { Ok(Some(Authentic::Runner(frame))) } else { Err(Rejected::Other) }
@@ -182,10 +192,14 @@ impl<V: FrameVerifier> Authenticator<V> {
             None if envelope.payload_type() != Vouch::TYPE => return Err(Rejected::Vouch),
             None => Vouch::parse(envelope.unverified_payload()).map_err(|_| Rejected::Vouch)?,
         };
-        if vouch.deployment_id == self.id && vouch.request_digest == self.request {
+        if vouch.deployment_id == self.id && self.is_request(vouch.request_digest) {
             Ok(vouch)
         } else {
             Err(Rejected::Vouch)
         }
+    }
+
+    fn is_request(&self, digest: Digest) -> bool {
+        self.request.is_none_or(|request| request == digest)
     }
 }

@@ -165,6 +165,12 @@ pub struct Reader<V> {
     started: Option<String>,
     stopped: Option<(Duration, Reason, String)>,
     drain_from: Option<Duration>,
+    /// Of one who came late: when the lowest frame that is there becomes the first (clause FRM-19).
+    settles: Option<Duration>,
+    /// The first frame of one who came late, once it is known.
+    resumed_at: Option<u64>,
+    /// Whether it is known how much came before: from the beginning, or from the first output of one who came late.
+    counting: bool,
     end: Option<End>,
 }
 
@@ -195,8 +201,28 @@ impl<V: FrameVerifier> Reader<V> {
             started: None,
             stopped: None,
             drain_from: None,
+            settles: None,
+            resumed_at: None,
+            counting: true,
             end: None,
         }
+    }
+
+    /// A reader that comes late, to what another has left: frames that were handed out and deleted do not come again. What the other had
+    /// received and not deleted comes again within `settle`, the queue's visibility time-out; then the lowest frame is the first.
+    pub fn attaching(
+        authenticator: Authenticator<V>,
+        clocks: Clocks,
+        now: Duration,
+        today: Timestamp,
+        settle: Duration,
+    ) -> Self {
+        Self { settles: Some(now + settle), ..Self::new(authenticator, clocks, now, today) }
+    }
+
+    /// The first frame that one who came late has read; whatever was before it was another's.
+    pub fn resumed_at(&self) -> Option<u64> {
+        self.resumed_at
     }
 
     /// A message came. What is not understood, not ours or not signed is dropped, counted, and may be deleted.
@@ -246,6 +272,9 @@ impl<V: FrameVerifier> Reader<V> {
 
     /// Time passed: clocks may have run out.
     pub fn handle_timeout(&mut self, now: Duration) {
+        if self.settles.is_some_and(|at| now >= at) {
+            self.settle(now);
+        }
         if self.end.is_some() || self.timeout_at().is_none_or(|at| now < at) {
             return;
         }
@@ -263,7 +292,10 @@ impl<V: FrameVerifier> Reader<V> {
 
     /// When [`Reader::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        if self.end.is_some() { None } else { self.timeout_at() }
+        if self.end.is_some() {
+            return None;
+        }
+        [self.timeout_at(), self.settles].into_iter().flatten().min()
     }
 
     /// The next thing that happened.
@@ -316,9 +348,32 @@ impl<V: FrameVerifier> Reader<V> {
     fn clock(&self) -> (&'static str, Duration) {
         match (&self.started, &self.admitted) {
             (Some(_), _) => ("the runner's next frame", self.clocks.silence),
+            (None, _) if self.late() => ("a frame of the deployment", self.clocks.silence),
             (None, Some(_)) => ("the runner's start", self.clocks.start),
             (None, None) => ("the launcher's answer", self.clocks.admission),
         }
+    }
+
+    /// Whether this reader came late.
+    fn late(&self) -> bool {
+        self.settles.is_some() || self.resumed_at.is_some()
+    }
+
+    /// What is there is all that there is to begin with. As long as nothing is, it is waited on.
+    fn settle(&mut self, now: Duration) {
+        let Some((&first, _)) = self.held.first_key_value() else {
+            self.settles = Some(now + Duration::from_secs(1));
+            return;
+        };
+        self.settles = None;
+        self.resumed_at = Some(first);
+        self.next = first;
+        if first > 0 {
+            self.counting = false;
+            // That the runner has started was another's to read.
+            self.started = self.authenticator.vouch().map(|vouch| vouch.task_arn.clone());
+        }
+        self.release();
     }
 
     fn timeout_at(&self) -> Option<Duration> {
@@ -385,7 +440,8 @@ impl<V: FrameVerifier> Reader<V> {
                         self.end = Some(End::Stopped { reason, message: message.clone(), started: false });
                     }
                     self.stopped = Some((now, reason, message));
-                    self.drain_from.get_or_insert(now);
+                    // A late reader has not seen yet what another had received.
+                    self.drain_from.get_or_insert(self.settles.map_or(now, |at| at.max(now)));
                 }
             }
             LauncherKind::Unknown => return,
@@ -413,7 +469,9 @@ impl<V: FrameVerifier> Reader<V> {
         }
         self.held_bytes += size;
         self.held.insert(frame.seq, Held { frame, tokens: vec![token], size });
-        self.release();
+        if self.settles.is_none() {
+            self.release();
+        }
     }
 
     fn release(&mut self) {
@@ -453,7 +511,11 @@ impl<V: FrameVerifier> Reader<V> {
                 // After a gap the frame itself says where it stands.
                 let skipped =
                     before.stdout.saturating_sub(self.offset.stdout) + before.stderr.saturating_sub(self.offset.stderr);
-                self.missing.bytes += skipped;
+                // What came before the first of a late reader was another's to read.
+                if self.counting {
+                    self.missing.bytes += skipped;
+                }
+                self.counting = true;
                 self.offset = before;
                 for chunk in &chunks {
                     *self.offset.of(chunk.stream) += chunk.bytes.len() as u64;
@@ -474,12 +536,15 @@ impl<V: FrameVerifier> Reader<V> {
     fn finished(&mut self, finished: Box<Finished>) {
         let (stdout, stderr) = (self.stdout.digest(), self.stderr.digest());
         let total = finished.stdout.bytes + finished.stderr.bytes;
-        let verified = self.missing.frames == 0
-            && finished.stdout == stdout
-            && finished.stderr == stderr
-            && finished.frames == self.next;
+        // The digests are of the whole streams: who came late has only the counts.
+        let agrees = if self.resumed_at.is_some_and(|first| first > 0) {
+            !self.counting || finished.stdout.bytes == self.offset.stdout && finished.stderr.bytes == self.offset.stderr
+        } else {
+            finished.stdout == stdout && finished.stderr == stderr
+        };
+        let verified = self.missing.frames == 0 && agrees && finished.frames == self.next;
         if !verified {
-            self.missing.bytes = total.saturating_sub(stdout.bytes + stderr.bytes);
+            self.missing.bytes = total.saturating_sub(self.offset.stdout + self.offset.stderr) + self.missing.bytes;
         }
         self.end = Some(End::Finished { finished, missing: self.missing, verified });
     }

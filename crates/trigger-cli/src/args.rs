@@ -24,6 +24,10 @@ pub struct Relay {
 pub enum Command {
     /// Deploy to a target, and print what happens there.
     Deploy(Box<Deploy>),
+    /// Follow a deployment that another call has left: detached, or ended with its CI agent. Prints what was not printed yet.
+    ///
+    /// Ends as `relay deploy` does, with the same exit codes. A signal only ends the following; the deployment goes on.
+    Attach(Box<Attach>),
     /// Make a signing key: the private half into a file, the public half to stdout.
     Keygen(Keygen),
     /// Decode a request, an approval, a control statement, a frame or a record, for an auditor's eyes.
@@ -57,6 +61,33 @@ pub struct Deploy {
     /// How long to wait from the admission to the runner's start: capacity, image pull.
     #[arg(long, value_name = "DURATION", default_value = "15m")]
     pub start_timeout: String,
+    /// Leave as soon as the task is started, and print the deployment id; `relay attach` follows it then.
+    #[arg(long, conflicts_with_all = ["timeout", "strict_output", "result_file"])]
+    pub detach: bool,
+    /// What is shown, and how long it is waited for.
+    #[command(flatten)]
+    pub following: Following,
+}
+
+/// Arguments of `relay attach`.
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// The target, such as payments/production.
+    pub target: String,
+    /// The deployment id.
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// How the target is reached.
+    #[command(flatten)]
+    pub place: Place,
+    /// What is shown, and how long it is waited for.
+    #[command(flatten)]
+    pub following: Following,
+}
+
+/// What is shown, and how long it is waited for.
+#[derive(Debug, Args)]
+pub struct Following {
     /// How long a runner that has started may be silent; it says something every 15 seconds.
     #[arg(long, value_name = "DURATION", default_value = "2m")]
     pub silence_timeout: String,

@@ -12,7 +12,8 @@ use relay_protocol::limits::REQUEST_LIFETIME_MAX;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::Hints;
 use relay_protocol::{
-    AccountId, Bundle, DeploymentId, Digest, Envelope, QueueUrl, Request, Statement as _, Timestamp, overrides,
+    AccountId, Bundle, DeploymentId, Digest, Envelope, QueueUrl, Request, Statement as _, TargetName, Timestamp,
+    overrides,
 };
 use relay_stream::{Authenticator, Reader};
 use serde_json::json;
@@ -24,9 +25,9 @@ use crate::origin;
 use crate::queues::Pair;
 use crate::result;
 use crate::settings::Settings;
-use crate::signing::Signer;
 use crate::show::{Phases, Show};
-use crate::tail::{Cancelling, Signed, Tail};
+use crate::signing::Signer;
+use crate::tail::{Cancelling, Signed, Tail, Until};
 
 /// Does it all; the exit code is the registry's.
 pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
@@ -34,7 +35,7 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
     let mut settings = Settings::of(arguments)?;
     let packed = artifacts::pack(&settings.artifacts)?;
     artifacts::merge(&mut settings.parameters, &packed)?;
-    if let Some(path) = &arguments.result_file {
+    if let Some(path) = &arguments.following.result_file {
         // What cannot be written at the end is found out before anything is published.
         result::write(path, &json!({})).map_err(|failure| Failure { exit: ExitCode::Usage, ..failure })?;
     }
@@ -54,7 +55,7 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
     }
     let sdk = Sdk::from_environment(Some(&settings.topic.region())).await;
     let queues = Queues::new(&sdk);
-    let mut show = Show::new(arguments.output, arguments.quiet, began);
+    let mut show = Show::new(arguments.following.output, arguments.following.quiet, began);
     if settings.target_key.is_none() {
         show.warn("no target key is pinned: the first runner that answers is believed; add target_key to relay.toml");
     }
@@ -66,7 +67,13 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
     let result = publish_and_tail(arguments, &settings, &sdk, &queues, &pair, &id, session, &mut show).await;
     // An outcome that is open may still be found out from what the queue holds.
     if matches!(result, Ok((_, true))) {
-        show.warn(&format!("the queue {} stays; what is in it keeps for a day", pair.reply.name()));
+        if !arguments.detach {
+            show.warn(&format!(
+                "the queue {} stays for a day, with what came: relay attach {} {id}",
+                pair.reply.name(),
+                settings.target
+            ));
+        }
     } else if let Err(failure) = pair.delete(&queues).await {
         show.warn(&failure.to_string());
     }
@@ -106,25 +113,42 @@ async fn publish_and_tail(
     let reader = Reader::new(authenticator, settings.clocks, show.elapsed(), now());
     let topic_arn = settings.topic.clone();
     let how = Cancelling { session, request: digest, hints, topic, topic_arn, queue: pair.control.clone() };
-    let mut tail = Tail::new(reader, queues.clone(), pair.reply.clone(), how);
-    let left = tail.run(show, &mut phases, settings.timeout).await?;
+    let mut tail = Tail::new(reader, queues.clone(), pair.reply.clone(), Some(how));
+    let until = if arguments.detach { Until::Admitted } else { Until::End };
+    let left = tail.run(show, &mut phases, settings.timeout, until).await?;
+    if arguments.detach && tail.end().is_none() && left.is_none() {
+        show.detached(settings.target.as_str(), id);
+        return Ok((0, true));
+    }
+    Ok(end(&arguments.following, &settings.target, show, &tail, &mut phases, left, id))
+}
+
+/// The exit code and the last words, and whether the outcome is open.
+pub(crate) fn end(
+    following: &args::Following,
+    target: &TargetName,
+    show: &Show,
+    tail: &Tail,
+    phases: &mut Phases,
+    left: Option<ExitCode>,
+    id: &DeploymentId,
+) -> (u8, bool) {
     let end = tail.end().cloned();
     phases.finished = Some(show.elapsed());
-    let strict = arguments.strict_output;
+    let strict = following.strict_output;
     let code = match exit_code(end.as_ref(), left, strict) {
         _ if strict && show.has_failed() => ExitCode::OutputIncomplete.code(),
         code => code,
     };
-    conclude(show, &tail, code, left, id);
-    if let Some(path) = &arguments.result_file {
-        let result =
-            result::result(id.as_str(), settings.target.as_str(), code, end.as_ref(), &phases, tail.task_arn());
+    conclude(show, tail, code, left, id);
+    if let Some(path) = &following.result_file {
+        let result = result::result(id.as_str(), target.as_str(), code, end.as_ref(), phases, tail.task_arn());
         // The deployment is over: its own code is worth more than the file's failure.
         if let Err(failure) = result::write(path, &result) {
             show.warn(&failure.to_string());
         }
     }
-    Ok((code, is_open(end.as_ref())))
+    (code, is_open(end.as_ref()))
 }
 
 fn request(

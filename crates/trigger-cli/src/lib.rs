@@ -9,6 +9,7 @@
 
 pub mod args;
 mod artifacts;
+mod attach;
 mod conclude;
 mod deploy;
 mod doctor;
@@ -47,6 +48,7 @@ pub async fn main() -> ExitCode {
     // Boxed: the SDK's futures nest so deep that the compiler would give up on their layout.
     let result = match relay.command {
         Command::Deploy(arguments) => Box::pin(deploy::deploy(&arguments)).await,
+        Command::Attach(arguments) => Box::pin(attach::attach(&arguments)).await,
         Command::Keygen(arguments) => keygen::keygen(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::Doctor(arguments) => Box::pin(doctor::doctor(&arguments)).await,

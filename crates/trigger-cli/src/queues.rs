@@ -10,7 +10,7 @@ const RETENTION: u32 = 86_400;
 
 /// Seconds after which a message whose receipt was lost on its way comes again: a sixth of the drain clock, so that several such losses do not
 /// look like a gap.
-const VISIBILITY: u32 = 10;
+pub(crate) const VISIBILITY: u32 = 10;
 
 /// The reply queue and, where CI may create queues, the control queue.
 #[derive(Clone, Debug)]
@@ -25,6 +25,14 @@ impl Pair {
     /// A pre-made reply queue, and no control queue.
     pub(crate) fn fixed(reply: QueueUrl) -> Self {
         Self { reply, control: None, own: false }
+    }
+
+    /// The queues that were made for the deployment `id`, in the CI account `account`.
+    pub(crate) fn of(id: &DeploymentId, account: &AccountId, topic: &TopicArn) -> Result<Self, Failure> {
+        let queue = |name: String| {
+            QueueUrl::of(&topic.region(), account, &name).map_err(|error| Failure::usage(error.to_string()))
+        };
+        Ok(Self { reply: queue(id.reply_queue_name())?, control: Some(queue(id.control_queue_name())?), own: true })
     }
 
     /// Creates both queues at once.

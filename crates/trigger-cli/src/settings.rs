@@ -68,13 +68,20 @@ impl Settings {
             clocks: Clocks {
                 admission: duration("--admission-timeout", &arguments.admission_timeout)?,
                 start: duration("--start-timeout", &arguments.start_timeout)?,
-                silence: duration("--silence-timeout", &arguments.silence_timeout)?,
-                drain: duration("--drain-timeout", &arguments.drain_timeout)?,
-                ..Clocks::default()
+                ..clocks(&arguments.following)?
             },
             target,
         })
     }
+}
+
+/// The clocks of one who follows.
+pub(crate) fn clocks(following: &args::Following) -> Result<Clocks, Failure> {
+    Ok(Clocks {
+        silence: duration("--silence-timeout", &following.silence_timeout)?,
+        drain: duration("--drain-timeout", &following.drain_timeout)?,
+        ..Clocks::default()
+    })
 }
 
 /// Flags and environment, and relay.toml with the folder that its paths are relative to.
@@ -140,8 +147,9 @@ impl Texts {
 
     pub(crate) fn signer(&self) -> Result<Signer, Failure> {
         let text = self.key.as_deref().ok_or_else(|| {
-            Failure::usage("no signing key is known")
-                .hint("pass --key FILE (or the ARN of a KMS key), set RELAY_SIGNING_KEY, or make one with `relay keygen`")
+            Failure::usage("no signing key is known").hint(
+                "pass --key FILE (or the ARN of a KMS key), set RELAY_SIGNING_KEY, or make one with `relay keygen`",
+            )
         })?;
         match KmsKey::parse(text) {
             Some(key) => Ok(Signer::Kms(key)),
@@ -151,7 +159,10 @@ impl Texts {
 
     /// The file that the key is in, when it is in one.
     pub(crate) fn key_file(&self) -> Option<PathBuf> {
-        self.key.as_deref().filter(|text| !is_pem(text) && KmsKey::parse(text).is_none()).map(|text| key_file(text, self.key_folder.as_deref()))
+        self.key
+            .as_deref()
+            .filter(|text| !is_pem(text) && KmsKey::parse(text).is_none())
+            .map(|text| key_file(text, self.key_folder.as_deref()))
     }
 
     pub(crate) fn target_key(&self) -> Result<Option<PublicKey>, Failure> {

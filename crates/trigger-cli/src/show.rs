@@ -6,6 +6,7 @@ use std::io::{ErrorKind, IsTerminal as _, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use relay_protocol::DeploymentId;
 use relay_protocol::encoding::{ascii_json, base64, printable};
 use relay_protocol::frame::{Chunk, Stream};
 use serde_json::{Value, json};
@@ -84,6 +85,15 @@ impl Show {
     /// How it ended: `relay finished: exit 0, 3m12s, output verified`. Being quiet hides only an end that the exit code tells whole.
     pub(crate) fn end_line(&self, name: &str, text: &str, plain_end: bool) {
         self.tell(name, text, json!({}), &format!("relay {name}: {}", printable(text)), !plain_end);
+    }
+
+    /// The deployment goes on without this command: its id, alone on stdout, for a script.
+    pub(crate) fn detached(&self, target: &str, id: &DeploymentId) {
+        let text = format!("follow it: relay attach {target} {id}");
+        self.tell("detached", &text, json!({ "deployment_id": id }), &format!("relay detached: {text}"), false);
+        if self.output == Output::Text {
+            self.line(&mut std::io::stdout().lock(), id.as_str());
+        }
     }
 
     /// An explanation.

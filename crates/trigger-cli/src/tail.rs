@@ -46,6 +46,15 @@ pub(crate) struct Cancelling {
     pub(crate) queue: Option<QueueUrl>,
 }
 
+/// How long to tail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// To the end.
+    End,
+    /// Until there is a task; what it prints is left in the queue.
+    Admitted,
+}
+
 type Answer = (Duration, Result<Vec<Received>, AwsError>);
 
 /// See the module's head.
@@ -54,7 +63,8 @@ pub(crate) struct Tail {
     reader: Reader<Signed>,
     queues: Queues,
     queue: QueueUrl,
-    how: Cancelling,
+    /// `None` for one who attached: the session key was another's.
+    how: Option<Cancelling>,
     receipts: HashMap<Token, String>,
     next_token: Token,
     receiving: JoinSet<Answer>,
@@ -67,7 +77,7 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    pub(crate) fn new(reader: Reader<Signed>, queues: Queues, queue: QueueUrl, how: Cancelling) -> Self {
+    pub(crate) fn new(reader: Reader<Signed>, queues: Queues, queue: QueueUrl, how: Option<Cancelling>) -> Self {
         Self {
             reader,
             queues,
@@ -96,6 +106,11 @@ impl Tail {
         self.reader.dropped()
     }
 
+    /// Whether another has read the beginning.
+    pub(crate) fn came_late(&self) -> bool {
+        self.reader.resumed_at().is_some_and(|first| first > 0)
+    }
+
     pub(crate) fn offset(&self) -> Offsets {
         self.reader.offset()
     }
@@ -106,6 +121,7 @@ impl Tail {
         show: &mut Show,
         phases: &mut Phases,
         timeout: Option<Duration>,
+        until: Until,
     ) -> Result<Option<ExitCode>, Failure> {
         let no_signals =
             |error: std::io::Error| Failure::new(ExitCode::Fault, format!("signals cannot be heard: {error}"));
@@ -139,11 +155,17 @@ impl Tail {
             };
             match asked {
                 Some(_) if stopping.is_some() => return Ok(stopping),
+                Some((code, _)) if self.how.is_none() => return Ok(Some(code)),
                 Some((code, cancel)) => {
                     stopping = Some(code);
                     self.cancel(cancel);
                 }
                 None => {}
+            }
+            if until == Until::Admitted && stopping.is_none() && self.reader.task_arn().is_some() {
+                // Nothing of the runner was written out, so nothing is deleted: it is left for whoever attaches.
+                self.receiving.abort_all();
+                return Ok(None);
             }
             self.write_out(show, phases);
             self.reader.handle_timeout(show.elapsed());
@@ -246,7 +268,7 @@ impl Tail {
     /// Sends the cancel beside the tailing: AWS may be slow, and a second signal must still be heard. The task's answer is what to say. By the
     /// control queue it reaches a running task at once; by topic also one that does not run yet, or whose runner does not listen.
     fn cancel(&mut self, cancel: Cancel) {
-        let Cancelling { session, request, hints, topic, topic_arn, queue } = &self.how;
+        let Some(Cancelling { session, request, hints, topic, topic_arn, queue }) = &self.how else { return };
         let control =
             Control { deployment_id: hints.deployment_id.clone(), request_digest: *request, issued_at: now(), cancel };
         let envelope = session.sign_envelope(Envelope::new(Control::TYPE, control.to_payload()));

@@ -1,0 +1,102 @@
+//! Coming back: a deployment that its CI job has left, on purpose or not, is followed to its end by another call.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+use std::sync::Arc;
+
+use relay_tests::deploy::Deploy;
+use relay_tests::targets::{Head, SHELL, target};
+use relay_tests::{Options, Sandbox, Shared, eventually};
+use rustix::process::Signal;
+
+static SHARED: Shared = Shared::new();
+
+fn sandbox() -> Arc<Sandbox> {
+    let head = Head { cancel: r#"{ signal = "TERM", grace = "5s" }"#, ..Head::default() };
+    SHARED.get(|| Options::default().set("task_events=true").target("test/shell", target("test/shell", &head, SHELL)))
+}
+
+fn attach(sandbox: &Sandbox, id: &str) -> Deploy {
+    sandbox.relay(&["attach", "test/shell", id])
+}
+
+fn detach(sandbox: &Sandbox, script: &str) -> Deploy {
+    sandbox.relay(&["deploy", "test/shell", "--detach"]).param("script", script)
+}
+
+fn queue_is_gone(sandbox: &Sandbox, id: &str) {
+    let deleted = |entry: &relay_tests::sandbox::Entry| {
+        entry.is("sqs", "DeleteQueue") && entry.ok && entry.detail.values().any(|value| value.to_string().contains(id))
+    };
+    eventually("the queues are deleted", || {
+        (sandbox.log().iter().filter(|entry| deleted(entry)).count() == 2).then_some(())
+    });
+}
+
+// clause: FRM-19
+#[test]
+fn a_detached_deployment_is_followed_later() {
+    let sandbox = sandbox();
+    let script = "for i in 1 2 3 4 5; do echo line $i; sleep 0.2; done; echo oops >&2; exit 7";
+    let detached = detach(&sandbox, script).run().exits(0);
+    let id = detached.out().trim().to_owned();
+    assert_eq!(id, detached.id());
+    let done = attach(&sandbox, &id).run().exits(7).says("output verified");
+    assert_eq!(done.out(), "line 1\nline 2\nline 3\nline 4\nline 5\n");
+    assert_eq!(String::from_utf8(done.tool_err()).unwrap(), "oops\n");
+    queue_is_gone(&sandbox, &id);
+    attach(&sandbox, &id).run().exits(119).says("there is no queue").says("hint: ");
+}
+
+// clause: FRM-19
+#[test]
+fn after_a_killed_ci_agent_nothing_is_lost() {
+    let sandbox = sandbox();
+    let script = "i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo line $i; sleep 0.1; done; exit 3";
+    let running = sandbox.deploy("test/shell").param("script", script).start();
+    running.until_stdout("line 20\n");
+    let id = running.id();
+    running.signal(Signal::KILL);
+    let before = running.wait().out();
+    let done = attach(&sandbox, &id).run().exits(3).says("output complete from where this began");
+    let whole: String = (1..=60).map(|i| format!("line {i}\n")).collect();
+    assert!(whole.starts_with(&before), "{before}");
+    let after = done.out();
+    assert!(whole.ends_with(&after), "{after}");
+    assert!(
+        before.len() + after.len() >= whole.len(),
+        "a gap between {} and {} of {} bytes",
+        before.len(),
+        after.len(),
+        whole.len()
+    );
+    assert!(after.len() < whole.len(), "what was printed and deleted comes again");
+    queue_is_gone(&sandbox, &id);
+}
+
+#[test]
+fn a_signal_ends_the_following_and_not_the_deployment() {
+    let sandbox = sandbox();
+    let folder = sandbox.folder().join("signal");
+    let script = format!("echo begun; while [ ! -e {} ]; do sleep 0.1; done; echo done; exit 5", folder.display());
+    let detached = detach(&sandbox, &script).run().exits(0);
+    let id = detached.out().trim().to_owned();
+    let following = attach(&sandbox, &id).start();
+    following.until_stdout("begun");
+    following.signal(Signal::INT);
+    following.wait().exits(130).says("the deployment goes on");
+    std::fs::write(folder, "").unwrap();
+    attach(&sandbox, &id).run().exits(5);
+}
+
+#[test]
+fn what_died_is_told_to_who_comes_late() {
+    let sandbox = sandbox();
+    let begun = sandbox.folder().join("begun");
+    let detached = detach(&sandbox, &format!("touch {}; exec sleep 600", begun.display())).run().exits(0);
+    let id = detached.out().trim().to_owned();
+    eventually("it runs", || begun.exists().then_some(()));
+    let task = sandbox.tasks_of(&id).remove(0);
+    rustix::process::kill_process(task.pid().unwrap(), Signal::KILL).unwrap();
+    attach(&sandbox, &id).args(&["--drain-timeout", "2s"]).run().exits(122).says("(lost)");
+}
