@@ -90,6 +90,20 @@ fn a_signal_ends_the_following_and_not_the_deployment() {
 }
 
 #[test]
+fn a_signal_may_leave_the_deployment_to_another_call() {
+    let sandbox = sandbox();
+    let gate = sandbox.folder().join("on-interrupt");
+    let script = format!("echo begun; while [ ! -e {} ]; do sleep 0.1; done; exit 6", gate.display());
+    let running = sandbox.deploy("test/shell").param("script", &script).args(&["--on-interrupt", "detach"]).start();
+    running.until_stdout("begun");
+    let id = running.id();
+    running.signal(Signal::TERM);
+    running.wait().exits(143).says(&format!("relay attach test/shell {id}"));
+    std::fs::write(gate, "").unwrap();
+    attach(&sandbox, &id).run().exits(6);
+}
+
+#[test]
 fn what_died_is_told_to_who_comes_late() {
     let sandbox = sandbox();
     let begun = sandbox.folder().join("begun");

@@ -61,12 +61,24 @@ pub struct Deploy {
     /// How long to wait from the admission to the runner's start: capacity, image pull.
     #[arg(long, value_name = "DURATION", default_value = "15m")]
     pub start_timeout: String,
+    /// What SIGINT and SIGTERM do: ask the deployment to stop, or leave it to `relay attach`. A second one leaves in any case.
+    #[arg(long, value_enum, default_value_t = OnInterrupt::Cancel)]
+    pub on_interrupt: OnInterrupt,
     /// Leave as soon as the task is started, and print the deployment id; `relay attach` follows it then.
     #[arg(long, conflicts_with_all = ["timeout", "strict_output", "result_file"])]
     pub detach: bool,
     /// What is shown, and how long it is waited for.
     #[command(flatten)]
     pub following: Following,
+}
+
+/// What a signal does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnInterrupt {
+    /// The tool gets its recipe's signal and its grace.
+    Cancel,
+    /// The deployment goes on.
+    Detach,
 }
 
 /// Arguments of `relay attach`.

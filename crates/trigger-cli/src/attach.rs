@@ -53,7 +53,7 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
     let settle = Duration::from_secs(u64::from(VISIBILITY) + 2);
     let authenticator = Authenticator::attaching(id.clone(), target_key, Signed);
     let reader = Reader::attaching(authenticator, clocks, show.elapsed(), now(), settle);
-    let mut tail = Tail::new(reader, queues.clone(), pair.reply.clone(), None);
+    let mut tail = Tail::new(reader, queues.clone(), pair.reply.clone(), None, args::OnInterrupt::Detach);
     let mut phases = Phases::default();
     let left = tail.run(&mut show, &mut phases, None, Until::End).await?;
     if left.is_some() && tail.end().is_none() {

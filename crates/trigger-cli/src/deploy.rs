@@ -113,7 +113,7 @@ async fn publish_and_tail(
     let reader = Reader::new(authenticator, settings.clocks, show.elapsed(), now());
     let topic_arn = settings.topic.clone();
     let how = Cancelling { session, request: digest, hints, topic, topic_arn, queue: pair.control.clone() };
-    let mut tail = Tail::new(reader, queues.clone(), pair.reply.clone(), Some(how));
+    let mut tail = Tail::new(reader, queues.clone(), pair.reply.clone(), Some(how), arguments.on_interrupt);
     let until = if arguments.detach { Until::Admitted } else { Until::End };
     let left = tail.run(show, &mut phases, settings.timeout, until).await?;
     if arguments.detach && tail.end().is_none() && left.is_none() {

@@ -17,6 +17,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
+use crate::args::OnInterrupt;
 use crate::show::{Phases, Show};
 
 /// Receives at a time under load. One is enough for a tool that prints now and then, and costs least.
@@ -65,6 +66,7 @@ pub(crate) struct Tail {
     queue: QueueUrl,
     /// `None` for one who attached: the session key was another's.
     how: Option<Cancelling>,
+    on_interrupt: OnInterrupt,
     receipts: HashMap<Token, String>,
     next_token: Token,
     receiving: JoinSet<Answer>,
@@ -77,12 +79,19 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    pub(crate) fn new(reader: Reader<Signed>, queues: Queues, queue: QueueUrl, how: Option<Cancelling>) -> Self {
+    pub(crate) fn new(
+        reader: Reader<Signed>,
+        queues: Queues,
+        queue: QueueUrl,
+        how: Option<Cancelling>,
+        on_interrupt: OnInterrupt,
+    ) -> Self {
         Self {
             reader,
             queues,
             queue,
             how,
+            on_interrupt,
             receipts: HashMap::new(),
             next_token: 0,
             receiving: JoinSet::new(),
@@ -155,7 +164,11 @@ impl Tail {
             };
             match asked {
                 Some(_) if stopping.is_some() => return Ok(stopping),
-                Some((code, _)) if self.how.is_none() => return Ok(Some(code)),
+                Some((code @ (ExitCode::Interrupted | ExitCode::Terminated), _))
+                    if self.on_interrupt == OnInterrupt::Detach =>
+                {
+                    return Ok(Some(code));
+                }
                 Some((code, cancel)) => {
                     stopping = Some(code);
                     self.cancel(cancel);
