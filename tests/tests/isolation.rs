@@ -1,6 +1,12 @@
 //! What keeps the tool from the runner: credentials of a role of its own, which outlive their session, and another user.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests fail by panicking, and say what they skip"
+)]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;

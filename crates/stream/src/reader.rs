@@ -544,7 +544,7 @@ impl<V: FrameVerifier> Reader<V> {
         };
         let verified = self.missing.frames == 0 && agrees && finished.frames == self.next;
         if !verified {
-            self.missing.bytes = total.saturating_sub(self.offset.stdout + self.offset.stderr) + self.missing.bytes;
+            self.missing.bytes += total.saturating_sub(self.offset.stdout + self.offset.stderr);
         }
         self.end = Some(End::Finished { finished, missing: self.missing, verified });
     }
