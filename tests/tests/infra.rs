@@ -356,6 +356,18 @@ fn across_accounts_ci_may_only_ask() {
     assert_eq!(across, BTreeSet::from(asked));
 }
 
+/// What `aws cloudformation deploy` takes without a bucket to put it into, in bytes.
+const TEMPLATE_MAX: u64 = 51_200;
+
+#[test]
+fn each_template_can_be_deployed_as_it_is() {
+    for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra")).unwrap().flatten() {
+        if file.path().extension().is_some_and(|kind| kind == "yaml") {
+            assert!(file.metadata().unwrap().len() <= TEMPLATE_MAX, "{} is too large", file.path().display());
+        }
+    }
+}
+
 /// A launcher's role without a fault, to be spoilt.
 const ROLE: &str = "
 Resources:

@@ -114,6 +114,9 @@ pub(crate) fn conclude(show: &Show, tail: &Tail, code: u8, stopping: Option<Exit
 }
 
 fn say_what_is_known(show: &Show, tail: &Tail) {
+    if let Some(trouble) = tail.trouble() {
+        show.warn(&format!("the reply queue could not be read: {trouble}"));
+    }
     let offset = tail.offset();
     match tail.task_arn() {
         Some(arn) => {

@@ -74,6 +74,8 @@ pub(crate) struct Tail {
     cancelling: JoinSet<&'static str>,
     wanted: usize,
     unreachable_since: Option<Instant>,
+    /// Why the queue cannot be read, as long as it cannot.
+    trouble: Option<String>,
     /// How many steps the runner has announced.
     steps: usize,
 }
@@ -99,6 +101,7 @@ impl Tail {
             cancelling: JoinSet::new(),
             wanted: 1,
             unreachable_since: None,
+            trouble: None,
             steps: 0,
         }
     }
@@ -109,6 +112,10 @@ impl Tail {
 
     pub(crate) fn task_arn(&self) -> Option<&str> {
         self.reader.task_arn()
+    }
+
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     pub(crate) fn dropped(&self) -> u64 {
@@ -203,6 +210,7 @@ impl Tail {
         match result {
             Ok(messages) => {
                 self.unreachable_since = None;
+                self.trouble = None;
                 self.wanted = if messages.len() == 10 {
                     (self.wanted + 1).min(RECEIVERS)
                 } else {
@@ -231,6 +239,7 @@ impl Tail {
                     self.wanted = 1;
                 }
                 tracing::debug!(%error, "receiving");
+                self.trouble = Some(error.to_string());
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }
