@@ -191,7 +191,8 @@ fn statements(
         .map(relay_protocol::AccountId::as_str)
         .collect();
     let queues = |suffix: &str| {
-        let fixed = configuration.fixed_queues.iter();
+        // A pre-made queue is for replies: a cancel goes by topic then.
+        let fixed = configuration.fixed_queues.iter().filter(|_| suffix == "reply");
         let fixed =
             fixed.map(|queue| format!("arn:{partition}:sqs:{}:{}:{}", queue.region(), queue.account(), queue.name()));
         ci.iter().map(|ci| format!("arn:{partition}:sqs:{region}:{ci}:relay-*-{suffix}")).chain(fixed).collect()

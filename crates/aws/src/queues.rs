@@ -10,6 +10,10 @@ use relay_protocol::QueueUrl;
 use crate::error::from_sdk;
 use crate::{AwsError, Kind, Sdk};
 
+/// Seconds after which a message comes again that was received and not deleted: a sixth of the drain clock, so that several receipts that are lost
+/// on their way do not look like a gap. It is said in each call, as a queue that somebody else made has its own idea of it.
+pub const VISIBILITY: u32 = 10;
+
 /// SQS.
 #[derive(Clone, Debug)]
 pub struct Queues {
@@ -107,6 +111,7 @@ impl Queues {
             .queue_url(queue.as_str())
             .max_number_of_messages(10)
             .wait_time_seconds(wait_seconds)
+            .visibility_timeout(VISIBILITY.cast_signed())
             .message_attribute_names("All");
         let output = call.send().await.map_err(from_sdk("sqs:ReceiveMessage"))?;
         let received = output.messages.unwrap_or_default().into_iter().map(|message| Received {

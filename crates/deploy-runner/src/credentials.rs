@@ -28,6 +28,12 @@ use crate::secrets::Secrets;
 /// Life of a session whose end STS does not tell: what role chaining allows at most.
 const LIFE: Duration = Duration::from_secs(3_600);
 
+/// With less left than this the tool waits for the renewal; with more it goes on with what is held, however slow STS is.
+const URGENT: Duration = Duration::from_secs(60);
+
+/// How long after a renewal that failed there is no other, but for an urgent one.
+const AGAIN: Duration = Duration::from_secs(30);
+
 /// How long a connection may take to say what it wants.
 const HEADER_WAIT: Duration = Duration::from_secs(5);
 
@@ -75,7 +81,13 @@ impl Endpoint {
         let held = Held::take(&role, &secrets).await?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let desk = Arc::new(Desk { role, secrets, token: Digest::of(token.as_bytes()), held: Mutex::new(held) });
+        let desk = Arc::new(Desk {
+            role,
+            secrets,
+            token: Digest::of(token.as_bytes()),
+            held: Mutex::new(held),
+            renewing: Arc::default(),
+        });
         Ok(Self {
             variables: [
                 ("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("http://{address}/credentials")),
@@ -120,17 +132,40 @@ struct Desk {
     /// The token's digest: comparing digests tells nothing of the token by the time it takes.
     token: Digest,
     held: Mutex<Held>,
+    /// Held by the one renewal that goes on beside the answers.
+    renewing: Arc<Mutex<()>>,
 }
 
 impl Desk {
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    /// Renews beside the answers, unless that goes on already.
+    fn renew(self: &Arc<Self>) {
+        let Ok(renewing) = Arc::clone(&self.renewing).try_lock_owned() else { return };
+        let desk = Arc::clone(self);
+        tokio::spawn(Box::pin(async move {
+            match Held::take(&desk.role, &desk.secrets).await {
+                Ok(fresh) => {
+                    info!(role = desk.role.arn, "the tool's credentials were renewed");
+                    *desk.held.lock().await = fresh;
+                }
+                Err(error) => {
+                    warn!(%error, role = desk.role.arn, "the tool's credentials could not be renewed yet");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+            drop(renewing);
+        }));
+    }
+
+    async fn answer(self: &Arc<Self>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         let given = request.headers().get(AUTHORIZATION).map(|value| Digest::of(value.as_bytes()));
         if given != Some(self.token) {
             return say(StatusCode::FORBIDDEN, &problem("AccessDenied", "the authorization token is missing or wrong"));
         }
         let mut held = self.held.lock().await;
         let now = SystemTime::now();
-        if stale(now, held.taken, held.ends()) {
+        if stale(now, held.taken, held.ends()) && held.ends() > now + URGENT {
+            self.renew();
+        } else if stale(now, held.taken, held.ends()) {
             match Held::take(&self.role, &self.secrets).await {
                 Ok(fresh) => {
                     info!(role = self.role.arn, "the tool's credentials were renewed");

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use relay_aws::tasks::Task;
+use relay_protocol::TopicArn;
 use relay_protocol::request::Hints;
-use relay_protocol::{Timestamp, TopicArn, overrides};
 use serde::Deserialize;
 
 /// What an invocation is about.
@@ -13,12 +12,12 @@ use serde::Deserialize;
 pub enum Delivered {
     /// SNS messages.
     Notifications(Vec<Notification>),
-    /// A task has changed, in this cluster.
+    /// A task has changed.
     Task {
         /// The cluster's ARN.
         cluster: String,
-        /// The task, as it was then. Boxed, as it is much larger than the others.
-        task: Box<Task>,
+        /// The task's ARN.
+        arn: String,
     },
     /// Time to look after all tasks.
     Schedule,
@@ -76,96 +75,19 @@ struct Attribute {
 struct Detail {
     cluster_arn: String,
     task_arn: String,
-    task_definition_arn: String,
-    last_status: String,
-    #[serde(default)]
-    desired_status: String,
-    #[serde(default)]
-    started_by: String,
-    created_at: Option<String>,
-    started_at: Option<String>,
-    stopped_at: Option<String>,
-    stop_code: Option<String>,
-    stopped_reason: Option<String>,
-    #[serde(default)]
-    containers: Vec<Container>,
-    #[serde(default)]
-    overrides: Overrides,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Container {
-    name: Option<String>,
-    exit_code: Option<i32>,
-    reason: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Overrides {
-    #[serde(default)]
-    container_overrides: Vec<ContainerOverride>,
-}
-
-#[derive(Deserialize)]
-struct ContainerOverride {
-    #[serde(default)]
-    environment: Vec<Pair>,
-}
-
-#[derive(Deserialize)]
-struct Pair {
-    name: Option<String>,
-    value: Option<String>,
 }
 
 /// Tells what was delivered.
 pub fn delivered(event: serde_json::Value) -> Delivered {
     let Ok(event) = serde_json::from_value::<Event>(event) else { return Delivered::Other };
     match (event.source.as_deref(), event.detail_type.as_deref()) {
-        (Some("aws.ecs"), Some("ECS Task State Change")) => {
-            serde_json::from_value::<Detail>(event.detail).map_or(Delivered::Other, |detail| Delivered::Task {
-                cluster: detail.cluster_arn.clone(),
-                task: Box::new(task(detail)),
-            })
-        }
+        (Some("aws.ecs"), Some("ECS Task State Change")) => serde_json::from_value::<Detail>(event.detail)
+            .map_or(Delivered::Other, |detail| Delivered::Task { cluster: detail.cluster_arn, arn: detail.task_arn }),
         (Some("aws.events"), Some("Scheduled Event")) => Delivered::Schedule,
         _ if !event.records.is_empty() => Delivered::Notifications(
             event.records.into_iter().filter_map(|record| record.sns).filter_map(notification).collect(),
         ),
         _ => Delivered::Other,
-    }
-}
-
-fn task(detail: Detail) -> Task {
-    // EventBridge has milliseconds; whole seconds are enough for what is judged by them.
-    let time = |text: Option<String>| -> Option<Timestamp> {
-        let text = text?;
-        let seconds = text.split_once('.').map_or_else(|| text.clone(), |(seconds, _)| format!("{seconds}Z"));
-        seconds.parse().ok()
-    };
-    let runner = detail.containers.iter().find(|container| container.name.as_deref() == Some(overrides::CONTAINER));
-    Task {
-        arn: detail.task_arn,
-        definition: detail.task_definition_arn,
-        started_by: detail.started_by,
-        last_status: detail.last_status,
-        desired_status: detail.desired_status,
-        created_at: time(detail.created_at),
-        started_at: time(detail.started_at),
-        stopped_at: time(detail.stopped_at),
-        stop_code: detail.stop_code,
-        stopped_reason: detail.stopped_reason,
-        exit_code: runner.and_then(|container| container.exit_code),
-        container_reason: detail.containers.iter().find_map(|container| container.reason.clone()),
-        envelope: detail
-            .overrides
-            .container_overrides
-            .into_iter()
-            .flat_map(|one| one.environment)
-            .find(|pair| pair.name.as_deref() == Some(overrides::VARIABLE))
-            .and_then(|pair| pair.value),
     }
 }
 
@@ -188,22 +110,11 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_task_event_is_read() {
-        let event = json!({
-            "source": "aws.ecs", "detail-type": "ECS Task State Change",
-            "detail": {
-                "clusterArn": "arn:c", "taskArn": "arn:t", "taskDefinitionArn": "arn:d:3", "lastStatus": "STOPPED", "desiredStatus": "STOPPED",
-                "startedBy": "id", "createdAt": "2026-11-22T05:00:00.123Z", "stoppedAt": "2026-11-22T05:01:00Z", "stopCode": "TaskFailedToStart",
-                "containers": [{"name": "install"}, {"name": "runner", "exitCode": 3, "reason": "CannotPullContainerError: x"}],
-                "overrides": {"containerOverrides": [{"name": "runner", "environment": [{"name": "RELAY_ENVELOPE", "value": "{}"}]}]},
-                "version": 5
-            }
-        });
-        let Delivered::Task { cluster, task } = delivered(event) else { panic!("not a task event") };
-        assert_eq!((cluster.as_str(), task.arn.as_str(), task.exit_code), ("arn:c", "arn:t", Some(3)));
-        assert_eq!(task.created_at.unwrap().to_string(), "2026-11-22T05:00:00Z");
-        assert_eq!(task.envelope.as_deref(), Some("{}"));
-        assert_eq!(task.container_reason.as_deref(), Some("CannotPullContainerError: x"));
+    fn a_task_event_names_a_task_and_nothing_more_of_it_counts() {
+        let detail = json!({"clusterArn": "arn:c", "taskArn": "arn:t", "lastStatus": "STOPPED", "version": 5});
+        let event = json!({"source": "aws.ecs", "detail-type": "ECS Task State Change", "detail": detail});
+        let Delivered::Task { cluster, arn } = delivered(event) else { panic!("not a task event") };
+        assert_eq!((cluster.as_str(), arn.as_str()), ("arn:c", "arn:t"));
     }
 
     #[test]

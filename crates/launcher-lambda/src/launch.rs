@@ -76,7 +76,7 @@ impl Launcher {
         let until = Instant::now() + deadline.duration_since(SystemTime::now()).unwrap_or_default();
         let notifications = match event::delivered(event) {
             Delivered::Notifications(notifications) => notifications,
-            Delivered::Task { cluster, task } => return Ok(self.task_changed(&cluster, *task, until).await?),
+            Delivered::Task { cluster, arn } => return Ok(self.task_changed(&cluster, &arn, until).await?),
             Delivered::Schedule => return Ok(self.look_after_all(until).await?),
             Delivered::Other => {
                 info!("an event of a kind that this version does not handle");

@@ -105,8 +105,9 @@ pub fn stop_reason(task: &Task) -> Reason {
     }
 }
 
-/// Seconds that a task may take to end by itself, after its deadline or after a cancel's grace, before the watchdog ends it.
-const PATIENCE: i64 = 60;
+/// Seconds that a task may take to end by itself, after its deadline or after a cancel's grace, before the watchdog ends it: it waits so long for its
+/// queue before its time begins, and it has last words to say.
+const PATIENCE: i64 = 120;
 
 /// Whether the watchdog stops a task that runs, and in which words: when it is past its `deadline`, or when a cancel that was forwarded to it
 /// at `cancelled_at` has had its grace (clauses LAU-12, CTL-6).
@@ -220,10 +221,10 @@ mod tests {
     #[test]
     fn the_watchdog_stops_what_does_not_end_by_itself() {
         let at = Timestamp::from_unix;
-        assert_eq!(to_stop(at(1_000), None, 120, at(1_060)), None);
-        assert_eq!(to_stop(at(1_000), None, 120, at(1_061)), Some(OVERDUE));
-        assert_eq!(to_stop(at(1_000), Some(at(500)), 120, at(680)), None);
-        assert_eq!(to_stop(at(1_000), Some(at(500)), 120, at(681)), Some(CANCELLED));
+        assert_eq!(to_stop(at(1_000), None, 120, at(1_120)), None);
+        assert_eq!(to_stop(at(1_000), None, 120, at(1_121)), Some(OVERDUE));
+        assert_eq!(to_stop(at(1_000), Some(at(500)), 120, at(740)), None);
+        assert_eq!(to_stop(at(1_000), Some(at(500)), 120, at(741)), Some(CANCELLED));
     }
 
     #[test]

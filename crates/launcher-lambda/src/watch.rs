@@ -4,7 +4,7 @@
 //! Each task is judged by its own revision, and by the envelope that it was started with, verified again.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use relay_aws::clock::now;
 use relay_aws::objects::Condition;
@@ -12,6 +12,7 @@ use relay_aws::queues::Entry;
 use relay_aws::tasks::Task;
 use relay_aws::{AwsError, Kind};
 use relay_policy::{Asked, Configuration};
+use relay_protocol::claim::{Claim, Holder};
 use relay_protocol::encoding::short;
 use relay_protocol::frame::LauncherKind;
 use relay_protocol::request::{Hints, Stage};
@@ -27,6 +28,12 @@ const RECENT: i64 = 660;
 /// Seconds after a request was made in which its queue may not be visible yet.
 const FRESH: i64 = 60;
 
+/// Time for one task in a round of the watchdog.
+const ONE_TASK: Duration = Duration::from_secs(10);
+
+/// Tasks of one id that are looked at: there is one, unless somebody starts tasks by hand.
+const STARTED_MAX: usize = 10;
+
 /// Where it is noted that a running task was asked to stop.
 fn cancel_key(id: &DeploymentId) -> String {
     format!("cancels/{id}")
@@ -36,18 +43,16 @@ fn cancel_key(id: &DeploymentId) -> String {
 const NOTE_MAX: u64 = 64;
 
 impl Launcher {
-    /// ECS says that a task has changed.
-    pub(crate) async fn task_changed(&self, cluster: &str, mut task: Task, until: Instant) -> Result<(), AwsError> {
+    /// ECS says that a task has changed. How, ECS is asked itself: whoever may invoke the function could say anything.
+    pub(crate) async fn task_changed(&self, cluster: &str, arn: &str, until: Instant) -> Result<(), AwsError> {
         if cluster.rsplit('/').next() != Some(self.settings.cluster.as_str()) && cluster != self.settings.cluster {
             info!(cluster, "a task of another cluster: left alone");
             return Ok(());
         }
-        if task.envelope.is_none()
-            && let Some(whole) = self.tasks.describe(&self.settings.cluster, &task.arn).await?
-        {
-            // An event may come without the overrides.
-            task.envelope = whole.envelope;
-        }
+        let Some(task) = self.tasks.describe(&self.settings.cluster, arn).await? else {
+            warn!(task = arn, "an event of a task that ECS does not know: dropped");
+            return Ok(());
+        };
         let Some((_, asked)) = self.asked(&task).await? else { return Ok(()) };
         self.tell(&task, &asked, until).await
     }
@@ -56,22 +61,31 @@ impl Launcher {
     pub(crate) async fn look_after_all(&self, until: Instant) -> Result<(), AwsError> {
         let mut failed = None;
         for task in self.tasks.all(&self.settings.cluster).await? {
-            if let Err(error) = self.look_after(&task, until).await {
-                error!(task = task.arn, %error, "a task could not be looked after");
-                failed = Some(error);
+            if Instant::now() + ONE_TASK >= until {
+                error!("there was no time for all tasks: the next round begins anew");
+                break;
+            }
+            match tokio::time::timeout(ONE_TASK, self.look_after(&task)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    error!(task = task.arn, %error, "a task could not be looked after");
+                    failed = Some(error);
+                }
+                Err(_) => error!(task = task.arn, "a task took too long to look after"),
             }
         }
         failed.map_or(Ok(()), Err)
     }
 
-    async fn look_after(&self, task: &Task, until: Instant) -> Result<(), AwsError> {
+    async fn look_after(&self, task: &Task) -> Result<(), AwsError> {
         let stopped = task.last_status == "STOPPED";
         if stopped && task.stopped_at.is_none_or(|at| now().since(at) > RECENT) {
             return Ok(());
         }
         let Some((configuration, asked)) = self.asked(task).await? else { return Ok(()) };
         if stopped {
-            return self.tell(task, &asked, until).await;
+            // One try: a queue that is gone must not keep the others waiting, and the next round tells again.
+            return self.tell(task, &asked, Instant::now()).await;
         }
         if task.desired_status == "STOPPED" {
             return Ok(());
@@ -80,8 +94,15 @@ impl Launcher {
         let key = cancel_key(id);
         let note = self.objects.get(&self.settings.bucket, &key, NOTE_MAX).await?;
         let cancelled_at = note.and_then(|note| std::str::from_utf8(&note.bytes).ok()?.parse::<Timestamp>().ok());
-        let grace = i64::try_from(configuration.cancel.grace.as_secs()).unwrap_or(i64::MAX);
-        let ends = deadline(&configuration, task.created_at.unwrap_or_else(now));
+        // A rollback follows a cancelled step, and has as much time as the steps had.
+        let grace = if configuration.rollback.is_empty() {
+            i64::try_from(configuration.cancel.grace.as_secs()).unwrap_or(i64::MAX)
+        } else {
+            configuration.longest_run()
+        };
+        let begun = task.created_at.unwrap_or_else(now);
+        let late = task.started_at.map(|at| at.plus(configuration.longest_run()));
+        let ends = late.map_or(deadline(&configuration, begun), |late| late.max(deadline(&configuration, begun)));
         match standing::to_stop(ends, cancelled_at, grace, now()) {
             Some(words) => self.stop(task, id, words).await,
             None => Ok(()),
@@ -91,17 +112,41 @@ impl Launcher {
     /// A control statement by topic.
     pub(crate) async fn cancel(&self, hints: &Hints, envelope: &Envelope, body: &str) -> Result<(), AwsError> {
         let id = &hints.deployment_id;
-        let Some(task) = self.started_task(id).await? else {
-            if self.read_claim(id).await?.is_some() {
-                info!("cancelled, but it has ended already");
-                return Ok(());
-            }
+        let claim = self.read_claim(id).await?;
+        // Who holds the claim runs it; without one, whatever was started by this id may be it.
+        let mut arns = match &claim {
+            Some(Claim { holder: Holder::Runner { task_arn, .. }, .. }) => vec![task_arn.clone()],
+            Some(Claim { holder: Holder::Launcher { .. }, .. }) => Vec::new(),
+            None => self.tasks.started_by(&self.settings.cluster, id.as_str()).await?,
+        };
+        if arns.is_empty() && claim.is_none() {
             // It may have overtaken its own request: Lambda brings it again.
             let message = format!("there is neither a task nor a claim of {id} yet");
             return Err(AwsError::new("ecs:ListTasks", Kind::NotFound, message));
-        };
-        let Some((configuration, asked)) = self.asked(&task).await? else { return Ok(()) };
-        if configuration.target != hints.target || !relay_policy::may_cancel(&configuration, &asked, envelope, now()) {
+        }
+        arns.truncate(STARTED_MAX);
+        for arn in &arns {
+            if let Some(task) = self.tasks.describe(&self.settings.cluster, arn).await?
+                && let Some((configuration, asked)) = self.asked(&task).await?
+            {
+                return self.cancel_task(&task, &configuration, &asked, hints, envelope, body).await;
+            }
+        }
+        info!("cancelled, but there is nothing to stop");
+        Ok(())
+    }
+
+    async fn cancel_task(
+        &self,
+        task: &Task,
+        configuration: &Configuration,
+        asked: &Asked,
+        hints: &Hints,
+        envelope: &Envelope,
+        body: &str,
+    ) -> Result<(), AwsError> {
+        let id = &hints.deployment_id;
+        if configuration.target != hints.target || !relay_policy::may_cancel(configuration, asked, envelope, now()) {
             warn!("a control statement that may not stop this deployment: dropped");
             return Ok(());
         }
@@ -109,13 +154,13 @@ impl Launcher {
             return Ok(());
         }
         let control = asked.request().control_queue.as_ref().filter(|_| task.last_status == "RUNNING");
-        let Some(queue) = control else { return self.stop(&task, id, standing::CANCELLED).await };
+        let Some(queue) = control else { return self.stop(task, id, standing::CANCELLED).await };
         // The runner ends it with the recipe's signal and grace, which may be longer than the two minutes that ECS would give.
         let entry = Entry { body: body.to_owned(), attributes: Vec::new() };
         match self.queues.send(queue, vec![entry]).await {
             Ok(results) if results.iter().all(Result::is_ok) => {}
             Err(error) if error.is_transient() => return Err(error),
-            Ok(_) | Err(_) => return self.stop(&task, id, standing::CANCELLED).await,
+            Ok(_) | Err(_) => return self.stop(task, id, standing::CANCELLED).await,
         }
         info!(task = task.arn, "cancel passed on to the runner");
         let note = now().to_string().into_bytes();
@@ -133,11 +178,23 @@ impl Launcher {
 
     /// What a task was asked to do, if it is one that a launcher started for a request that may run; its creation decides what was in time.
     async fn asked(&self, task: &Task) -> Result<Option<(Arc<Configuration>, Asked)>, AwsError> {
-        let Some(definition) = self.tasks.definition(&task.definition).await? else { return Ok(None) };
+        let Some(definition) = self.tasks.definition(&task.definition).await? else {
+            error!(
+                task = task.arn,
+                definition = task.definition,
+                "its task definition was deleted: nobody can tell what it is"
+            );
+            return Ok(None);
+        };
         let judged = self.configuration(&definition).and_then(|configuration| {
             let envelope = task.envelope.as_deref().ok_or("it has no envelope")?;
             let bundle = Bundle::parse(envelope.as_bytes()).map_err(|error| error.to_string())?;
             let asked = relay_policy::verify(&bundle, &configuration).map_err(|error| error.to_string())?;
+            // Nobody's own family with a configuration that names another's target.
+            let family = task.definition.rsplit('/').next().and_then(|name| name.split(':').next());
+            if family != Some(configuration.target.family().as_str()) {
+                return Err("its family is not the target's".to_owned());
+            }
             if asked.request().deployment_id.as_str() != task.started_by {
                 return Err("it was started by somebody else".to_owned());
             }

@@ -74,6 +74,17 @@ pub fn check(configuration: &Configuration) -> Vec<Finding> {
                 .to_owned(),
         );
     }
+    for queue in &configuration.fixed_queues {
+        if !(queue.name().starts_with("relay-") && queue.name().ends_with("-reply")) {
+            find(
+                "fixed_queues".to_owned(),
+                format!(
+                    "the roles of foundation.yaml may send to relay-*-reply only, and `{}` is named otherwise",
+                    queue.name()
+                ),
+            );
+        }
+    }
     for warning in configuration.policies.warnings() {
         find("policy".to_owned(), warning);
     }

@@ -167,6 +167,8 @@ pub struct Reader<V> {
     drain_from: Option<Duration>,
     /// Of one who came late: when the lowest frame that is there becomes the first (clause FRM-19).
     settles: Option<Duration>,
+    /// How long what another had received stays away.
+    settle: Duration,
     /// The first frame of one who came late, once it is known.
     resumed_at: Option<u64>,
     /// Whether it is known how much came before: from the beginning, or from the first output of one who came late.
@@ -202,6 +204,7 @@ impl<V: FrameVerifier> Reader<V> {
             stopped: None,
             drain_from: None,
             settles: None,
+            settle: Duration::ZERO,
             resumed_at: None,
             counting: true,
             end: None,
@@ -217,7 +220,7 @@ impl<V: FrameVerifier> Reader<V> {
         today: Timestamp,
         settle: Duration,
     ) -> Self {
-        Self { settles: Some(now + settle), ..Self::new(authenticator, clocks, now, today) }
+        Self { settles: Some(now + settle), settle, ..Self::new(authenticator, clocks, now, today) }
     }
 
     /// The first frame that one who came late has read; whatever was before it was another's.
@@ -348,8 +351,9 @@ impl<V: FrameVerifier> Reader<V> {
     fn clock(&self) -> (&'static str, Duration) {
         match (&self.started, &self.admitted) {
             (Some(_), _) => ("the runner's next frame", self.clocks.silence),
-            (None, _) if self.late() => ("a frame of the deployment", self.clocks.silence),
             (None, Some(_)) => ("the runner's start", self.clocks.start),
+            // Another may have read that it was admitted.
+            (None, None) if self.late() => ("a frame of the deployment", self.clocks.start),
             (None, None) => ("the launcher's answer", self.clocks.admission),
         }
     }
@@ -450,6 +454,13 @@ impl<V: FrameVerifier> Reader<V> {
     }
 
     fn runner(&mut self, now: Duration, token: Token, frame: RunnerFrame, size: usize) {
+        if self.settles.is_none() && self.resumed_at.is_some_and(|first| frame.seq < first) {
+            // It came later than it could have, were all as it should be: its bytes are not shown, and not passed over in silence either.
+            self.missing.frames += 1;
+            self.events.push_back(Event::Gap(Missing { frames: 1, bytes: 0 }));
+            self.unwritten.push(token);
+            return;
+        }
         if frame.seq < self.next {
             // A duplicate of something that was handed out: its message may go when that is written.
             self.unwritten.push(token);
@@ -459,7 +470,7 @@ impl<V: FrameVerifier> Reader<V> {
             held.tokens.push(token);
             return;
         }
-        if frame.seq != self.next && self.held_bytes + size > HELD_MAX {
+        if frame.seq != self.next && self.held_bytes + size > HELD_MAX && !self.make_room(frame.seq) {
             return; // No room: it stays in the queue, and comes again.
         }
         // Only what is new is a sign of life: whoever can write to the queue could repeat an old frame for ever.
@@ -467,11 +478,33 @@ impl<V: FrameVerifier> Reader<V> {
         if matches!(frame.kind, RunnerKind::Finished(_)) {
             self.drain_from = Some(now);
         }
+        // As long as something new comes, it is not missing: there may be much of it.
+        if let Some(from) = &mut self.drain_from {
+            *from = (*from).max(now);
+        }
+        if let Some(at) = &mut self.settles {
+            if frame.seq == 0 {
+                *at = now; // Nothing comes before it.
+            } else if self.held.is_empty() {
+                *at = (*at).max(now + self.settle);
+            }
+        }
         self.held_bytes += size;
         self.held.insert(frame.seq, Held { frame, tokens: vec![token], size });
         if self.settles.is_none() {
             self.release();
         }
+    }
+
+    /// A late reader keeps the lowest frames: the highest goes back to the queue for one that is lower.
+    fn make_room(&mut self, seq: u64) -> bool {
+        if self.settles.is_none() || self.held.last_key_value().is_none_or(|(&highest, _)| highest < seq) {
+            return false;
+        }
+        if let Some((_, held)) = self.held.pop_last() {
+            self.held_bytes -= held.size;
+        }
+        true
     }
 
     fn release(&mut self) {
@@ -563,7 +596,7 @@ impl<V: FrameVerifier> Reader<V> {
         if self.end.is_none() {
             let (_, reason, message) =
                 self.stopped.take().unwrap_or((now, Reason::Lost, Reason::Lost.words().to_owned()));
-            self.end = Some(End::Stopped { reason, message, started: self.started.is_some() });
+            self.end = Some(End::Stopped { reason, message, started: self.started.is_some() || self.late() });
         }
     }
 }

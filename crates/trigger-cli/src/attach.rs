@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use relay_aws::clock::now;
-use relay_aws::queues::Queues;
+use relay_aws::queues::{Queues, VISIBILITY};
 use relay_aws::sessions::Sessions;
 use relay_aws::{Failure, Kind, Sdk};
 use relay_protocol::{AccountId, DeploymentId, TargetName};
@@ -12,7 +12,7 @@ use relay_stream::{Authenticator, Reader};
 
 use crate::args;
 use crate::deploy::end;
-use crate::queues::{Pair, VISIBILITY};
+use crate::queues::Pair;
 use crate::settings::{Layers, clocks};
 use crate::show::{Phases, Show};
 use crate::tail::{Signed, Tail, Until};

@@ -101,7 +101,11 @@ pub(crate) fn conclude(show: &Show, tail: &Tail, code: u8, stopping: Option<Exit
             show.end_line("outcome unknown", &text, false);
         }
         None => {
-            let asked = stopping.map_or("", |_| "; it was asked to stop, and may still be stopping");
+            let asked = match (tail.asked_to_stop(), stopping) {
+                (true, _) => "; it was asked to stop, and may still be stopping",
+                (false, Some(_)) => "; it was not asked to stop, and goes on",
+                (false, None) => "",
+            };
             show.end_line("outcome unknown", &format!("left before the end of {id}{asked}"), false);
         }
     }

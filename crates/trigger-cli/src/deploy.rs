@@ -64,10 +64,12 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
         Some(queue) => Pair::fixed(queue),
         None => Pair::create(&queues, &id, &settings.topic, now.plus(REQUEST_LIFETIME_MAX)).await?,
     };
-    let result = publish_and_tail(arguments, &settings, &sdk, &queues, &pair, &id, session, &mut show).await;
+    let mut detached = false;
+    let result =
+        publish_and_tail(arguments, &settings, &sdk, &queues, &pair, &id, session, &mut show, &mut detached).await;
     // An outcome that is open may still be found out from what the queue holds.
     if matches!(result, Ok((_, true))) {
-        if !arguments.detach {
+        if !detached {
             show.warn(&format!(
                 "the queue {} stays for a day, with what came: relay attach {} {id}",
                 pair.reply.name(),
@@ -92,6 +94,7 @@ async fn publish_and_tail(
     id: &DeploymentId,
     session: PrivateKey,
     show: &mut Show,
+    detached: &mut bool,
 ) -> Result<(u8, bool), Failure> {
     let Some(request) = request(settings, id, now(), &session, Some(&pair.reply), pair.control.is_some()) else {
         return Err(Failure::new(ExitCode::Fault, "the control queue has no canonical URL"));
@@ -118,6 +121,7 @@ async fn publish_and_tail(
     let left = tail.run(show, &mut phases, settings.timeout, until).await?;
     if arguments.detach && tail.end().is_none() && left.is_none() {
         show.detached(settings.target.as_str(), id);
+        *detached = true;
         return Ok((0, true));
     }
     Ok(end(&arguments.following, &settings.target, show, &tail, &mut phases, left, id))

@@ -1,16 +1,12 @@
 //! The queues of one deployment: created in the CI account, open to the target account's roles under `/relay/` alone, deleted at the end.
 
 use relay_aws::Failure;
-use relay_aws::queues::Queues;
+use relay_aws::queues::{Queues, VISIBILITY};
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::{AccountId, DeploymentId, QueueUrl, Timestamp, TopicArn};
 
 /// Seconds for which a queue keeps what nobody reads: a day, so that a deployment whose CI agent died can still be looked at.
 const RETENTION: u32 = 86_400;
-
-/// Seconds after which a message whose receipt was lost on its way comes again: a sixth of the drain clock, so that several such losses do not
-/// look like a gap.
-pub(crate) const VISIBILITY: u32 = 10;
 
 /// The reply queue and, where CI may create queues, the control queue.
 #[derive(Clone, Debug)]

@@ -76,6 +76,8 @@ pub(crate) struct Tail {
     unreachable_since: Option<Instant>,
     /// Why the queue cannot be read, as long as it cannot.
     trouble: Option<String>,
+    /// Whether the deployment was asked to stop.
+    asked_to_stop: bool,
     /// How many steps the runner has announced.
     steps: usize,
 }
@@ -102,6 +104,7 @@ impl Tail {
             wanted: 1,
             unreachable_since: None,
             trouble: None,
+            asked_to_stop: false,
             steps: 0,
         }
     }
@@ -112,6 +115,10 @@ impl Tail {
 
     pub(crate) fn task_arn(&self) -> Option<&str> {
         self.reader.task_arn()
+    }
+
+    pub(crate) fn asked_to_stop(&self) -> bool {
+        self.asked_to_stop
     }
 
     pub(crate) fn trouble(&self) -> Option<&str> {
@@ -291,6 +298,7 @@ impl Tail {
     /// control queue it reaches a running task at once; by topic also one that does not run yet, or whose runner does not listen.
     fn cancel(&mut self, cancel: Cancel) {
         let Some(Cancelling { session, request, hints, topic, topic_arn, queue }) = &self.how else { return };
+        self.asked_to_stop = true;
         let control =
             Control { deployment_id: hints.deployment_id.clone(), request_digest: *request, issued_at: now(), cancel };
         let envelope = session.sign_envelope(Envelope::new(Control::TYPE, control.to_payload()));
