@@ -45,6 +45,9 @@ impl Default for Clocks {
     }
 }
 
+/// How often in all a late reader may put off its beginning, while more comes of what another has left.
+const SETTLE_MAX: u32 = 5;
+
 /// Something that happened, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -131,6 +134,8 @@ pub enum End {
 
 #[derive(Debug)]
 struct Held {
+    /// When it came first.
+    at: Duration,
     frame: RunnerFrame,
     tokens: Vec<Token>,
     size: usize,
@@ -169,6 +174,8 @@ pub struct Reader<V> {
     settles: Option<Duration>,
     /// How long what another had received stays away.
     settle: Duration,
+    /// Frames from before the first of one who came late, that came later still.
+    earlier: u64,
     /// The first frame of one who came late, once it is known.
     resumed_at: Option<u64>,
     /// Whether it is known how much came before: from the beginning, or from the first output of one who came late.
@@ -205,6 +212,7 @@ impl<V: FrameVerifier> Reader<V> {
             drain_from: None,
             settles: None,
             settle: Duration::ZERO,
+            earlier: 0,
             resumed_at: None,
             counting: true,
             end: None,
@@ -221,6 +229,11 @@ impl<V: FrameVerifier> Reader<V> {
         settle: Duration,
     ) -> Self {
         Self { settles: Some(now + settle), settle, ..Self::new(authenticator, clocks, now, today) }
+    }
+
+    /// Frames from before the first of one who came late, that came later still: another has most likely shown them.
+    pub fn earlier(&self) -> u64 {
+        self.earlier
     }
 
     /// The first frame that one who came late has read; whatever was before it was another's.
@@ -365,11 +378,29 @@ impl<V: FrameVerifier> Reader<V> {
 
     /// What is there is all that there is to begin with. As long as nothing is, it is waited on.
     fn settle(&mut self, now: Duration) {
-        let Some((&first, _)) = self.held.first_key_value() else {
+        let Some((&lowest, _)) = self.held.first_key_value() else {
             self.settles = Some(now + Duration::from_secs(1));
             return;
         };
         self.settles = None;
+        // Another deletes from the lowest on. So below a hole that lasts are only copies of what it has deleted; a young one may yet close.
+        let mut first = lowest;
+        let mut oldest = now;
+        let mut above: Option<u64> = None;
+        for (&seq, held) in self.held.iter().rev() {
+            let lasts = now.saturating_sub(oldest) >= self.settle / 2;
+            if let Some(next) = above.filter(|next| seq + 1 < *next && lasts) {
+                first = next;
+                break;
+            }
+            oldest = oldest.min(held.at);
+            above = Some(seq);
+        }
+        let kept = self.held.split_off(&first);
+        for (_, copy) in std::mem::replace(&mut self.held, kept) {
+            self.held_bytes -= copy.size;
+            self.unwritten.extend(copy.tokens);
+        }
         self.resumed_at = Some(first);
         self.next = first;
         if first > 0 {
@@ -455,9 +486,8 @@ impl<V: FrameVerifier> Reader<V> {
 
     fn runner(&mut self, now: Duration, token: Token, frame: RunnerFrame, size: usize) {
         if self.settles.is_none() && self.resumed_at.is_some_and(|first| frame.seq < first) {
-            // It came later than it could have, were all as it should be: its bytes are not shown, and not passed over in silence either.
-            self.missing.frames += 1;
-            self.events.push_back(Event::Gap(Missing { frames: 1, bytes: 0 }));
+            // A copy of what another has read; or else it came later than it could have. It is counted, as nobody can tell.
+            self.earlier += 1;
             self.unwritten.push(token);
             return;
         }
@@ -482,15 +512,14 @@ impl<V: FrameVerifier> Reader<V> {
         if let Some(from) = &mut self.drain_from {
             *from = (*from).max(now);
         }
-        if let Some(at) = &mut self.settles {
-            if frame.seq == 0 {
-                *at = now; // Nothing comes before it.
-            } else if self.held.is_empty() {
-                *at = (*at).max(now + self.settle);
-            }
+        if let Some(at) = &mut self.settles
+            && self.held.last_key_value().is_none_or(|(&highest, _)| frame.seq < highest)
+        {
+            // As long as what was left is still coming, there is more of it; but a busy tool must not put it off for ever.
+            *at = (*at).max((now + self.settle).min(self.published + self.settle * SETTLE_MAX));
         }
         self.held_bytes += size;
-        self.held.insert(frame.seq, Held { frame, tokens: vec![token], size });
+        self.held.insert(frame.seq, Held { at: now, frame, tokens: vec![token], size });
         if self.settles.is_none() {
             self.release();
         }

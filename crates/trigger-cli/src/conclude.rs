@@ -112,6 +112,12 @@ pub(crate) fn conclude(show: &Show, tail: &Tail, code: u8, stopping: Option<Exit
     if is_open(end) {
         say_what_is_known(show, tail);
     }
+    if tail.earlier() > 0 {
+        show.warn(&format!(
+            "{} frames from before this began came late and were not shown; the call before this one has most likely shown them",
+            tail.earlier()
+        ));
+    }
     if tail.dropped() > 0 {
         show.warn(&format!("{} frames that were not signed by this deployment's keys were dropped", tail.dropped()));
     }

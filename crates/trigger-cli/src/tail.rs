@@ -129,6 +129,11 @@ impl Tail {
         self.reader.dropped()
     }
 
+    /// Frames that came too late to be shown, and that another has most likely shown.
+    pub(crate) fn earlier(&self) -> u64 {
+        self.reader.earlier()
+    }
+
     /// Whether another has read the beginning.
     pub(crate) fn came_late(&self) -> bool {
         self.reader.resumed_at().is_some_and(|first| first > 0)
