@@ -35,6 +35,9 @@ pub fn docker(arguments: &[&str]) -> String {
 /// The runner's image. `None` where it cannot be had, with the reason on stderr.
 pub fn runner_image() -> Option<&'static str> {
     static IMAGE: LazyLock<Result<String, &str>> = LazyLock::new(|| {
+        if crate::quick() {
+            return Err("the runner's image (--quick)");
+        }
         let folder = bin_dir().parent().expect("target").join("package/image");
         let engine = Command::new("docker").args(["version", "--format", "{{.Server.Version}}"]).output();
         if !engine.is_ok_and(|output| output.status.success()) {
@@ -43,7 +46,7 @@ pub fn runner_image() -> Option<&'static str> {
         if !folder.join("relay-runner").is_file() {
             return Err("there is no runner's image: `cargo xtask package` makes it");
         }
-        Ok(docker(&["build", "--quiet", folder.to_str().expect("a path")]))
+        Ok(docker(&["build", "--quiet", "--tag", "relay-tests-runner", folder.to_str().expect("a path")]))
     });
     match IMAGE.as_deref() {
         Ok(image) => Some(image),
@@ -60,8 +63,19 @@ pub fn runner_image() -> Option<&'static str> {
 pub struct Containers {
     sandbox: Sandbox,
     label: String,
-    volume: String,
+    /// After the sandbox and the containers that use it.
+    _volume: Volume,
     _folder: tempfile::TempDir,
+}
+
+/// A volume with the runner in it.
+#[derive(Debug)]
+struct Volume(String);
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["volume", "rm", "--force", &self.0]).output();
+    }
 }
 
 impl Containers {
@@ -70,9 +84,13 @@ impl Containers {
         let runner = runner_image()?;
         let folder = tempfile::Builder::new().prefix("relay-tests-").tempdir().expect("a temporary folder");
         let tool = tool_image();
-        let volume = docker(&["volume", "create"]);
+        let installed = Volume(docker(&["volume", "create"]));
+        let volume = &installed.0;
         let label = format!("relay-tests={volume}");
-        docker(&["run", "--rm", "--read-only", "--volume", &format!("{volume}:/relay"), runner, "install", "/relay"]);
+        // As the task definition of a target says it: root, for the volume is root's, but with none of root's rights.
+        let mount = format!("{volume}:/relay");
+        let hardened = ["--user", "0", "--cap-drop", "ALL", "--read-only", "--volume", &mount];
+        docker(&[&["run", "--rm"], &hardened[..], &[runner, "install", "/relay"]].concat());
         let programs = folder.path().join("bin");
         fs::create_dir(&programs).expect("a folder");
         symlink(bin_dir().join("bootstrap"), programs.join("bootstrap")).expect("a link");
@@ -82,7 +100,7 @@ impl Containers {
             .filter_map(|name| Some(format!("export {name}='{}'\n", std::env::var(name).ok()?)))
             .collect();
         let script = format!(
-            "#!/bin/sh\n{environment}exec docker run --rm --label {label} --network host --read-only --tmpfs /work:exec,mode=1777 \
+            "#!/bin/sh\n{environment}exec docker run --rm --label {label} --network host --read-only \
              --volume {volume}:/relay:ro --entrypoint /relay/relay-runner{variables} {flags} {tool} \"$@\"\n",
             flags = flags.join(" "),
         );
@@ -92,7 +110,7 @@ impl Containers {
         let configuration = target(TARGET, head, SHELL).replace("${WORKSPACE}", "/work").replace("${PATH}", "/bin");
         let mut options = Options::default().target(TARGET, configuration);
         options.bin_dir = Some(programs);
-        Some(Self { sandbox: Sandbox::start(options), label, volume, _folder: folder })
+        Some(Self { sandbox: Sandbox::start(options), label, _volume: installed, _folder: folder })
     }
 
     /// The sandbox.
@@ -123,7 +141,6 @@ impl Drop for Containers {
             // It may end by itself meanwhile.
             let _ = Command::new("docker").args(["rm", "--force", &id]).output();
         }
-        let _ = Command::new("docker").args(["volume", "rm", "--force", &self.volume]).output();
     }
 }
 

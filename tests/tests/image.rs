@@ -11,7 +11,16 @@ use relay_tests::docker::{Containers, docker, runner_image};
 use relay_tests::targets::Head;
 use serde_json::{Value, json};
 
-/// The tool under a user of its own, where the runner may switch.
+/// As `relay-admin target render` writes it: root in a container of few rights, so that the tool can have a user of its own.
+const RENDERED: &[&str] = &[
+    "--user 0",
+    "--init",
+    "--cap-drop AUDIT_WRITE --cap-drop MKNOD --cap-drop NET_BIND_SERVICE --cap-drop NET_RAW --cap-drop SETFCAP --cap-drop SETPCAP",
+    WORK,
+];
+/// A volume's owner and mode.
+const WORK: &str = "--tmpfs /work:exec,mode=755";
+
 fn apart() -> Head {
     Head { uid: 65_532, ..Head::default() }
 }
@@ -33,35 +42,38 @@ fn the_image_is_the_runner_and_nothing_else() {
     let files = Command::new("sh").args(["-c", &format!("docker export {container} | tar -t")]).output().unwrap();
     docker(&["rm", "--volumes", &container]);
     let files = String::from_utf8(files.stdout).unwrap();
-    // What the engine itself puts there: for each container its devices, and files that it writes anew.
-    let engine = |file: &&str| ["dev/", "proc/", "sys/", ".dockerenv"].iter().any(|place| file.starts_with(place));
-    let engines = ["etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf"];
-    let mut own: Vec<&str> = files.lines().filter(|file| !file.ends_with('/') && !engine(file)).collect();
-    own.retain(|file| !engines.contains(file));
+    // What the engine itself puts there, for each container.
+    let engine = [".dockerenv", "dev/", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf", "proc/", "sys/"];
+    let is_own = |file: &&str| !file.ends_with('/') && !engine.iter().any(|place| file.starts_with(place));
+    let own: Vec<&str> = files.lines().filter(is_own).collect();
     assert_eq!(own, ["etc/ssl/certs/ca-certificates.crt", "relay-runner"]);
     // Without its pinned arguments it does nothing.
     let bare = Command::new("docker").args(["run", "--rm", "--read-only", image]).output().unwrap();
     assert_eq!(bare.status.code(), Some(120), "{}", String::from_utf8_lossy(&bare.stderr));
 }
 
-/// The layout that is recommended: the runner is root in the tool's image, the tool is not.
 #[test]
 fn in_an_unmodified_image_the_tool_is_another_user() {
-    let Some(containers) = Containers::start(&[], &apart()) else { return };
-    let script = "cat /proc/1/comm; stat -c '%a' /relay/relay-runner; echo $(id -u) $(id -g) $(id -G)
+    let Some(containers) = Containers::start(RENDERED, &apart()) else { return };
+    let script = "stat -c '%n %u %a' /relay/*; echo $(id -u) $(id -g) $(id -G)
         echo kept > file && cat file
         for place in /file /relay/relay-runner /work/file; do (echo x > $place) 2>/dev/null && echo $place can be written; done
-        cat /proc/1/environ > environ 2>/dev/null && echo the environment can be read
+        for runner in 1 $PPID; do cat /proc/$runner/environ >environ 2>/dev/null && echo the environment can be read; done
         exit 37";
     let done = containers.script(script).run().exits(37);
-    assert_eq!(done.out(), "relay-runner\n755\n65532 65532 65532\nkept\n");
+    assert_eq!(done.out(), "/relay/ca-certificates.crt 0 644\n/relay/relay-runner 0 755\n65532 65532 65532\nkept\n");
     assert_eq!(isolation(&done), "uid");
-    assert_eq!(containers.sandbox().tasks_of(&done.id())[0].exit_code(), Some(37), "the container's own code");
+    let task = containers.sandbox().task_when(&task_arn(&done), "STOPPED");
+    assert_eq!(task.exit_code(), Some(37), "the container's own code");
 }
 
 #[test]
 fn without_root_the_tool_is_the_runners_user() {
-    let Some(containers) = Containers::start(&["--user 65532:65532", "--cap-drop ALL"], &apart()) else { return };
+    let Some(containers) =
+        Containers::start(&["--user 65532:65532", "--cap-drop ALL", "--tmpfs /work:exec,mode=1777"], &apart())
+    else {
+        return;
+    };
     let script = "id -u; cat /proc/1/environ > environ 2>/dev/null && echo the environment can be read; true";
     let done = containers.script(script).run().exits(0);
     assert_eq!(done.out(), "65532\n");
@@ -71,7 +83,7 @@ fn without_root_the_tool_is_the_runners_user() {
 /// `docker stop`, as ECS stops a task: SIGTERM to the first process, which is the runner or an init.
 #[test]
 fn a_stopped_container_ends_gracefully() {
-    for (flags, first) in [(&[][..], "relay-runner"), (&["--init"], "docker-init")] {
+    for (flags, first) in [(&[WORK][..], "relay-runner"), (RENDERED, "docker-init")] {
         let Some(containers) = Containers::start(flags, &apart()) else { return };
         // The recipe's own signal is INT; terraform releases its lock then.
         let script = "trap 'echo told; sleep 0.2; echo released; exit 9' INT; trap 'echo TERM' TERM
@@ -93,7 +105,7 @@ fn a_stopped_container_ends_gracefully() {
 /// Too little memory for the tool is the tool's end, not the runner's.
 #[test]
 fn a_tool_that_runs_out_of_memory_is_told_from_a_lost_task() {
-    let Some(containers) = Containers::start(&["--memory 96m", "--memory-swap 96m"], &apart()) else { return };
+    let Some(containers) = Containers::start(&[WORK, "--memory 96m", "--memory-swap 96m"], &apart()) else { return };
     let done = containers.script("echo begun; exec dd if=/dev/zero of=/dev/null bs=512M count=1").run().exits(137);
     assert_eq!(done.out(), "begun\n");
     assert_eq!(*done.result("/decided_by"), json!("tool"));

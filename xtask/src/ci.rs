@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::{Outcome, direction, docs, e2e, infra};
+use crate::{Outcome, direction, docs, e2e, infra, package};
 
 /// How much is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,11 @@ fn steps(run: &mut Run, form: Form) -> Outcome {
         Form::Quick => run.skip("rustdoc (--quick)"),
     }
     run.step("binaries", || cargo(&["build", "--workspace", "--bins"]))?;
+    match form {
+        // The tests of the runner's image, and those on the third party's AWS, are about what this makes.
+        Form::Full => run.step("package", || package::run(&package::Options::parse(&[])?))?,
+        Form::Quick => run.skip("package and the runner's image (--quick)"),
+    }
     run.step("tests", || {
         let mut command = Command::new("cargo");
         command.args(["test", "--workspace"]);

@@ -3,10 +3,14 @@
 //!
 //! The same source and compiler make the same bytes, wherever they are: no time and no path of this machine gets in. So a digest can be checked
 //! by building again, and a launcher that did not change is no change to its stack.
+//!
+//! The programs are for this machine's architecture. For another one `--target` names it, rustup has its library and a cross compiler is there:
+//! `rustup target add aarch64-unknown-linux-gnu`, Debian's `gcc-aarch64-linux-gnu`, and cargo's variable for its linker,
+//! `CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc`. On an arm64 machine none of this is needed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, BufReader, Write as _};
+use std::fs;
+use std::io::{self, BufReader, Cursor, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -88,7 +92,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     for (name, path) in &built.programs {
         copy(path, &out.join(name))?;
     }
-    zip(&out.join("bootstrap"), &out.join(LAUNCHER))?;
+    fs::write(out.join(LAUNCHER), zip(&fs::read(out.join("bootstrap"))?)?)?;
     let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).exec()?;
     let components = components(&metadata, &built, target)?;
     fs::write(out.join(COMPONENTS), format!("{components:#}\n"))?;
@@ -178,17 +182,16 @@ fn same(first: &Built, second: &Built) -> Outcome {
 }
 
 /// One file in a zip, with no time of its own, executable by all: what Lambda wants.
-fn zip(bootstrap: &Path, to: &Path) -> Outcome {
+fn zip(bootstrap: &[u8]) -> Result<Vec<u8>> {
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Deflated)
         .compression_level(Some(9))
         .last_modified_time(DateTime::default())
         .unix_permissions(0o755);
-    let mut zip = ZipWriter::new(File::create(to)?);
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     zip.start_file("bootstrap", options)?;
-    io::copy(&mut File::open(bootstrap)?, &mut zip)?;
-    zip.finish()?;
-    Ok(())
+    zip.write_all(bootstrap)?;
+    Ok(zip.finish()?.into_inner())
 }
 
 /// What is in the programs, as CycloneDX says it.
@@ -258,8 +261,6 @@ fn libc(program: &[u8], target: &str) -> Value {
 /// The folder from which the image is built, on this machine or on another that has an engine.
 fn context(out: &Path) -> Result<PathBuf> {
     let image = out.join("image");
-    // The owner of a volume is that of an empty folder in the image.
-    fs::create_dir_all(image.join("relay"))?;
     copy(&root().join("infra/runner/Dockerfile"), &image.join("Dockerfile"))?;
     copy(&out.join("relay-runner"), &image.join("relay-runner"))?;
     let certificates = CERTIFICATES.iter().map(Path::new).find(|path| path.is_file());
@@ -291,11 +292,11 @@ fn build_image(folder: &Path) -> Outcome {
     Ok(())
 }
 
-/// A command's standard output, without the end of its line.
+/// A command's standard output, without the end of its line; what it says on stderr is told only when it fails.
 fn said(command: &mut Command) -> Result<String> {
-    let output = command.current_dir(root()).stderr(Stdio::inherit()).output()?;
+    let output = command.current_dir(root()).output()?;
     if !output.status.success() {
-        return Err(format!("{command:?}: {}", output.status).into());
+        return Err(format!("{command:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into());
     }
     Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
 }
@@ -310,4 +311,31 @@ fn copy(from: &Path, to: &Path) -> Outcome {
     }
     fs::copy(from, to).map_err(named)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_zip_is_made_of_the_bytes_alone() {
+        let bytes = b"a program".repeat(1_000);
+        let made = zip(&bytes).unwrap();
+        let mut read = zip::ZipArchive::new(Cursor::new(&made)).unwrap();
+        assert_eq!(read.len(), 1);
+        let mut bootstrap = read.by_name("bootstrap").unwrap();
+        assert_eq!(bootstrap.unix_mode(), Some(0o100_755));
+        assert_eq!(bootstrap.last_modified(), Some(DateTime::default()), "a time would differ from build to build");
+        let mut unpacked = Vec::new();
+        io::copy(&mut bootstrap, &mut unpacked).unwrap();
+        assert_eq!(unpacked, bytes);
+    }
+
+    #[test]
+    fn the_c_library_is_named_as_the_program_names_it() {
+        let program = b"\0GNU C Library (Debian GLIBC 2.36-9) stable release version 2.36.\0";
+        let glibc = json!({"type": "library", "name": "glibc", "version": "Debian GLIBC 2.36-9"});
+        assert_eq!(libc(program, "x86_64-unknown-linux-gnu"), glibc);
+        assert_eq!(libc(b"", "x86_64-unknown-linux-musl"), json!({"type": "library", "name": "musl"}));
+    }
 }

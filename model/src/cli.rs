@@ -1,0 +1,292 @@
+//! The CLI: it reads frames with the real reader (`relay-stream`), in the order that the queue gives them.
+//!
+//! A reader is large and cannot be compared. So each state of it has a number: the way there is kept, the reader is led along it once more
+//! for each new frame, and two readers that show the same are the same.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::time::Duration;
+
+use relay_protocol::encoding::base64;
+use relay_protocol::frame::{From, LauncherFrame, LauncherKind, RunnerKind, Stream};
+use relay_protocol::outcome::{self, ExitCode};
+use relay_protocol::{DeploymentId, Envelope, PublicKey, Reason, Signature, Statement as _, Timestamp, Vouch};
+use relay_stream::{Authenticator, Clocks, FrameVerifier, Outgoing, Raw, Reader, Writer};
+
+use crate::launcher::{arn, digest, stop_reason};
+use crate::world::{About, At, Bug, End, Fault, Frame, Halt, Invocation, Outcome, Steps, TaskNo, Verdict, Who};
+
+/// Nobody forges in this model; what forgers meet is tested elsewhere.
+#[derive(Debug)]
+struct Honest;
+
+impl FrameVerifier for Honest {
+    fn verify(&self, _: &PublicKey, _: &[u8], _: &[u8; 64]) -> bool {
+        true
+    }
+}
+
+/// What a reader is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Input {
+    Frame(Frame),
+    /// The clock for missing frames has run out.
+    Drained,
+    /// Some other clock has.
+    Silence,
+}
+
+const DRAIN: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_secs(100);
+
+#[derive(Debug)]
+struct Known {
+    way: Vec<Input>,
+    end: Option<End>,
+    is_draining: bool,
+}
+
+/// The states of all readers.
+pub(crate) struct Readers {
+    bug: Option<Bug>,
+    known: RefCell<Vec<Known>>,
+    by_look: RefCell<HashMap<String, u16>>,
+    by_input: RefCell<HashMap<(u16, Input), u16>>,
+}
+
+impl fmt::Debug for Readers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Readers").field("known", &self.known.borrow().len()).finish_non_exhaustive()
+    }
+}
+
+impl Readers {
+    /// With the reader that has read nothing, as number 0.
+    pub(crate) fn new(bug: Option<Bug>) -> Self {
+        let readers =
+            Self { bug, known: RefCell::default(), by_look: RefCell::default(), by_input: RefCell::default() };
+        readers.number(Vec::new());
+        readers
+    }
+
+    fn after(&self, reader: u16, input: Input) -> u16 {
+        if let Some(next) = self.by_input.borrow().get(&(reader, input)) {
+            return *next;
+        }
+        let mut way = self.known.borrow().get(usize::from(reader)).map(|known| known.way.clone()).unwrap_or_default();
+        way.push(input);
+        let next = self.number(way);
+        self.by_input.borrow_mut().insert((reader, input), next);
+        next
+    }
+
+    fn number(&self, way: Vec<Input>) -> u16 {
+        let reader = lead(&way);
+        let mut known = self.known.borrow_mut();
+        *self.by_look.borrow_mut().entry(format!("{reader:?}")).or_insert_with(|| {
+            let is_draining = reader.poll_timeout() == Some(DRAIN);
+            known.push(Known { way, end: reader.poll_end().map(|end| said(end, self.bug)), is_draining });
+            u16::try_from(known.len() - 1).unwrap_or(u16::MAX)
+        })
+    }
+
+    fn end(&self, reader: u16) -> Option<End> {
+        self.known.borrow().get(usize::from(reader)).and_then(|known| known.end)
+    }
+
+    fn is_draining(&self, reader: u16) -> bool {
+        self.known.borrow().get(usize::from(reader)).is_some_and(|known| known.is_draining)
+    }
+}
+
+/// What the CLI makes of the reader's end, as `relay deploy` does for its exit code.
+fn said(end: &relay_stream::End, bug: Option<Bug>) -> End {
+    let of = |code: ExitCode| match code {
+        ExitCode::Refused => End::Refused,
+        ExitCode::NeverStarted => End::NeverStarted,
+        ExitCode::Unknown => End::Unknown,
+        code => End::Ended(code.code()),
+    };
+    match end {
+        relay_stream::End::Finished { finished, .. } => match &finished.outcome {
+            outcome::Outcome::Exited { code, .. } => End::Tool(*code),
+            // The runner has stopped it: what the tool had done by then is in the output.
+            outcome::Outcome::Ended { reason: Reason::Stopped, .. } => End::Ended(ExitCode::Unknown.code()),
+            outcome::Outcome::Ended { reason, .. } => of(reason.exit_code()),
+        },
+        relay_stream::End::Refused { reason, .. } | relay_stream::End::NeverStarted { reason, .. } => {
+            of(reason.exit_code())
+        }
+        relay_stream::End::Stopped { reason: reason @ (Reason::Cancelled | Reason::TimedOut), .. } => {
+            of(reason.exit_code())
+        }
+        relay_stream::End::Stopped { reason, started: false, .. }
+            if reason.exit_code() == ExitCode::NeverStarted || bug == Some(Bug::UnreadIsUnstarted) =>
+        {
+            End::NeverStarted
+        }
+        relay_stream::End::Stopped { .. } | relay_stream::End::Silent { .. } => End::Unknown,
+    }
+}
+
+/// A reader that was told all this.
+fn lead(way: &[Input]) -> Reader<Honest> {
+    let authenticator = Authenticator::new(id(), digest(), digest(), Some(key()), Honest);
+    let clocks = Clocks { admission: SILENCE, start: SILENCE, silence: SILENCE, drain: DRAIN, outage: DRAIN };
+    let mut reader = Reader::new(authenticator, clocks, Duration::ZERO, Timestamp::from_unix(0));
+    for input in way {
+        match input {
+            Input::Frame(frame) => reader.handle(Duration::ZERO, 0, raw(*frame)),
+            Input::Drained => reader.handle_timeout(DRAIN),
+            Input::Silence => reader.handle_timeout(SILENCE),
+        }
+        while reader.poll_event().is_some() {}
+        reader.written();
+        reader.take_deletable();
+    }
+    reader
+}
+
+fn id() -> DeploymentId {
+    DeploymentId::new(0, [0; 10])
+}
+
+/// An Ed25519 key by its form; nobody signs with it.
+fn key() -> PublicKey {
+    let head = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+    #[allow(clippy::expect_used, reason = "the form of a constant")]
+    PublicKey::from_der(&[head.as_slice(), &[7; 32]].concat()).expect("an Ed25519 key")
+}
+
+/// The frame as it lies in the queue: the runner's are made by its own writer.
+fn raw(frame: Frame) -> Raw {
+    let sig = base64(&[0; 64]);
+    let launcher = |kind| {
+        let body = LauncherFrame { deployment_id: id(), kind }.to_body();
+        Raw { from: From::Launcher.as_str().to_owned(), sig: sig.clone(), vouch: None, body }
+    };
+    let runner = |task, frames: Vec<Outgoing>, seq: u8| {
+        let vouch = Vouch { deployment_id: id(), request_digest: digest(), task_arn: arn(task), runner_key: key() }
+            .to_payload();
+        let vouch = Envelope::new(Vouch::TYPE, vouch).with_signature(Signature::new(String::new(), &[0; 64]));
+        let frame = frames.into_iter().find(|frame| frame.seq == u64::from(seq));
+        let (bears, body) = frame.map(|frame| (frame.vouch, frame.body)).unwrap_or_default();
+        Raw { from: From::Runner.as_str().to_owned(), sig: sig.clone(), vouch: bears.then(|| vouch.to_json()), body }
+    };
+    let (request_digest, message) = (digest(), String::new());
+    match frame {
+        Frame::Admitted(task) => launcher(LauncherKind::Admitted {
+            request_digest,
+            task_arn: arn(task),
+            deadline: Timestamp::from_unix(0),
+            policies: Vec::new(),
+        }),
+        Frame::Final(Verdict::Refused) => {
+            launcher(LauncherKind::Refused { request_digest, reason: Reason::Policy, message })
+        }
+        Frame::Final(Verdict::LaunchFailed) => {
+            launcher(LauncherKind::LaunchFailed { request_digest, reason: Reason::Capacity, message })
+        }
+        Frame::Stopped(task, why) => launcher(LauncherKind::Task {
+            request_digest,
+            task_arn: arn(task),
+            state: "STOPPED".to_owned(),
+            reason: Some(stop_reason(why)),
+            stop_code: None,
+            stopped_reason: None,
+            exit_code: None,
+        }),
+        Frame::Started(task) => runner(task, written(task, 1, None), 0),
+        Frame::Output(task) => runner(task, written(task, 2, None), 1),
+        Frame::Finished(task, said, outcome) => runner(task, written(task, said, Some(outcome)), said),
+    }
+}
+
+/// What the runner's writer makes of `started`, one output and an end: so many frames of it.
+fn written(task: TaskNo, said: u8, outcome: Option<Outcome>) -> Vec<Outgoing> {
+    let mut writer = Writer::new(id(), Duration::ZERO);
+    let mut frames = Vec::new();
+    let mut now = Duration::ZERO;
+    let mut take = |writer: &mut Writer| {
+        now += Duration::from_secs(1);
+        while let Some(batch) = writer.poll_batch(now) {
+            let seqs: Vec<u64> = batch.iter().map(|frame| frame.seq).collect();
+            writer.handle_result(now, &seqs, &seqs);
+            frames.extend(batch);
+        }
+    };
+    if said > 0 {
+        let deadline = Timestamp::from_unix(1_000_000);
+        writer.say(Duration::ZERO, RunnerKind::Started { task_arn: arn(task), steps: Vec::new(), deadline });
+        take(&mut writer);
+    }
+    if said > 1 {
+        writer.push(Duration::ZERO, Stream::Stdout, b"output\n");
+        take(&mut writer);
+    }
+    if let Some(outcome) = outcome {
+        let ended = |reason| outcome::Outcome::Ended { reason, message: String::new() };
+        let outcome = match outcome {
+            Outcome::Exit(code) => outcome::Outcome::Exited { code, signal: None },
+            Outcome::Halted(Halt::Cancelled) => ended(Reason::Cancelled),
+            Outcome::Halted(Halt::TimedOut) => ended(Reason::TimedOut),
+            Outcome::Halted(Halt::Terminated) => ended(Reason::Stopped),
+            Outcome::Denied => ended(Reason::Policy),
+            Outcome::Fault => ended(Reason::Runner),
+        };
+        writer.finish(Duration::ZERO, outcome, None, BTreeMap::new(), None);
+        take(&mut writer);
+    }
+    frames
+}
+
+pub(crate) fn steps(steps: &mut Steps<'_>, readers: &Readers) {
+    let (now, setup) = (steps.now, steps.setup);
+    for (id, deployment) in (0..).zip(&now.deployments).filter(|(_, deployment)| deployment.end.is_none()) {
+        let who = Who::Cli(id);
+        let reader = deployment.reader;
+        if let Some(end) = readers.end(reader) {
+            // Frames of the same batch are read before it looks for an end.
+            steps.must(who, "takes this for the end", |world| world.of(id).end = Some(end));
+        }
+        for frame in &deployment.reply {
+            let next = readers.after(reader, Input::Frame(*frame));
+            steps.read(id, *frame, false, |world| {
+                world.of(id).reply.retain(|other| other != frame);
+                world.of(id).reader = next;
+            });
+            steps.read(id, *frame, true, |world| world.of(id).reader = next);
+        }
+        // A clock that runs out ends it there and then. The one for missing frames runs out at last, and early if SQS is slow.
+        let clock = |input| readers.end(readers.after(reader, input));
+        if readers.is_draining(reader) && (deployment.reply.is_empty() || setup.impatience) {
+            let end = clock(Input::Drained);
+            steps.must(who, "waits no longer for missing frames", |world| world.of(id).end = end);
+        }
+        if setup.impatience {
+            let end = clock(Input::Silence);
+            steps.may(who, "has heard nothing for too long", |world| world.of(id).end = end);
+            steps.may(who, "is killed", |world| world.of(id).end = Some(End::Killed));
+        }
+        if setup.cancels && !deployment.asked {
+            let by_topic = Invocation { about: About::Cancel(id), tries: setup.tries, at: At::Begin };
+            let both = "cancels, by queue and by topic";
+            steps.may(who, if setup.control { both } else { "cancels, by topic" }, |world| {
+                world.of(id).asked = true;
+                world.of(id).control = setup.control;
+                world.invocations.push(by_topic);
+            });
+            if setup.control {
+                steps.fault(Fault::LostCancel, who, "cancels, by topic alone", |world| {
+                    world.of(id).asked = true;
+                    world.invocations.push(by_topic);
+                });
+                steps.fault(Fault::LostCancel, who, "cancels, by queue alone", |world| {
+                    world.of(id).asked = true;
+                    world.of(id).control = true;
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The protocol as a model, explored exhaustively within bounds: CLI, SNS, Lambda, ECS with and without its memory of tokens, runner, claim,
+//! lock, both queues, events, watchdog; every order, and every fault of [`world::Fault`] at every line, up to a number.
+//!
+//! What the model says of AWS and of the order of calls is written here ([`world`], [`launcher`], [`runner`], [`cli`]). What can be asked of the
+//! programs themselves is: what stands already, why a task stopped and when the watchdog stops it is decided by the launcher's own
+//! `standing`, frames are made by the runner's own writer and read by the CLI's own reader. [`world::Bug`] makes mistakes on purpose, to show
+//! that each is found. Bounds and results: `docs/reliability.md`.
+//!
+//! Not in the model, and tested elsewhere: signatures, policy, bytes, seconds, several requests under one id, the rollback.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+pub mod explore;
+mod launcher;
+mod runner;
+pub mod world;
+
+use std::collections::BTreeSet;
+
+use crate::cli::Readers;
+use crate::explore::{Model, Step};
+use crate::world::{End, Label, Life, Line, Setup, Steps, Task, World};
+
+/// The protocol within bounds.
+#[derive(Debug)]
+pub struct Protocol {
+    setup: Setup,
+    readers: Readers,
+}
+
+impl Protocol {
+    /// Within these.
+    pub fn new(setup: Setup) -> Self {
+        Self { readers: Readers::new(setup.bug), setup }
+    }
+}
+
+impl Model for Protocol {
+    type State = World;
+    type Label = Label;
+
+    fn start(&self) -> World {
+        World::new(&self.setup)
+    }
+
+    fn steps(&self, now: &World) -> Vec<Step<World, Label>> {
+        let mut steps = Steps { setup: &self.setup, now, steps: Vec::new() };
+        cli::steps(&mut steps, &self.readers);
+        launcher::steps(&mut steps);
+        runner::steps(&mut steps);
+        steps.steps
+    }
+
+    fn broken(&self, world: &World) -> Option<&'static str> {
+        let process = |task: &Task| match &task.life {
+            Life::Running(process) => Some((process.at, process.said)),
+            Life::Waiting | Life::Stopped(_) => None,
+        };
+        let holders = world.tasks.iter().filter_map(process);
+        let holders = holders.filter(|(at, _)| matches!(at, Line::Look | Line::Start | Line::Tool | Line::Release(_)));
+        if holders.count() > usize::from(self.setup.slots) {
+            return Some("at most so many hold the lock as the target allows");
+        }
+        let deployments = (0..).zip(&world.deployments);
+        world.broken.or(deployments.into_iter().find_map(|(id, deployment)| {
+            let mut tools = world.tasks.iter().filter(|task| task.id == id).filter_map(process);
+            let tool = tools.find(|(at, _)| *at == Line::Tool);
+            match (deployment.end, tool) {
+                _ if deployment.runs > 1 => Some("the tool starts at most once"),
+                (_, Some((_, 0))) => Some("nothing runs before `started` has arrived"),
+                (Some(End::Refused | End::NeverStarted), _) if deployment.runs > 0 => {
+                    Some("what the CLI calls refused or never started has not run and never runs")
+                }
+                (Some(End::Tool(code)), _) if deployment.code != Some(code) => Some("the exit code is the tool's own"),
+                (Some(End::Tool(_) | End::Ended(_)), Some(_)) => Some("no output comes after an end that is known"),
+                _ => None,
+            }
+        }))
+    }
+
+    fn unsettled(&self, world: &World) -> Option<&'static str> {
+        (0..).zip(&world.deployments).find_map(|(id, deployment)| {
+            let tasks = || world.tasks.iter().filter(|task| task.id == id);
+            let lives = tasks().any(|task| !matches!(task.life, Life::Stopped(_)));
+            // Where ECS made two tasks, the CLI may wait for the wrong one, until its clock for the start runs out.
+            if deployment.end.is_none() && !lives && tasks().count() < 2 {
+                Some("every end is told")
+            } else if lives && deployment.asked {
+                Some("no cancel is lost")
+            } else if lives && self.setup.timeouts {
+                Some("nothing runs for ever")
+            } else {
+                None
+            }
+        })
+    }
+
+    fn sights(&self, world: &World, sights: &mut BTreeSet<&'static str>) {
+        sights.extend(world.deployments.iter().filter_map(|deployment| deployment.end).map(|end| match end {
+            End::Tool(0) => "success",
+            End::Tool(_) => "failure",
+            End::Refused => "refused",
+            End::NeverStarted => "never started",
+            End::Ended(124) => "timed out",
+            End::Ended(125) => "fault",
+            End::Ended(130) => "cancelled",
+            End::Ended(_) => "stopped",
+            End::Unknown => "unknown",
+            End::Killed => "killed",
+        }));
+    }
+}

@@ -1,0 +1,548 @@
+//! What the model knows at one moment: both accounts, every program that runs in them, and what is on its way between them.
+
+use std::fmt;
+
+use crate::explore::Step;
+
+/// A deployment, by number.
+pub type Id = u8;
+/// A task, by number, in the order in which ECS made them.
+pub type TaskNo = u8;
+
+/// More tasks than this are never made: two for one deployment are one too many already.
+pub const TASKS_MAX: usize = 3;
+
+/// All of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct World {
+    /// By id.
+    pub deployments: Vec<Deployment>,
+    /// By number.
+    pub tasks: Vec<Task>,
+    /// The launcher's, those that were not begun yet included: a message that waits is an invocation at its first line.
+    pub invocations: Vec<Invocation>,
+    /// The slots of the one target: its content is its ETag.
+    pub lock: Vec<Option<TaskNo>>,
+    /// How many faults may still happen.
+    pub faults: u8,
+    /// A rule that a step has broken.
+    pub broken: Option<&'static str>,
+}
+
+/// What there is for one deployment id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Deployment {
+    /// The state of the CLI's reader, see [`crate::cli::Readers`].
+    pub reader: u16,
+    /// Whether the CLI has asked for a cancel that went out by one way at least.
+    pub asked: bool,
+    /// What the CLI says at its end.
+    pub end: Option<End>,
+    /// The reply queue: what is sent twice lies there once, and may be read twice.
+    pub reply: Vec<Frame>,
+    /// Whether a cancel lies in the control queue.
+    pub control: bool,
+    /// `claims/<id>`.
+    pub claim: Option<Holder>,
+    /// `cancels/<id>`.
+    pub note: bool,
+    /// How often the tool was started.
+    pub runs: u8,
+    /// What the tool exited with.
+    pub code: Option<u8>,
+}
+
+/// What `relay deploy` ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// The tool's own exit code.
+    Tool(u8),
+    /// 120, by the launcher or the runner.
+    Refused,
+    /// 121.
+    NeverStarted,
+    /// A code of relay's own for an end that is known: cancelled, timed out, stopped, a fault.
+    Ended(u8),
+    /// 122.
+    Unknown,
+    /// Nothing: it was killed.
+    Killed,
+}
+
+/// Who holds a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Holder {
+    /// A process in a task; the number is its nonce.
+    Runner(TaskNo, u8),
+    /// The launcher.
+    Verdict(Verdict),
+}
+
+/// The launcher's final words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Not allowed.
+    Refused,
+    /// ECS did not start it.
+    LaunchFailed,
+}
+
+/// A frame in a reply queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Frame {
+    /// The launcher's `admitted`.
+    Admitted(TaskNo),
+    /// The launcher's `refused` or `launch_failed`.
+    Final(Verdict),
+    /// The launcher's `task`, with the state STOPPED.
+    Stopped(TaskNo, Why),
+    /// The runner's `started`.
+    Started(TaskNo),
+    /// The runner's one `output`.
+    Output(TaskNo),
+    /// The runner's `finished`, after so many frames.
+    Finished(TaskNo, u8, Outcome),
+}
+
+/// Why a task stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Why {
+    /// StopTask, for a cancel.
+    Cancelled,
+    /// StopTask, past its deadline.
+    Overdue,
+    /// Its container was never started.
+    NeverStarted,
+    /// The runner ended by itself, with the code 120 or 125.
+    Refusal,
+    /// The runner ended otherwise.
+    Exited,
+    /// The runner was killed.
+    Killed,
+}
+
+/// What a runner says at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// The tool's exit code.
+    Exit(u8),
+    /// It was stopped.
+    Halted(Halt),
+    /// Its own decision was no, or the lock was held.
+    Denied,
+    /// It could not do its work.
+    Fault,
+}
+
+/// What stops a tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Halt {
+    /// A control statement.
+    Cancelled,
+    /// Its time.
+    TimedOut,
+    /// SIGTERM.
+    Terminated,
+}
+
+/// A task of ECS.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Task {
+    /// Whose it is: `startedBy`.
+    pub id: Id,
+    /// How far it is.
+    pub life: Life,
+    /// Why it is to stop: `desiredStatus` is STOPPED.
+    pub stop: Option<Why>,
+    /// Whether the watchdog has told its end.
+    pub told: bool,
+}
+
+/// How far a task is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Life {
+    /// Before RUNNING.
+    Waiting,
+    /// With this process.
+    Running(Process),
+    /// STOPPED.
+    Stopped(Why),
+}
+
+/// A runner's process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Process {
+    /// The line that it is at.
+    pub at: Line,
+    /// Made new by each process.
+    pub nonce: u8,
+    /// Whether it was asked to stop: the first word counts.
+    pub halt: Option<Halt>,
+    /// How many frames it has made.
+    pub said: u8,
+    /// Whether it does nothing any more.
+    pub hung: bool,
+}
+
+/// The runner's lines, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Line {
+    /// Puts the claim.
+    Claim,
+    /// Decides again.
+    Decide,
+    /// Sends `started` and waits until it has arrived.
+    Started,
+    /// Reads a slot, at its n-th look, and asks ECS about its holder.
+    Lock(u8),
+    /// Puts that slot, when its content is still what it was.
+    Take(u8, Option<TaskNo>),
+    /// Looks into the control queue.
+    Look,
+    /// Starts the tool.
+    Start,
+    /// The tool runs.
+    Tool,
+    /// Frees the slot.
+    Release(Outcome),
+    /// Sends `finished`, and exits.
+    Finish(Outcome),
+}
+
+/// One invocation of the launcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Invocation {
+    /// What about.
+    pub about: About,
+    /// How often it is begun, this time included, before it is given up.
+    pub tries: u8,
+    /// The line that it is at.
+    pub at: At,
+}
+
+/// What an invocation is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum About {
+    /// A request.
+    Request(Id),
+    /// A cancel by topic.
+    Cancel(Id),
+    /// ECS's event that a task has stopped.
+    Stopped(TaskNo),
+}
+
+/// The launcher's lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum At {
+    /// The first line: what it is depends on what it is about.
+    Begin,
+    /// Lists the id's tasks.
+    List,
+    /// Decides, and looks at the lock.
+    Decide,
+    /// RunTask.
+    Run,
+    /// Puts the claim with a verdict.
+    Conclude(Verdict),
+    /// Sends a frame.
+    Answer(Frame),
+    /// A cancel: found no task, reads the claim.
+    Missing,
+    /// A cancel: sends it to the control queue.
+    Forward,
+    /// A cancel: notes its time.
+    Note,
+    /// A cancel: StopTask.
+    Stop(TaskNo),
+}
+
+/// What can go wrong. Each takes one of [`Setup::faults`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// SNS or Lambda delivers a message once more; SQS hands a frame out once more.
+    Duplicate,
+    /// An invocation ends at any line; Lambda begins it again.
+    LauncherCrash,
+    /// A runner is killed at any line.
+    RunnerCrash,
+    /// A runner stands still for ever.
+    Hang,
+    /// The container is started again in the same task.
+    Restart,
+    /// The answer to a write of the runner is lost.
+    LostAnswer,
+    /// ECS's event is lost.
+    LostEvent,
+    /// The cancel goes out by one way only, or the control queue cannot be read before the first step.
+    LostCancel,
+    /// RunTask answers `failures`.
+    Failures,
+    /// The container never starts.
+    NeverStarts,
+    /// ListTasks does not show the task.
+    Stale,
+    /// ECS has forgotten the token.
+    Forgets,
+    /// `started` does not arrive in time.
+    Outage,
+}
+
+/// A mistake that is made on purpose, to show that it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// The runner does not claim.
+    NoClaim,
+    /// A runner that reads a claim back takes it for its own by the request digest alone.
+    ClaimByDigest,
+    /// … by digest and task: without the nonce, so that a restarted container takes it for its own.
+    ClaimByTask,
+    /// A runner takes each claim that it did not see succeed for lost.
+    ClaimNotReadBack,
+    /// A slot is taken over without asking ECS.
+    TakeOver,
+    /// The launcher refuses without claiming.
+    RefuseUnclaimed,
+    /// The tool starts before `started` has arrived.
+    ToolBeforeStarted,
+    /// The tool starts before the claim.
+    ToolBeforeClaim,
+    /// A cancel that finds neither task nor claim is dropped.
+    CancelDropped,
+    /// A cancel that is shown no task takes a runner's claim for an end.
+    ClaimIsAnEnd,
+    /// The end of a task is told whoever holds the claim, and nobody claims first when nobody does.
+    EndUnclaimed,
+    /// A task that stopped before its `started` was read has never started, whatever ECS says.
+    UnreadIsUnstarted,
+}
+
+/// Where a check begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// Each CLI has published its request.
+    Published,
+    /// … and is gone.
+    Alone,
+    /// Each runner has claimed its deployment and said so; there is no CLI, and no launcher.
+    AtLock,
+}
+
+/// The bounds of a check.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Deployments of the one target.
+    pub deployments: u8,
+    /// The target's concurrency.
+    pub slots: u8,
+    /// How many faults may happen, of the kinds below, all together.
+    pub faults: u8,
+    /// Which.
+    pub kinds: &'static [Fault],
+    /// How often an invocation is begun.
+    pub tries: u8,
+    /// Policy may say no: differently to each that asks.
+    pub denials: bool,
+    /// People may cancel.
+    pub cancels: bool,
+    /// The request names a control queue.
+    pub control: bool,
+    /// The CLI's clocks may run out, at any time, and it may be killed.
+    pub impatience: bool,
+    /// The server's time may run out, at any time: the runner's, and the watchdog's.
+    pub timeouts: bool,
+    /// The last try of a cancel by topic comes when its request has been dealt with, and does not fail.
+    pub cancel_gets_through: bool,
+    /// Where it begins.
+    pub begin: Begin,
+    /// The mistake.
+    pub bug: Option<Bug>,
+}
+
+/// Who does a step.
+#[derive(Clone, Copy, Debug)]
+pub enum Who {
+    /// The CLI of a deployment.
+    Cli(Id),
+    /// An invocation.
+    Launcher(About),
+    /// The watchdog, about a task.
+    Watchdog(TaskNo),
+    /// ECS, about a task.
+    Ecs(TaskNo),
+    /// The runner in a task.
+    Runner(TaskNo),
+}
+
+/// A step in a path.
+#[derive(Clone, Copy, Debug)]
+pub struct Label {
+    who: Who,
+    what: &'static str,
+    frame: Option<Frame>,
+    fault: bool,
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.who {
+            Who::Cli(id) => write!(f, "CLI {id}"),
+            Who::Launcher(About::Request(id)) => write!(f, "launcher, request {id}"),
+            Who::Launcher(About::Cancel(id)) => write!(f, "launcher, cancel {id}"),
+            Who::Launcher(About::Stopped(task)) => write!(f, "launcher, event of task {task}"),
+            Who::Watchdog(task) => write!(f, "watchdog, task {task}"),
+            Who::Ecs(task) => write!(f, "ECS, task {task}"),
+            Who::Runner(task) => write!(f, "runner of task {task}"),
+        }?;
+        write!(f, ": {}", self.what)?;
+        if let Some(frame) = self.frame {
+            write!(f, " {frame:?}")?;
+        }
+        f.write_str(if self.fault { "   (fault)" } else { "" })
+    }
+}
+
+/// Collects what can happen next.
+#[derive(Debug)]
+pub(crate) struct Steps<'a> {
+    pub(crate) setup: &'a Setup,
+    pub(crate) now: &'a World,
+    pub(crate) steps: Vec<Step<World, Label>>,
+}
+
+impl Steps<'_> {
+    /// A program's next line, or what AWS does at last.
+    pub(crate) fn must(&mut self, who: Who, what: &'static str, change: impl FnOnce(&mut World)) {
+        self.add(true, Label { who, what, frame: None, fault: false }, change);
+    }
+
+    /// What may happen, and need not.
+    pub(crate) fn may(&mut self, who: Who, what: &'static str, change: impl FnOnce(&mut World)) {
+        self.add(false, Label { who, what, frame: None, fault: false }, change);
+    }
+
+    /// What goes wrong, while there are faults left.
+    pub(crate) fn fault(&mut self, fault: Fault, who: Who, what: &'static str, change: impl FnOnce(&mut World)) {
+        if self.now.faults > 0 && self.setup.kinds.contains(&fault) {
+            self.add(false, Label { who, what, frame: None, fault: true }, |world| {
+                world.faults -= 1;
+                change(world);
+            });
+        }
+    }
+
+    /// A frame is read, or read and left in the queue.
+    pub(crate) fn read(&mut self, id: Id, frame: Frame, again: bool, change: impl FnOnce(&mut World)) {
+        let (who, frame) = (Who::Cli(id), Some(frame));
+        if again {
+            if self.now.faults > 0 && self.setup.kinds.contains(&Fault::Duplicate) {
+                self.add(false, Label { who, what: "reads, and it comes again:", frame, fault: true }, |world| {
+                    world.faults -= 1;
+                    change(world);
+                });
+            }
+        } else {
+            self.add(true, Label { who, what: "reads", frame, fault: false }, change);
+        }
+    }
+
+    fn add(&mut self, must: bool, label: Label, change: impl FnOnce(&mut World)) {
+        let mut to = self.now.clone();
+        change(&mut to);
+        to.settle();
+        self.steps.push(Step { label, must, to });
+    }
+}
+
+impl World {
+    /// Where a check begins.
+    pub fn new(setup: &Setup) -> Self {
+        let ids = 0..setup.deployments;
+        let mut world = Self {
+            deployments: vec![Deployment::default(); usize::from(setup.deployments)],
+            tasks: Vec::new(),
+            invocations: Vec::new(),
+            lock: vec![None; usize::from(setup.slots)],
+            faults: setup.faults,
+            broken: None,
+        };
+        for id in ids {
+            if setup.begin != Begin::Published {
+                world.of(id).end = Some(End::Killed);
+            }
+            if setup.begin == Begin::AtLock {
+                let process = Process { at: Line::Lock(0), nonce: 0, halt: None, said: 1, hung: false };
+                world.tasks.push(Task { id, life: Life::Running(process), stop: None, told: false });
+                world.of(id).claim = Some(Holder::Runner(id, 0));
+            } else {
+                world.invocations.push(Invocation { about: About::Request(id), tries: setup.tries, at: At::Begin });
+            }
+        }
+        world.settle();
+        world
+    }
+
+    /// The deployment `id`.
+    pub fn of(&mut self, id: Id) -> &mut Deployment {
+        &mut self.deployments[usize::from(id)]
+    }
+
+    /// The task `task`.
+    pub fn task(&mut self, task: TaskNo) -> &mut Task {
+        &mut self.tasks[usize::from(task)]
+    }
+
+    /// The process in `task`, if one runs.
+    pub fn process(&mut self, task: TaskNo) -> Option<&mut Process> {
+        match &mut self.task(task).life {
+            Life::Running(process) => Some(process),
+            Life::Waiting | Life::Stopped(_) => None,
+        }
+    }
+
+    /// Whether ECS says that a task has stopped.
+    pub fn has_stopped(&self, task: TaskNo) -> bool {
+        matches!(self.tasks[usize::from(task)].life, Life::Stopped(_))
+    }
+
+    /// The tasks of a deployment, as ListTasks shows them: first those that are to run.
+    pub fn tasks_of(&self, id: Id) -> impl Iterator<Item = TaskNo> + '_ {
+        let of = move |stopped: bool| {
+            let tasks = (0..).zip(&self.tasks).filter(move |(_, task)| task.id == id);
+            tasks.filter(move |(_, task)| stopped == (task.stop.is_some() || matches!(task.life, Life::Stopped(_))))
+        };
+        of(false).chain(of(true)).map(|(number, _)| number)
+    }
+
+    /// A frame goes into a reply queue, where somebody reads it.
+    pub fn send(&mut self, id: Id, frame: Frame) {
+        let deployment = self.of(id);
+        if !deployment.reply.contains(&frame) {
+            deployment.reply.push(frame);
+        }
+    }
+
+    /// A task stops; if it was asked to, for that reason.
+    pub fn stop(&mut self, setup: &Setup, task: TaskNo, why: Why) {
+        let why = self.task(task).stop.unwrap_or(why);
+        self.task(task).life = Life::Stopped(why);
+        self.invocations.push(Invocation { about: About::Stopped(task), tries: setup.tries, at: At::Begin });
+    }
+
+    /// What makes no difference is made equal: order where there is none, frames that nobody reads.
+    fn settle(&mut self) {
+        for deployment in &mut self.deployments {
+            deployment.reply.sort_unstable();
+            if deployment.end.is_some() {
+                deployment.reply.clear();
+                deployment.reader = 0;
+            }
+        }
+        let deaf = |id: Id| self.deployments[usize::from(id)].end.is_some();
+        for task in self.tasks.iter_mut().filter(|task| deaf(task.id) && matches!(task.life, Life::Stopped(_))) {
+            task.told = true;
+        }
+        let tasks = &self.tasks;
+        self.invocations.retain(|one| !matches!(one.about, About::Stopped(task) if deaf(tasks[usize::from(task)].id)));
+        self.invocations.sort_unstable();
+    }
+}
