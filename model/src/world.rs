@@ -259,8 +259,10 @@ pub enum At {
 /// What can go wrong. Each takes one of [`Setup::faults`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// SNS or Lambda delivers a message once more; SQS hands a frame out once more.
+    /// SNS or Lambda delivers a message once more.
     Duplicate,
+    /// SQS hands a frame out once more.
+    FrameAgain,
     /// An invocation ends at any line; Lambda begins it again.
     LauncherCrash,
     /// A runner is killed at any line.
@@ -434,7 +436,7 @@ impl Steps<'_> {
     pub(crate) fn read(&mut self, id: Id, frame: Frame, again: bool, change: impl FnOnce(&mut World)) {
         let (who, frame) = (Who::Cli(id), Some(frame));
         if again {
-            if self.now.faults > 0 && self.setup.kinds.contains(&Fault::Duplicate) {
+            if self.now.faults > 0 && self.setup.kinds.contains(&Fault::FrameAgain) {
                 self.add(false, Label { who, what: "reads, and it comes again:", frame, fault: true }, |world| {
                     world.faults -= 1;
                     change(world);

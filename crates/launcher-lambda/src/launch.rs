@@ -341,7 +341,7 @@ impl Launcher {
     }
 
     /// Claims the id with a final verdict; if somebody was faster, their word stands (clause CLM-3).
-    async fn final_word(
+    pub(crate) async fn final_word(
         &self,
         id: &DeploymentId,
         digest: Digest,

@@ -12,7 +12,7 @@ use relay_aws::queues::Entry;
 use relay_aws::tasks::Task;
 use relay_aws::{AwsError, Kind};
 use relay_policy::{Asked, Configuration};
-use relay_protocol::claim::{Claim, Holder};
+use relay_protocol::claim::{Claim, Holder, Verdict};
 use relay_protocol::encoding::short;
 use relay_protocol::frame::LauncherKind;
 use relay_protocol::request::{Hints, Stage};
@@ -213,10 +213,28 @@ impl Launcher {
         }
     }
 
+    /// Whether this task's end is the deployment's: ECS may have made another one, having forgotten its token. The claim decides: where nobody holds
+    /// it, it is taken for this end, so that nothing runs after it (clause CLM-3).
+    async fn is_last_word(&self, task: &Task, asked: &Asked) -> Result<bool, AwsError> {
+        let (id, digest) = (&asked.request().deployment_id, asked.request.digest());
+        match self.read_claim(id).await? {
+            Some(Claim { holder: Holder::Runner { task_arn, .. }, .. }) => Ok(task_arn == task.arn),
+            Some(_) => Ok(true),
+            None => {
+                let (reason, words) = (standing::stop_reason(task), task.stopped_reason.clone().unwrap_or_default());
+                let kind = self.final_word(id, digest, Verdict::LaunchFailed, reason, words, now()).await?;
+                Ok(!matches!(kind, LauncherKind::Admitted { task_arn, .. } if task_arn != task.arn))
+            }
+        }
+    }
+
     /// Tells the requester what ECS says. A queue that is gone when the task has stopped is how it should be.
     async fn tell(&self, task: &Task, asked: &Asked, until: Instant) -> Result<(), AwsError> {
         let request = asked.request();
         let stopped = task.last_status == "STOPPED";
+        if stopped && !self.is_last_word(task, asked).await? {
+            return Ok(());
+        }
         let words = match (&task.stopped_reason, &task.container_reason) {
             (Some(stopped), Some(container)) => Some(short(&format!("{stopped}: {container}"))),
             (one, other) => one.as_ref().or(other.as_ref()).map(|words| short(words)),

@@ -26,7 +26,7 @@ pub(crate) fn exit_code(end: Option<&End>, stopping: Option<ExitCode>, strict: b
             stopping.unwrap_or(Reason::Cancelled.exit_code()).code()
         }
         Some(End::Stopped { reason: Reason::TimedOut, .. }) => Reason::TimedOut.exit_code().code(),
-        Some(End::Stopped { started: false, .. }) => ExitCode::NeverStarted.code(),
+        Some(End::Stopped { reason, started: false, .. }) if never_ran(*reason) => ExitCode::NeverStarted.code(),
         Some(End::Stopped { .. } | End::Silent { .. }) => ExitCode::Unknown.code(),
         // Left at a second signal: the signal is the reason, and the words say that the outcome is open. A time-out is not over before the
         // server says so.
@@ -39,7 +39,16 @@ pub(crate) fn exit_code(end: Option<&End>, stopping: Option<ExitCode>, strict: b
 
 /// Whether the outcome is open, so that what the queue still holds may be needed.
 pub(crate) fn is_open(end: Option<&End>) -> bool {
-    matches!(end, None | Some(End::Silent { .. } | End::Stopped { started: true, .. }))
+    match end {
+        None | Some(End::Silent { .. }) => true,
+        Some(End::Stopped { reason, started, .. }) => *started || !never_ran(*reason),
+        Some(_) => false,
+    }
+}
+
+/// Whether ECS says that no container ran. Of any other end `started` may only be late: a queue promises no time.
+fn never_ran(reason: Reason) -> bool {
+    reason.exit_code() == ExitCode::NeverStarted
 }
 
 /// The last words.
@@ -80,7 +89,11 @@ pub(crate) fn conclude(show: &Show, tail: &Tail, code: u8, stopping: Option<Exit
         Some(End::Stopped { reason: reason @ (Reason::Cancelled | Reason::TimedOut), started: false, .. }) => {
             show.end_line("stopped", &format!("{} ({reason}) before anything ran, exit {code}", reason.words()), false);
         }
-        Some(End::NeverStarted { reason, message } | End::Stopped { reason, message, started: false }) => {
+        Some(End::Stopped { reason, message, started: false }) if never_ran(*reason) => {
+            show.end_line("never started", &format!("{message} ({reason})"), false);
+            hint(*reason);
+        }
+        Some(End::NeverStarted { reason, message }) => {
             show.end_line("never started", &format!("{message} ({reason})"), false);
             hint(*reason);
         }
