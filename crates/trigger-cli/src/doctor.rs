@@ -1,4 +1,4 @@
-//! `relay doctor`: what is wrong between here and a first deployment. This file looks, [`findings`] says what it means.
+//! `relay doctor`: what is wrong between here and a first deployment. This file looks, [`mod@findings`] says what it means.
 //!
 //! What can only be told by doing it is said to be unchecked: nothing is guessed from a right that a deployment does not need.
 
