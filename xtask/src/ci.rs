@@ -125,7 +125,7 @@ pub(crate) fn cargo(arguments: &[&str]) -> Outcome {
 }
 
 /// Runs a command in the root, its output going where ours goes.
-fn succeed(command: &mut Command) -> Outcome {
+pub(crate) fn succeed(command: &mut Command) -> Outcome {
     // A child's output would be lost behind ours otherwise.
     io::stdout().flush()?;
     let status = command.current_dir(crate::tree::root()).status()?;

@@ -7,7 +7,10 @@ use crate::{Outcome, ci, package};
 /// Makes the package, and runs `third-party WHAT` on it.
 pub(crate) fn run(what: &str) -> Outcome {
     package::run(&package::Options::parse(&[])?)?;
-    ci::cargo(&["run", "--quiet", "--bin", "third-party", "--", what, "target/package"])
+    // Built with the whole workspace, as `run` with one package alone would resolve other features, and build every dependency anew.
+    ci::cargo(&["build", "--quiet", "--workspace", "--bin", "third-party"])?;
+    let program = std::env::current_exe()?.with_file_name("third-party");
+    ci::succeed(Command::new(program).args([what, "target/package"]))
 }
 
 /// Why it cannot be run here, if it cannot.
