@@ -43,6 +43,19 @@ fn launched(sandbox: &Sandbox, id: &str, status: &str) -> relay_tests::sandbox::
     eventually("the task is there", || sandbox.tasks_of(id).into_iter().find(|task| task.status() == status))
 }
 
+/// A deployment whose runner was killed after its first line, when it has ended.
+#[track_caller]
+fn killed(sandbox: &Sandbox) -> relay_tests::Deployed {
+    let running = sandbox
+        .deploy("test/shell")
+        .param("script", "echo before; exec sleep 600")
+        .args(&["--drain-timeout", "2s"])
+        .start();
+    running.until_stdout("before");
+    kill_process(launched(sandbox, &running.id(), "RUNNING").pid().unwrap(), Signal::KILL).unwrap();
+    running.wait()
+}
+
 // clause: LAU-12
 #[test]
 fn a_task_that_cannot_start_is_told_with_ecs_words() {
@@ -60,14 +73,7 @@ fn a_task_that_cannot_start_is_told_with_ecs_words() {
 #[test]
 fn a_runner_that_is_killed_is_told_by_ecs() {
     let sandbox = sandbox();
-    let running = sandbox
-        .deploy("test/shell")
-        .param("script", "echo before; exec sleep 600")
-        .args(&["--drain-timeout", "2s"])
-        .start();
-    running.until_stdout("before");
-    kill_process(launched(&sandbox, &running.id(), "RUNNING").pid().unwrap(), Signal::KILL).unwrap();
-    let done = running.wait().exits(122).says("outcome unknown").says("(lost)").says("7 bytes of stdout");
+    let done = killed(&sandbox).exits(122).says("outcome unknown").says("(lost)").says("7 bytes of stdout");
     assert_eq!(done.out(), "before\n");
 }
 
@@ -75,14 +81,7 @@ fn a_runner_that_is_killed_is_told_by_ecs() {
 #[test]
 fn what_events_have_missed_the_watchdog_tells() {
     let sandbox = Sandbox::start(options().set("task_events=false").set("schedule_ms=300"));
-    let running = sandbox
-        .deploy("test/shell")
-        .param("script", "echo before; exec sleep 600")
-        .args(&["--drain-timeout", "2s"])
-        .start();
-    running.until_stdout("before");
-    kill_process(launched(&sandbox, &running.id(), "RUNNING").pid().unwrap(), Signal::KILL).unwrap();
-    running.wait().exits(122).says("(lost)");
+    killed(&sandbox).exits(122).says("(lost)");
     // Those that run are left alone by it.
     sandbox.deploy("test/shell").param("script", "sleep 2; echo after").run().exits(0);
 }

@@ -7,13 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use relay_aws::clock::now;
 use relay_identity::{PrivateKey, Proof, TrustRoots, TrustedSigner, VerifyingKey};
 use relay_policy::{Allowed, Asked, Configuration, Denied, Step, authorise, verify};
 use relay_protocol::request::{Origin, Stage};
 use relay_protocol::{
-    Approval, Bundle, DeploymentId, Envelope, Message, QueueUrl, Reason, Request, Statement as _, Timestamp, limits,
+    Approval, Bundle, DeploymentId, Envelope, Message, QueueUrl, Reason, Request, Statement as _, limits,
 };
 
 use crate::cli::Test;
@@ -209,9 +209,4 @@ fn request(arguments: &Test, configuration: &Configuration, signer: usize) -> Re
         origin: Origin::default(),
         traceparent: None,
     })
-}
-
-fn now() -> Timestamp {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    Timestamp::from_unix(i64::try_from(seconds).unwrap_or(i64::MAX))
 }

@@ -28,9 +28,7 @@ pub struct Probe {
 pub async fn probe(sdk: &Sdk) -> Probe {
     let clocks = Clocks::default();
     let call = aws_sdk_sts::Client::new(&sdk.config).get_caller_identity().customize().interceptor(clocks.clone());
-    let identity = call.send().await.map_err(from_sdk("sts:GetCallerIdentity"));
-    let identity = identity
-        .map(|output| Identity { account: output.account.unwrap_or_default(), arn: output.arn.unwrap_or_default() });
+    let identity = call.send().await.map(Identity::from_output).map_err(from_sdk("sts:GetCallerIdentity"));
     let clocks = *clocks.0.lock().unwrap_or_else(PoisonError::into_inner);
     Probe { identity, clocks }
 }

@@ -1,6 +1,7 @@
 //! STS: who am I, and the tool's role.
 
 use aws_credential_types::Credentials;
+use aws_sdk_sts::operation::get_caller_identity::GetCallerIdentityOutput;
 use aws_sdk_sts::types::Tag;
 
 use crate::error::from_sdk;
@@ -22,6 +23,10 @@ pub struct Identity {
 }
 
 impl Identity {
+    pub(crate) fn from_output(output: GetCallerIdentityOutput) -> Self {
+        Self { account: output.account.unwrap_or_default(), arn: output.arn.unwrap_or_default() }
+    }
+
     /// The role's name, when it is a role: STS shows no path.
     pub fn role(&self) -> Option<&str> {
         self.arn.split_once(":assumed-role/")?.1.split('/').next()
@@ -43,8 +48,12 @@ impl Sessions {
 
     /// Who am I?
     pub async fn identity(&self) -> Result<Identity, AwsError> {
-        let output = self.client.get_caller_identity().send().await.map_err(from_sdk("sts:GetCallerIdentity"))?;
-        Ok(Identity { account: output.account.unwrap_or_default(), arn: output.arn.unwrap_or_default() })
+        self.client
+            .get_caller_identity()
+            .send()
+            .await
+            .map(Identity::from_output)
+            .map_err(from_sdk("sts:GetCallerIdentity"))
     }
 
     /// Assumes `role` in the name of a deployment: session name, source identity and a tag say which, in CloudTrail, on each call. An hour
