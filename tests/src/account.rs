@@ -128,6 +128,12 @@ impl Account {
         self.wait(create.send()).expect("CreateQueue").queue_url.expect("a queue has a URL")
     }
 
+    /// Sets tags of a queue.
+    pub fn tag(&self, url: &str, tags: &[(&str, &str)]) {
+        let tags = tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        self.wait(self.sqs.tag_queue().queue_url(url).set_tags(Some(tags)).send()).expect("TagQueue");
+    }
+
     /// Deletes a queue.
     pub fn delete_queue(&self, url: &str) {
         self.wait(self.sqs.delete_queue().queue_url(url).send()).expect("DeleteQueue");

@@ -17,7 +17,7 @@ fn sandbox() -> Arc<Sandbox> {
 }
 
 fn attach(sandbox: &Sandbox, id: &str) -> Deploy {
-    sandbox.relay(&["attach", "test/shell", id])
+    sandbox.relay(&["attach", id])
 }
 
 fn detach(sandbox: &Sandbox, script: &str) -> Deploy {
@@ -98,7 +98,7 @@ fn a_signal_may_leave_the_deployment_to_another_call() {
     running.until_stdout("begun");
     let id = running.id();
     running.signal(Signal::TERM);
-    running.wait().exits(143).says(&format!("relay attach test/shell {id}"));
+    running.wait().exits(143).says(&format!("relay attach {id}"));
     std::fs::write(gate, "").unwrap();
     attach(&sandbox, &id).run().exits(6);
 }

@@ -262,7 +262,7 @@ fn a_second_signal_leaves_at_once() {
     let running = sandbox.shell(&script).start();
     running.until_stdout("begun");
     running.signal(Signal::INT);
-    running.until_stderr("asked the deployment to stop");
+    running.until_stderr("SIGINT, cancel sent");
     running.until_stdout("got INT");
     let began = Instant::now();
     running.signal(Signal::TERM);

@@ -102,7 +102,7 @@ const RIGHTS: &[Rights] = &[
             DECRYPT,
             ENCRYPT,
         ],
-        writes: &["claims/*", "locks/<target>/*", "saved/<target>/*"],
+        writes: &["archive/<target>/*", "claims/*", "locks/<target>/*", "saved/<target>/*"],
     },
     Rights {
         role: "/relay-ci/relay-ci",

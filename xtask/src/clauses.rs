@@ -8,7 +8,7 @@ const DOCUMENT: &str = "docs/protocol.md";
 /// The first letters of all marks.
 const FAMILIES: &[&str] = &[
     "ENC", "TIM", "NAM", "HNT", "BUN", "ENV", "SIG", "REQ", "APP", "CTL", "LAU", "CLM", "LCK", "RUN", "ART", "VCH",
-    "FRM", "OUT", "REC", "LIM", "VER",
+    "FRM", "OUT", "REC", "ARC", "LIM", "VER",
 ];
 
 /// What the document says of one clause.

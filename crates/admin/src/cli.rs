@@ -7,7 +7,7 @@ use relay_protocol::{DeploymentId, ParameterName, Timestamp};
 
 use crate::render::Image;
 
-/// For platform teams: set relay up, check and try out its targets, see and stop what runs. Only `ps` and `stop` call AWS.
+/// For platform teams: set relay up, check and try out its targets, see and stop what runs, read what ran. Only `ps`, `stop` and `log` call AWS.
 #[derive(Debug, Parser)]
 #[command(name = "relay-admin", version, propagate_version = true)]
 pub(crate) struct Cli {
@@ -33,6 +33,10 @@ pub(crate) enum Command {
     ///
     /// Needs ecs:ListTasks, ecs:DescribeTasks and ecs:StopTask in the target account. Exits with 1 when there is nothing to stop.
     Stop(Stop),
+    /// Print what a deployment printed, from the archive, verified.
+    ///
+    /// Needs s3:GetObject and s3:ListBucket on the relay bucket, and kms:GetPublicKey on the target key. Exits with 0 when all of it is there, else with 1.
+    Log(Log),
 }
 
 #[derive(Debug, Subcommand)]
@@ -193,6 +197,16 @@ pub(crate) struct Stop {
     /// Why; it shows in ECS, beside who did it.
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    /// The target's configuration.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The deployment, as the CI log shows it.
+    #[arg(value_name = "ID")]
+    pub(crate) id: DeploymentId,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@
 mod cli;
 mod error;
 mod init;
+mod log;
 mod ps;
 mod render;
 mod target;
@@ -44,6 +45,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut impl Write, 
             let mut input = std::io::stdin().is_terminal().then(|| std::io::stdin().lock());
             init::init(*arguments, input.as_mut().map(|input| input as &mut dyn BufRead), out, err)
         }
+        cli::Command::Log(arguments) => block_on(log::log(&arguments, out, err)),
         cli::Command::Ps(arguments) => block_on(ps::ps(&arguments, out, err)),
         cli::Command::Stop(arguments) => block_on(ps::stop(&arguments, out)),
     };

@@ -202,6 +202,7 @@ fn statements(
         (sid("Answer"), vec!["sqs:SendMessage"], queues("reply")),
         (sid("Control"), vec!["sqs:ReceiveMessage", "sqs:DeleteMessage"], queues("control")),
         (sid("Claim"), vec!["s3:GetObject", "s3:PutObject"], vec![format!("{bucket}/claims/*")]),
+        (sid("Archive"), vec!["s3:PutObject"], vec![format!("{bucket}/archive/{target}/*")]),
         (sid("Lock"), vec!["s3:GetObject", "s3:PutObject"], vec![format!("{bucket}/locks/{target}/*")]),
         // Without it an object that is missing looks like one that is forbidden.
         (sid("Missing"), vec!["s3:ListBucket"], vec![bucket.clone()]),

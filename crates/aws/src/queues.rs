@@ -63,6 +63,33 @@ impl Queues {
             .ok_or_else(|| AwsError::new("sqs:CreateQueue", Kind::Unreachable, "the answer has no queue URL"))
     }
 
+    /// Sets tags of a queue; others stay.
+    pub async fn tag(&self, queue: &QueueUrl, tags: &[(&str, String)]) -> Result<(), AwsError> {
+        let tags: HashMap<_, _> = tags.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let call = self.client.tag_queue().queue_url(queue.as_str()).set_tags(Some(tags));
+        call.send().await.map(|_| ()).map_err(from_sdk("sqs:TagQueue"))
+    }
+
+    /// The tags of a queue.
+    pub async fn tags(&self, queue: &QueueUrl) -> Result<BTreeMap<String, String>, AwsError> {
+        let output = self.client.list_queue_tags().queue_url(queue.as_str()).send().await;
+        Ok(output.map_err(from_sdk("sqs:ListQueueTags"))?.tags.unwrap_or_default().into_iter().collect())
+    }
+
+    /// The URLs, as SQS gives them, of all queues whose names begin so.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<String>, AwsError> {
+        let (mut urls, mut next) = (Vec::new(), None);
+        loop {
+            let call = self.client.list_queues().queue_name_prefix(prefix).max_results(1_000).set_next_token(next);
+            let output = call.send().await.map_err(from_sdk("sqs:ListQueues"))?;
+            urls.extend(output.queue_urls.unwrap_or_default());
+            next = output.next_token;
+            if next.is_none() {
+                return Ok(urls);
+            }
+        }
+    }
+
     /// Deletes a queue.
     pub async fn delete_queue(&self, queue: &QueueUrl) -> Result<(), AwsError> {
         self.client
@@ -105,13 +132,22 @@ impl Queues {
 
     /// Receives up to ten messages, waiting for up to `wait_seconds` (at most 20).
     pub async fn receive(&self, queue: &QueueUrl, wait_seconds: i32) -> Result<Vec<Received>, AwsError> {
+        self.read(queue, wait_seconds, VISIBILITY).await
+    }
+
+    /// Looks at up to ten messages, which stay where they are for everybody else.
+    pub async fn peek(&self, queue: &QueueUrl) -> Result<Vec<Received>, AwsError> {
+        self.read(queue, 1, 0).await
+    }
+
+    async fn read(&self, queue: &QueueUrl, wait_seconds: i32, visibility: u32) -> Result<Vec<Received>, AwsError> {
         let call = self
             .client
             .receive_message()
             .queue_url(queue.as_str())
             .max_number_of_messages(10)
             .wait_time_seconds(wait_seconds)
-            .visibility_timeout(VISIBILITY.cast_signed())
+            .visibility_timeout(visibility.cast_signed())
             .message_attribute_names("All");
         let output = call.send().await.map_err(from_sdk("sqs:ReceiveMessage"))?;
         let received = output.messages.unwrap_or_default().into_iter().map(|message| Received {

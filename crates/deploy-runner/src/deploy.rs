@@ -1,5 +1,6 @@
 //! A claimed deployment, from its decision to its last frame (clauses RUN-7 to RUN-12).
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,10 +22,12 @@ use relay_protocol::{Envelope, Reason, Statement as _, Timestamp, Vouch};
 use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
+use crate::archive::{Archive, Shelf};
 use crate::claim::{self, Taken};
 use crate::control::{self, Guard};
 use crate::pump::{Address, Finish, Pump};
 use crate::report::{self, Facts};
+use crate::spool::Spool;
 use crate::start::Started;
 use crate::step::{self, Ended, Running};
 use crate::stop::{Stop, Stopper};
@@ -130,8 +133,8 @@ pub(crate) async fn deploy(started: Started, outlet: &Outlet) -> u8 {
         None => None,
     };
     info!(deployment_id = %id, exit_code = code, "finished");
-    if !pump.finish(Finish { outcome, step, outputs, record }).await {
-        error!(deployment_id = %id, "the last frame could not be sent");
+    if !pump.finish(Finish { outcome, step, outputs, record }, &stopper).await {
+        error!(deployment_id = %id, "the last frame could not be sent; the archive has it");
     }
     code
 }
@@ -159,13 +162,22 @@ async fn open_pump(
         .await
         .map_err(|error| Trouble::new(Reason::Runner, error))?
         .to_json();
-    Ok(Pump::start(Address {
+    let directory = PathBuf::from(&configuration.workspace);
+    let shelf = Shelf {
+        objects: Objects::new(sdk),
+        bucket: configuration.bucket.clone(),
+        target: request.target.clone(),
+        id: request.deployment_id.clone(),
+    };
+    let address = Address {
         id: request.deployment_id.clone(),
         queue: request.reply_queue.clone(),
         queues: Queues::new(sdk),
         key,
         vouch,
-    }))
+    };
+    let archive = Archive::start(shelf, directory.clone(), configuration.spool);
+    Ok(Pump::start(address, Spool::new(directory, configuration.spool), archive))
 }
 
 impl Deployment {

@@ -6,10 +6,12 @@
 //! from an override.
 //!
 //! The order is the protocol's (clauses RUN-1 to RUN-12): [`start`] verifies and claims, [`deploy`] leads through lock, artifacts and steps,
-//! [`pump`] sends frames, [`step`] runs one program.
+//! [`pump`] sends frames, [`archive`] keeps them, [`step`] runs one program.
 
 #![forbid(unsafe_code)]
 
+mod archive;
+mod backlog;
 mod claim;
 mod control;
 mod credentials;
@@ -19,6 +21,7 @@ mod install;
 mod pump;
 mod report;
 mod secrets;
+mod spool;
 mod start;
 mod step;
 mod stop;

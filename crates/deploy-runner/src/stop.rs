@@ -3,6 +3,7 @@
 use relay_protocol::Reason;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Who or what ends the deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +27,16 @@ impl Stop {
     }
 }
 
-/// The first word counts.
+/// The first word counts; but the container's end is heard behind any other.
 #[derive(Clone, Debug)]
-pub(crate) struct Stopper(watch::Sender<Option<Stop>>);
+pub(crate) struct Stopper {
+    why: watch::Sender<Option<Stop>>,
+    container: watch::Sender<Option<Instant>>,
+}
 
 impl Stopper {
     pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(None))
+        Self { why: watch::Sender::new(None), container: watch::Sender::new(None) }
     }
 
     /// Turns SIGTERM, by which ECS and Docker stop a container, into a stop. Before this a process that is PID 1 would not even notice it.
@@ -41,6 +45,7 @@ impl Stopper {
         match signal(SignalKind::terminate()) {
             Ok(mut terminations) => drop(tokio::spawn(async move {
                 terminations.recv().await;
+                stopper.container.send_replace(Some(Instant::now()));
                 stopper.stop(Stop::Terminated);
             })),
             Err(error) => tracing::warn!(%error, "SIGTERM cannot be heard"),
@@ -49,7 +54,7 @@ impl Stopper {
 
     /// Asks for an end.
     pub(crate) fn stop(&self, why: Stop) {
-        self.0.send_if_modified(|now| {
+        self.why.send_if_modified(|now| {
             now.is_none() && {
                 *now = Some(why);
                 true
@@ -59,20 +64,29 @@ impl Stopper {
 
     /// Whether somebody asked.
     pub(crate) fn asked(&self) -> Option<Stop> {
-        *self.0.borrow()
+        *self.why.borrow()
     }
 
     /// Waits until somebody asks.
     pub(crate) async fn wait(&self) -> Stop {
-        let mut receiver = self.0.subscribe();
-        loop {
-            if let Some(why) = *receiver.borrow_and_update() {
-                return why;
-            }
-            // The sender lives in self, so this cannot fail while we wait.
-            if receiver.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
+        told(&self.why).await
+    }
+
+    /// Waits until the container is being stopped; since when.
+    pub(crate) async fn terminated(&self) -> Instant {
+        told(&self.container).await
+    }
+}
+
+async fn told<T: Copy>(watched: &watch::Sender<Option<T>>) -> T {
+    let mut receiver = watched.subscribe();
+    loop {
+        if let Some(told) = *receiver.borrow_and_update() {
+            return told;
+        }
+        // The sender lives as long as we wait, so this cannot fail.
+        if receiver.changed().await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 }

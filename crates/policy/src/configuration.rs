@@ -64,6 +64,8 @@ pub struct Configuration {
     pub endpoint: Option<String>,
     /// The folder under which work directories are made.
     pub workspace: String,
+    /// Bytes on disk, beside the work directory, for output that SQS does not take yet; and as many for the archive, that S3 does not take yet.
+    pub spool: u64,
     /// The user that the tool runs as, where the runner is root and so may switch; 0 means root as well.
     pub uid: u32,
 }
@@ -159,6 +161,8 @@ struct File {
     endpoint: Option<String>,
     #[serde(default = "default_workspace")]
     workspace: String,
+    #[serde(default = "default_spool")]
+    spool: String,
     #[serde(default = "nonroot")]
     uid: u32,
 }
@@ -223,6 +227,10 @@ fn default_grace() -> String {
 }
 fn default_workspace() -> String {
     "/work".to_owned()
+}
+/// Ten minutes of output at nearly 2 MB/s; a tenth of the disk that Fargate gives without being asked.
+fn default_spool() -> String {
+    "1GiB".to_owned()
 }
 /// What distroless images call `nonroot`: a user that no file of an image belongs to.
 fn nonroot() -> u32 {
@@ -298,6 +306,8 @@ impl Configuration {
         if let Some(endpoint) = &file.endpoint {
             check_endpoint(endpoint)?;
         }
+        let spool = units::size(&file.spool)
+            .ok_or_else(|| wrong("spool", format!("`{}` is not a size such as 512MiB or 2GiB", file.spool)))?;
         let policies = Policies::parse(&file.policy, &parameters)?;
         Ok(Self {
             rollback: self::steps("rollback", file.rollback, &parameters)?,
@@ -320,6 +330,7 @@ impl Configuration {
             steps,
             endpoint: file.endpoint,
             workspace: file.workspace,
+            spool,
             uid: file.uid,
         })
     }

@@ -16,6 +16,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking"))]
 
 pub mod approval;
+pub mod archive;
 pub mod artifact;
 pub mod bundle;
 pub mod claim;
@@ -33,6 +34,7 @@ pub mod time;
 pub mod vouch;
 
 pub use approval::Approval;
+pub use archive::ArchivedFrame;
 pub use bundle::{Bundle, Message};
 pub use control::{Cancel, Control};
 pub use encoding::Digest;

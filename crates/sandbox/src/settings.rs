@@ -51,7 +51,7 @@ impl Default for Settings {
             queue_visible_after: ms(0),
             queue_deleted_recently: ms(0),
             failures_use_up_token: false,
-            task_events: false,
+            task_events: true,
             schedule: ms(0),
             provisioning: ms(3),
             pending: ms(3),

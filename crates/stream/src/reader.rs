@@ -141,6 +141,26 @@ struct Held {
     size: usize,
 }
 
+/// What one who came late knows of where to begin (clause FRM-19).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Late {
+    begins: Begins,
+    /// How long what another had received stays away.
+    settle: Duration,
+    /// What another is known to have written out.
+    acknowledged: u64,
+    /// Frames from before the first, that came later still.
+    earlier: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begins {
+    /// At this time the lowest frame that is there becomes the first.
+    When(Duration),
+    /// With this frame.
+    With(u64),
+}
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct Reader<V> {
@@ -170,16 +190,12 @@ pub struct Reader<V> {
     started: Option<String>,
     stopped: Option<(Duration, Reason, String)>,
     drain_from: Option<Duration>,
-    /// Of one who came late: when the lowest frame that is there becomes the first (clause FRM-19).
-    settles: Option<Duration>,
-    /// How long what another had received stays away.
-    settle: Duration,
-    /// Frames from before the first of one who came late, that came later still.
-    earlier: u64,
-    /// The first frame of one who came late, once it is known.
-    resumed_at: Option<u64>,
+    /// Of one who came late.
+    late: Option<Late>,
     /// Whether it is known how much came before: from the beginning, or from the first output of one who came late.
     counting: bool,
+    /// Frames below were handed out and written.
+    acknowledged: u64,
     end: Option<End>,
 }
 
@@ -210,35 +226,52 @@ impl<V: FrameVerifier> Reader<V> {
             started: None,
             stopped: None,
             drain_from: None,
-            settles: None,
-            settle: Duration::ZERO,
-            earlier: 0,
-            resumed_at: None,
+            late: None,
             counting: true,
+            acknowledged: 0,
             end: None,
         }
     }
 
     /// A reader that comes late, to what another has left: frames that were handed out and deleted do not come again. What the other had
-    /// received and not deleted comes again within `settle`, the queue's visibility time-out; then the lowest frame is the first.
+    /// received and not deleted comes again within `settle`, the queue's visibility time-out; then the lowest frame is the first. Frames below
+    /// `acknowledged` are known to be written out, and are not handed out once more.
     pub fn attaching(
         authenticator: Authenticator<V>,
         clocks: Clocks,
         now: Duration,
         today: Timestamp,
         settle: Duration,
+        acknowledged: u64,
     ) -> Self {
-        Self { settles: Some(now + settle), settle, ..Self::new(authenticator, clocks, now, today) }
+        let late = Late { begins: Begins::When(now + settle), settle, acknowledged, earlier: 0 };
+        Self { late: Some(late), next: acknowledged, acknowledged, ..Self::new(authenticator, clocks, now, today) }
     }
 
     /// Frames from before the first of one who came late, that came later still: another has most likely shown them.
     pub fn earlier(&self) -> u64 {
-        self.earlier
+        self.late.map_or(0, |late| late.earlier)
     }
 
     /// The first frame that one who came late has read; whatever was before it was another's.
     pub fn resumed_at(&self) -> Option<u64> {
-        self.resumed_at
+        match self.late?.begins {
+            Begins::When(_) => None,
+            Begins::With(first) => Some(first),
+        }
+    }
+
+    /// Frames below this number were handed out and written: whoever comes late need not read them.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// When one who came late begins, as long as it does not know with what.
+    fn settles(&self) -> Option<Duration> {
+        match self.late?.begins {
+            Begins::When(at) => Some(at),
+            Begins::With(_) => None,
+        }
     }
 
     /// A message came. What is not understood, not ours or not signed is dropped, counted, and may be deleted.
@@ -288,7 +321,7 @@ impl<V: FrameVerifier> Reader<V> {
 
     /// Time passed: clocks may have run out.
     pub fn handle_timeout(&mut self, now: Duration) {
-        if self.settles.is_some_and(|at| now >= at) {
+        if self.settles().is_some_and(|at| now >= at) {
             self.settle(now);
         }
         if self.end.is_some() || self.timeout_at().is_none_or(|at| now < at) {
@@ -311,7 +344,7 @@ impl<V: FrameVerifier> Reader<V> {
         if self.end.is_some() {
             return None;
         }
-        [self.timeout_at(), self.settles].into_iter().flatten().min()
+        [self.timeout_at(), self.settles()].into_iter().flatten().min()
     }
 
     /// The next thing that happened.
@@ -323,6 +356,7 @@ impl<V: FrameVerifier> Reader<V> {
     pub fn written(&mut self) {
         if self.events.is_empty() {
             self.deletable.append(&mut self.unwritten);
+            self.acknowledged = self.next;
         }
     }
 
@@ -346,6 +380,11 @@ impl<V: FrameVerifier> Reader<V> {
         self.offset
     }
 
+    /// When the server ends the deployment at the latest, as the launcher said it.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.admitted.as_ref().map(|(.., deadline)| *deadline)
+    }
+
     /// The task, as the runner or else the launcher named it.
     pub fn task_arn(&self) -> Option<&str> {
         self.started.as_deref().or(self.admitted.as_ref().map(|(_, arn, _)| arn.as_str()))
@@ -366,29 +405,24 @@ impl<V: FrameVerifier> Reader<V> {
             (Some(_), _) => ("the runner's next frame", self.clocks.silence),
             (None, Some(_)) => ("the runner's start", self.clocks.start),
             // Another may have read that it was admitted.
-            (None, None) if self.late() => ("a frame of the deployment", self.clocks.start),
+            (None, None) if self.late.is_some() => ("a frame of the deployment", self.clocks.start),
             (None, None) => ("the launcher's answer", self.clocks.admission),
         }
     }
 
-    /// Whether this reader came late.
-    fn late(&self) -> bool {
-        self.settles.is_some() || self.resumed_at.is_some()
-    }
-
     /// What is there is all that there is to begin with. As long as nothing is, it is waited on.
     fn settle(&mut self, now: Duration) {
+        let Some(late) = &mut self.late else { return };
         let Some((&lowest, _)) = self.held.first_key_value() else {
-            self.settles = Some(now + Duration::from_secs(1));
+            late.begins = Begins::When(now + Duration::from_secs(1));
             return;
         };
-        self.settles = None;
         // Another deletes from the lowest on. So below a hole that lasts are only copies of what it has deleted; a young one may yet close.
         let mut first = lowest;
         let mut oldest = now;
         let mut above: Option<u64> = None;
         for (&seq, held) in self.held.iter().rev() {
-            let lasts = now.saturating_sub(oldest) >= self.settle / 2;
+            let lasts = now.saturating_sub(oldest) >= late.settle / 2;
             if let Some(next) = above.filter(|next| seq + 1 < *next && lasts) {
                 first = next;
                 break;
@@ -396,12 +430,12 @@ impl<V: FrameVerifier> Reader<V> {
             oldest = oldest.min(held.at);
             above = Some(seq);
         }
+        late.begins = Begins::With(first);
         let kept = self.held.split_off(&first);
         for (_, copy) in std::mem::replace(&mut self.held, kept) {
             self.held_bytes -= copy.size;
             self.unwritten.extend(copy.tokens);
         }
-        self.resumed_at = Some(first);
         self.next = first;
         if first > 0 {
             self.counting = false;
@@ -476,7 +510,8 @@ impl<V: FrameVerifier> Reader<V> {
                     }
                     self.stopped = Some((now, reason, message));
                     // A late reader has not seen yet what another had received.
-                    self.drain_from.get_or_insert(self.settles.map_or(now, |at| at.max(now)));
+                    let settles = self.settles();
+                    self.drain_from.get_or_insert(settles.map_or(now, |at| at.max(now)));
                 }
             }
             LauncherKind::Unknown => return,
@@ -485,9 +520,11 @@ impl<V: FrameVerifier> Reader<V> {
     }
 
     fn runner(&mut self, now: Duration, token: Token, frame: RunnerFrame, size: usize) {
-        if self.settles.is_none() && self.resumed_at.is_some_and(|first| frame.seq < first) {
+        if let Some(Late { begins: Begins::With(first), acknowledged, earlier, .. }) = &mut self.late
+            && (*acknowledged..*first).contains(&frame.seq)
+        {
             // A copy of what another has read; or else it came later than it could have. It is counted, as nobody can tell.
-            self.earlier += 1;
+            *earlier += 1;
             self.unwritten.push(token);
             return;
         }
@@ -512,22 +549,22 @@ impl<V: FrameVerifier> Reader<V> {
         if let Some(from) = &mut self.drain_from {
             *from = (*from).max(now);
         }
-        if let Some(at) = &mut self.settles
+        if let Some(Late { begins: Begins::When(at), settle, .. }) = &mut self.late
             && self.held.last_key_value().is_none_or(|(&highest, _)| frame.seq < highest)
         {
             // As long as what was left is still coming, there is more of it; but a busy tool must not put it off for ever.
-            *at = (*at).max((now + self.settle).min(self.published + self.settle * SETTLE_MAX));
+            *at = (*at).max((now + *settle).min(self.published + *settle * SETTLE_MAX));
         }
         self.held_bytes += size;
         self.held.insert(frame.seq, Held { at: now, frame, tokens: vec![token], size });
-        if self.settles.is_none() {
+        if self.settles().is_none() {
             self.release();
         }
     }
 
     /// A late reader keeps the lowest frames: the highest goes back to the queue for one that is lower.
     fn make_room(&mut self, seq: u64) -> bool {
-        if self.settles.is_none() || self.held.last_key_value().is_none_or(|(&highest, _)| highest < seq) {
+        if self.settles().is_none() || self.held.last_key_value().is_none_or(|(&highest, _)| highest < seq) {
             return false;
         }
         if let Some((_, held)) = self.held.pop_last() {
@@ -599,7 +636,7 @@ impl<V: FrameVerifier> Reader<V> {
         let (stdout, stderr) = (self.stdout.digest(), self.stderr.digest());
         let total = finished.stdout.bytes + finished.stderr.bytes;
         // The digests are of the whole streams: who came late has only the counts.
-        let agrees = if self.resumed_at.is_some_and(|first| first > 0) {
+        let agrees = if self.resumed_at().is_some_and(|first| first > 0) {
             !self.counting || finished.stdout.bytes == self.offset.stdout && finished.stderr.bytes == self.offset.stderr
         } else {
             finished.stdout == stdout && finished.stderr == stderr
@@ -625,7 +662,7 @@ impl<V: FrameVerifier> Reader<V> {
         if self.end.is_none() {
             let (_, reason, message) =
                 self.stopped.take().unwrap_or((now, Reason::Lost, Reason::Lost.words().to_owned()));
-            self.end = Some(End::Stopped { reason, message, started: self.started.is_some() || self.late() });
+            self.end = Some(End::Stopped { reason, message, started: self.started.is_some() || self.late.is_some() });
         }
     }
 }

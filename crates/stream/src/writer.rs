@@ -1,6 +1,6 @@
 //! The writer: cuts output into numbered frames, coalesces under load, batches for SQS, resends what failed, sends the end last.
 //!
-//! It holds a bounded amount of memory: when [`Writer::wants_input`] says no, the runner stops reading the tool's pipes, and the tool waits.
+//! It holds a bounded amount of memory: when [`Writer::wants_input`] says no, what comes waits in the runner's spool, on disk.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -31,7 +31,7 @@ const CHUNKS: usize = 1_000;
 /// Bytes of a frame's body.
 const BODY_MAX: usize = FRAME_MAX - FRAME_ATTRIBUTES_MAX;
 
-/// Bytes that wait or travel before the tool is made to wait.
+/// Bytes that wait or travel before no more are taken.
 const MEMORY_MAX: usize = 8 * 1_024 * 1_024;
 
 /// Batches that travel at a time. More of them hide SQS's latency; four keep memory small.
@@ -100,19 +100,30 @@ impl Writer {
         }
     }
 
-    /// Whether more output may be pushed. When not, the tool waits: memory is bounded (clause FRM-15).
+    /// Whether more output may be pushed. When not, it waits outside: memory is bounded (clause FRM-15).
     pub fn wants_input(&self) -> bool {
         self.pending_bytes + self.held_bytes < MEMORY_MAX
     }
 
     /// Output of the tool, already masked, in the order in which it was read.
     pub fn push(&mut self, now: Duration, stream: Stream, bytes: &[u8]) {
-        if bytes.is_empty() || self.terminal.is_some() {
-            return;
-        }
+        self.count(stream, bytes);
+        self.push_counted(now, stream, bytes);
+    }
+
+    /// Output that waits outside, in a spool: lengths and digests of the streams have it from now on, so that a record need not wait for it.
+    pub fn count(&mut self, stream: Stream, bytes: &[u8]) {
         match stream {
+            _ if self.terminal.is_some() => {}
             Stream::Stdout => self.stdout.add(bytes),
             Stream::Stderr => self.stderr.add(bytes),
+        }
+    }
+
+    /// Output that was read at `at` and is counted already.
+    pub fn push_counted(&mut self, at: Duration, stream: Stream, bytes: &[u8]) {
+        if bytes.is_empty() || self.terminal.is_some() {
+            return;
         }
         self.pending_bytes += bytes.len();
         for part in bytes.chunks(CERTAIN) {
@@ -120,7 +131,7 @@ impl Writer {
                 Some(last) if last.stream == stream && last.bytes.len() + part.len() <= CERTAIN => {
                     last.bytes.extend_from_slice(part)
                 }
-                _ => self.pending.push_back(Chunk { stream, ms: self.elapsed(now), bytes: part.to_vec() }),
+                _ => self.pending.push_back(Chunk { stream, ms: self.elapsed(at), bytes: part.to_vec() }),
             }
         }
     }

@@ -47,7 +47,8 @@ impl Rng {
 
 struct World {
     rng: Rng,
-    /// Whether a frame may be there twice. A copy of what was deleted already would make one who comes late see a gap that is none.
+    /// Whether a frame may be there twice. A copy of what was deleted already would make one who comes late, and does not know what another has
+    /// written out, see a gap that is none.
     copies: bool,
     now: Duration,
     /// Messages in the queue: visible from, body. A receive hides one for a while; only a delete removes it.
@@ -157,7 +158,8 @@ fn run(seed: u64) -> Result<(), String> {
     // What the first reader had printed when it died.
     let mut before: Option<Printed> = None;
     let dies = world.rng.chance(50).then(|| Duration::from_millis(world.rng.below(2_000)));
-    world.copies = dies.is_none();
+    let tagged = world.rng.chance(50);
+    world.copies = dies.is_none() || tagged;
     let mut truth = Printed::default();
     let deadline = Timestamp::from_unix(86_400);
     writer.say(world.now, RunnerKind::Started { task_arn: "task".into(), steps: vec!["only".into()], deadline });
@@ -225,7 +227,8 @@ fn run(seed: u64) -> Result<(), String> {
             let authenticator = Authenticator::attaching(id.clone(), Some(keys.target.clone()), Toy);
             let (now, today) = (world.now, Timestamp::from_unix(0));
             // A receive hides for two seconds, and a message may be on its way for half of one.
-            reader = Reader::attaching(authenticator, Clocks::default(), now, today, Duration::from_secs(3));
+            let (settle, acknowledged) = (Duration::from_secs(3), if tagged { reader.acknowledged() } else { 0 });
+            reader = Reader::attaching(authenticator, Clocks::default(), now, today, settle, acknowledged);
         }
         for _ in 0..world.rng.below(4) {
             if let Some((message, raw)) = world.receive() {

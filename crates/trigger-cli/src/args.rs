@@ -28,6 +28,14 @@ pub enum Command {
     ///
     /// Ends as `relay deploy` does, with the same exit codes. A signal only ends the following; the deployment goes on.
     Attach(Box<Attach>),
+    /// Say what is known of a deployment: whether it runs, until when at most, what of its output waits to be read. Changes nothing.
+    Status(Box<Status>),
+    /// Ask a deployment to stop: its tool gets its recipe's signal and its grace. Signed with this caller's own key.
+    Cancel(Box<Cancel>),
+    /// Delete the queues of deployments that are over, and that nobody has deleted. Never those of a living one.
+    ///
+    /// Needs sqs:ListQueues, sqs:ListQueueTags and sqs:DeleteQueue, which a CI job need not have.
+    Gc(Gc),
     /// Make a signing key: the private half into a file, the public half to stdout.
     Keygen(Keygen),
     /// Decode a request, an approval, a control statement, a frame or a record, for an auditor's eyes.
@@ -52,6 +60,9 @@ pub struct Deploy {
     /// How the target is reached.
     #[command(flatten)]
     pub place: Place,
+    /// While the target is busy with another deployment, ask again and again for this long, each time under a new id.
+    #[arg(long, value_name = "DURATION", conflicts_with = "detach")]
+    pub wait: Option<String>,
     /// Ask the deployment to stop after this time (90s, 45m, 2h), and exit with 124. The target has a limit of its own.
     #[arg(long, value_name = "DURATION")]
     pub timeout: Option<String>,
@@ -84,17 +95,62 @@ pub enum OnInterrupt {
 /// Arguments of `relay attach`.
 #[derive(Debug, Args)]
 pub struct Attach {
-    /// The target, such as payments/production.
-    pub target: String,
-    /// The deployment id.
-    #[arg(value_name = "ID")]
-    pub id: String,
-    /// How the target is reached.
+    /// Which deployment.
     #[command(flatten)]
-    pub place: Place,
+    pub whose: Whose,
     /// What is shown, and how long it is waited for.
     #[command(flatten)]
     pub following: Following,
+}
+
+/// Arguments of `relay status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Which deployment.
+    #[command(flatten)]
+    pub whose: Whose,
+    /// Text for people, or one JSON object on stdout.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// Arguments of `relay cancel`.
+#[derive(Debug, Args)]
+pub struct Cancel {
+    /// Which deployment.
+    #[command(flatten)]
+    pub whose: Whose,
+}
+
+/// Arguments of `relay gc`.
+#[derive(Debug, Args)]
+pub struct Gc {
+    /// A region; repeat for more. By default AWS_REGION, or the profile's, and those of the topics in relay.toml.
+    #[arg(long = "region", value_name = "REGION")]
+    pub regions: Vec<String>,
+    /// How long output that nobody has read is kept after the deployment's last moment.
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    pub keep: String,
+    /// Only say what would be deleted.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The file that names topics; by default relay.toml here or in a folder above.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// A deployment that another call has started.
+#[derive(Debug, Args)]
+pub struct Whose {
+    /// The deployment id.
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Its target, where its queue does not tell: a pre-made one.
+    #[arg(long, value_name = "TARGET")]
+    pub target: Option<String>,
+    /// How the target is reached.
+    #[command(flatten)]
+    pub place: Place,
 }
 
 /// What is shown, and how long it is waited for.
@@ -121,7 +177,7 @@ pub struct Following {
 }
 
 /// How a target is reached: flags beat the environment, the environment beats relay.toml.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct Place {
     /// The topic of the target account.
     #[arg(long, value_name = "ARN", env = "RELAY_TOPIC_ARN")]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use relay_aws::Kind;
 use relay_protocol::outcome::{ExitCode, Outcome};
 use relay_protocol::time::plain_duration;
 use relay_protocol::{DeploymentId, Reason};
@@ -43,6 +44,15 @@ pub(crate) fn is_open(end: Option<&End>) -> bool {
         None | Some(End::Silent { .. }) => true,
         Some(End::Stopped { reason, started, .. }) => *started || !never_ran(*reason),
         Some(_) => false,
+    }
+}
+
+/// Whether another deployment has the target: the launcher saw it, or the runner.
+pub(crate) fn is_busy(end: &End) -> bool {
+    match end {
+        End::Refused { reason, .. } => *reason == Reason::Busy,
+        End::Finished { finished, .. } => matches!(finished.outcome, Outcome::Ended { reason: Reason::Busy, .. }),
+        _ => false,
     }
 }
 
@@ -139,6 +149,9 @@ pub(crate) fn conclude(show: &Show, tail: &Tail, code: u8, stopping: Option<Exit
 fn say_what_is_known(show: &Show, tail: &Tail) {
     if let Some(trouble) = tail.trouble() {
         show.warn(&format!("the reply queue could not be read: {trouble}"));
+        if trouble.kind == Kind::Credentials {
+            show.warn("hint: CI's credentials ended before the deployment did: give the job a longer session, or one that renews itself (a web identity's), then follow it with relay attach");
+        }
     }
     let offset = tail.offset();
     match tail.task_arn() {

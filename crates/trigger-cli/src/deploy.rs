@@ -1,6 +1,6 @@
 //! `relay deploy`: from the command line to a published request, and from its end to an exit code.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use relay_aws::clock::now;
 use relay_aws::objects::Objects;
@@ -20,14 +20,19 @@ use serde_json::json;
 
 use crate::args;
 use crate::artifacts;
-use crate::conclude::{conclude, exit_code, is_open};
+use crate::cancel::Ways;
+use crate::conclude::{conclude, exit_code, is_busy, is_open};
 use crate::origin;
 use crate::queues::Pair;
 use crate::result;
 use crate::settings::Settings;
 use crate::show::{Phases, Show};
 use crate::signing::Signer;
-use crate::tail::{Cancelling, Signed, Tail, Until};
+use crate::tags::Tags;
+use crate::tail::{Cancelling, Signed, Tail, Until, signals};
+
+/// The first and the longest pause before a busy target is asked again.
+const BUSY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
 
 /// Does it all; the exit code is the registry's.
 pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
@@ -39,11 +44,38 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
         // What cannot be written at the end is found out before anything is published.
         result::write(path, &json!({})).map_err(|failure| Failure { exit: ExitCode::Usage, ..failure })?;
     }
-    let session = new_key()?;
+    check_size(&settings).await?;
+    let sdk = Sdk::from_environment(Some(&settings.topic.region())).await;
+    let mut show = Show::new(arguments.following.output, arguments.following.quiet, began);
+    if settings.target_key.is_none() {
+        show.warn("no target key is pinned: the first runner that answers is believed; add target_key to relay.toml");
+    }
+    artifacts::upload(&Objects::new(&sdk), settings.artifact_store.as_ref(), &packed).await?;
+    let waits_until = settings.wait.map(|wait| Instant::now() + wait);
+    let mut pause = BUSY.0;
+    let code = loop {
+        let may_wait = waits_until.is_some_and(|until| Instant::now() + pause < until);
+        match once(arguments, &settings, &sdk, &mut show, may_wait).await? {
+            Some(code) => break code,
+            None => {
+                show.say(&format!("busy; asking again in {}s, under a new id", pause.as_secs()));
+                if let Some(signal) = interrupted(pause).await? {
+                    // Nothing of this command is alive: there is nothing to cancel.
+                    break signal.code();
+                }
+                pause = (pause * 2).min(BUSY.1);
+            }
+        }
+    };
+    show.end();
+    Ok(code)
+}
+
+/// Before anything is created or published: the account's digits do not change the size.
+async fn check_size(settings: &Settings) -> Result<(), Failure> {
     let (id, now) = new_id()?;
-    // Before anything is created or published: the account's digits do not change the size.
     let placeholder = QueueUrl::of(&settings.topic.region(), &placeholder_account()?, &id.reply_queue_name());
-    let trial = request(&settings, &id, now, &session, placeholder.as_ref().ok(), true);
+    let trial = request(settings, &id, now, &new_key()?, placeholder.as_ref().ok(), true);
     if let Some(trial) = trial {
         // Every signature has 64 bytes, so any key shows the size.
         let throwaway = Signer::Held(new_key()?);
@@ -53,78 +85,115 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
             )
         })?;
     }
-    let sdk = Sdk::from_environment(Some(&settings.topic.region())).await;
-    let queues = Queues::new(&sdk);
-    let mut show = Show::new(arguments.following.output, arguments.following.quiet, began);
-    if settings.target_key.is_none() {
-        show.warn("no target key is pinned: the first runner that answers is believed; add target_key to relay.toml");
-    }
-    artifacts::upload(&Objects::new(&sdk), settings.artifact_store.as_ref(), &packed).await?;
-    let pair = match settings.reply_queue.clone() {
-        Some(queue) => Pair::fixed(queue),
-        None => Pair::create(&queues, &id, &settings.topic, now.plus(REQUEST_LIFETIME_MAX)).await?,
-    };
-    let mut detached = false;
-    let result =
-        publish_and_tail(arguments, &settings, &sdk, &queues, &pair, &id, session, &mut show, &mut detached).await;
-    // An outcome that is open may still be found out from what the queue holds.
-    if matches!(result, Ok((_, true))) {
-        if !detached {
-            show.warn(&format!(
-                "the queue {} stays for a day, with what came: relay attach {} {id}",
-                pair.reply.name(),
-                settings.target
-            ));
-        }
-    } else if let Err(failure) = pair.delete(&queues).await {
-        show.warn(&failure.to_string());
-    }
-    show.end();
-    result.map(|(code, _)| code)
+    Ok(())
 }
 
-/// The exit code, and whether the outcome is open.
-#[allow(clippy::too_many_arguments, reason = "one caller, and each is a different thing")]
-async fn publish_and_tail(
+/// Waits, unless a signal comes.
+async fn interrupted(pause: Duration) -> Result<Option<ExitCode>, Failure> {
+    let (mut interrupts, mut terminations) = signals()?;
+    Ok(tokio::select! {
+        () = tokio::time::sleep(pause) => None,
+        _ = interrupts.recv() => Some(ExitCode::Interrupted),
+        _ = terminations.recv() => Some(ExitCode::Terminated),
+    })
+}
+
+/// One deployment; the exit code, or nothing when the target is busy and that `may_wait`.
+async fn once(
     arguments: &args::Deploy,
     settings: &Settings,
     sdk: &Sdk,
-    queues: &Queues,
-    pair: &Pair,
-    id: &DeploymentId,
-    session: PrivateKey,
     show: &mut Show,
-    detached: &mut bool,
-) -> Result<(u8, bool), Failure> {
-    let Some(request) = request(settings, id, now(), &session, Some(&pair.reply), pair.control.is_some()) else {
-        return Err(Failure::new(ExitCode::Fault, "the control queue has no canonical URL"));
+    may_wait: bool,
+) -> Result<Option<u8>, Failure> {
+    let queues = Queues::new(sdk);
+    let (id, now) = new_id()?;
+    let tags = Tags::new(&id, &settings.target, &settings.topic, now.plus(REQUEST_LIFETIME_MAX));
+    let pair = match settings.reply_queue.clone() {
+        Some(queue) => Pair::fixed(queue),
+        None => Pair::create(&queues, &id, &settings.topic, &tags).await?,
     };
-    let (body, digest) = sign(&settings.key, &request).await?;
-    let (topic, hints) = (Topic::new(sdk), Hints::of(&request));
-    topic
-        .publish(&settings.topic, &body, &hints)
-        .await
-        .map_err(|error| Failure::aws(&format!("publishing the request to {}", settings.topic), &error))?;
-    let mut phases = Phases { published: Some(show.elapsed()), ..Phases::default() };
-    show.event(
-        "published",
-        &format!("{} as {id}", settings.target),
-        json!({ "deployment_id": id, "target": settings.target, "request_digest": digest }),
-    );
-    let authenticator =
-        Authenticator::new(id.clone(), digest, Digest::of(body.as_bytes()), settings.target_key.clone(), Signed);
-    let reader = Reader::new(authenticator, settings.clocks, show.elapsed(), now());
-    let topic_arn = settings.topic.clone();
-    let how = Cancelling { session, request: digest, hints, topic, topic_arn, queue: pair.control.clone() };
-    let mut tail = Tail::new(reader, queues.clone(), pair.reply.clone(), Some(how), arguments.on_interrupt);
-    let until = if arguments.detach { Until::Admitted } else { Until::End };
-    let left = tail.run(show, &mut phases, settings.timeout, until).await?;
-    if arguments.detach && tail.end().is_none() && left.is_none() {
-        show.detached(settings.target.as_str(), id);
-        *detached = true;
-        return Ok((0, true));
+    let this = This { arguments, settings, sdk, pair: &pair, id: &id, may_wait };
+    let result = this.publish_and_tail(&queues, tags, show).await;
+    match result {
+        Ok(Done::Detached) => show.detached(&pair.follow(&settings.target, &id), &id),
+        // An outcome that is open may still be found out from what the queue holds.
+        Ok(Done::Ended { open: true, .. }) => show.warn(&format!(
+            "the queue {} stays for a day, with what came: {}",
+            pair.reply.name(),
+            pair.follow(&settings.target, &id)
+        )),
+        _ => {
+            if let Err(failure) = pair.delete(&queues).await {
+                show.warn(&failure.to_string());
+            }
+        }
     }
-    Ok(end(&arguments.following, &settings.target, show, &tail, &mut phases, left, id))
+    result.map(|done| match done {
+        Done::Detached => Some(0),
+        Done::Ended { code, .. } => Some(code),
+        Done::Busy => None,
+    })
+}
+
+/// What came of one request.
+enum Done {
+    /// It goes on without this command.
+    Detached,
+    /// With this exit code; `open` when the outcome is not known.
+    Ended { code: u8, open: bool },
+    /// Another has the target, and there is time to ask again.
+    Busy,
+}
+
+/// One request, and what it goes with.
+struct This<'a> {
+    arguments: &'a args::Deploy,
+    settings: &'a Settings,
+    sdk: &'a Sdk,
+    pair: &'a Pair,
+    id: &'a DeploymentId,
+    may_wait: bool,
+}
+
+impl This<'_> {
+    async fn publish_and_tail(&self, queues: &Queues, tags: Tags, show: &mut Show) -> Result<Done, Failure> {
+        let Self { arguments, settings, pair, id, .. } = self;
+        let session = new_key()?;
+        let Some(request) = request(settings, id, now(), &session, Some(&pair.reply), pair.control.is_some()) else {
+            return Err(Failure::new(ExitCode::Fault, "the control queue has no canonical URL"));
+        };
+        let (body, digest) = sign(&settings.key, &request).await?;
+        let (topic, hints) = (Topic::new(self.sdk), Hints::of(&request));
+        topic
+            .publish(&settings.topic, &body, &hints)
+            .await
+            .map_err(|error| Failure::aws(&format!("publishing the request to {}", settings.topic), &error))?;
+        let mut phases = Phases { published: Some(show.elapsed()), ..Phases::default() };
+        show.event(
+            "published",
+            &format!("{} as {id}", settings.target),
+            json!({ "deployment_id": id, "target": settings.target, "request_digest": digest }),
+        );
+        let (target_key, body) = (settings.target_key.clone(), Digest::of(body.as_bytes()));
+        let authenticator = Authenticator::new((*id).clone(), digest, body, target_key, Signed);
+        let reader = Reader::new(authenticator, settings.clocks, show.elapsed(), now());
+        let (topic_arn, queue) = (settings.topic.clone(), pair.control.clone());
+        let ways = Ways { hints, topic, topic_arn, queues: queues.clone(), queue };
+        let how = Cancelling { session, request: digest, ways };
+        let tags = Tags { request: Some(digest), ..tags };
+        let mut tail = Tail::new(reader, queues.clone(), (*pair).clone(), tags, Some(how), arguments.on_interrupt);
+        let until = if arguments.detach { Until::Admitted } else { Until::End };
+        let left = tail.run(show, &mut phases, settings.timeout, until).await?;
+        if arguments.detach && tail.end().is_none() && left.is_none() {
+            return Ok(Done::Detached);
+        }
+        if self.may_wait && left.is_none() && tail.end().is_some_and(is_busy) {
+            return Ok(Done::Busy);
+        }
+        let (code, open) = end(&arguments.following, &settings.target, show, &tail, &mut phases, left, id);
+        Ok(Done::Ended { code, open })
+    }
 }
 
 /// The exit code and the last words, and whether the outcome is open.

@@ -9,7 +9,6 @@ use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use relay_aws::clock::now;
 use relay_aws::objects::Objects;
 use relay_aws::probe::{Probe, probe};
 use relay_aws::queues::Queues;
@@ -26,6 +25,7 @@ use crate::doctor::findings::{Finding, findings};
 use crate::queues::Pair;
 use crate::settings::{Layers, Texts};
 use crate::signing::Signer;
+use crate::tags::Tags;
 
 /// What was seen of one target's way.
 #[derive(Debug)]
@@ -108,7 +108,7 @@ async fn look(target: TargetName, texts: &Texts, try_queues: bool) -> Facts {
     let known = probe.as_ref().is_some_and(|probe| probe.identity.is_ok());
     let queues = match (texts.reply_queue().transpose(), &topic) {
         (Some(queue), _) => Queue::Fixed(queue),
-        (None, Ok(topic)) if try_queues && known => Queue::Tried(create_and_delete(&sdk, topic).await),
+        (None, Ok(topic)) if try_queues && known => Queue::Tried(create_and_delete(&sdk, &target, topic).await),
         (None, _) => Queue::NotTried,
     };
     let artifacts = match texts.artifact_store(&target) {
@@ -157,10 +157,11 @@ async fn look(target: TargetName, texts: &Texts, try_queues: bool) -> Facts {
 }
 
 /// Does with its queues what a deployment does, and leaves nothing behind.
-async fn create_and_delete(sdk: &Sdk, topic: &TopicArn) -> Result<(), Failure> {
+async fn create_and_delete(sdk: &Sdk, target: &TargetName, topic: &TopicArn) -> Result<(), Failure> {
     let queues = Queues::new(sdk);
-    let (id, _) = new_id()?;
-    let pair = Pair::create(&queues, &id, topic, now().plus(REQUEST_LIFETIME_MAX)).await?;
+    let (id, now) = new_id()?;
+    let tags = Tags::new(&id, target, topic, now.plus(REQUEST_LIFETIME_MAX));
+    let pair = Pair::create(&queues, &id, topic, &tags).await?;
     let read = match queues.receive(&pair.reply, 0).await {
         // A new queue may need a second to be seen.
         Err(error) if error.kind != Kind::NotFound => {

@@ -10,9 +10,11 @@
 pub mod args;
 mod artifacts;
 mod attach;
+mod cancel;
 mod conclude;
 mod deploy;
 mod doctor;
+mod gc;
 mod inspect;
 mod keygen;
 mod origin;
@@ -21,7 +23,10 @@ mod result;
 mod settings;
 mod show;
 mod signing;
+mod status;
+mod tags;
 mod tail;
+mod whose;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -49,6 +54,9 @@ pub async fn main() -> ExitCode {
     let result = match relay.command {
         Command::Deploy(arguments) => Box::pin(deploy::deploy(&arguments)).await,
         Command::Attach(arguments) => Box::pin(attach::attach(&arguments)).await,
+        Command::Status(arguments) => Box::pin(status::status(&arguments)).await,
+        Command::Cancel(arguments) => Box::pin(cancel::cancel(&arguments)).await,
+        Command::Gc(arguments) => Box::pin(gc::gc(&arguments)).await,
         Command::Keygen(arguments) => keygen::keygen(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::Doctor(arguments) => Box::pin(doctor::doctor(&arguments)).await,

@@ -3,7 +3,9 @@
 use relay_aws::Failure;
 use relay_aws::queues::{Queues, VISIBILITY};
 use relay_protocol::outcome::ExitCode;
-use relay_protocol::{AccountId, DeploymentId, QueueUrl, Timestamp, TopicArn};
+use relay_protocol::{AccountId, DeploymentId, QueueUrl, Region, TargetName, TopicArn};
+
+use crate::tags::Tags;
 
 /// Seconds for which a queue keeps what nobody reads: a day, so that a deployment whose CI agent died can still be looked at.
 const RETENTION: u32 = 86_400;
@@ -14,7 +16,7 @@ pub(crate) struct Pair {
     pub(crate) reply: QueueUrl,
     pub(crate) control: Option<QueueUrl>,
     /// Whether they were made for this deployment, and go with it.
-    own: bool,
+    pub(crate) own: bool,
 }
 
 impl Pair {
@@ -24,11 +26,15 @@ impl Pair {
     }
 
     /// The queues that were made for the deployment `id`, in the CI account `account`.
-    pub(crate) fn of(id: &DeploymentId, account: &AccountId, topic: &TopicArn) -> Result<Self, Failure> {
-        let queue = |name: String| {
-            QueueUrl::of(&topic.region(), account, &name).map_err(|error| Failure::usage(error.to_string()))
-        };
+    pub(crate) fn of(id: &DeploymentId, account: &AccountId, region: &Region) -> Result<Self, Failure> {
+        let queue =
+            |name: String| QueueUrl::of(region, account, &name).map_err(|error| Failure::usage(error.to_string()));
         Ok(Self { reply: queue(id.reply_queue_name())?, control: Some(queue(id.control_queue_name())?), own: true })
+    }
+
+    /// The command that follows the deployment: a pre-made queue does not say whose it is.
+    pub(crate) fn follow(&self, target: &TargetName, id: &DeploymentId) -> String {
+        if self.own { format!("relay attach {id}") } else { format!("relay attach {id} --target {target}") }
     }
 
     /// Creates both queues at once.
@@ -36,10 +42,10 @@ impl Pair {
         queues: &Queues,
         id: &DeploymentId,
         topic: &TopicArn,
-        expires: Timestamp,
+        tags: &Tags,
     ) -> Result<Self, Failure> {
         let (reply_name, control_name) = (id.reply_queue_name(), id.control_queue_name());
-        let tags = [("relay-deployment", id.to_string()), ("relay-expires-at", expires.to_string())];
+        let tags = tags.pairs();
         let reply_policy = policy(topic, &["sqs:SendMessage"]);
         let control_policy =
             policy(topic, &["sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]);

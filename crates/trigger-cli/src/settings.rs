@@ -1,12 +1,12 @@
 //! What was typed, together with relay.toml: flags beat the environment, the environment beats the file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use relay_aws::Failure;
+use relay_aws::{Failure, Sdk};
 use relay_identity::PrivateKey;
-use relay_protocol::{ParameterName, PublicKey, QueueUrl, TargetName, TopicArn};
+use relay_protocol::{ParameterName, PublicKey, QueueUrl, Region, TargetName, TopicArn};
 use relay_stream::Clocks;
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -26,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) artifact_store: Option<(String, String)>,
     pub(crate) reply_queue: Option<QueueUrl>,
     pub(crate) timeout: Option<Duration>,
+    /// How long to ask again while the target is busy.
+    pub(crate) wait: Option<Duration>,
     pub(crate) clocks: Clocks,
 }
 
@@ -64,6 +66,7 @@ impl Settings {
                 .collect(),
             artifact_store: texts.artifact_store(&target)?,
             reply_queue: texts.reply_queue()?,
+            wait: arguments.wait.as_deref().map(|text| duration("--wait", text)).transpose()?,
             timeout: arguments.timeout.as_deref().map(|text| duration("--timeout", text)).transpose()?,
             clocks: Clocks {
                 admission: duration("--admission-timeout", &arguments.admission_timeout)?,
@@ -86,8 +89,8 @@ pub(crate) fn clocks(following: &args::Following) -> Result<Clocks, Failure> {
 
 /// Flags and environment, and relay.toml with the folder that its paths are relative to.
 #[derive(Debug)]
-pub(crate) struct Layers<'a> {
-    flags: &'a args::Place,
+pub(crate) struct Layers {
+    flags: args::Place,
     file: File,
     folder: PathBuf,
 }
@@ -104,10 +107,26 @@ pub(crate) struct Texts {
     reply_queue_url: Option<String>,
 }
 
-impl<'a> Layers<'a> {
-    pub(crate) fn read(flags: &'a args::Place) -> Result<Self, Failure> {
+impl Layers {
+    pub(crate) fn read(flags: &args::Place) -> Result<Self, Failure> {
         let (file, folder) = read_file(flags.config.as_deref())?;
-        Ok(Self { flags, file, folder })
+        Ok(Self { flags: flags.clone(), file, folder })
+    }
+
+    /// Of relay.toml alone.
+    pub(crate) fn of_file(path: Option<&Path>) -> Result<Self, Failure> {
+        Self::read(&args::Place { config: path.map(Path::to_owned), ..args::Place::default() })
+    }
+
+    /// Where deployments may be: the regions of all topics that are known here, and the caller's own.
+    pub(crate) async fn regions(&self) -> BTreeSet<Region> {
+        let topics = self.file.targets.values().chain([&self.file.default]).map(|target| &target.topic);
+        let topics = topics.chain([&self.flags.topic]).flatten();
+        let mut regions: BTreeSet<Region> =
+            topics.filter_map(|topic| Some(topic.parse::<TopicArn>().ok()?.region())).collect();
+        let own = Sdk::from_environment(None).await.region().and_then(|region| region.parse().ok());
+        regions.extend(own);
+        regions
     }
 
     /// Those that relay.toml names.
@@ -249,7 +268,8 @@ fn store(text: &str, target: &TargetName) -> Result<(String, String), Failure> {
     }
 }
 
-fn duration(flag: &str, text: &str) -> Result<Duration, Failure> {
+/// A duration as it is typed: 90s, 45m, 2h.
+pub(crate) fn duration(flag: &str, text: &str) -> Result<Duration, Failure> {
     let wrong = || Failure::usage(format!("{flag} {text}: write a duration such as 90s, 45m or 2h"));
     let (number, factor) = match text.split_at_checked(text.len().saturating_sub(1)) {
         Some((number, "s")) => (number, 1),

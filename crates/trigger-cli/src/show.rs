@@ -88,8 +88,8 @@ impl Show {
     }
 
     /// The deployment goes on without this command: its id, alone on stdout, for a script.
-    pub(crate) fn detached(&self, target: &str, id: &DeploymentId) {
-        let text = format!("follow it: relay attach {target} {id}");
+    pub(crate) fn detached(&self, follow: &str, id: &DeploymentId) {
+        let text = format!("follow it: {follow}");
         self.tell("detached", &text, json!({ "deployment_id": id }), &format!("relay detached: {text}"), false);
         if self.output == Output::Text {
             self.line(&mut std::io::stdout().lock(), id.as_str());
@@ -200,6 +200,18 @@ impl Show {
             bar.finish_and_clear();
         }
     }
+}
+
+/// A line for people, from a command that shows no deployment.
+pub(crate) fn line(text: &str) {
+    // Nobody left to tell when it is closed.
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
+
+/// A line for a program.
+pub(crate) fn out(text: &str) {
+    // Nobody left to tell when it is closed.
+    drop(writeln!(std::io::stdout(), "{text}"));
 }
 
 /// A live line on stderr.

@@ -4,27 +4,34 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use relay_aws::clock::now;
-use relay_aws::queues::{Entry, Queues, Received};
-use relay_aws::topic::Topic;
+use relay_aws::queues::{Queues, Received};
 use relay_aws::{AwsError, Failure, Kind};
 use relay_identity::{PrivateKey, VerifyingKey};
 use relay_protocol::frame::{ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH, LauncherKind, Offsets};
 use relay_protocol::outcome::ExitCode;
-use relay_protocol::request::Hints;
-use relay_protocol::{Cancel, Control, Digest, Envelope, Message, PublicKey, QueueUrl, Statement as _, TopicArn};
+use relay_protocol::{Cancel, Digest, Message, PublicKey};
 use relay_stream::{End, Event, FrameVerifier, Raw, Reader, Token};
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::args::OnInterrupt;
+use crate::cancel::{Ways, statement};
+use crate::queues::Pair;
 use crate::show::{Phases, Show};
+use crate::tags::Tags;
 
 /// Receives at a time under load. One is enough for a tool that prints now and then, and costs least.
 const RECEIVERS: usize = 4;
 
 /// How long the queue may deny or be missing before contact counts as lost: a new queue needs a moment, and credentials may be renewed.
 const QUEUE_GONE: Duration = Duration::from_secs(60);
+
+/// The pause between two writings of the reply queue's tags.
+const TAGGING: Duration = Duration::from_secs(30);
+
+/// How long the last writing of the tags may take: whoever leaves by a second signal is in a hurry.
+const LAST_TAGS: Duration = Duration::from_secs(1);
 
 /// Checks frames with the keys that relay knows.
 #[derive(Debug)]
@@ -36,15 +43,12 @@ impl FrameVerifier for Signed {
     }
 }
 
-/// How this deployment is asked to stop: by topic, and by its control queue where it has one.
+/// How this deployment is asked to stop.
 #[derive(Debug)]
 pub(crate) struct Cancelling {
     pub(crate) session: PrivateKey,
     pub(crate) request: Digest,
-    pub(crate) hints: Hints,
-    pub(crate) topic: Topic,
-    pub(crate) topic_arn: TopicArn,
-    pub(crate) queue: Option<QueueUrl>,
+    pub(crate) ways: Ways,
 }
 
 /// How long to tail.
@@ -63,7 +67,11 @@ type Answer = (Duration, Result<Vec<Received>, AwsError>);
 pub(crate) struct Tail {
     reader: Reader<Signed>,
     queues: Queues,
-    queue: QueueUrl,
+    pair: Pair,
+    /// What the reply queue's tags are to say, what they say, and since when.
+    tags: Tags,
+    tagged: (Tags, Option<Instant>),
+    tagging: JoinSet<()>,
     /// `None` for one who attached: the session key was another's.
     how: Option<Cancelling>,
     on_interrupt: OnInterrupt,
@@ -71,11 +79,11 @@ pub(crate) struct Tail {
     next_token: Token,
     receiving: JoinSet<Answer>,
     deleting: JoinSet<()>,
-    cancelling: JoinSet<&'static str>,
+    cancelling: JoinSet<String>,
     wanted: usize,
     unreachable_since: Option<Instant>,
     /// Why the queue cannot be read, as long as it cannot.
-    trouble: Option<String>,
+    trouble: Option<AwsError>,
     /// Whether the deployment was asked to stop.
     asked_to_stop: bool,
     /// How many steps the runner has announced.
@@ -86,14 +94,18 @@ impl Tail {
     pub(crate) fn new(
         reader: Reader<Signed>,
         queues: Queues,
-        queue: QueueUrl,
+        pair: Pair,
+        tags: Tags,
         how: Option<Cancelling>,
         on_interrupt: OnInterrupt,
     ) -> Self {
         Self {
             reader,
             queues,
-            queue,
+            pair,
+            tags,
+            tagged: (Tags::default(), None),
+            tagging: JoinSet::new(),
             how,
             on_interrupt,
             receipts: HashMap::new(),
@@ -121,8 +133,8 @@ impl Tail {
         self.asked_to_stop
     }
 
-    pub(crate) fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
+    pub(crate) fn trouble(&self) -> Option<&AwsError> {
+        self.trouble.as_ref()
     }
 
     pub(crate) fn dropped(&self) -> u64 {
@@ -151,10 +163,7 @@ impl Tail {
         timeout: Option<Duration>,
         until: Until,
     ) -> Result<Option<ExitCode>, Failure> {
-        let no_signals =
-            |error: std::io::Error| Failure::new(ExitCode::Fault, format!("signals cannot be heard: {error}"));
-        let mut interrupts = signal(SignalKind::interrupt()).map_err(no_signals)?;
-        let mut terminations = signal(SignalKind::terminate()).map_err(no_signals)?;
+        let (mut interrupts, mut terminations) = signals()?;
         let mut stopping: Option<ExitCode> = None;
         let overdue = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
         loop {
@@ -172,20 +181,25 @@ impl Tail {
                 Some(_) = self.deleting.join_next(), if !self.deleting.is_empty() => None,
                 Some(said) = self.cancelling.join_next(), if !self.cancelling.is_empty() => {
                     if let Ok(said) = said {
-                        show.warn(said);
+                        show.warn(&said);
                     }
                     None
                 }
+                Some(_) = self.tagging.join_next(), if !self.tagging.is_empty() => None,
                 () = sleep(due) => None,
                 _ = interrupts.recv() => Some((ExitCode::Interrupted, Cancel::Interrupted)),
                 _ = terminations.recv() => Some((ExitCode::Terminated, Cancel::Terminated)),
                 () = sleep_until(overdue), if stopping.is_none() => Some((ExitCode::TimedOut, Cancel::Requested)),
             };
             match asked {
-                Some(_) if stopping.is_some() => return Ok(stopping),
+                Some(_) if stopping.is_some() => {
+                    self.leave().await;
+                    return Ok(stopping);
+                }
                 Some((code @ (ExitCode::Interrupted | ExitCode::Terminated), _))
                     if self.on_interrupt == OnInterrupt::Detach =>
                 {
+                    self.leave().await;
                     return Ok(Some(code));
                 }
                 Some((code, cancel)) => {
@@ -196,13 +210,14 @@ impl Tail {
             }
             if until == Until::Admitted && stopping.is_none() && self.reader.task_arn().is_some() {
                 // Nothing of the runner was written out, so nothing is deleted: it is left for whoever attaches.
-                self.receiving.abort_all();
+                self.leave().await;
                 return Ok(None);
             }
             self.write_out(show, phases);
             self.reader.handle_timeout(show.elapsed());
             self.write_out(show, phases);
             self.delete();
+            self.tag(false);
             if self.reader.poll_end().is_some() {
                 break;
             }
@@ -210,11 +225,43 @@ impl Tail {
         self.receiving.abort_all();
         // The queue is deleted next, or kept because the outcome is unknown; then what was printed must not come again.
         while self.deleting.join_next().await.is_some() {}
+        self.leave().await;
         Ok(stopping)
     }
 
+    /// Whoever comes next begins where this one ends.
+    async fn leave(&mut self) {
+        self.receiving.abort_all();
+        if matches!(self.reader.poll_end(), None | Some(End::Silent { .. } | End::Stopped { .. })) {
+            self.tag(true);
+            let _ = tokio::time::timeout(LAST_TAGS, async { while self.tagging.join_next().await.is_some() {} }).await;
+        }
+    }
+
+    /// Writes the tags when they say something new: at once whose it is and until when, now and then how far it is printed.
+    fn tag(&mut self, last: bool) {
+        self.tags.acknowledged = self.reader.acknowledged();
+        self.tags.deadline = self.reader.deadline().or(self.tags.deadline);
+        let (tagged, at) = &self.tagged;
+        let same_life = (self.tags.request, self.tags.deadline) == (tagged.request, tagged.deadline);
+        let due = last || !same_life || at.is_none_or(|at| at.elapsed() >= TAGGING);
+        let news = !same_life || self.tags.acknowledged != tagged.acknowledged;
+        if !self.pair.own || !due || !news || (!last && !self.tagging.is_empty()) {
+            return;
+        }
+        self.tagged = (self.tags.clone(), Some(Instant::now()));
+        let (queues, queue) = (self.queues.clone(), self.pair.reply.clone());
+        let pairs = Tags { followed: Some(now()), ..self.tags.clone() }.pairs();
+        self.tagging.spawn(async move {
+            if let Err(error) = queues.tag(&queue, &pairs).await {
+                // Whoever comes late knows less then, and says so.
+                tracing::debug!(%error, "tagging");
+            }
+        });
+    }
+
     fn receive(&mut self, now: Duration) {
-        let (queues, queue) = (self.queues.clone(), self.queue.clone());
+        let (queues, queue) = (self.queues.clone(), self.pair.reply.clone());
         self.receiving.spawn(async move { (now, queues.receive(&queue, 20).await) });
     }
 
@@ -251,7 +298,7 @@ impl Tail {
                     self.wanted = 1;
                 }
                 tracing::debug!(%error, "receiving");
-                self.trouble = Some(error.to_string());
+                self.trouble = Some(error);
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }
@@ -293,37 +340,45 @@ impl Tail {
         let receipts: Vec<String> =
             self.reader.take_deletable().into_iter().filter_map(|token| self.receipts.remove(&token)).collect();
         for batch in receipts.chunks(10) {
-            let (queues, queue, batch) = (self.queues.clone(), self.queue.clone(), batch.to_vec());
+            let (queues, queue, batch) = (self.queues.clone(), self.pair.reply.clone(), batch.to_vec());
             // One that is not deleted comes again, and is dropped as a duplicate.
             self.deleting.spawn(async move { drop(queues.delete(&queue, &batch).await) });
         }
     }
 
-    /// Sends the cancel beside the tailing: AWS may be slow, and a second signal must still be heard. The task's answer is what to say. By the
-    /// control queue it reaches a running task at once; by topic also one that does not run yet, or whose runner does not listen.
+    /// Sends the cancel beside the tailing: AWS may be slow, and a second signal must still be heard. The task's answer is what to say.
     fn cancel(&mut self, cancel: Cancel) {
-        let Some(Cancelling { session, request, hints, topic, topic_arn, queue }) = &self.how else { return };
+        let Some(Cancelling { session, request, ways }) = &self.how else { return };
         self.asked_to_stop = true;
-        let control =
-            Control { deployment_id: hints.deployment_id.clone(), request_digest: *request, issued_at: now(), cancel };
-        let envelope = session.sign_envelope(Envelope::new(Control::TYPE, control.to_payload()));
+        let id = ways.hints.deployment_id.clone();
+        let envelope = session.sign_envelope(statement(&id, *request, cancel));
         let body = Message::control_json(&envelope);
-        let (topic, topic_arn, hints) = (topic.clone(), topic_arn.clone(), hints.clone());
-        let (queues, queue) = (self.queues.clone(), queue.clone());
+        let (ways, began) = (ways.clone(), Instant::now());
+        let why = match cancel {
+            Cancel::Interrupted => "SIGINT",
+            Cancel::Terminated => "SIGTERM",
+            Cancel::Requested => "its time is over",
+        };
         self.cancelling.spawn(async move {
-            let by_queue = async {
-                let Some(queue) = &queue else { return false };
-                let entry = Entry { body: body.clone(), attributes: Vec::new() };
-                queues.send(queue, vec![entry]).await.is_ok_and(|results| results.iter().all(Result::is_ok))
-            };
-            let by_topic = async { topic.publish(&topic_arn, &body, &hints).await.is_ok() };
-            if tokio::join!(by_queue, by_topic) == (false, false) {
-                "the cancel could not be sent; a second signal leaves at once, and the deployment goes on without you"
-            } else {
-                "asked the deployment to stop; still following it; a second signal leaves at once"
+            let sent = ways.send(&body).await;
+            let took = began.elapsed().as_secs_f64();
+            match sent {
+                Ok(()) => format!(
+                    "{why}, cancel sent {took:.1}s; the tool has its target's grace to stop (2m unless set otherwise); a second signal leaves at once. CI may end this step sooner; follow: relay attach {id}"
+                ),
+                Err(error) => format!(
+                    "{why}, but the cancel could not be sent ({error}): the deployment goes on. Stop it from elsewhere: relay cancel {id}; a second signal leaves at once"
+                ),
             }
         });
     }
+}
+
+/// SIGINT and SIGTERM, from now on.
+pub(crate) fn signals() -> Result<(Signal, Signal), Failure> {
+    let no_signals = |error: std::io::Error| Failure::new(ExitCode::Fault, format!("signals cannot be heard: {error}"));
+    let listen = |kind| signal(kind).map_err(no_signals);
+    Ok((listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?))
 }
 
 fn launcher(kind: &LauncherKind, show: &Show, phases: &mut Phases) {

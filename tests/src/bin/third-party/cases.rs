@@ -74,6 +74,9 @@ const READ_NOTE: Way = Way::Call(Who::Launcher, "s3", "GetObject", r#"{"Bucket":
 const STOP: Way = Way::Call(Who::Launcher, "ecs", "StopTask", r#"{"cluster": "relay", "task": "{task}"}"#);
 const SETTING: Way = Way::Call(Who::Deploy, "ssm", "GetParameter", r#"{"Name": "/shop/setting"}"#);
 const WRITE_JWKS: Way = Way::Call(Who::Jwks, "s3", "PutObject", r#"{"Bucket": "{bucket}", "Key": "jwks/trial"}"#);
+/// A transcript that cannot be kept changes nothing for CI.
+const ARCHIVE: Way =
+    Way::Call(Who::Runner, "s3", "PutObject", r#"{"Bucket": "{bucket}", "Key": "archive/example/shop/trial"}"#);
 /// Only a contested claim is read, which takes two tasks of one deployment.
 const READ_CLAIM: Way = Way::Call(Who::Runner, "s3", "ListObjectsV2", r#"{"Bucket": "{bucket}"}"#);
 
@@ -138,6 +141,7 @@ pub(crate) const CASES: &[Case] = &[
     case("runner", "Control", "sqs:ReceiveMessage", LISTEN, ""),
     case("runner", "Control", "sqs:DeleteMessage", DELETE_CANCEL, ""),
     case("runner", "Claim", "s3:PutObject", Way::Deploy, "s3:PutObject"),
+    case("runner", "Archive", "s3:PutObject", ARCHIVE, ""),
     case("runner", "Lock", "s3:GetObject", Way::Deploy, "s3:GetObject"),
     case("runner", "Lock", "s3:PutObject", Way::Deploy, "s3:PutObject"),
     case("runner", "Missing", "s3:ListBucket", READ_CLAIM, ""),
@@ -232,7 +236,7 @@ pub(crate) const NOT_JUDGED: &[(&str, &str, &str, &str)] = &[
     ("target key", "NobodyElseSigns", "*", TWICE),
     ("target key", "NoDeployRoleAdministers", "*", "a call that shows it would take the key from all that follow"),
     ("relay bucket", "TlsOnly", "*", TLS),
-    ("relay bucket", "ClaimsOnlyOnce", "*", NO_KEY),
+    ("relay bucket", "WrittenOnce", "*", NO_KEY),
     ("relay bucket", "LocksOnlyConditionally", "*", NO_KEY),
     ("relay bucket", "NoOtherKey", "*", NO_KEY),
     ("relay bucket", "NoCustomerKey", "*", NO_KEY),
@@ -255,6 +259,8 @@ const OWN_LOCK: &str = r#"{"Bucket": "{bucket}", "Key": "locks/example/shop/0"}"
 const OTHER_LOCK: &str = r#"{"Bucket": "{bucket}", "Key": "locks/other/target/0"}"#;
 const OWN_SAVED: &str = r#"{"Bucket": "{bucket}", "Key": "saved/example/shop/x"}"#;
 const OTHER_SAVED: &str = r#"{"Bucket": "{bucket}", "Key": "saved/other/target/x"}"#;
+const OWN_ARCHIVE: &str = r#"{"Bucket": "{bucket}", "Key": "archive/example/shop/x"}"#;
+const OTHER_ARCHIVE: &str = r#"{"Bucket": "{bucket}", "Key": "archive/other/target/x"}"#;
 const JWKS: &str = r#"{"Bucket": "{bucket}", "Key": "jwks/x"}"#;
 const ARTIFACT: &str = r#"{"Bucket": "{artifacts}", "Key": "example/shop/x"}"#;
 const FUNCTION: &str = r#"{"FunctionName": "arn:aws:lambda:eu-west-1:222222222222:function:relay-launcher"}"#;
@@ -277,6 +283,7 @@ pub(crate) const DENIED: &[(Who, &str, &str, &str)] = &[
     (Who::Ci, "s3", "GetObject", CLAIM),
     (Who::Ci, "s3", "PutObject", CLAIM),
     (Who::Ci, "s3", "GetObject", OWN_SAVED),
+    (Who::Ci, "s3", "GetObject", OWN_ARCHIVE),
     (Who::Ci, "sqs", "ReceiveMessage", DEAD),
     (Who::Ci, "secretsmanager", "GetSecretValue", SECRET),
     (Who::Ci, "iam", "GetRole", ROLE),
@@ -306,6 +313,8 @@ pub(crate) const DENIED: &[(Who, &str, &str, &str)] = &[
     (Who::Runner, "s3", "DeleteObject", CLAIM),
     (Who::Runner, "s3", "DeleteObject", OWN_LOCK),
     (Who::Runner, "s3", "PutObject", OTHER_LOCK),
+    (Who::Runner, "s3", "GetObject", OWN_ARCHIVE),
+    (Who::Runner, "s3", "PutObject", OTHER_ARCHIVE),
     (Who::Runner, "s3", "PutObject", OTHER_SAVED),
     (Who::Runner, "s3", "GetObject", OTHER_SAVED),
     (Who::Runner, "s3", "PutObject", JWKS),
@@ -319,6 +328,7 @@ pub(crate) const DENIED: &[(Who, &str, &str, &str)] = &[
     (Who::Deploy, "s3", "PutObject", CLAIM),
     (Who::Deploy, "s3", "GetObject", OWN_LOCK),
     (Who::Deploy, "s3", "PutObject", OWN_LOCK),
+    (Who::Deploy, "s3", "PutObject", OWN_ARCHIVE),
     (Who::Deploy, "s3", "PutBucketPolicy", OPEN_BUCKET),
     (Who::Deploy, "ecs", "RunTask", RUN_TASK),
     (Who::Deploy, "sns", "Publish", PUBLISH),

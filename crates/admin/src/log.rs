@@ -1,0 +1,123 @@
+//! `log`: what a deployment printed, from the archive, with an operator's credentials in the target account; for when the CI log has it not.
+//!
+//! Every frame is verified and ordered by the code that `relay deploy` does it with, so what is shown is what was signed.
+
+use std::io::Write;
+use std::time::Duration;
+
+use relay_aws::clock::now;
+use relay_aws::keys::Keys;
+use relay_aws::objects::Objects;
+use relay_aws::{Failure, Sdk};
+use relay_identity::VerifyingKey;
+use relay_protocol::encoding::printable;
+use relay_protocol::frame::Stream;
+use relay_protocol::{ArchivedFrame, PublicKey};
+use relay_stream::{Authenticator, Clocks, End, Event, FrameVerifier, Raw, Reader};
+
+use crate::cli::Log;
+use crate::error::AdminError;
+use crate::target;
+
+/// Bytes of an object that are read: several times what a runner gathers.
+const OBJECT_MAX: u64 = 16 * 1_024 * 1_024;
+
+#[derive(Debug)]
+struct Signed;
+
+impl FrameVerifier for Signed {
+    fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8; 64]) -> bool {
+        VerifyingKey::from_spki(key).is_ok_and(|key| key.verify(pae, signature))
+    }
+}
+
+/// Writes stdout to `out` and everything else to `err`; 1 when it is not whole, or not over.
+pub(crate) async fn log(arguments: &Log, out: &mut impl Write, err: &mut impl Write) -> Result<u8, AdminError> {
+    let (_, configuration) = target::load(&arguments.file)?;
+    let sdk = Sdk::from_environment(Some(&configuration.topic.region())).await;
+    let key = Keys::new(&sdk).public_key(&configuration.target_key).await;
+    let key = key.map_err(|error| Failure::aws("reading the target key's public half", &error))?;
+    let key = PublicKey::from_der(&key)
+        .map_err(|_| AdminError::Usage("the target key has no usable public half".to_owned()))?;
+    let authenticator = Authenticator::attaching(arguments.id.clone(), Some(key), Signed);
+    let mut reader = Reader::new(authenticator, Clocks::default(), Duration::ZERO, now());
+    let objects = Objects::new(&sdk);
+    let mut token = 0;
+    for number in 0.. {
+        let name = ArchivedFrame::key(&configuration.target, &arguments.id, number);
+        let object = objects.get(&configuration.bucket, &name, OBJECT_MAX).await;
+        let object =
+            object.map_err(|error| Failure::aws(&format!("reading s3://{}/{name}", configuration.bucket), &error))?;
+        let Some(object) = object else { break };
+        for frame in ArchivedFrame::lines(&object.bytes) {
+            let Ok(ArchivedFrame { from, sig, vouch, body }) = frame else {
+                writeln!(err, "relay: a line of {name} is not a frame")?;
+                continue;
+            };
+            token += 1;
+            reader.handle(Duration::ZERO, token, Raw { from, sig, vouch, body });
+            show(&mut reader, out, err)?;
+        }
+    }
+    if token == 0 {
+        return Err(AdminError::Nothing(format!(
+            "nothing of {} is in the archive of {}: no runner started it, or less than half a minute ago, or its time in the archive is over",
+            arguments.id, configuration.target
+        )));
+    }
+    if reader.dropped() > 0 {
+        writeln!(
+            err,
+            "relay: {} frames were dropped: they are not signed by this deployment's runner",
+            reader.dropped()
+        )?;
+    }
+    let offset = reader.offset();
+    let (stdout, stderr) = (offset.stdout, offset.stderr);
+    match reader.poll_end() {
+        Some(End::Finished { finished, verified, .. }) => {
+            writeln!(
+                err,
+                "relay: {} bytes of stdout, {} of stderr; exit code {}",
+                stdout,
+                stderr,
+                finished.outcome.exit_code()
+            )?;
+            if !verified {
+                writeln!(err, "relay: this is not all that the tool printed")?;
+            }
+            Ok(u8::from(!verified))
+        }
+        _ => {
+            writeln!(
+                err,
+                "relay: the archive has no end of it: it still runs, or its runner was killed; what is here is whole up to byte {stdout} of stdout and {stderr} of stderr"
+            )?;
+            Ok(1)
+        }
+    }
+}
+
+fn show(reader: &mut Reader<Signed>, out: &mut impl Write, err: &mut impl Write) -> Result<(), AdminError> {
+    while let Some(event) = reader.poll_event() {
+        match event {
+            Event::Output(chunks) => {
+                for chunk in chunks {
+                    match chunk.stream {
+                        Stream::Stdout => out.write_all(&chunk.bytes)?,
+                        Stream::Stderr => err.write_all(&chunk.bytes)?,
+                    }
+                }
+            }
+            Event::Started { task_arn, .. } => writeln!(err, "relay: started {}", printable(&task_arn))?,
+            Event::Step { name, rollback, .. } => {
+                writeln!(err, "relay: {} {}", if rollback { "rollback" } else { "step" }, printable(&name))?;
+            }
+            Event::Note(text) => writeln!(err, "relay: {}", printable(&text))?,
+            Event::Launcher(_) | Event::Gap(_) => {}
+        }
+    }
+    reader.written();
+    drop(reader.take_deletable());
+    Ok(())
+}

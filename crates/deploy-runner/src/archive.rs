@@ -1,0 +1,178 @@
+//! The archive: every frame, as it was signed, in the relay bucket while the deployment runs (clauses ARC-1 to ARC-3). So there is a transcript where
+//! the CI agent died, the queue was swept or the runner was killed.
+//!
+//! It never holds up the deployment: objects that S3 does not take yet wait on disk, within a bound; what cannot be kept is told in the log.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use relay_aws::objects::{Condition, Objects};
+use relay_aws::{AwsError, Kind};
+use relay_protocol::{ArchivedFrame, DeploymentId, TargetName};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::spool::Spool;
+
+/// Bytes at which an object is written.
+const OBJECT: usize = 2 * 1_024 * 1_024;
+
+/// Age at which one is written: so much of a killed runner's output is missing at most.
+const AGE: Duration = Duration::from_secs(30);
+
+/// Lines on their way to the archive.
+const CHANNEL: usize = 64;
+
+/// The first and the longest pause after S3 took nothing.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(20));
+
+/// Where the objects go.
+#[derive(Clone, Debug)]
+pub(crate) struct Shelf {
+    pub(crate) objects: Objects,
+    pub(crate) bucket: String,
+    pub(crate) target: TargetName,
+    pub(crate) id: DeploymentId,
+}
+
+impl Shelf {
+    /// Writes one object, however long S3 takes; what is denied, or has no bucket, never will be.
+    async fn write(self, number: u64, bytes: Vec<u8>) -> Result<(), AwsError> {
+        let key = ArchivedFrame::key(&self.target, &self.id, number);
+        let (mut pause, longest) = PAUSE;
+        loop {
+            match self.objects.put(&self.bucket, &key, bytes.clone(), Condition::Absent).await {
+                Ok(_) => return Ok(()),
+                // Only the holder of the claim writes here: it is our own, and the answer was lost.
+                Err(error) if error.kind == Kind::Precondition => return Ok(()),
+                Err(error) if matches!(error.kind, Kind::Denied | Kind::NotFound | Kind::Invalid) => return Err(error),
+                Err(error) => warn!(%error, key, "the archive is written again"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+}
+
+/// A handle on the archive's task.
+#[derive(Debug)]
+pub(crate) struct Archive {
+    lines: mpsc::Sender<String>,
+    task: JoinHandle<()>,
+}
+
+impl Archive {
+    /// Starts the task; what S3 does not take yet waits in `directory`, at most `max` bytes.
+    pub(crate) fn start(shelf: Shelf, directory: PathBuf, max: u64) -> Self {
+        let (lines, receiver) = mpsc::channel(CHANNEL);
+        let writing = Writing {
+            shelf,
+            spool: Spool::new(directory, max),
+            gathered: Vec::new(),
+            due: None,
+            next: 0,
+            uploads: JoinSet::new(),
+            given_up: None,
+        };
+        Self { lines, task: tokio::spawn(writing.run(receiver)) }
+    }
+
+    /// Where lines go in.
+    pub(crate) fn lines(&self) -> mpsc::Sender<String> {
+        self.lines.clone()
+    }
+
+    /// Waits until everything is written, which it is only after every sender of lines is gone.
+    pub(crate) async fn finish(self) {
+        drop(self.lines);
+        // A panic of the task is a bug, and no reason to change how the deployment ended.
+        let _ = self.task.await;
+    }
+}
+
+struct Writing {
+    shelf: Shelf,
+    spool: Spool,
+    gathered: Vec<u8>,
+    due: Option<Instant>,
+    next: u64,
+    /// One at a time.
+    uploads: JoinSet<Result<(), AwsError>>,
+    /// Why nothing more is kept.
+    given_up: Option<AwsError>,
+}
+
+impl Writing {
+    async fn run(mut self, mut lines: mpsc::Receiver<String>) {
+        let mut open = true;
+        loop {
+            let due = self.due.is_some_and(|due| Instant::now() >= due);
+            if self.gathered.len() >= OBJECT || due || !open {
+                self.cut();
+            }
+            if self.uploads.is_empty() {
+                match self.spool.take() {
+                    Ok(Some(bytes)) => self.upload(bytes),
+                    Ok(None) if !open => return,
+                    Ok(None) => {}
+                    Err(error) => warn!(%error, "the spool cannot be read: the archive has a hole"),
+                }
+            }
+            tokio::select! {
+                line = lines.recv(), if open => match line {
+                    Some(line) => self.gather(&line),
+                    None => open = false,
+                },
+                Some(done) = self.uploads.join_next(), if !self.uploads.is_empty() => {
+                    if let Ok(Err(error)) = done {
+                        warn!(%error, "this deployment's output is not archived");
+                        self.given_up = Some(error);
+                    }
+                }
+                () = sleep_until(self.due) => {}
+            }
+        }
+    }
+
+    fn gather(&mut self, line: &str) {
+        if self.given_up.is_none() {
+            self.gathered.extend_from_slice(line.as_bytes());
+            self.due.get_or_insert_with(|| Instant::now() + AGE);
+        }
+    }
+
+    /// What was gathered becomes an object.
+    fn cut(&mut self) {
+        self.due = None;
+        let bytes = std::mem::take(&mut self.gathered);
+        if bytes.is_empty() || self.given_up.is_some() {
+            return;
+        }
+        if self.uploads.is_empty() && self.spool.is_empty() {
+            return self.upload(bytes);
+        }
+        let kept = if self.spool.has_room() {
+            self.spool.put(&bytes).map_err(|error| error.to_string())
+        } else {
+            Err("it is full".to_owned())
+        };
+        if let Err(problem) = kept {
+            warn!(problem, bytes = bytes.len(), "S3 is too slow and the spool takes no more: the archive has a hole");
+        }
+    }
+
+    fn upload(&mut self, bytes: Vec<u8>) {
+        let number = self.next;
+        self.next += 1;
+        self.uploads.spawn(self.shelf.clone().write(number, bytes));
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,140 @@
+//! The spool: a queue on disk, first in, first out, for what AWS does not take yet. So memory stays small, and the tool need not wait
+//! (clause FRM-15).
+//!
+//! It is a row of files without names, which the tool cannot open; a file that was read goes away, so the disk gets its room back. Whoever writes
+//! here has a moment's patience for the page cache, no more: that is why it is not asynchronous.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+
+/// Bytes of one file.
+const FILE: u64 = 32 * 1_024 * 1_024;
+
+/// Length of a piece, before it.
+const HEAD: u64 = 4;
+
+#[derive(Debug)]
+struct Segment {
+    file: File,
+    written: u64,
+    read: u64,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Spool {
+    directory: PathBuf,
+    max: u64,
+    segments: VecDeque<Segment>,
+}
+
+impl Spool {
+    /// An empty one, which keeps at most `max` bytes of disk in `directory`. The folder is made when it is needed.
+    pub(crate) fn new(directory: PathBuf, max: u64) -> Self {
+        Self { directory, max, segments: VecDeque::new() }
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.segments.iter().all(|segment| segment.read == segment.written)
+    }
+
+    /// Whether there is room: a piece may go beyond it by its own length.
+    pub(crate) fn has_room(&self) -> bool {
+        self.segments.iter().map(|segment| segment.written).sum::<u64>() < self.max
+    }
+
+    /// Appends a piece of at most 4 GiB. After an error it is not there, and everything else still is.
+    pub(crate) fn put(&mut self, piece: &[u8]) -> io::Result<()> {
+        let length = u32::try_from(piece.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        if self.segments.back().is_none_or(|last| last.written >= FILE) {
+            std::fs::create_dir_all(&self.directory)?;
+            let file = tempfile::tempfile_in(&self.directory)?;
+            self.segments.push_back(Segment { file, written: 0, read: 0 });
+        }
+        let Some(last) = self.segments.back_mut() else { return Ok(()) };
+        last.file.write_all_at(&length.to_be_bytes(), last.written)?;
+        last.file.write_all_at(piece, last.written + HEAD)?;
+        last.written += HEAD + u64::from(length);
+        Ok(())
+    }
+
+    /// Takes the oldest piece. After an error all that waited is given up: a disk that forgets is not read a second time.
+    pub(crate) fn take(&mut self) -> io::Result<Option<Vec<u8>>> {
+        while self.segments.front().is_some_and(|first| first.read == first.written) {
+            self.segments.pop_front();
+        }
+        let Some(first) = self.segments.front_mut() else { return Ok(None) };
+        let taken = first.take();
+        if taken.is_err() {
+            self.segments.clear();
+        }
+        taken.map(Some)
+    }
+
+    /// Makes the disk forget.
+    #[cfg(test)]
+    pub(crate) fn spoil(&mut self) {
+        self.segments.iter_mut().for_each(|segment| segment.file.set_len(3).unwrap_or_default());
+    }
+}
+
+impl Segment {
+    fn take(&mut self) -> io::Result<Vec<u8>> {
+        let mut length = [0; 4];
+        self.file.read_exact_at(&mut length, self.read)?;
+        let length = u32::from_be_bytes(length);
+        let mut piece = vec![0; usize::try_from(length).map_err(|_| io::ErrorKind::InvalidData)?];
+        self.file.read_exact_at(&mut piece, self.read + HEAD)?;
+        self.read += HEAD + u64::from(length);
+        Ok(piece)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_in_first_out_over_many_files_and_the_disk_is_given_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut spool = Spool::new(directory.path().join("made/later"), 70 << 20);
+        assert!(spool.is_empty() && spool.take().unwrap().is_none() && !directory.path().join("made").exists());
+        let piece = |n: u8| vec![n; (1 << 20) + usize::from(n)];
+        let mut put = 0;
+        while spool.has_room() {
+            spool.put(&piece(put)).unwrap();
+            put += 1;
+        }
+        assert_eq!((put, spool.segments.len()), (70, 3));
+        for n in 0..put {
+            assert!(!spool.is_empty());
+            assert_eq!(spool.take().unwrap().unwrap(), piece(n));
+        }
+        assert!(spool.is_empty() && spool.take().unwrap().is_none());
+        assert!(spool.segments.is_empty() && spool.has_room());
+        spool.put(b"").unwrap();
+        spool.put(b"again").unwrap();
+        assert_eq!((spool.take().unwrap().unwrap(), spool.take().unwrap().unwrap()), (vec![], b"again".to_vec()));
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_told_and_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let blocked = directory.path().join("file");
+        std::fs::write(&blocked, "").unwrap();
+        let mut spool = Spool::new(blocked, 1 << 20);
+        assert!(spool.put(b"x").is_err() && spool.is_empty());
+        // A file that became shorter behind our back.
+        let mut spool = Spool::new(directory.path().to_owned(), 1 << 30);
+        spool.put(b"lost").unwrap();
+        spool.spoil();
+        assert!(spool.take().is_err());
+        spool.put(b"next").unwrap();
+        assert_eq!(spool.take().unwrap().unwrap(), b"next");
+    }
+}

@@ -1,0 +1,153 @@
+//! `relay status`: what the tags and the frames that wait in its queue say of a deployment. It looks without taking: who follows misses nothing.
+
+use relay_aws::clock::now;
+use relay_aws::{Failure, Kind};
+use relay_protocol::encoding::{ascii_json, printable};
+use relay_protocol::frame::{ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH, LauncherKind, RunnerKind};
+use relay_protocol::time::plain_duration;
+use relay_protocol::{Digest, Timestamp};
+use relay_stream::{Authentic, Authenticator, Raw, Verdict};
+use serde_json::{Value, json};
+
+use crate::args::{self, Output};
+use crate::show::out;
+use crate::tail::Signed;
+use crate::whose::{Found, find};
+
+/// How often it looks: each time SQS shows what it likes.
+const LOOKS: usize = 10;
+
+/// What the frames that wait say, in the order of a deployment's life: the furthest counts.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Seen {
+    /// How far it is, and since when or why.
+    state: Option<(u8, &'static str, Option<String>)>,
+    /// The number of the highest frame of the runner.
+    highest: Option<u64>,
+    request: Option<Digest>,
+}
+
+impl Seen {
+    fn reach(&mut self, rank: u8, state: &'static str, more: Option<String>) {
+        if self.state.as_ref().is_none_or(|(known, ..)| *known <= rank) {
+            self.state = Some((rank, state, more));
+        }
+    }
+
+    fn take(&mut self, authentic: Authentic) {
+        match authentic {
+            Authentic::Launcher(frame) => match frame.kind {
+                LauncherKind::Admitted { .. } => self.reach(1, "admitted", None),
+                LauncherKind::Task { state, .. } if state == "STOPPED" => self.reach(4, "stopped", None),
+                LauncherKind::Task { .. } => self.reach(2, "starting", None),
+                LauncherKind::Refused { message, .. } => self.reach(5, "refused", Some(message)),
+                LauncherKind::LaunchFailed { message, .. } => self.reach(5, "never started", Some(message)),
+                LauncherKind::Unverified { .. } | LauncherKind::Unknown => {}
+            },
+            Authentic::Runner(frame) => {
+                self.highest = self.highest.max(Some(frame.seq));
+                match frame.kind {
+                    RunnerKind::Finished(finished) => {
+                        self.reach(6, "finished", Some(format!("exit {}", finished.outcome.exit_code())));
+                    }
+                    _ => self.reach(3, "running", None),
+                }
+            }
+        }
+    }
+}
+
+/// Looks and says.
+pub(crate) async fn status(arguments: &args::Status) -> Result<u8, Failure> {
+    let found = find(&arguments.whose).await?;
+    let seen = look(&found).await?;
+    let now = now();
+    match arguments.output {
+        Output::Json => out(&ascii_json(&json(&found, &seen))),
+        Output::Text => text(&found, &seen, now).iter().for_each(|text| out(&printable(text))),
+    }
+    Ok(0)
+}
+
+/// The digest of the request, from a vouch that waits in the queue.
+pub(crate) async fn vouched_request(found: &Found) -> Result<Option<Digest>, Failure> {
+    Ok(look(found).await?.request)
+}
+
+async fn look(found: &Found) -> Result<Seen, Failure> {
+    let mut seen = Seen::default();
+    let mut authenticator = Authenticator::attaching(found.id.clone(), found.target_key.clone(), Signed);
+    let mut waiting = Vec::new();
+    for _ in 0..LOOKS {
+        let messages = match found.queues.peek(&found.pair.reply).await {
+            Ok(messages) => messages,
+            Err(error) if error.kind == Kind::NotFound => break,
+            Err(error) => return Err(Failure::aws("reading the deployment's queue", &error)),
+        };
+        if messages.is_empty() {
+            break;
+        }
+        waiting.extend(messages.into_iter().map(|message| {
+            let mut attributes = message.attributes;
+            Raw {
+                from: attributes.remove(ATTRIBUTE_FROM).unwrap_or_default(),
+                sig: attributes.remove(ATTRIBUTE_SIG).unwrap_or_default(),
+                vouch: attributes.remove(ATTRIBUTE_VOUCH),
+                body: message.body,
+            }
+        }));
+    }
+    // Twice: what came before the first vouch is understood the second time.
+    for _ in 0..2 {
+        let mut later = Vec::new();
+        for raw in waiting {
+            match authenticator.judge(raw) {
+                Verdict::Authentic(authentic) => seen.take(*authentic),
+                Verdict::NotYet(raw) => later.push(raw),
+                Verdict::Rejected(_) => {}
+            }
+        }
+        waiting = later;
+    }
+    seen.request = authenticator.vouch().map(|vouch| vouch.request_digest);
+    Ok(seen)
+}
+
+fn json(found: &Found, seen: &Seen) -> Value {
+    let (state, more) = seen.state.clone().map_or((None, None), |(_, state, more)| (Some(state), more));
+    json!({
+        "deployment_id": found.id,
+        "target": found.target,
+        "state": state,
+        "text": more,
+        "deadline": found.tags.deadline,
+        "acknowledged": found.tags.acknowledged,
+        "followed_at": found.tags.followed,
+        "highest_waiting": seen.highest,
+    })
+}
+
+fn text(found: &Found, seen: &Seen, now: Timestamp) -> Vec<String> {
+    let mut lines = vec![format!("{} {}", found.id, found.target)];
+    lines.push(match &seen.state {
+        Some((_, state, None)) => format!("  {state}"),
+        Some((_, state, Some(more))) => format!("  {state}: {more}"),
+        None if found.tags.acknowledged > 0 => "  running, or over: all that it said was read".to_owned(),
+        None => "  nothing was heard of it yet, or all that it said was read".to_owned(),
+    });
+    if let Some(deadline) = found.tags.deadline {
+        let left = deadline.since(now);
+        lines.push(match left {
+            0.. => format!("  over at {deadline} at the latest, in {}", plain_duration(left)),
+            _ => format!("  over since {deadline} at the latest"),
+        });
+    }
+    if let Some(followed) = found.tags.followed {
+        let ago = plain_duration(now.since(followed));
+        lines.push(format!("  printed up to frame {}, {ago} ago", found.tags.acknowledged));
+    }
+    if let Some(highest) = seen.highest {
+        lines.push(format!("  frames up to {highest} wait to be read: relay attach {}", found.id));
+    }
+    lines
+}

@@ -1,0 +1,116 @@
+//! What the tags of a deployment's reply queue say, for whoever comes late: whose it is, until when it may live, how far it was printed
+//! (clauses NAM-7, FRM-19). Tags are not signed: who may write them could as well delete the queue, so nothing but convenience hangs on them.
+
+use std::collections::BTreeMap;
+
+use relay_protocol::limits::START_DELAY_MAX;
+use relay_protocol::{DeploymentId, Digest, TargetName, Timestamp, TopicArn};
+
+const DEPLOYMENT: &str = "relay-deployment";
+const TARGET: &str = "relay-target";
+const TOPIC: &str = "relay-topic";
+const REQUEST: &str = "relay-request";
+const DEADLINE: &str = "relay-deadline";
+const ACKNOWLEDGED: &str = "relay-acknowledged";
+const FOLLOWED: &str = "relay-followed-at";
+
+/// Seconds for which a deployment may live that nobody has seen admitted: twice the longest time-out a target can have, and its graces.
+const UNSEEN: i64 = 50 * 3_600;
+
+/// See the module's head. What cannot be read is as if it were not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tags {
+    pub(crate) deployment: Option<DeploymentId>,
+    pub(crate) target: Option<TargetName>,
+    pub(crate) topic: Option<TopicArn>,
+    pub(crate) request: Option<Digest>,
+    /// When the deployment is over at the latest.
+    pub(crate) deadline: Option<Timestamp>,
+    /// Frames below are written out.
+    pub(crate) acknowledged: u64,
+    /// When somebody last followed.
+    pub(crate) followed: Option<Timestamp>,
+}
+
+impl Tags {
+    /// Of a request that expires then, before it is published.
+    pub(crate) fn new(id: &DeploymentId, target: &TargetName, topic: &TopicArn, expires: Timestamp) -> Self {
+        Self {
+            deployment: Some(id.clone()),
+            target: Some(target.clone()),
+            topic: Some(topic.clone()),
+            deadline: Some(expires.plus(START_DELAY_MAX + UNSEEN)),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn parse(tags: &BTreeMap<String, String>) -> Self {
+        fn read<T: std::str::FromStr>(tags: &BTreeMap<String, String>, name: &str) -> Option<T> {
+            tags.get(name)?.parse().ok()
+        }
+        Self {
+            deployment: read(tags, DEPLOYMENT),
+            target: read(tags, TARGET),
+            topic: read(tags, TOPIC),
+            request: read(tags, REQUEST),
+            deadline: read(tags, DEADLINE),
+            acknowledged: read(tags, ACKNOWLEDGED).unwrap_or_default(),
+            followed: read(tags, FOLLOWED),
+        }
+    }
+
+    pub(crate) fn pairs(&self) -> Vec<(&'static str, String)> {
+        [
+            (DEPLOYMENT, self.deployment.as_ref().map(ToString::to_string)),
+            (TARGET, self.target.as_ref().map(ToString::to_string)),
+            (TOPIC, self.topic.as_ref().map(ToString::to_string)),
+            (REQUEST, self.request.as_ref().map(ToString::to_string)),
+            (DEADLINE, self.deadline.as_ref().map(ToString::to_string)),
+            (ACKNOWLEDGED, Some(self.acknowledged.to_string())),
+            (FOLLOWED, self.followed.as_ref().map(ToString::to_string)),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
+    }
+
+    /// Whether the deployment has been over for `keep` seconds. One that does not say when it ends is left alone.
+    pub(crate) fn is_dead(&self, now: Timestamp, keep: i64) -> bool {
+        self.deadline.is_some_and(|deadline| now.since(deadline) > keep)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_fits_into_tags() {
+        let topic: TopicArn = "arn:aws:sns:eu-west-1:222222222222:relay".parse().unwrap();
+        let id = DeploymentId::new(1, [7; 10]);
+        let new = Tags::new(&id, &"payments/production".parse().unwrap(), &topic, Timestamp::from_unix(1_000));
+        let all = Tags {
+            request: Some(Digest::of(b"x")),
+            acknowledged: 7,
+            followed: Some(Timestamp::from_unix(5)),
+            ..new.clone()
+        };
+        for tags in [new.clone(), all] {
+            let pairs = tags.pairs();
+            // SQS: letters, digits, spaces and these; 128 and 256 characters.
+            let fits = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || " +-=._:/@".contains(c));
+            assert!(pairs.iter().all(|(name, value)| fits(name) && fits(value) && value.len() <= 256), "{pairs:?}");
+            let map = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            assert_eq!(Tags::parse(&map), tags);
+        }
+        assert_eq!(Tags::parse(&BTreeMap::from([(DEADLINE.to_owned(), "soon".to_owned())])), Tags::default());
+    }
+
+    #[test]
+    fn only_what_says_that_it_is_over_is_dead() {
+        let at = |seconds| Tags { deadline: Some(Timestamp::from_unix(seconds)), ..Tags::default() };
+        let now = Timestamp::from_unix(10_000);
+        assert!(at(8_999).is_dead(now, 1_000) && !at(9_000).is_dead(now, 1_000));
+        assert!(!at(10_001).is_dead(now, 0) && !Tags::default().is_dead(now, 0));
+    }
+}

@@ -1,0 +1,84 @@
+//! A deployment that another call has started: its queues, found by its id, and what their tags say.
+
+use std::collections::BTreeSet;
+
+use relay_aws::queues::Queues;
+use relay_aws::sessions::Sessions;
+use relay_aws::{Failure, Kind, Sdk};
+use relay_protocol::{AccountId, DeploymentId, PublicKey, Region, TargetName, TopicArn};
+
+use crate::args;
+use crate::queues::Pair;
+use crate::settings::{Layers, Texts};
+use crate::tags::Tags;
+
+/// What was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) id: DeploymentId,
+    pub(crate) target: TargetName,
+    pub(crate) topic: TopicArn,
+    pub(crate) texts: Texts,
+    pub(crate) target_key: Option<PublicKey>,
+    pub(crate) sdk: Sdk,
+    pub(crate) queues: Queues,
+    pub(crate) pair: Pair,
+    pub(crate) tags: Tags,
+}
+
+/// Looks in the target's region, or, without a target, in every region that is known here.
+pub(crate) async fn find(whose: &args::Whose) -> Result<Found, Failure> {
+    let id: DeploymentId = whose.id.parse().map_err(|error| Failure::usage(format!("{error}")))?;
+    let layers = Layers::read(&whose.place)?;
+    let target = whose.target.as_deref().map(str::parse::<TargetName>).transpose();
+    let target = target.map_err(|error| Failure::usage(format!("--target: {error}")))?;
+    let regions = match &target {
+        Some(target) => BTreeSet::from([layers.texts(target).topic(target)?.region()]),
+        None => layers.regions().await,
+    };
+    let fixed = target.as_ref().map(|target| layers.texts(target).reply_queue()).transpose()?.flatten();
+    let mut account = None;
+    for region in &regions {
+        let sdk = Sdk::from_environment(Some(region)).await;
+        let queues = Queues::new(&sdk);
+        let (pair, tags) = match &fixed {
+            Some(queue) => (Pair::fixed(queue.clone()), Tags::default()),
+            None => {
+                let account = match &account {
+                    Some(account) => account,
+                    None => account.insert(own_account(&sdk).await?),
+                };
+                let pair = Pair::of(&id, account, region)?;
+                let tags = match queues.tags(&pair.reply).await {
+                    Ok(tags) => Tags::parse(&tags),
+                    Err(error) if error.kind == Kind::NotFound => continue,
+                    // Without the right to read them it is as if there were none.
+                    Err(error) if error.kind == Kind::Denied && target.is_some() => Tags::default(),
+                    Err(error) => return Err(Failure::aws("reading the tags of the deployment's queue", &error)),
+                };
+                (pair, tags)
+            }
+        };
+        let Some(target) = target.clone().or_else(|| tags.target.clone()) else {
+            return Err(Failure::usage(format!("the queue of {id} does not say whose it is")).hint("say it: --target"));
+        };
+        let texts = layers.texts(&target);
+        // What was configured here is worth more than what a queue says.
+        let topic = texts.topic(&target).or_else(|failure| tags.topic.clone().ok_or(failure))?;
+        let target_key = texts.target_key()?;
+        return Ok(Found { id, target, topic, texts, target_key, sdk, queues, pair, tags });
+    }
+    let regions: Vec<&str> = regions.iter().map(Region::as_str).collect();
+    Err(Failure::usage(match regions.as_slice() {
+        [] => "no region is known here".to_owned(),
+        regions => format!("there is no queue of {id} in {} any more", regions.join(", ")),
+    })
+    .hint("if it lies elsewhere, say --target, or set AWS_REGION; else whoever followed the deployment to its end deleted it, or a day has passed: a platform team's `relay-admin log` has the output"))
+}
+
+/// The account that the caller's credentials are of.
+pub(crate) async fn own_account(sdk: &Sdk) -> Result<AccountId, Failure> {
+    let identity = Sessions::new(sdk).identity().await;
+    let account = identity.map_err(|error| Failure::aws("asking whose queues these are", &error))?.account;
+    account.parse().map_err(|error| Failure::usage(format!("{error}")))
+}

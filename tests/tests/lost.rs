@@ -1,0 +1,137 @@
+//! Nothing is lost: SQS may be away for long, the spool takes what the tool prints meanwhile, and the archive has it all.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+use std::sync::Arc;
+
+use relay_tests::sandbox::{TARGET, command};
+use relay_tests::targets::{Head, SHELL, target};
+use relay_tests::{Options, Sandbox, Shared, eventually};
+
+static SHARED: Shared = Shared::new();
+
+fn sandbox() -> Arc<Sandbox> {
+    SHARED.get(|| {
+        let small = target("test/small", &Head::default(), SHELL).replace("uid = ", "spool = \"1MiB\"\nuid = ");
+        Options::default().target("test/small", small)
+    })
+}
+
+#[track_caller]
+fn until(what: &str, condition: impl Fn() -> bool) {
+    eventually(what, || condition().then_some(()));
+}
+
+/// Nothing of the runner's arrives in the queue for `seconds`, or until the faults are set anew.
+fn outage(operation: &str, matching: &str, milliseconds: u64) -> String {
+    format!(
+        "[[rule]]\nservice = \"{}\"\noperation = \"{operation}\"\nkind = \"outage\"\nmatch = \"{matching}\"\nuntil_ms = {milliseconds}\n",
+        if operation == "PutObject" { "s3" } else { "sqs" }
+    )
+}
+
+/// Exit code, stdout and stderr of `relay-admin log`.
+fn log(sandbox: &Sandbox, name: &str, id: &str) -> (i32, Vec<u8>, String) {
+    let (_, _, configuration) = sandbox.operator().definition(&format!("relay_{}", name.replace('/', "_")));
+    let file = sandbox.folder().join(format!("{}-{id}.toml", name.replace('/', "-")));
+    std::fs::write(&file, configuration).unwrap();
+    let mut admin = command("relay-admin");
+    admin.envs(sandbox.environment()).env("AWS_ACCESS_KEY_ID", TARGET).arg("log").arg(&file).arg(id);
+    let output = admin.output().unwrap();
+    (output.status.code().unwrap(), output.stdout, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+// clause: FRM-15, ARC-1, ARC-2
+#[test]
+fn what_was_printed_while_sqs_was_away_comes_afterwards_and_is_archived() {
+    let sandbox = Sandbox::start(Options::default());
+    let marker = sandbox.folder().join("printed");
+    // Three times what the runner holds in memory, of what does not compress: the tool ends although nothing of it was taken.
+    let script = format!(
+        "echo first; while [ ! -e {0} ]; do sleep 0.05; done; head -c 24000000 /dev/urandom | tee {0}.bytes; echo end >&2; touch {0}.end; exit 3",
+        marker.display()
+    );
+    let deployment = sandbox.shell(&script).start();
+    deployment.until_stdout("first");
+    sandbox.set_faults(&outage("SendMessageBatch", "-reply", 600_000));
+    std::fs::write(&marker, "").unwrap();
+    until("the tool has ended, and did not wait for SQS", || marker.with_extension("end").exists());
+    sandbox.set_faults("");
+    let done = deployment.wait().exits(3);
+    let mut expected = b"first\n".to_vec();
+    expected.extend(std::fs::read(marker.with_extension("bytes")).unwrap());
+    assert!(done.stdout == expected, "{} bytes of {}", done.stdout.len(), expected.len());
+    assert_eq!(*done.result("/output/verified"), true);
+    let (code, stdout, stderr) = log(&sandbox, "demo/shell", &done.id());
+    assert!(code == 0 && stdout == expected && stderr.contains("end\n"), "{code} {} {stderr}", stdout.len());
+    assert!(stderr.contains("exit code 3"), "{stderr}");
+}
+
+// clause: FRM-15
+#[test]
+fn the_tool_waits_only_when_the_spool_is_full_and_that_is_said() {
+    let sandbox = sandbox();
+    let folder = sandbox.folder().join("small");
+    std::fs::create_dir(&folder).unwrap();
+    // It gets stuck at the pipe once memory and spool are full: 8 MiB, 1 MiB and a few buffers.
+    let script = format!(
+        "echo first; while [ ! -e {0}/go ]; do sleep 0.05; done; head -c 3000000 /dev/urandom; touch {0}/three; head -c 27000000 /dev/urandom; touch {0}/all",
+        folder.display()
+    );
+    let deployment = sandbox.deploy("test/small").param("script", &script).start();
+    deployment.until_stdout("first");
+    sandbox.set_faults(&outage("SendMessageBatch", &deployment.id(), 600_000));
+    std::fs::write(folder.join("go"), "").unwrap();
+    until("what fits is taken", || folder.join("three").exists());
+    let spooled = || {
+        let runner = sandbox.tasks_of(&deployment.id()).first().unwrap().pid().unwrap();
+        let held = std::fs::read_dir(format!("/proc/{}/fd", runner.as_raw_nonzero())).unwrap();
+        held.flatten()
+            .filter_map(|fd| std::fs::metadata(fd.path()).ok())
+            .filter(|file| file.is_file())
+            .map(|file| file.len())
+            .sum::<u64>()
+    };
+    until("the spool is full", || spooled() > 1 << 20);
+    // The tool hangs now: whatever time passes, it does not end. A second is what is said.
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    assert!(!folder.join("all").exists(), "nothing bounds what waits");
+    sandbox.set_faults("");
+    let done = deployment.wait().exits(0).says("the tool was made to wait for");
+    assert_eq!(done.stdout.len(), 30_000_006);
+    assert_eq!(*done.result("/output/verified"), true);
+}
+
+// clause: ARC-2
+#[test]
+fn an_archive_that_takes_nothing_for_a_while_is_whole_in_the_end() {
+    let sandbox = Sandbox::start(Options::default());
+    sandbox.set_faults(&outage("PutObject", "archive/", 4_000));
+    let done = sandbox.shell("head -c 6000000 /dev/urandom; echo done >&2").run().exits(0);
+    until("the runner has ended", || sandbox.tasks_of(&done.id()).iter().all(|task| task.status() == "STOPPED"));
+    let (code, stdout, stderr) = log(&sandbox, "demo/shell", &done.id());
+    assert_eq!((code, stdout == done.stdout), (0, true), "{stderr}");
+}
+
+// clause: ARC-1, ARC-3
+#[test]
+fn a_killed_runner_leaves_what_it_had_archived_and_nobody_can_add_to_it() {
+    let sandbox = Sandbox::start(Options::default());
+    // Enough for a first object; then it is killed.
+    let deployment =
+        sandbox.shell("head -c 4000000 /dev/urandom; echo; sleep 600").args(&["--drain-timeout", "2s"]).start();
+    let id = deployment.id();
+    let key = format!("archive/demo/shell/{id}/000000.jsonl");
+    until("an object is in the archive", || sandbox.operator().get_object(&sandbox.bucket(), &key).is_some());
+    let task = sandbox.tasks_of(&id).remove(0);
+    rustix::process::kill_process(task.pid().unwrap(), rustix::process::Signal::KILL).unwrap();
+    let done = deployment.wait().exits(122);
+    let (code, stdout, stderr) = log(&sandbox, "demo/shell", &id);
+    assert!(code == 1 && stderr.contains("no end of it"), "{code} {stderr}");
+    assert!(stdout.len() > 1_000_000 && done.stdout.starts_with(&stdout), "{} of {}", stdout.len(), done.stdout.len());
+    // A line that somebody else put there is not believed.
+    let forged = r#"{"from":"runner","sig":"","body":"{\"deployment_id\":\"x\",\"seq\":1,\"kind\":\"heartbeat\"}"}"#;
+    sandbox.operator().put_object(&sandbox.bucket(), &key.replace("000000", "000001"), forged.as_bytes().to_vec());
+    let (code, again, stderr) = log(&sandbox, "demo/shell", &id);
+    assert!(code == 1 && again == stdout && stderr.contains("1 frames were dropped"), "{stderr}");
+}
