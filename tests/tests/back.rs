@@ -28,7 +28,7 @@ fn status(sandbox: &Sandbox, id: &str) -> Value {
 }
 
 fn detach(sandbox: &Sandbox, target: &str, script: &str) -> String {
-    let detached = sandbox.deploy(target).param("script", script).args(&["--detach"]).run().exits(0);
+    let detached = sandbox.relay(&["deploy", target, "--detach"]).param("script", script).run().exits(0);
     detached.out().trim().to_owned()
 }
 
@@ -145,6 +145,52 @@ fn who_waits_gets_its_turn_under_a_new_id() {
     let done = second.wait().exits(5);
     assert_eq!(done.out(), "mine\n");
     assert!(done.err().matches("published").count() >= 2, "{}", done.err());
+}
+
+// clause: LCK-1, LCK-2
+#[test]
+fn slots_are_shared_by_many_and_a_dead_holder_leaves_its_own() {
+    let two = Head { concurrency: 2, ..Head::default() };
+    let sandbox = Sandbox::start(Options::default().target("test/two", target("test/two", &two, SHELL)));
+    let (inside, seen) = (sandbox.folder().join("inside"), sandbox.folder().join("seen"));
+    std::fs::create_dir(&inside).unwrap();
+    // A holder that dies in the middle.
+    let dies = sandbox
+        .deploy("test/two")
+        .param("script", "echo begun; exec sleep 600")
+        .args(&["--drain-timeout", "1s"])
+        .start();
+    dies.until_stdout("begun");
+    let script = format!(
+        "touch {0}/$RELAY_DEPLOYMENT_ID; ls {0} | wc -l >> {1}; sleep 0.5; rm {0}/$RELAY_DEPLOYMENT_ID",
+        inside.display(),
+        seen.display()
+    );
+    let many: Vec<_> =
+        (0..5).map(|_| sandbox.deploy("test/two").param("script", &script).args(&["--wait", "10m"]).start()).collect();
+    eventually("one has run", || seen.exists().then_some(()));
+    let runner = sandbox.tasks_of(&dies.id()).remove(0).pid().unwrap();
+    rustix::process::kill_process(runner, Signal::KILL).unwrap();
+    dies.wait().exits(122);
+    for running in many {
+        running.wait().exits(0);
+    }
+    let seen = std::fs::read_to_string(seen).unwrap();
+    let seen: Vec<u32> = seen.lines().map(|line| line.trim().parse().unwrap()).collect();
+    assert!(seen.len() == 5 && seen.iter().all(|inside| (1..=2).contains(inside)), "{seen:?}");
+}
+
+#[test]
+fn credentials_that_end_in_mid_tail_are_named_with_the_remedy() {
+    let sandbox = Sandbox::start(Options::default());
+    // Longer than a receive waits; and a minute's patience comes before.
+    let deploy = sandbox.shell("echo begun; exec sleep 600").args(&["--silence-timeout", "21s"]);
+    let running = deploy.bound(std::time::Duration::from_secs(300)).start();
+    running.until_stdout("begun");
+    sandbox.set_faults(
+        "[[rule]]\nservice = \"sqs\"\noperation = \"ReceiveMessage\"\nkind = \"error\"\ncode = \"ExpiredToken\"\n",
+    );
+    running.wait().exits(122).says("ExpiredToken").says("CI's credentials ended before the deployment did");
 }
 
 #[test]

@@ -115,14 +115,15 @@ const RIGHTS: &[Rights] = &[
             "sqs:CreateQueue",
             "sqs:DeleteMessageBatch",
             "sqs:DeleteQueue",
+            "sqs:ListQueueTags",
             "sqs:ReceiveMessage",
             "sqs:SendMessageBatch",
+            "sqs:TagQueue",
             "sts:GetCallerIdentity",
         ],
         besides: &[
             ("kms:Decrypt", "SNS asks for it where a topic is encrypted"),
             ("kms:GenerateDataKey", "SNS asks for it where a topic is encrypted"),
-            ("sqs:TagQueue", "CreateQueue with tags"),
             TELL_MISSING,
         ],
         writes: &["*"],
@@ -142,8 +143,8 @@ const RIGHTS: &[Rights] = &[
     },
 ];
 
-/// Calls of `relay-admin`: with its user's own rights, for which there is no role here.
-const OPERATOR: &[&str] = &["ecs:DescribeTasks", "ecs:ListTasks", "ecs:StopTask"];
+/// Calls of `relay-admin` and `relay gc`: with their users' own rights, for which there is no role here.
+const OPERATOR: &[&str] = &["ecs:DescribeTasks", "ecs:ListTasks", "ecs:StopTask", "sqs:ListQueues"];
 
 const LAMBDA: &str =
     "Lambda gives no source when it assumes a function's role; only who may pass a role gives a function one";

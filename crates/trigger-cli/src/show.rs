@@ -20,6 +20,8 @@ pub(crate) struct Phases {
     pub(crate) admitted: Option<Duration>,
     pub(crate) started: Option<Duration>,
     pub(crate) finished: Option<Duration>,
+    /// ECS's last word about the task.
+    pub(crate) task: Option<String>,
 }
 
 impl Phases {

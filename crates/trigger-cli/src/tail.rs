@@ -388,7 +388,14 @@ fn launcher(kind: &LauncherKind, show: &Show, phases: &mut Phases) {
             let by = if policies.is_empty() { String::new() } else { format!("by {}", policies.join(", ")) };
             show.event("admitted", &by, json!({ "task_arn": task_arn, "policies": policies }));
         }
-        LauncherKind::Task { state, .. } => show.event("task", &state.to_lowercase(), json!({})),
+        LauncherKind::Task { state, .. } => {
+            // Events come twice, and late: what was said already, or is over, is no news.
+            let news = phases.task.as_ref() != Some(state) && (phases.started.is_none() || state == "STOPPED");
+            if news {
+                show.event("task", &state.to_lowercase(), json!({}));
+                phases.task = Some(state.clone());
+            }
+        }
         // They end the deployment, and are told there.
         LauncherKind::Refused { .. }
         | LauncherKind::LaunchFailed { .. }

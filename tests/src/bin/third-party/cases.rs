@@ -60,6 +60,19 @@ const DELETE: &str = r#"{"QueueUrl": "https://sqs.eu-west-1.amazonaws.com/111111
 const DELETE_REPLY: &str = r#"{"QueueUrl": "https://sqs.eu-west-1.amazonaws.com/111111111111/relay-trial-reply", "Entries": [{"Id": "1", "ReceiptHandle": "x"}]}"#;
 /// What is not deleted comes again, and is dropped as a duplicate: in a short deployment nobody misses it.
 const DELETE_FRAME: Way = Way::Call(Who::Ci, "sqs", "DeleteMessageBatch", DELETE_REPLY);
+/// Who comes late reads tags, and knows less without them.
+const TAG: Way = Way::Call(
+    Who::Ci,
+    "sqs",
+    "TagQueue",
+    r#"{"QueueUrl": "https://sqs.eu-west-1.amazonaws.com/111111111111/relay-trial-reply", "Tags": {"relay-acknowledged": "1"}}"#,
+);
+const TAGS: Way = Way::Call(
+    Who::Ci,
+    "sqs",
+    "ListQueueTags",
+    r#"{"QueueUrl": "https://sqs.eu-west-1.amazonaws.com/111111111111/relay-trial-reply"}"#,
+);
 /// A cancel goes by the topic as well, so that nobody misses this one either.
 const SEND_CANCEL: Way = Way::Call(Who::Ci, "sqs", "SendMessage", SEND);
 /// `relay doctor` does, a deployment does not.
@@ -112,6 +125,8 @@ pub(crate) const CASES: &[Case] = &[
     case("CI", "Ask", "sns:Publish", Way::Deploy, "sns:Publish"),
     case("CI", "MakeAndDeleteQueues", "sqs:CreateQueue", Way::Deploy, "creating this deployment's queues"),
     case("CI", "MakeAndDeleteQueues", "sqs:DeleteQueue", Way::Deploy, "deleting this deployment's queues"),
+    case("CI", "MakeAndDeleteQueues", "sqs:TagQueue", TAG, ""),
+    case("CI", "ReadReplies", "sqs:ListQueueTags", TAGS, ""),
     case("CI", "ReadReplies", "sqs:ReceiveMessage", Way::Deploy, NO_LAUNCHER),
     case("CI", "ReadReplies", "sqs:DeleteMessage", DELETE_FRAME, ""),
     case("CI", "Cancel", "sqs:SendMessage", SEND_CANCEL, ""),
@@ -196,7 +211,6 @@ const MISSING: &str = "a missing object is 404, listed or not";
 
 /// Policy, statement, action or `*` for all that no case has, reason.
 pub(crate) const NOT_JUDGED: &[(&str, &str, &str, &str)] = &[
-    ("CI", "MakeAndDeleteQueues", "sqs:TagQueue", "CreateQueue asks for no right to tag"),
     ("CI", "TellMissing", "s3:ListBucket", MISSING),
     ("request key", "AccountAdministers", "*", ADMIN),
     ("sweep", "List", "*", SWEEP),
