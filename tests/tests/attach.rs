@@ -114,3 +114,25 @@ fn what_died_is_told_to_who_comes_late() {
     rustix::process::kill_process(task.pid().unwrap(), Signal::KILL).unwrap();
     attach(&sandbox, &id).args(&["--drain-timeout", "2s"]).run().exits(122).says("(lost)");
 }
+
+// clause: FRM-19
+#[test]
+fn who_attaches_may_be_killed_too() {
+    let sandbox = sandbox();
+    let gate = sandbox.folder().join("twice");
+    let script = format!(
+        "i=0; while [ $i -lt 20 ]; do i=$((i+1)); echo line $i; sleep 0.1; done; while [ ! -e {} ]; do sleep 0.1; done; echo last",
+        gate.display()
+    );
+    let id = detach(&sandbox, &script).run().exits(0).out().trim().to_owned();
+    // It begins with the first frame, at once, as nobody has read any.
+    let first = attach(&sandbox, &id).start();
+    first.until_stdout("line 20\n");
+    first.signal(Signal::KILL);
+    let before = first.wait().out();
+    std::fs::write(gate, "").unwrap();
+    let done = attach(&sandbox, &id).run().exits(0);
+    let whole: String = (1..=20).map(|i| format!("line {i}\n")).collect::<String>() + "last\n";
+    assert!(whole.starts_with(&before) && whole.ends_with(&done.out()), "{before}\n{}", done.out());
+    assert!(before.len() + done.out().len() >= whole.len() && !done.err().contains("GAP"), "{}", done.err());
+}

@@ -67,6 +67,24 @@ fn what_was_printed_while_sqs_was_away_comes_afterwards_and_is_archived() {
     assert!(stderr.contains("exit code 3"), "{stderr}");
 }
 
+#[test]
+fn while_sqs_is_away_it_is_not_the_runner_that_is_silent() {
+    let sandbox = Sandbox::start(Options::default());
+    let script = "echo begun; i=0; while [ $i -lt 50 ]; do i=$((i+1)); echo $i; sleep 1; done; exit 6";
+    // Longer than a receive waits that began before, and not as long as SQS is away.
+    let deployment = sandbox.shell(script).args(&["--silence-timeout", "30s"]).start();
+    deployment.until_stdout("begun");
+    sandbox.set_faults("[[rule]]\nservice = \"sqs\"\nkind = \"outage\"\nuntil_ms = 45000\n");
+    let done = deployment.wait().exits(6);
+    assert_eq!(done.out().lines().count(), 51);
+    // And no longer than it is told to wait.
+    let deployment =
+        sandbox.shell("echo begun; sleep 600").args(&["--silence-timeout", "21s", "--outage-timeout", "3s"]).start();
+    deployment.until_stdout("begun");
+    sandbox.set_faults("[[rule]]\nservice = \"sqs\"\nkind = \"outage\"\n");
+    deployment.wait().exits(122).says("ServiceUnavailable");
+}
+
 // clause: FRM-15
 #[test]
 fn the_tool_waits_only_when_the_spool_is_full_and_that_is_said() {
@@ -131,7 +149,9 @@ fn a_killed_runner_leaves_what_it_had_archived_and_nobody_can_add_to_it() {
     assert!(stdout.len() > 1_000_000 && done.stdout.starts_with(&stdout), "{} of {}", stdout.len(), done.stdout.len());
     // A line that somebody else put there is not believed.
     let forged = r#"{"from":"runner","sig":"","body":"{\"deployment_id\":\"x\",\"seq\":1,\"kind\":\"heartbeat\"}"}"#;
-    sandbox.operator().put_object(&sandbox.bucket(), &key.replace("000000", "000001"), forged.as_bytes().to_vec());
+    let numbered = |number: u64| key.replace("000000", &format!("{number:06}"));
+    let free = (1..).map(numbered).find(|key| sandbox.operator().get_object(&sandbox.bucket(), key).is_none());
+    sandbox.operator().put_object(&sandbox.bucket(), &free.unwrap(), forged.as_bytes().to_vec());
     let (code, again, stderr) = log(&sandbox, "demo/shell", &id);
     assert!(code == 1 && again == stdout && stderr.contains("1 frames were dropped"), "{stderr}");
 }

@@ -162,6 +162,9 @@ pub struct Following {
     /// How long to wait for output that is missing when the end is known.
     #[arg(long, value_name = "DURATION", default_value = "1m")]
     pub drain_timeout: String,
+    /// For how long in all SQS may be out of reach: the other clocks stand still meanwhile.
+    #[arg(long, value_name = "DURATION", default_value = "15m")]
+    pub outage_timeout: String,
     /// Exit with 123 if any output was lost, instead of a warning.
     #[arg(long)]
     pub strict_output: bool,

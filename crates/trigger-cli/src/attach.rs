@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use relay_aws::clock::now;
 use relay_aws::queues::VISIBILITY;
 use relay_aws::{Failure, Kind};
-use relay_stream::{Authenticator, Reader};
+use relay_stream::{Authenticator, Clocks, Reader};
 
 use crate::args;
 use crate::deploy::end;
 use crate::settings::clocks;
 use crate::show::{Phases, Show};
+use crate::tags::Tags;
 use crate::tail::{Signed, Tail, Until};
 use crate::whose::{Found, find};
 
@@ -24,8 +25,8 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
     if target_key.is_none() {
         show.warn("no target key is pinned: the first runner that answers is believed; add target_key to relay.toml");
     }
-    // A queue that is gone is told at once. What this look receives comes again before the reader settles, by a margin.
-    match queues.receive(&pair.reply, 0).await {
+    // A queue that is gone is told at once.
+    match queues.peek(&pair.reply).await {
         Err(error) if error.kind == Kind::NotFound => {
             return Err(Failure::usage(format!("there is no queue {} any more", pair.reply.name())).hint(
                 "whoever followed the deployment to its end deleted it, or a day has passed: a platform team's `relay-admin log` has the output",
@@ -34,10 +35,19 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
         Err(error) => return Err(Failure::aws("reading the deployment's queue", &error)),
         Ok(_) => {}
     }
-    let settle = Duration::from_secs(u64::from(VISIBILITY) + 2);
+    // From here on it is this call that reads; should it be killed, the next one must not take what the last one said for exact.
+    let mine = Tags { left: false, followed: Some(now()), ..tags.clone() };
+    let said = pair.own && queues.tag(&pair.reply, &mine.pairs()).await.is_ok();
     let authenticator = Authenticator::attaching(id.clone(), target_key, Signed);
-    let reader = Reader::attaching(authenticator, clocks, show.elapsed(), now(), settle, tags.acknowledged);
-    let mut tail = Tail::new(reader, queues.clone(), pair.clone(), tags, None, args::OnInterrupt::Detach);
+    let reader = if said && tags.left && tags.acknowledged == 0 {
+        // Nobody has read anything: it is all there, from the first frame on.
+        let clocks = Clocks { admission: clocks.start, ..clocks };
+        Reader::new(authenticator, clocks, show.elapsed(), now())
+    } else {
+        let settle = Duration::from_secs(u64::from(VISIBILITY) + 2);
+        Reader::attaching(authenticator, clocks, show.elapsed(), now(), settle, tags.acknowledged)
+    };
+    let mut tail = Tail::new(reader, queues.clone(), pair.clone(), mine, None, args::OnInterrupt::Detach);
     let mut phases = Phases::default();
     let left = tail.run(&mut show, &mut phases, None, Until::End).await?;
     if left.is_some() && tail.end().is_none() {

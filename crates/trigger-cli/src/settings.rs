@@ -83,6 +83,7 @@ pub(crate) fn clocks(following: &args::Following) -> Result<Clocks, Failure> {
     Ok(Clocks {
         silence: duration("--silence-timeout", &following.silence_timeout)?,
         drain: duration("--drain-timeout", &following.drain_timeout)?,
+        outage: duration("--outage-timeout", &following.outage_timeout)?,
         ..Clocks::default()
     })
 }

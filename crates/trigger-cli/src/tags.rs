@@ -13,6 +13,7 @@ const REQUEST: &str = "relay-request";
 const DEADLINE: &str = "relay-deadline";
 const ACKNOWLEDGED: &str = "relay-acknowledged";
 const FOLLOWED: &str = "relay-followed-at";
+const LEFT: &str = "relay-left";
 
 /// Seconds for which a deployment may live that nobody has seen admitted: twice the longest time-out a target can have, and its graces.
 const UNSEEN: i64 = 50 * 3_600;
@@ -30,6 +31,8 @@ pub(crate) struct Tags {
     pub(crate) acknowledged: u64,
     /// When somebody last followed.
     pub(crate) followed: Option<Timestamp>,
+    /// Whether who followed last has left on purpose: then `acknowledged` is exact, and nothing above it was deleted.
+    pub(crate) left: bool,
 }
 
 impl Tags {
@@ -56,6 +59,7 @@ impl Tags {
             deadline: read(tags, DEADLINE),
             acknowledged: read(tags, ACKNOWLEDGED).unwrap_or_default(),
             followed: read(tags, FOLLOWED),
+            left: read(tags, LEFT).unwrap_or_default(),
         }
     }
 
@@ -68,6 +72,7 @@ impl Tags {
             (DEADLINE, self.deadline.as_ref().map(ToString::to_string)),
             (ACKNOWLEDGED, Some(self.acknowledged.to_string())),
             (FOLLOWED, self.followed.as_ref().map(ToString::to_string)),
+            (LEFT, Some(self.left.to_string())),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
@@ -92,6 +97,7 @@ mod tests {
         let all = Tags {
             request: Some(Digest::of(b"x")),
             acknowledged: 7,
+            left: true,
             followed: Some(Timestamp::from_unix(5)),
             ..new.clone()
         };

@@ -82,6 +82,8 @@ pub(crate) struct Tail {
     cancelling: JoinSet<String>,
     wanted: usize,
     unreachable_since: Option<Instant>,
+    /// Since when nothing could be heard that the reader's clocks do not know of yet.
+    deaf_from: Option<Duration>,
     /// Why the queue cannot be read, as long as it cannot.
     trouble: Option<AwsError>,
     /// Whether the deployment was asked to stop.
@@ -115,6 +117,7 @@ impl Tail {
             cancelling: JoinSet::new(),
             wanted: 1,
             unreachable_since: None,
+            deaf_from: None,
             trouble: None,
             asked_to_stop: false,
             steps: 0,
@@ -242,10 +245,11 @@ impl Tail {
     fn tag(&mut self, last: bool) {
         self.tags.acknowledged = self.reader.acknowledged();
         self.tags.deadline = self.reader.deadline().or(self.tags.deadline);
+        self.tags.left = last;
         let (tagged, at) = &self.tagged;
         let same_life = (self.tags.request, self.tags.deadline) == (tagged.request, tagged.deadline);
         let due = last || !same_life || at.is_none_or(|at| at.elapsed() >= TAGGING);
-        let news = !same_life || self.tags.acknowledged != tagged.acknowledged;
+        let news = last || !same_life || self.tags.acknowledged != tagged.acknowledged;
         if !self.pair.own || !due || !news || (!last && !self.tagging.is_empty()) {
             return;
         }
@@ -270,6 +274,9 @@ impl Tail {
             Ok(messages) => {
                 self.unreachable_since = None;
                 self.trouble = None;
+                if let Some(from) = self.deaf_from.take() {
+                    self.reader.handle_unreachable(since.saturating_sub(from));
+                }
                 self.wanted = if messages.len() == 10 {
                     (self.wanted + 1).min(RECEIVERS)
                 } else {
@@ -293,7 +300,10 @@ impl Tail {
                 // It is not the runner that is silent while SQS cannot be asked; but a queue that denies or is gone ends the patience.
                 let first = *self.unreachable_since.get_or_insert_with(Instant::now);
                 if error.is_transient() || first.elapsed() < QUEUE_GONE {
-                    self.reader.handle_unreachable(show.elapsed().saturating_sub(since));
+                    // The pauses between the tries count too.
+                    let now = show.elapsed();
+                    let from = self.deaf_from.replace(now).unwrap_or(since);
+                    self.reader.handle_unreachable(now.saturating_sub(from));
                 } else if matches!(error.kind, Kind::Denied | Kind::NotFound | Kind::Credentials) {
                     self.wanted = 1;
                 }
