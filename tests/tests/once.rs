@@ -187,7 +187,10 @@ fn a_claim_whose_answer_was_lost_is_known_by_its_nonce() {
     let marker = Marker::new(&sandbox, "lost-answer");
     sandbox.set_faults("[[rule]]\nservice = \"s3\"\noperation = \"PutObject\"\nmatch = \"claims/\"\nkind = \"lost-response\"\ncount = 1\n");
     let done = sandbox.shell(&marker.script("exit 6")).run().exits(6);
-    let writes = sandbox.calls("s3", "PutObject").into_iter().filter(|entry| entry.text("key").contains(&done.id()));
+    let writes = sandbox
+        .calls("s3", "PutObject")
+        .into_iter()
+        .filter(|entry| entry.text("key") == format!("claims/{}", done.id()));
     let writes: Vec<String> = writes.map(|entry| entry.error.unwrap_or_default()).collect();
     assert!(writes.len() >= 2 && writes[1].starts_with("PreconditionFailed"), "{writes:?}");
     assert_eq!(marker.runs(), 1);

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use relay_protocol::artifact::{UnsafeEntry, unpacked_limit};
 use relay_protocol::encoding::printable;
 use relay_protocol::{Digest, limits};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 use tar::{EntryType, Header};
 use zstd::stream::write::Encoder;
@@ -115,7 +117,9 @@ impl PackError {
 pub fn pack(root: &Path, paths: &[PathBuf], out: impl Write) -> Result<Packed, PackError> {
     let tree = Tree::walk(root, paths)?;
     let sink = Sink { out, sha: Sha256::new(), size: 0 };
-    let mut tar = Tar { zstd: Encoder::new(sink, LEVEL).map_err(PackError::Write)?, bytes: 0 };
+    let here = if tree.base.as_os_str().is_empty() { Path::new(".") } else { &tree.base };
+    let base = File::open(here).map_err(|error| PackError::read(here, error))?;
+    let mut tar = Tar { zstd: Encoder::new(sink, LEVEL).map_err(PackError::Write)?, base, bytes: 0 };
     for (name, node) in &tree.nodes {
         match node {
             Node::Folder => tar.entry(name, EntryType::Directory, 0o755, 0)?,
@@ -133,9 +137,23 @@ pub fn pack(root: &Path, paths: &[PathBuf], out: impl Write) -> Result<Packed, P
     Ok(Packed { digest, size: sink.size, entries: tree.nodes.len() })
 }
 
+/// Opens a file below `base` through no link: what was a file when the tree was walked may be somebody else's trap by now, and whoever packs may read
+/// more than whoever set it. Nor is a pipe waited for.
+fn open(base: &File, name: &str) -> Result<File, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    match openat2(base, name, flags, Mode::empty(), beneath) {
+        // An old kernel, or a container's filter that does not know the call: the last part of the path at least is no link then.
+        Err(Errno::NOSYS | Errno::PERM) => openat(base, name, flags | OFlags::NOFOLLOW, Mode::empty()).map(File::from),
+        opened => opened.map(File::from),
+    }
+}
+
 /// A tar in the making.
 struct Tar<W: Write> {
     zstd: Encoder<'static, Sink<W>>,
+    /// The folder in which all names lie.
+    base: File,
     /// Bytes of all bodies, as unpacking counts them.
     bytes: u64,
 }
@@ -162,7 +180,10 @@ impl<W: Write> Tar<W> {
     fn file(&mut self, name: &str, executable: bool, place: &Path) -> Result<(), PackError> {
         let read = |error| PackError::read(place, error);
         let changed = || PackError::Changed { path: printable(name) };
-        let mut file = File::open(place).map_err(read)?;
+        let mut file = match open(&self.base, name) {
+            Err(Errno::LOOP | Errno::XDEV) => return Err(changed()),
+            opened => opened.map_err(|errno| read(errno.into()))?,
+        };
         let metadata = file.metadata().map_err(read)?;
         if !metadata.is_file() {
             return Err(changed());
@@ -254,5 +275,26 @@ impl<W: Write> Write for Sink<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn no_link_is_followed_whatever_was_there_before() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("real")).unwrap();
+        std::fs::write(folder.path().join("real/file"), "x").unwrap();
+        symlink("real/file", folder.path().join("link")).unwrap();
+        symlink("real", folder.path().join("folder")).unwrap();
+        let base = File::open(folder.path()).unwrap();
+        assert!(open(&base, "real/file").is_ok());
+        for trap in ["link", "folder/file", "../x", "/etc/hostname"] {
+            assert!(matches!(open(&base, trap), Err(Errno::LOOP | Errno::XDEV)), "{trap}");
+        }
     }
 }
