@@ -135,10 +135,20 @@ impl Matrix {
         (id, body)
     }
 
+    /// The position of the log's newest entry.
+    fn newest(&self) -> u64 {
+        self.bare.log().last().map_or(0, |entry| entry.n)
+    }
+
+    /// Events that the launcher was given since then.
+    fn invoked_since(&self, n: u64) -> Vec<Entry> {
+        self.bare.calls("lambda", "Invoke").into_iter().filter(|entry| entry.n > n).collect()
+    }
+
     fn invoke(&self, event: &str) {
-        let before = self.bare.calls("lambda", "Invoke").len();
+        let before = self.newest();
         self.bare.invoke(&json!({"matrix": event}));
-        eventually("the event is taken in", || (self.bare.calls("lambda", "Invoke").len() > before).then_some(()));
+        eventually("the event is taken in", || self.invoked_since(before).pop());
     }
 
     /// One call of any operation, with what it needs to have an effect.
@@ -217,15 +227,15 @@ impl Matrix {
             }
             ("sns", "Publish", "duplicate" | "delay") => {
                 clear(&self.bare);
-                let before = self.bare.calls("lambda", "Invoke").len();
+                let before = self.newest();
                 set(&self.bare, service, operation, kind, soon);
                 let topic = self.bare.variable("RELAY_TOPIC_ARN").to_owned();
                 call(&self.bare, CI, service, operation, &json!({"TopicArn": topic, "Message": "matrix"})).unwrap();
                 let published = entry(&self.bare, service, operation, kind);
                 let copies = if kind == "duplicate" { 2 } else { 1 };
                 let delivered = eventually(&place, || {
-                    let calls = self.bare.calls("lambda", "Invoke");
-                    (calls.len() >= before + copies).then(|| calls[before].clone())
+                    let invoked = self.invoked_since(before);
+                    (invoked.len() >= copies).then(|| invoked[0].clone())
                 });
                 assert!(kind == "duplicate" || delivered.at_ms >= published.at_ms + 30, "{place}: {delivered:?}");
                 self.take(copies);
