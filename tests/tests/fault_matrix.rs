@@ -191,7 +191,10 @@ impl Matrix {
                     "conflict" => error.starts_with("Conditional") || error.starts_with("Conflict"),
                     _ => true,
                 };
-                assert!(status >= 400 && entry.runs == 0 && error.ends_with(WORDS) && code, "{place}: {status} {error}");
+                assert!(
+                    status >= 400 && entry.runs == 0 && error.ends_with(WORDS) && code,
+                    "{place}: {status} {error}"
+                );
             }
             (_, _, "timeout-before" | "timeout-after" | "crash") => {
                 assert_eq!(self.ask(service, operation, kind, json!({})), None, "{place}");
@@ -221,7 +224,9 @@ impl Matrix {
                 let bodies: Vec<&str> =
                     answer["Messages"].as_array().unwrap().iter().map(|one| one["Body"].as_str().unwrap()).collect();
                 match kind {
-                    "duplicate" => assert_eq!((bodies, self.counts(&url).0), (numbers.iter().map(String::as_str).collect(), 10)),
+                    "duplicate" => {
+                        assert_eq!((bodies, self.counts(&url).0), (numbers.iter().map(String::as_str).collect(), 10))
+                    }
                     _ => assert_ne!(bodies, numbers),
                 }
             }
@@ -340,7 +345,10 @@ impl Matrix {
         self.live.invoke(&json!({"detail-type": "of no kind"}));
         let applied = entry(&self.live, "runtime", operation, kind);
         let ended = eventually("the invocation succeeds at last", || {
-            self.live.log().into_iter().find(|entry| entry.n > applied.n && entry.is("lambda", "InvocationEnded") && entry.ok)
+            self.live
+                .log()
+                .into_iter()
+                .find(|entry| entry.n > applied.n && entry.is("lambda", "InvocationEnded") && entry.ok)
         });
         assert_ne!(eventually("a launcher runs", pid), before, "{kind}");
         match kind {

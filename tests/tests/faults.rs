@@ -199,7 +199,8 @@ fn everything() {
 #[test]
 fn queues_that_are_visible_late() {
     let sandbox = Sandbox::start(Options::default());
-    let hidden = "[[rule]]\nservice = \"sqs\"\noperation = \"CreateQueue\"\nkind = \"not-visible\"\ndelay_ms = [2500, 2500]\n";
+    let hidden =
+        "[[rule]]\nservice = \"sqs\"\noperation = \"CreateQueue\"\nkind = \"not-visible\"\ndelay_ms = [2500, 2500]\n";
     once(&sandbox, hidden, "queues_that_are_visible_late", 0).unwrap();
     let early = sandbox.calls("sqs", "SendMessage").into_iter().chain(sandbox.calls("sqs", "SendMessageBatch"));
     let early: Vec<_> = early.filter(|entry| !entry.ok).collect();

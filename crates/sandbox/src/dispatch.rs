@@ -12,9 +12,9 @@ use serde_json::{Map, Value, json};
 use crate::error::{AwsError, Outcome};
 use crate::faults::Effects;
 use crate::iam::Principal;
+use crate::kinds::Kind;
 use crate::log::Entry;
 use crate::world::World;
-use crate::kinds::Kind;
 use crate::{ecs, kms, lambda, s3, secrets, sns, sqs, sts, world};
 
 /// The services, real and the sandbox's own.
@@ -227,11 +227,8 @@ impl Call {
     }
 
     fn subject(&self) -> String {
-        self.detail
-            .values()
-            .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
-            .collect::<Vec<_>>()
-            .join(" ")
+        let details = self.detail.values().map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
+        details.chain([self.principal.role_arn.clone()]).collect::<Vec<_>>().join(" ")
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) struct Rule {
     from_ms: u64,
     until_ms: Option<u64>,
     delay_ms: Option<[u64; 2]>,
-    /// Substring of the queue, topic, key, task or target concerned.
+    /// Substring of the queue, topic, key, task or target concerned, or of the caller's role.
     #[serde(rename = "match")]
     matching: Option<String>,
     /// An error code, or ECS's words, in place of the kind's own.

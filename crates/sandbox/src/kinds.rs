@@ -89,10 +89,7 @@ impl Kind {
             ),
             Place::Batch => (operation.ends_with("Batch"), "only a batch has parts that fail by themselves"),
             Place::Conditional => (
-                matches!(
-                    (service, operation),
-                    (Service::S3, "PutObject" | "DeleteObject") | (Service::Ecs, "RunTask")
-                ),
+                matches!((service, operation), (Service::S3, "PutObject" | "DeleteObject") | (Service::Ecs, "RunTask")),
                 "it has no condition for which two could race",
             ),
             Place::NewQueue => ((service, operation) == (Service::Sqs, "CreateQueue"), "it makes no queue"),

@@ -38,15 +38,12 @@ pub(super) fn fate(effects: &Effects) -> Option<Fate> {
                 words: words("Timeout waiting for network interface provisioning to complete."),
             },
             Kind::TaskKilled => Fate::Killed { after, container: None },
-            Kind::OutOfMemory => Fate::Killed {
-                after,
-                container: Some("OutOfMemoryError: Container killed due to memory usage"),
-            },
-            Kind::SpotInterruption => Fate::Stopped {
-                after,
-                code: "SpotInterruption",
-                words: words("Your Spot Task was interrupted."),
-            },
+            Kind::OutOfMemory => {
+                Fate::Killed { after, container: Some("OutOfMemoryError: Container killed due to memory usage") }
+            }
+            Kind::SpotInterruption => {
+                Fate::Stopped { after, code: "SpotInterruption", words: words("Your Spot Task was interrupted.") }
+            }
             Kind::Maintenance => Fate::Stopped {
                 after,
                 code: "TerminationNotice",
