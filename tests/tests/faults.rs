@@ -1,5 +1,5 @@
 //! With AWS at its worst, by a seed: duplicates, other orders, delays, throttling, errors, lost answers. The output is the same to the byte, and
-//! the tool runs once.
+//! the tool runs once. How a deployment ends under each fault by itself is a table, in `fault_ends.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
@@ -198,8 +198,10 @@ fn everything() {
 /// The queues are not there yet for those who are to write into them.
 #[test]
 fn queues_that_are_visible_late() {
-    let sandbox = Sandbox::start(Options::default().set("queue_visible_after_ms=2500"));
-    once(&sandbox, "", "queues_that_are_visible_late", 0).unwrap();
+    let sandbox = Sandbox::start(Options::default());
+    let hidden =
+        "[[rule]]\nservice = \"sqs\"\noperation = \"CreateQueue\"\nkind = \"not-visible\"\ndelay_ms = [2500, 2500]\n";
+    once(&sandbox, hidden, "queues_that_are_visible_late", 0).unwrap();
     let early = sandbox.calls("sqs", "SendMessage").into_iter().chain(sandbox.calls("sqs", "SendMessageBatch"));
     let early: Vec<_> = early.filter(|entry| !entry.ok).collect();
     for role in ["relay-launcher", "relay-demo-shell"] {

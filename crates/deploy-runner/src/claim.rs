@@ -131,7 +131,7 @@ pub(crate) async fn lock(
             }
         }
         let condition = object.as_ref().map_or(Condition::Absent, |object| Condition::Matches(&object.etag));
-        match objects.put(&configuration.bucket, &key, body.clone(), condition).await {
+        match put(objects, &configuration.bucket, &key, &body, condition).await {
             Ok(etag) => return Ok(Taken::Held(Held { key, etag })),
             Err(error) if matches!(error.kind, Kind::Precondition | Kind::Conflict) => {
                 tokio::time::sleep(RACE).await;
@@ -148,11 +148,27 @@ pub(crate) async fn lock(
     Ok(Taken::Busy(busy.unwrap_or_else(|| id.clone())))
 }
 
+/// Writes a lock. S3's 409 says only that somebody wrote at the same time, not that the slot is taken: the next try tells.
+async fn put(
+    objects: &Objects,
+    bucket: &str,
+    key: &str,
+    body: &[u8],
+    condition: Condition<'_>,
+) -> Result<String, AwsError> {
+    for _ in 1..TRIES {
+        match objects.put(bucket, key, body.to_vec(), condition).await {
+            Err(error) if error.kind == Kind::Conflict => tokio::time::sleep(RACE).await,
+            result => return result,
+        }
+    }
+    objects.put(bucket, key, body.to_vec(), condition).await
+}
+
 /// Frees a slot. If that fails, the next deployment finds this task STOPPED and takes the slot over.
 pub(crate) async fn release(objects: &Objects, bucket: &str, held: &Held) {
-    if let Err(problem) =
-        objects.put(bucket, &held.key, Lock::default().to_bytes(), Condition::Matches(&held.etag)).await
-    {
+    let empty = Lock::default().to_bytes();
+    if let Err(problem) = put(objects, bucket, &held.key, &empty, Condition::Matches(&held.etag)).await {
         tracing::warn!(%problem, key = held.key, "the lock was not released; it is free as soon as ECS says that this task has stopped");
     }
 }

@@ -90,6 +90,8 @@ pub fn stop_reason(task: &Task) -> Reason {
         Reason::TimedOut
     } else if words.contains("outofmemory") {
         Reason::OutOfMemory
+    } else if matches!(code, "SpotInterruption" | "TerminationNotice") {
+        Reason::Infrastructure
     } else if task.started_at.is_none() && words.contains("pull") {
         Reason::ImagePull
     } else if task.started_at.is_none() && words.contains("resourceinitialization") {
@@ -210,10 +212,10 @@ mod tests {
         assert_eq!(reason("UserInitiated", "stopped by arn:aws:iam::1:user/anna", "", true), Reason::Stopped);
         assert_eq!(reason("UserInitiated", "relay: cancelled before it ran", "", false), Reason::Cancelled);
         assert_eq!(reason("UserInitiated", "relay: past its deadline", "", true), Reason::TimedOut);
-        assert_eq!(reason("SpotInterruption", "Your Spot Task was interrupted.", "", true), Reason::Stopped);
+        assert_eq!(reason("SpotInterruption", "Your Spot Task was interrupted.", "", true), Reason::Infrastructure);
         assert_eq!(
             reason("TerminationNotice", "ECS is performing maintenance on the underlying infrastructure", "", true),
-            Reason::Stopped
+            Reason::Infrastructure
         );
     }
 

@@ -91,17 +91,18 @@ reasons! {
     Artifact = "artifact", Refused, "an artifact is missing, too large, unsafe, or not what the request says", "build and upload the artifact again with `relay deploy --artifact`";
     TooLarge = "too_large", Refused, "the request does not fit into the task's overrides", "pass less in parameters; put data into an artifact";
     // Allowed, but never started.
-    Capacity = "capacity", NeverStarted, "ECS has no capacity at this time", "try again; Fargate capacity returns by itself, or use another subnet";
-    Quota = "quota", NeverStarted, "an ECS or Fargate quota is used up", "ask for a higher quota, or run fewer deployments at once";
-    ImagePull = "image_pull", NeverStarted, "the image could not be pulled", "check the image's digest, the execution role and the way to the registry";
-    Network = "network", NeverStarted, "the task's network could not be set up", "check the subnets and security groups in the target's labels";
-    TaskDefinition = "task_definition", NeverStarted, "the task definition cannot be run", "deploy the target's stack again";
-    Launch = "launch", NeverStarted, "ECS refused to start the task", "see ECS's own words above and the launcher's log";
+    Capacity = "capacity", NeverStarted, "ECS has no capacity at this time", "nobody's fault: run it again in some minutes; if this repeats, the target's owner adds subnets in other zones";
+    Quota = "quota", NeverStarted, "an ECS or Fargate quota is used up", "the target account's owner asks AWS for a higher quota; until then, run fewer deployments at once";
+    ImagePull = "image_pull", NeverStarted, "the image could not be pulled", "the target's owner checks the image's digest, the execution role and the way to the registry";
+    Network = "network", NeverStarted, "the task's network could not be set up", "the target's owner checks the subnets and security groups in the target's labels, and that the subnets have addresses left";
+    TaskDefinition = "task_definition", NeverStarted, "the task definition cannot be run", "the target's owner deploys the target's stack again";
+    Launch = "launch", NeverStarted, "ECS refused to start the task", "the target's owner: see ECS's own words above and the launcher's log";
     // Started, then ended otherwise than by the tool.
     TimedOut = "timed_out", TimedOut, "the deployment ran out of its time", "raise `timeout` in the target's configuration, or find what hangs";
     Cancelled = "cancelled", Interrupted, "the deployment was cancelled", "run it again when you are ready";
-    OutOfMemory = "out_of_memory", Unknown, "the container ran out of memory", "raise the task's memory; what the tool had done is not known";
-    Stopped = "stopped", Unknown, "the task was stopped from outside", "see the task's stopped reason; what the tool had done is not known";
+    OutOfMemory = "out_of_memory", Unknown, "the container ran out of memory", "the target's owner raises the task's memory; look at what the tool had done before you run it again: it is not known";
+    Infrastructure = "infrastructure", Unknown, "AWS took the task's machine away", "nobody's fault: look at what the tool had done, which is not known, and run it again; the target's owner keeps it off Spot capacity";
+    Stopped = "stopped", Unknown, "the task was stopped from outside", "ask who stopped it: CloudTrail has the name at StopTask; look at what the tool had done before you run it again: it is not known";
     Lost = "lost", Unknown, "contact with the deployment was lost", "look at the task in ECS; `relay attach` shows what may still come";
     Secret = "secret", Fault, "a secret could not be read", "check the task role's right to read it";
     Role = "role", Fault, "the deploy role could not be assumed", "check the deploy role's trust in the task role";
@@ -158,5 +159,27 @@ mod tests {
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), Reason::ALL.len());
+    }
+
+    #[test]
+    fn what_ecs_does_to_a_task_says_in_whose_hands_it_is() {
+        let of_ecs = [
+            Reason::Capacity,
+            Reason::Quota,
+            Reason::ImagePull,
+            Reason::Network,
+            Reason::TaskDefinition,
+            Reason::Launch,
+            Reason::OutOfMemory,
+            Reason::Infrastructure,
+            Reason::Stopped,
+        ];
+        for reason in of_ecs {
+            let hint = reason.hint();
+            let who = ["nobody's fault", "the target's owner", "the target account's owner", "ask who"];
+            assert!(who.iter().any(|who| hint.starts_with(who)), "{reason}: {hint}");
+            // Where a container ran, nothing may be run again unseen.
+            assert!(reason.exit_code() == ExitCode::NeverStarted || hint.contains("what the tool had done"), "{hint}");
+        }
     }
 }

@@ -31,6 +31,7 @@ pub(crate) async fn respond(world: &Arc<World>, method: &Method, path: &str, bod
         ("GET", ["dead-letters"]) => Ok(plain_json(200, &world.lambda.dead_letters())),
         ("GET", ["launchers"]) => Ok(plain_json(200, &json!(world.launchers.pids()))),
         ("GET", ["operations"]) => Ok(plain_json(200, &json!(crate::operations()))),
+        ("GET", ["faults"]) => Ok(plain_json(200, &json!(crate::kinds_of_faults()))),
         ("POST", ["faults"]) => Ok(match Faults::parse(&String::from_utf8_lossy(body)) {
             Ok(plan) => {
                 world.faults.replace(plan);
@@ -50,7 +51,9 @@ pub(crate) async fn respond(world: &Arc<World>, method: &Method, path: &str, bod
 }
 
 async fn task_path(world: &Arc<World>, service: Service, params: Value) -> Result<Reply, HangUp> {
-    let principal = Arc::new(Principal::role(TARGET_ACCOUNT, "sandbox", "task"));
+    // As its session is named after it, the task is known as the caller.
+    let task = params.get("task").and_then(Value::as_str).unwrap_or_default();
+    let principal = Arc::new(Principal::role(TARGET_ACCOUNT, "sandbox", task));
     let mut call = Call::new(service, "Get", principal, params);
     Ok(match dispatch(world, &mut call).await? {
         Ok(Answer::Json(value)) => plain_json(200, &value),

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::dispatch::Service;
 use crate::error::AwsError;
+use crate::kinds::Kind;
 
 /// A fault file, TOML or JSON: `seed = 7` and `[[rule]]` tables.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -40,9 +41,10 @@ pub(crate) struct Rule {
     from_ms: u64,
     until_ms: Option<u64>,
     delay_ms: Option<[u64; 2]>,
-    /// Substring of the queue, topic, key, task or target concerned.
+    /// Substring of the queue, topic, key, task or target concerned, or of the caller's role.
     #[serde(rename = "match")]
     matching: Option<String>,
+    /// An error code, or ECS's words, in place of the kind's own.
     code: Option<String>,
 }
 
@@ -54,56 +56,22 @@ fn always() -> f64 {
     1.0
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Kind {
-    Error,
-    Throttle,
-    TimeoutBefore,
-    TimeoutAfter,
-    Duplicate,
-    Delay,
-    Reorder,
-    PartialBatch,
-    Outage,
-    Conflict,
-    LostResponse,
-    RunTaskFailures,
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Kind::Error => "error",
-            Kind::Throttle => "throttle",
-            Kind::TimeoutBefore => "timeout-before",
-            Kind::TimeoutAfter => "timeout-after",
-            Kind::Duplicate => "duplicate",
-            Kind::Delay => "delay",
-            Kind::Reorder => "reorder",
-            Kind::PartialBatch => "partial-batch",
-            Kind::Outage => "outage",
-            Kind::Conflict => "conflict",
-            Kind::LostResponse => "lost-response",
-            Kind::RunTaskFailures => "run-task-failures",
-        }
-    }
+/// What one rule asks of one operation.
+#[derive(Debug, Clone)]
+pub(crate) struct Effect {
+    pub(crate) kind: Kind,
+    /// Drawn from `delay_ms`, where the rule has it.
+    pub(crate) time: Option<Duration>,
+    /// The rule's `code`: an error code, or ECS's words.
+    pub(crate) words: Option<String>,
 }
 
 /// What the rules ask of one operation.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Effects {
-    pub(crate) fail: Option<AwsError>,
-    pub(crate) hang_up_before: bool,
-    pub(crate) hang_up_after: bool,
-    pub(crate) duplicate: bool,
-    pub(crate) reorder: bool,
-    pub(crate) partial_batch: bool,
-    pub(crate) run_task_failures: bool,
-    pub(crate) delay: Option<Duration>,
+    pub(crate) list: Vec<Effect>,
     /// Randomness for the operation's own choices (which entry, which order).
     pub(crate) salt: u64,
-    pub(crate) applied: Vec<&'static str>,
 }
 
 #[derive(Debug)]
@@ -126,13 +94,17 @@ impl Faults {
         faults
     }
 
-    /// Reads a plan as JSON if it looks like it, else as TOML.
+    /// Reads a plan as JSON if it looks like it, else as TOML. A rule that could never apply is an error.
     pub(crate) fn parse(text: &str) -> Result<Plan, String> {
-        if text.trim_start().starts_with('{') {
-            serde_json::from_str(text).map_err(|e| e.to_string())
+        let plan: Plan = if text.trim_start().starts_with('{') {
+            serde_json::from_str(text).map_err(|e| e.to_string())?
         } else {
-            toml::from_str(text).map_err(|e| e.to_string())
+            toml::from_str(text).map_err(|e| e.to_string())?
+        };
+        for (rule, n) in plan.rule.iter().zip(1..) {
+            rule.check().map_err(|error| format!("rule {n}: {error}"))?;
         }
+        Ok(plan)
     }
 
     pub(crate) fn replace(&self, plan: Plan) {
@@ -157,8 +129,8 @@ impl Faults {
         let subject = subject();
         for active in rules {
             let rule = &active.rule;
-            let hit = (rule.service == "*" || rule.service.eq_ignore_ascii_case(service.name()))
-                && (rule.operation == "*" || rule.operation.eq_ignore_ascii_case(operation))
+            let hit = rule.is_for(service, operation)
+                && rule.kind.unsuited(service, operation).is_none()
                 && rule.matching.as_ref().is_none_or(|m| subject.contains(m.as_str()))
                 && elapsed >= rule.from_ms
                 && rule.until_ms.is_none_or(|end| elapsed < end);
@@ -175,46 +147,82 @@ impl Faults {
             active.applied += 1;
             let random = active.random.next();
             effects.salt ^= random;
-            effects.apply(rule, service, random);
+            effects.list.push(Effect {
+                kind: rule.kind,
+                time: rule.delay_ms.map(|span| spread(span, random)),
+                words: rule.code.clone(),
+            });
         }
         effects
     }
 }
 
+/// A time between the two, by chance.
+fn spread([low, high]: [u64; 2], random: u64) -> Duration {
+    Duration::from_millis(low + random % (high.saturating_sub(low).saturating_add(1)))
+}
+
+impl Rule {
+    fn is_for(&self, service: Service, operation: &str) -> bool {
+        (self.service == "*" || self.service.eq_ignore_ascii_case(service.name()))
+            && (self.operation == "*" || self.operation.eq_ignore_ascii_case(operation))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !(0.0..=1.0).contains(&self.probability) {
+            return Err(format!("probability = {} is not between 0 and 1", self.probability));
+        }
+        if self.delay_ms.is_some_and(|[low, high]| low > high) {
+            return Err("delay_ms wants the smaller number first".to_owned());
+        }
+        let mut why = None;
+        for service in Service::ALL {
+            for operation in service.operation_names().filter(|name| self.is_for(service, name)) {
+                match self.kind.unsuited(service, operation) {
+                    None => return Ok(()),
+                    reason => why = why.or(reason),
+                }
+            }
+        }
+        let named = format!("{}:{}", self.service, self.operation);
+        Err(match why {
+            None => format!("there is no operation {named}"),
+            Some(why) => format!("`{}` means nothing for {named}: {why}", self.kind.name()),
+        })
+    }
+}
+
 impl Effects {
-    fn apply(&mut self, rule: &Rule, service: Service, random: u64) {
-        self.applied.push(rule.kind.name());
-        let error = |status, code: &'static str| {
+    pub(crate) fn get(&self, kind: Kind) -> Option<&Effect> {
+        self.list.iter().find(|effect| effect.kind == kind)
+    }
+
+    pub(crate) fn has(&self, kind: Kind) -> bool {
+        self.get(kind).is_some()
+    }
+
+    /// How long the operation, or what it brings, is to take.
+    pub(crate) fn delay(&self) -> Option<Duration> {
+        self.get(Kind::Delay).map(|effect| effect.time.unwrap_or_else(|| spread([10, 200], self.salt)))
+    }
+
+    /// The error that is answered in place of the operation's own answer.
+    pub(crate) fn failure(&self, service: Service) -> Option<AwsError> {
+        self.list.iter().find_map(|effect| {
+            let (status, code) = match effect.kind {
+                Kind::Error => (500, service.internal_error()),
+                Kind::Throttle => (if service == Service::S3 { 503 } else { 400 }, service.throttle_error()),
+                Kind::Outage => (503, "ServiceUnavailable"),
+                Kind::Conflict if service == Service::S3 => (409, "ConditionalRequestConflict"),
+                Kind::Conflict => (409, "ConflictException"),
+                _ => return None,
+            };
             let message = "A fault of the sandbox.";
-            Some(match &rule.code {
+            Some(match &effect.words {
                 Some(code) => AwsError::new(if status == 500 { 400 } else { status }, code.clone(), message),
                 None => AwsError::new(status, code, message),
             })
-        };
-        let spread =
-            |[low, high]: [u64; 2]| Duration::from_millis(low + random % (high.saturating_sub(low).saturating_add(1)));
-        match rule.kind {
-            Kind::Error => self.fail = error(500, service.internal_error()),
-            Kind::Throttle => {
-                self.fail = error(if service == Service::S3 { 503 } else { 400 }, service.throttle_error())
-            }
-            Kind::Outage => self.fail = error(503, "ServiceUnavailable"),
-            Kind::Conflict => {
-                let code = if service == Service::S3 { "ConditionalRequestConflict" } else { "ConflictException" };
-                self.fail = error(409, code);
-            }
-            Kind::TimeoutBefore => self.hang_up_before = true,
-            Kind::TimeoutAfter | Kind::LostResponse => self.hang_up_after = true,
-            Kind::Duplicate => self.duplicate = true,
-            Kind::Reorder => self.reorder = true,
-            Kind::PartialBatch => self.partial_batch = true,
-            Kind::RunTaskFailures => self.run_task_failures = true,
-            Kind::Delay => self.delay = Some(spread(rule.delay_ms.unwrap_or([10, 200]))),
-        }
-        // A hang-up may take its time, as a real time-out does.
-        if matches!(rule.kind, Kind::TimeoutBefore | Kind::TimeoutAfter | Kind::LostResponse) {
-            self.delay = rule.delay_ms.map(spread).or(self.delay);
-        }
+        })
     }
 }
 
@@ -248,7 +256,9 @@ mod tests {
 
     fn decisions(text: &str, n: usize) -> Vec<bool> {
         let faults = Faults::new(Faults::parse(text).unwrap());
-        (0..n).map(|_| faults.decide(Service::Sqs, "SendMessage", || "q".to_owned()).fail.is_some()).collect()
+        (0..n)
+            .map(|_| faults.decide(Service::Sqs, "SendMessage", || "q".to_owned()).failure(Service::Sqs).is_some())
+            .collect()
     }
 
     #[test]
@@ -266,6 +276,23 @@ mod tests {
         let plan = r#"{"rule":[{"kind":"throttle","after":2,"count":1}]}"#;
         assert_eq!(decisions(plan, 5), [false, false, true, false, false]);
         assert_eq!(decisions(r#"{"rule":[{"kind":"throttle","match":"other"}]}"#, 1), [false]);
-        assert!(Faults::parse("[[rule]]\nkind = \"erorr\"").is_err());
+    }
+
+    #[test]
+    fn a_rule_that_could_never_apply_is_refused_in_plain_words() {
+        let refused = |rule: &str| Faults::parse(&format!("[[rule]]\n{rule}")).unwrap_err();
+        assert!(refused("kind = \"erorr\"").contains("unknown variant `erorr`, expected one of `error`"));
+        assert_eq!(
+            refused("kind = \"error\"\nservice = \"sqs\"\noperation = \"SendMesage\""),
+            "rule 1: there is no operation sqs:SendMesage"
+        );
+        assert_eq!(
+            refused("kind = \"partial-batch\"\noperation = \"SendMessage\""),
+            "rule 1: `partial-batch` means nothing for *:SendMessage: only a batch has parts that fail by themselves"
+        );
+        assert!(refused("kind = \"error\"\nprobability = 50").contains("between 0 and 1"));
+        assert!(refused("kind = \"delay\"\ndelay_ms = [5, 1]").contains("smaller number first"));
+        // One of many is enough.
+        assert!(Faults::parse("[[rule]]\nkind = \"partial-batch\"").is_ok());
     }
 }

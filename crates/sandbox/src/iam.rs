@@ -21,6 +21,8 @@ pub(crate) struct Principal {
     pub(crate) source_identity: Option<String>,
     /// Session tags.
     pub(crate) tags: BTreeMap<String, String>,
+    /// The launcher's process that it is, of the sandbox's own.
+    pub(crate) slot: Option<usize>,
 }
 
 impl Principal {
@@ -31,6 +33,7 @@ impl Principal {
             session: session.to_owned(),
             source_identity: None,
             tags: BTreeMap::new(),
+            slot: None,
         }
     }
 

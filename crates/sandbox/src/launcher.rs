@@ -14,10 +14,10 @@ use serde_json::{Map, json};
 use tokio::net::TcpListener;
 
 use crate::children;
-use crate::iam::Principal;
-use crate::lambda::Lambda;
+use crate::dispatch::{Call, Service, dispatch};
+use crate::lambda::{self, Lambda};
 use crate::world::World;
-use crate::{CI_ACCOUNT, REGION, TARGET_ACCOUNT};
+use crate::{CI_ACCOUNT, REGION};
 
 /// What the launcher is told of the account.
 #[derive(Debug, Clone)]
@@ -93,7 +93,12 @@ async fn run_once(world: &Arc<World>, program: &Path, slot: usize, port: u16, fa
     let log = File::options().create(true).append(true).open(path).map_err(|e| e.to_string())?;
     let both = log.try_clone().map_err(|e| e.to_string())?;
     // Lambda's credentials outlive the process's use of them; ten hours is what AWS gives at most.
-    let role = Principal::role(TARGET_ACCOUNT, "relay/relay-launcher", "relay-launcher");
+    let role = lambda::launcher(Some(slot));
+    let mut init = Call::new(Service::Runtime, "Init", Arc::new(role.clone()), json!({}));
+    if dispatch(world, &mut init).await.is_err() {
+        Lambda::init_failed(world);
+        return Ok(());
+    }
     let keys = world.iam.mint(role, Duration::from_secs(36_000));
     let environment = [
         ("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{port}")),

@@ -24,6 +24,7 @@ mod environment;
 mod error;
 mod faults;
 mod iam;
+mod kinds;
 mod kms;
 mod lambda;
 mod launcher;
@@ -41,6 +42,7 @@ mod wire;
 mod world;
 
 pub use dispatch::operations;
+pub use kinds::{KindOfFault, kinds_of_faults};
 pub use server::{Options, Sandbox};
 pub use settings::Settings;
 pub use world::{CI_ACCOUNT, REGION, TARGET_ACCOUNT};

@@ -23,6 +23,8 @@ pub(crate) struct Entry {
     pub(crate) session: String,
     pub(crate) ok: bool,
     pub(crate) error: Option<String>,
+    /// How often it had its effect: not at all when a fault came before.
+    pub(crate) runs: u32,
     /// Faults that were applied.
     pub(crate) faults: Vec<&'static str>,
     pub(crate) detail: Map<String, Value>,
@@ -74,6 +76,7 @@ impl Log {
             session: String::new(),
             ok: error.is_none(),
             error,
+            runs: 1,
             faults: Vec::new(),
             detail,
         });

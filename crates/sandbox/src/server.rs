@@ -158,7 +158,7 @@ async fn respond(world: &Arc<World>, slot: Option<usize>, request: Request<Incom
     };
     let path = parts.uri.path();
     if path.starts_with("/2018-06-01/runtime/") {
-        return Ok(lambda::runtime_api(world, slot, &parts.method, path, &body).await);
+        return lambda::runtime_api(world, slot, &parts.method, path, body).await;
     }
     if let Some(rest) = path.strip_prefix("/_sandbox/") {
         return admin::respond(world, &parts.method, rest, &body).await;

@@ -6,8 +6,6 @@ use std::time::Duration;
 /// Settings with their defaults. The defaults are quick and kind; a test asks for the unkind.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// A new queue is unknown to other principals for this long.
-    pub queue_visible_after: Duration,
     /// A name cannot be used again for this long after DeleteQueue (AWS: 60 s).
     pub queue_deleted_recently: Duration,
     /// Does a RunTask with `failures` use up its client token? AWS does not say.
@@ -48,7 +46,6 @@ impl Default for Settings {
     fn default() -> Self {
         let ms = Duration::from_millis;
         Self {
-            queue_visible_after: ms(0),
             queue_deleted_recently: ms(0),
             failures_use_up_token: false,
             task_events: true,
@@ -81,7 +78,6 @@ impl Settings {
             _ => Err(format!("option `{key}` wants true or false")),
         };
         match key {
-            "queue_visible_after_ms" => self.queue_visible_after = ms()?,
             "queue_deleted_recently_ms" => self.queue_deleted_recently = ms()?,
             "failures_use_up_token" => self.failures_use_up_token = flag()?,
             "task_events" => self.task_events = flag()?,

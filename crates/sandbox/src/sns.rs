@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::clock::{iso_millis, now_ms, uuid};
 use crate::dispatch::{Answer, Call, Handler};
 use crate::error::{AwsError, Outcome};
+use crate::kinds::Kind;
 use crate::resource_policy::{Policy, authorise};
 use crate::wire::xml_escape;
 use crate::world::World;
@@ -121,13 +122,13 @@ fn publish(world: &Arc<World>, call: &mut Call) -> Outcome<Answer> {
             "Timestamp": timestamp, "SignatureVersion": "1", "Signature": "", "SigningCertUrl": "", "UnsubscribeUrl": "",
             "MessageAttributes": attributes,
         });
-        let copies = if call.effects.duplicate { 2 } else { 1 };
+        let copies = if call.effects.has(Kind::Duplicate) { 2 } else { 1 };
         for _ in 0..copies {
             match protocol.as_str() {
                 "lambda" => {
                     let event = json!({"Records": [{"EventSource": "aws:sns", "EventVersion": "1.0",
                         "EventSubscriptionArn": subscription, "Sns": notification}]});
-                    world.lambda.invoke(world, "sns", event, call.effects.delay.unwrap_or_default());
+                    world.lambda.invoke(world, "sns", event, call.effects.delay().unwrap_or_default());
                 }
                 "sqs" => crate::sqs::deliver(world, &endpoint, &notification.to_string()),
                 _ => {}

@@ -10,7 +10,7 @@ use crate::dispatch::{Answer, Call, Handler};
 use crate::ecs::{self, Ecs};
 use crate::error::{AwsError, Outcome};
 use crate::faults::{Faults, Plan};
-use crate::iam::Iam;
+use crate::iam::{Iam, Principal};
 use crate::kms::Kms;
 use crate::lambda::Lambda;
 use crate::launcher::Launchers;
@@ -87,6 +87,14 @@ impl World {
     /// To be held by whoever watches over a child: the sandbox ends when all are dropped.
     pub(crate) fn alive(&self) -> Option<mpsc::Sender<()>> {
         self.alive.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Kills the launcher or the task whose session it is; nobody else's process is known here.
+    pub(crate) fn kill_caller(&self, caller: &Principal) {
+        match caller.slot {
+            Some(slot) => self.launchers.kill(slot),
+            None => ecs::kill(self, &caller.session),
+        }
     }
 
     pub(crate) async fn shutting_down(&self) {

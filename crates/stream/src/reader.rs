@@ -23,7 +23,10 @@ const HELD_MAX: usize = 24 * 1_024 * 1_024;
 /// How long after its own deadline a runner may take to say so: the skew of two clocks, and a slow end.
 const OVERDUE: Duration = Duration::from_secs(300);
 
-/// How long the reader waits for what. Every deployment ends inside their sum (promise P4).
+/// For how long, in all, frames that still come put off the end: in an hour more is read than a queue can hold.
+const DRAIN_MAX: Duration = Duration::from_secs(3_600);
+
+/// How long the reader waits for what. Every deployment ends inside [`Clocks::bound`] (promise P4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clocks {
     /// From the publication to the first word of the launcher or the runner.
@@ -42,6 +45,19 @@ impl Default for Clocks {
     fn default() -> Self {
         let s = Duration::from_secs;
         Self { admission: s(300), start: s(900), silence: s(120), drain: s(60), outage: s(900) }
+    }
+}
+
+impl Clocks {
+    /// The longest that a reader waits from the publication on, whatever comes, comes late, comes twice or never comes. `run` is the time from
+    /// the runner's start to the deadline that it names: the target's time-out, its grace, its rollback.
+    ///
+    /// It is the sum of what can come one after the other: the admission, the start, the run, the word of an end that is overdue, the frames that are
+    /// still missing then, and for how long SQS could not be asked. Not in it: the time for which the reader's own output was blocked.
+    pub fn bound(&self, run: Duration) -> Duration {
+        [self.start, run, OVERDUE, DRAIN_MAX, self.drain, self.outage]
+            .into_iter()
+            .fold(self.admission, Duration::saturating_add)
     }
 }
 
@@ -190,6 +206,8 @@ pub struct Reader<V> {
     started: Option<String>,
     stopped: Option<(Duration, Reason, String)>,
     drain_from: Option<Duration>,
+    /// The latest that `drain_from` can become, see [`DRAIN_MAX`].
+    drain_limit: Option<Duration>,
     /// Of one who came late.
     late: Option<Late>,
     /// Whether it is known how much came before: from the beginning, or from the first output of one who came late.
@@ -226,6 +244,7 @@ impl<V: FrameVerifier> Reader<V> {
             started: None,
             stopped: None,
             drain_from: None,
+            drain_limit: None,
             late: None,
             counting: true,
             acknowledged: 0,
@@ -314,7 +333,8 @@ impl<V: FrameVerifier> Reader<V> {
         if let Some((at, ..)) = &mut self.admitted {
             *at += lost;
         }
-        if let Some(at) = &mut self.drain_from {
+        // The runner's last word may have come meanwhile, and waits in the queue.
+        for at in [&mut self.drain_from, &mut self.drain_limit, &mut self.overdue].into_iter().flatten() {
             *at += lost;
         }
     }
@@ -510,8 +530,9 @@ impl<V: FrameVerifier> Reader<V> {
                     }
                     self.stopped = Some((now, reason, message));
                     // A late reader has not seen yet what another had received.
-                    let settles = self.settles();
-                    self.drain_from.get_or_insert(settles.map_or(now, |at| at.max(now)));
+                    if self.drain_from.is_none() {
+                        self.drain(self.settles().map_or(now, |at| at.max(now)));
+                    }
                 }
             }
             LauncherKind::Unknown => return,
@@ -542,12 +563,11 @@ impl<V: FrameVerifier> Reader<V> {
         }
         // Only what is new is a sign of life: whoever can write to the queue could repeat an old frame for ever.
         self.heard = self.heard.max(now);
-        if matches!(frame.kind, RunnerKind::Finished(_)) {
-            self.drain_from = Some(now);
-        }
         // As long as something new comes, it is not missing: there may be much of it.
-        if let Some(from) = &mut self.drain_from {
-            *from = (*from).max(now);
+        if let Some(from) = self.drain_from {
+            self.drain(from.max(now));
+        } else if matches!(frame.kind, RunnerKind::Finished(_)) {
+            self.drain(now);
         }
         if let Some(Late { begins: Begins::When(at), settle, .. }) = &mut self.late
             && self.held.last_key_value().is_none_or(|(&highest, _)| frame.seq < highest)
@@ -560,6 +580,12 @@ impl<V: FrameVerifier> Reader<V> {
         if self.settles().is_none() {
             self.release();
         }
+    }
+
+    /// From now on what is missing is waited for, from `from` on.
+    fn drain(&mut self, from: Duration) {
+        let limit = *self.drain_limit.get_or_insert(from + DRAIN_MAX);
+        self.drain_from = Some(from.min(limit));
     }
 
     /// A late reader keeps the lowest frames: the highest goes back to the queue for one that is lower.

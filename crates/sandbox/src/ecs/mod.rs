@@ -1,6 +1,7 @@
 //! ECS on Fargate: this file owns task definitions and clusters; `run` RunTask; `tasks` what is asked of tasks; `process` the
-//! process that a task is here.
+//! process that a task is here; `ending` how ECS says that a task has ended otherwise than by itself.
 
+mod ending;
 mod process;
 mod run;
 mod tasks;
@@ -14,7 +15,7 @@ use crate::clock::{epoch_seconds, now_ms};
 use crate::dispatch::{Answer, Call, Handler};
 use crate::error::{AwsError, Outcome};
 use crate::world::World;
-pub(crate) use tasks::{METADATA, Task, credentials, overview};
+pub(crate) use tasks::{METADATA, Task, credentials, kill, overview};
 
 pub(crate) const OPERATIONS: &[(&str, Handler)] = &[
     ("CreateCluster", Handler::Now(create_cluster)),

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use tokio::process::Child;
 use tokio::sync::watch;
 
+use super::ending::Fate;
 use super::tasks::{Status, update};
 use crate::children;
 use crate::clock::now_ms;
@@ -23,25 +24,33 @@ struct Plan {
     stop_timeout: Duration,
 }
 
-pub(super) fn start(world: &Arc<World>, arn: String, stop: watch::Receiver<bool>) {
+pub(super) fn start(world: &Arc<World>, arn: String, stop: watch::Receiver<bool>, fate: Option<Fate>) {
     let world = Arc::clone(world);
     let alive = world.alive();
     tokio::spawn(async move {
-        live(&world, &arn, stop).await;
+        live(&world, &arn, stop, fate).await;
         drop(alive);
     });
 }
 
-async fn live(world: &Arc<World>, arn: &str, mut stop: watch::Receiver<bool>) {
+async fn live(world: &Arc<World>, arn: &str, mut stop: watch::Receiver<bool>, fate: Option<Fate>) {
     for (wait, next) in [(world.settings.provisioning, Status::Pending), (world.settings.pending, Status::Running)] {
+        let stays = match fate {
+            Some(Fate::Stays { provisioning }) => provisioning == (next == Status::Pending),
+            _ => false,
+        };
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep(wait), if !stays => {}
             () = asked(&mut stop) => return never_started(world, arn),
             () = world.shutting_down() => return never_started(world, arn),
         }
         if next == Status::Pending {
             update(world, arn, |task| task.status = next);
         }
+    }
+    if let Some(Fate::FailsToStart { after, words }) = fate {
+        tokio::time::sleep(after).await;
+        return failed_to_start(world, arn, words, None);
     }
     let Some((id, plan)) = plan(world, arn) else { return };
     let work = tempfile::Builder::new().prefix("relay-task-").tempdir();
@@ -50,13 +59,7 @@ async fn live(world: &Arc<World>, arn: &str, mut stop: watch::Receiver<bool>) {
         Ok(child) => child,
         Err(reason) => {
             let reason = format!("CannotStartContainerError: {}: {reason}", plan.program.display());
-            return update(world, arn, |task| {
-                task.status = Status::Stopped;
-                task.stopped_ms = Some(now_ms());
-                task.stop_code = Some("TaskFailedToStart");
-                task.stopped_reason = Some("Task failed to start".to_owned());
-                task.container_reason = Some(reason);
-            });
+            return failed_to_start(world, arn, "Task failed to start".to_owned(), Some(reason));
         }
     };
     let pid = child.id();
@@ -65,7 +68,14 @@ async fn live(world: &Arc<World>, arn: &str, mut stop: watch::Receiver<bool>) {
         task.started_ms = Some(now_ms());
         task.process = pid;
     });
-    let code = watch_over(world, &mut child, &mut stop, plan.stop_timeout).await;
+    let code = tokio::select! {
+        code = watch_over(world, &mut child, &mut stop, plan.stop_timeout) => code,
+        code = meet(world, arn, pid, &fate) => code,
+    };
+    let why = match fate {
+        Some(Fate::Killed { container, .. }) if code == KILLED => container.map(str::to_owned),
+        _ => None,
+    };
     if let Some(pid) = pid {
         // The container ends with its first process, and everything in it.
         children::end_session(pid);
@@ -78,9 +88,39 @@ async fn live(world: &Arc<World>, arn: &str, mut stop: watch::Receiver<bool>) {
         task.status = Status::Stopped;
         task.stopped_ms = Some(now_ms());
         task.exit_code = Some(code);
+        task.container_reason = why;
         task.process = None;
         task.stop_code = task.stop_code.or(Some("EssentialContainerExited"));
         task.stopped_reason.get_or_insert_with(|| "Essential container in task exited".to_owned());
+    });
+}
+
+/// The exit code of what SIGKILL ended.
+const KILLED: i32 = 137;
+
+/// What a fault does to a task that runs. It never ends itself: the process does.
+async fn meet(world: &Arc<World>, arn: &str, pid: Option<u32>, fate: &Option<Fate>) -> i32 {
+    match fate {
+        Some(Fate::Killed { after, .. }) => {
+            tokio::time::sleep(*after).await;
+            pid.into_iter().for_each(children::end_session);
+        }
+        Some(Fate::Stopped { after, code, words }) => {
+            tokio::time::sleep(*after).await;
+            update(world, arn, |task| task.ask_to_stop(code, words));
+        }
+        Some(Fate::Stays { .. } | Fate::FailsToStart { .. }) | None => {}
+    }
+    std::future::pending().await
+}
+
+fn failed_to_start(world: &Arc<World>, arn: &str, stopped: String, container: Option<String>) {
+    update(world, arn, |task| {
+        task.status = Status::Stopped;
+        task.stopped_ms = Some(now_ms());
+        task.stop_code = Some("TaskFailedToStart");
+        task.stopped_reason = Some(stopped);
+        task.container_reason = container;
     });
 }
 

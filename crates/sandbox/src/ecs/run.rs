@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::ending::{NO_CAPACITY, fate};
 use super::{Definition, Task, client, cluster, find_definition, invalid, process};
 use crate::clock::random_hex;
 use crate::dispatch::{Answer, Call};
 use crate::error::{AwsError, Outcome};
+use crate::kinds::Kind;
 use crate::world::World;
 
 /// All overrides together, as serialised, may have so many characters.
@@ -108,11 +110,11 @@ pub(super) fn run_task(world: &Arc<World>, call: &mut Call) -> Outcome<Answer> {
     if !definition.active {
         return Err(client("TaskDefinition is inactive"));
     }
-    if call.effects.run_task_failures {
+    if let Some(failures) = call.effects.get(Kind::RunTaskFailures) {
         if let Some(token) = token.filter(|_| world.settings.failures_use_up_token) {
             state.tokens.insert(token, (parameters, None));
         }
-        let reason = "Capacity is unavailable at this time. Please try again later or in a different availability zone";
+        let reason = failures.words.as_deref().unwrap_or(NO_CAPACITY);
         return Ok(Answer::Json(json!({"tasks": [], "failures": [{"reason": reason}]})));
     }
     let id = random_hex::<16>();
@@ -125,7 +127,7 @@ pub(super) fn run_task(world: &Arc<World>, call: &mut Call) -> Outcome<Answer> {
         state.tokens.insert(token, (parameters, Some(arn.clone())));
     }
     drop(state);
-    process::start(world, arn.clone(), stop);
+    process::start(world, arn.clone(), stop, fate(&call.effects));
     call.note("tasks", vec![arn]);
     Ok(Answer::Json(json!({"tasks": [rendered], "failures": []})))
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use super::{Definition, client, cluster, invalid, page};
+use crate::children;
 use crate::clock::{epoch_seconds, iso_millis, now_ms, uuid};
 use crate::dispatch::{Answer, Call, Handler};
 use crate::error::{AwsError, Outcome};
@@ -163,7 +164,7 @@ impl Task {
         })
     }
 
-    fn ask_to_stop(&mut self, code: &'static str, reason: &str) {
+    pub(super) fn ask_to_stop(&mut self, code: &'static str, reason: &str) {
         if self.status != Status::Stopped && !self.stopping {
             self.stopping = true;
             self.stop_code = Some(code);
@@ -311,6 +312,14 @@ fn metadata(world: &Arc<World>, call: &mut Call) -> Outcome<Answer> {
         all.extend(own.clone());
     }
     Ok(Answer::Json(answer))
+}
+
+/// Kills a task's process, with all in it.
+pub(crate) fn kill(world: &World, id: &str) {
+    let process = by_id(&world.ecs.lock().tasks, id).and_then(|task| task.process);
+    if let Some(pid) = process {
+        children::end_session(pid);
+    }
 }
 
 /// The principal that a task's role is; its session is named after the task, as ECS does.

@@ -15,6 +15,7 @@ use crate::clock::{now_ms, uuid};
 use crate::dispatch::{Answer, Call, Later};
 use crate::error::{AwsError, Outcome};
 use crate::faults::SplitMix;
+use crate::kinds::Kind;
 use crate::world::World;
 
 /// One message's, and one batch's, most bytes: body and attributes.
@@ -138,7 +139,7 @@ pub(crate) fn send(world: &Arc<World>, call: &mut Call) -> Outcome<Answer> {
     if let Some(md5) = &message.attributes_md5 {
         answer["MD5OfMessageAttributes"] = json!(md5);
     }
-    let (late, twice) = (call.effects.delay, call.effects.duplicate);
+    let (late, twice) = (call.effects.delay(), call.effects.has(Kind::Duplicate));
     with_queue(world, call, true, |queue| {
         let delay = delay.unwrap_or_else(|| queue.seconds("DelaySeconds", 0)) + late.unwrap_or_default();
         if twice {
@@ -178,7 +179,7 @@ fn entries(call: &mut Call) -> Outcome<Vec<Value>> {
 fn batch(call: &mut Call, mut f: impl FnMut(&Call, &mut Value) -> Outcome<Value>) -> Outcome<Answer> {
     let mut entries = entries(call)?;
     let mut random = SplitMix(call.effects.salt);
-    let victim = call.effects.partial_batch.then(|| random.below(entries.len()));
+    let victim = call.effects.has(Kind::PartialBatch).then(|| random.below(entries.len()));
     let (mut successful, mut failed) = (Vec::new(), Vec::new());
     for (position, entry) in entries.iter_mut().enumerate() {
         let id = entry.get("Id").cloned().unwrap_or_default();
@@ -224,7 +225,7 @@ pub(crate) fn send_batch(world: &Arc<World>, call: &mut Call) -> Outcome<Answer>
         return Err(AwsError::client("BatchRequestTooLong", message));
     }
     let sender = sender(call);
-    let (late, twice) = (call.effects.delay, call.effects.duplicate);
+    let (late, twice) = (call.effects.delay(), call.effects.has(Kind::Duplicate));
     let mut pushed = Vec::new();
     let answer = batch(call, |_, entry| {
         let delay = seconds(entry, "DelaySeconds", 900)?;
@@ -362,9 +363,9 @@ pub(crate) fn receive<'a>(world: &'a Arc<World>, call: &'a mut Call) -> Later<'a
         let wait = seconds(&call.params, "WaitTimeSeconds", 20)?;
         let hide = seconds(&call.params, "VisibilityTimeout", 43_200)?;
         let wanted = Wanted::new(&call.params);
-        let shuffle = call.effects.reorder.then_some(call.effects.salt);
-        let stay = call.effects.duplicate;
-        if let Some(delay) = call.effects.delay {
+        let shuffle = call.effects.has(Kind::Reorder).then_some(call.effects.salt);
+        let stay = call.effects.has(Kind::Duplicate);
+        if let Some(delay) = call.effects.delay() {
             tokio::time::sleep(delay).await;
         }
         let (wait, arrived) = with_queue(world, call, true, |queue| {

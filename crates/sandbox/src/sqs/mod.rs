@@ -5,13 +5,14 @@ mod queue;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
 use crate::clock::now_ms;
 use crate::dispatch::{Answer, Call, Handler};
 use crate::error::{AwsError, Outcome};
+use crate::kinds::Kind;
 use crate::resource_policy::{Policy, authorise};
 use crate::world::World;
 pub(crate) use messages::deliver;
@@ -36,6 +37,9 @@ pub(crate) const OPERATIONS: &[(&str, Handler)] = &[
     ("ChangeMessageVisibility", Handler::Now(messages::change_visibility)),
     ("ChangeMessageVisibilityBatch", Handler::Now(messages::change_visibility_batch)),
 ];
+
+/// How long a new queue is not there, when a fault does not say it.
+const HIDDEN: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(crate) struct Sqs {
@@ -162,7 +166,8 @@ fn create(world: &Arc<World>, call: &mut Call) -> Outcome<Answer> {
             "You must wait 60 seconds after deleting a queue before you can create another with the same name.";
         return Err(AwsError::client("QueueDeletedRecently", message));
     }
-    let mut queue = Queue::new(&key.0, &name, Instant::now() + world.settings.queue_visible_after);
+    let hidden = call.effects.get(Kind::NotVisible).map(|effect| effect.time.unwrap_or(HIDDEN)).unwrap_or_default();
+    let mut queue = Queue::new(&key.0, &name, Instant::now() + hidden);
     apply(&mut queue, attributes)?;
     queue.tags = tags;
     let url = queue.url();

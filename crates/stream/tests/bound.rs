@@ -1,0 +1,263 @@
+//! The whole wait has a bound, which the clocks' settings give ([`Clocks::bound`]). Here everybody does their worst in virtual time: each word comes
+//! one millisecond before the clock that waits for it runs out, and all orders of the words that can put off an end are tried.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use relay_protocol::encoding::base64;
+use relay_protocol::frame::{Finished, From, LauncherFrame, LauncherKind, RunnerFrame, RunnerKind};
+use relay_protocol::outcome::{Outcome, Reason};
+use relay_protocol::record::StreamDigest;
+use relay_protocol::{DeploymentId, Digest, Envelope, PublicKey, Signature, Statement as _, Timestamp, Vouch};
+use relay_stream::{Authenticator, Clocks, FrameVerifier, Raw, Reader};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A keyed digest stands in for a signature: what is tested here is time.
+struct Toy;
+
+fn toy_sign(key: &PublicKey, pae: &[u8]) -> [u8; 64] {
+    let digest = *Digest::of(&[key.der(), pae].concat()).as_bytes();
+    [digest, digest].concat().try_into().unwrap()
+}
+
+impl FrameVerifier for Toy {
+    fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8; 64]) -> bool {
+        toy_sign(key, pae) == *signature
+    }
+}
+
+/// What can come, or happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Admitted,
+    /// The runner's first frame.
+    Started,
+    /// The next frame in order.
+    Alive,
+    /// A frame after a gap.
+    Ahead,
+    /// The last frame, behind a gap that never closes.
+    Finished,
+    /// ECS says that the task has stopped, after its container ran.
+    Stopped,
+    /// The last runner frame once more.
+    Again,
+    /// SQS was out of reach since the last word.
+    Unreachable,
+}
+
+const WORDS: [Word; 8] = [
+    Word::Admitted,
+    Word::Started,
+    Word::Alive,
+    Word::Ahead,
+    Word::Finished,
+    Word::Stopped,
+    Word::Again,
+    Word::Unreachable,
+];
+
+/// A deployment as those who send its frames see it.
+struct Stage {
+    reader: Reader<Toy>,
+    id: DeploymentId,
+    request: Digest,
+    target: PublicKey,
+    runner: PublicKey,
+    vouch: String,
+    run: Duration,
+    now: Duration,
+    token: u64,
+    next: u64,
+    ahead: u64,
+    last: Option<Raw>,
+}
+
+impl Stage {
+    fn new(clocks: Clocks, run: Duration) -> Self {
+        let (id, request) = (DeploymentId::new(1, [3; 10]), Digest::of(b"request"));
+        let target = PublicKey::from_der(b"target").unwrap();
+        let head = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+        let runner = PublicKey::from_der(&[head.as_slice(), &[7; 32]].concat()).unwrap();
+        let vouch = Vouch {
+            deployment_id: id.clone(),
+            request_digest: request,
+            task_arn: "task".into(),
+            runner_key: runner.clone(),
+        };
+        let envelope = Envelope::new(Vouch::TYPE, vouch.to_payload());
+        let signature = Signature::new(String::new(), &toy_sign(&target, &envelope.pae()));
+        let authenticator = Authenticator::new(id.clone(), request, Digest::of(b"body"), Some(target.clone()), Toy);
+        let vouch = envelope.with_signature(signature).to_json();
+        let reader = Reader::new(authenticator, clocks, Duration::ZERO, Timestamp::from_unix(0));
+        let (now, next) = (Duration::ZERO, 0);
+        Self { reader, id, request, target, runner, vouch, run, now, token: 0, next, ahead: 1_000, last: None }
+    }
+
+    fn handle(&mut self, raw: Raw) {
+        self.token += 1;
+        self.reader.handle(self.now, self.token, raw);
+    }
+
+    fn launcher(&mut self, kind: LauncherKind) {
+        let body = LauncherFrame { deployment_id: self.id.clone(), kind }.to_body();
+        let sig = base64(&toy_sign(&self.target, &From::Launcher.pae(&body)));
+        self.handle(Raw { from: "launcher".into(), sig, vouch: None, body });
+    }
+
+    fn runner(&mut self, seq: u64, kind: RunnerKind) {
+        let body = RunnerFrame { deployment_id: self.id.clone(), seq, kind }.to_body();
+        let sig = base64(&toy_sign(&self.runner, &From::Runner.pae(&body)));
+        let raw = Raw { from: "runner".into(), sig, vouch: Some(self.vouch.clone()), body };
+        self.last = Some(raw.clone());
+        self.handle(raw);
+    }
+
+    fn say(&mut self, word: Word, waited: Duration) {
+        let wall = |at: Duration| Timestamp::from_unix(i64::try_from(at.as_secs()).unwrap());
+        match word {
+            Word::Admitted => self.launcher(LauncherKind::Admitted {
+                request_digest: self.request,
+                task_arn: "task".into(),
+                deadline: wall(self.now + self.run),
+                policies: Vec::new(),
+            }),
+            Word::Started if self.next == 0 => {
+                let deadline = wall(self.now + self.run);
+                self.next = 1;
+                self.runner(0, RunnerKind::Started { task_arn: "task".into(), steps: Vec::new(), deadline });
+            }
+            Word::Started => {}
+            Word::Alive => {
+                // Before `started` it is a frame that came too early.
+                self.next = self.next.max(1) + 1;
+                self.runner(self.next - 1, RunnerKind::Heartbeat { elapsed_ms: 1 });
+            }
+            Word::Ahead => {
+                self.ahead += 2;
+                self.runner(self.ahead, RunnerKind::Heartbeat { elapsed_ms: 1 });
+            }
+            Word::Finished => {
+                let nothing = StreamDigest { bytes: 0, sha256: Digest::of(b"") };
+                let finished = Finished {
+                    outcome: Outcome::Exited { code: 0, signal: None },
+                    step: None,
+                    frames: 1_000_001,
+                    stdout: nothing.clone(),
+                    stderr: nothing,
+                    outputs: std::collections::BTreeMap::new(),
+                    record: None,
+                };
+                self.runner(1_000_000, RunnerKind::Finished(Box::new(finished)));
+            }
+            Word::Stopped => self.launcher(LauncherKind::Task {
+                request_digest: self.request,
+                task_arn: "task".into(),
+                state: "STOPPED".into(),
+                reason: Some(Reason::Lost),
+                stop_code: None,
+                stopped_reason: None,
+                exit_code: None,
+            }),
+            Word::Again => {
+                if let Some(raw) = self.last.clone() {
+                    self.handle(raw);
+                }
+            }
+            Word::Unreachable => self.reader.handle_unreachable(waited),
+        }
+    }
+
+    fn settle(&mut self) -> bool {
+        while self.reader.poll_event().is_some() {}
+        self.reader.poll_end().is_some()
+    }
+
+    /// All words, each `early` before the clock that then runs would end it; then nothing more. When it ended.
+    fn play(mut self, words: impl IntoIterator<Item = (Word, Duration)>) -> Duration {
+        for (word, early) in words {
+            let Some(due) = self.reader.poll_timeout() else { return self.now };
+            let before = self.now;
+            self.now = due.saturating_sub(early).max(self.now);
+            self.reader.handle_timeout(self.now);
+            self.say(word, self.now - before);
+            if self.settle() {
+                return self.now;
+            }
+        }
+        // Nobody says anything more: the clocks alone must end it.
+        while !self.settle() {
+            self.now = self.reader.poll_timeout().expect("a clock runs as long as there is no end").max(self.now);
+            self.reader.handle_timeout(self.now);
+        }
+        self.now
+    }
+}
+
+fn clocks(minutes: [u64; 5]) -> Clocks {
+    let [admission, start, silence, drain, outage] = minutes.map(|minutes| Duration::from_secs(60 * minutes));
+    Clocks { admission, start, silence, drain, outage }
+}
+
+/// Every order of up to five words, after nothing, after the admission and after the start.
+#[test]
+fn no_order_of_words_passes_the_bound() {
+    // A silence that is longer than the run, for else five words do not reach its end; and with a drain that is long beside what all drains may take,
+    // three frames that trickle in would already pass the bound.
+    let run = Duration::from_secs(3_600);
+    for clocks in [clocks([5, 15, 600, 1, 15]), clocks([5, 15, 600, 40, 15])] {
+        let bound = clocks.bound(run);
+        let mut longest = Duration::ZERO;
+        for before in [&[][..], &[Word::Admitted], &[Word::Admitted, Word::Started]] {
+            for number in 0..8_usize.pow(5) {
+                let words = (0..5).map(|place| WORDS[number / 8_usize.pow(place) % 8]);
+                let words: Vec<Word> = before.iter().copied().chain(words).collect();
+                let ended = Stage::new(clocks, run).play(words.iter().map(|word| (*word, MS)));
+                assert!(ended <= bound, "{words:?} took {ended:?}, the bound is {bound:?}");
+                longest = longest.max(ended);
+            }
+        }
+        // The bound is not far from what can really be: nobody plans with a figure that is only safe.
+        assert!(longest * 2 > bound, "the longest is {longest:?}, the bound {bound:?}");
+    }
+}
+
+proptest! {
+    /// Long words, any clocks, any moments.
+    #[test]
+    fn no_deployment_passes_the_bound(
+        minutes in proptest::array::uniform5(1_u64..90),
+        run in 0_u64..100_000,
+        words in proptest::collection::vec((proptest::sample::select(WORDS.to_vec()), 1_u64..120_000), 0..120),
+    ) {
+        let (clocks, run) = (clocks(minutes), Duration::from_secs(run));
+        let ended = Stage::new(clocks, run).play(words.iter().map(|(word, early)| (*word, Duration::from_millis(*early))));
+        prop_assert!(ended <= clocks.bound(run), "{ended:?} > {:?}", clocks.bound(run));
+    }
+}
+
+/// What was not heard because nobody was listening is not held against the runner: its last word may wait in the queue.
+#[test]
+fn a_reader_whose_output_was_blocked_past_the_deadline_still_reads_the_end() {
+    let run = Duration::from_secs(600);
+    let mut stage = Stage::new(Clocks::default(), run);
+    stage.say(Word::Admitted, Duration::ZERO);
+    stage.say(Word::Started, Duration::ZERO);
+    assert!(!stage.settle());
+    // A terminal that was stopped for an hour.
+    let blocked = Duration::from_secs(3_600);
+    stage.now += blocked;
+    stage.reader.handle_stalled(blocked);
+    stage.reader.handle_timeout(stage.now);
+    assert!(!stage.settle(), "an end was made up: {:?}", stage.reader.poll_end());
+}
+
+#[test]
+fn the_bound_is_the_sum_of_its_parts() {
+    let all = clocks([1, 2, 99, 4, 5]);
+    // The silence clock is not in it: it only ends what would otherwise last until the runner's own deadline.
+    assert_eq!(all.bound(Duration::from_secs(600)), Duration::from_secs(60 * (1 + 2 + 10 + 5 + 60 + 4 + 5)));
+    assert_eq!(all.bound(Duration::MAX), Duration::MAX);
+}
