@@ -1,8 +1,8 @@
 //! S3: small objects written under a condition, and artifacts.
 
 use aws_sdk_s3::primitives::ByteStream;
-
 use aws_smithy_types::timeout::TimeoutConfig;
+use bytes::Bytes;
 
 use crate::error::from_sdk;
 use crate::sdk::CONNECT;
@@ -49,10 +49,10 @@ impl Objects {
         &self,
         bucket: &str,
         key: &str,
-        bytes: Vec<u8>,
+        bytes: impl Into<Bytes>,
         condition: Condition<'_>,
     ) -> Result<String, AwsError> {
-        let mut call = self.client.put_object().bucket(bucket).key(key).body(ByteStream::from(bytes));
+        let mut call = self.client.put_object().bucket(bucket).key(key).body(ByteStream::from(bytes.into()));
         match condition {
             Condition::None => {}
             Condition::Absent => call = call.if_none_match("*"),

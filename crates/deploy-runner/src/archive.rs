@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use relay_aws::objects::{Condition, Objects};
 use relay_aws::{AwsError, Kind};
 use relay_protocol::{ArchivedFrame, DeploymentId, TargetName};
@@ -23,7 +24,7 @@ const OBJECT: usize = 2 * 1_024 * 1_024;
 const AGE: Duration = Duration::from_secs(30);
 
 /// Lines on their way to the archive.
-const CHANNEL: usize = 64;
+const CHANNEL: usize = 8;
 
 /// The first and the longest pause after S3 took nothing.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(20));
@@ -39,7 +40,7 @@ pub(crate) struct Shelf {
 
 impl Shelf {
     /// Writes one object, however long S3 takes; what is denied, or has no bucket, never will be.
-    async fn write(self, number: u64, bytes: Vec<u8>) -> Result<(), AwsError> {
+    async fn write(self, number: u64, bytes: Bytes) -> Result<(), AwsError> {
         let key = ArchivedFrame::key(&self.target, &self.id, number);
         let (mut pause, longest) = PAUSE;
         loop {
@@ -166,7 +167,7 @@ impl Writing {
     fn upload(&mut self, bytes: Vec<u8>) {
         let number = self.next;
         self.next += 1;
-        self.uploads.spawn(self.shelf.clone().write(number, bytes));
+        self.uploads.spawn(self.shelf.clone().write(number, bytes.into()));
     }
 }
 
