@@ -151,7 +151,8 @@ fn who_waits_gets_its_turn_under_a_new_id() {
 #[test]
 fn slots_are_shared_by_many_and_a_dead_holder_leaves_its_own() {
     let two = Head { concurrency: 2, ..Head::default() };
-    let sandbox = Sandbox::start(Options::default().target("test/two", target("test/two", &two, SHELL)));
+    let sandbox =
+        Sandbox::start(Options::default().set("task_events=true").target("test/two", target("test/two", &two, SHELL)));
     let (inside, seen) = (sandbox.folder().join("inside"), sandbox.folder().join("seen"));
     std::fs::create_dir(&inside).unwrap();
     // A holder that dies in the middle.

@@ -134,7 +134,7 @@ fn an_archive_that_takes_nothing_for_a_while_is_whole_in_the_end() {
 // clause: ARC-1, ARC-3
 #[test]
 fn a_killed_runner_leaves_what_it_had_archived_and_nobody_can_add_to_it() {
-    let sandbox = Sandbox::start(Options::default());
+    let sandbox = Sandbox::start(Options::default().set("task_events=true"));
     // Enough for a first object; then it is killed.
     let deployment =
         sandbox.shell("head -c 4000000 /dev/urandom; echo; sleep 600").args(&["--drain-timeout", "2s"]).start();

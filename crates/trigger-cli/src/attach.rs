@@ -13,7 +13,7 @@ use crate::deploy::end;
 use crate::settings::clocks;
 use crate::show::{Phases, Show};
 use crate::tags::Tags;
-use crate::tail::{Signed, Tail, Until};
+use crate::tail::{Signals, Signed, Tail, Until};
 use crate::whose::{Found, find};
 
 /// Follows to the end; the exit code is the registry's.
@@ -49,7 +49,7 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
     };
     let mut tail = Tail::new(reader, queues.clone(), pair.clone(), mine, None, args::OnInterrupt::Detach);
     let mut phases = Phases::default();
-    let left = tail.run(&mut show, &mut phases, None, Until::End).await?;
+    let left = tail.run(&mut show, &mut phases, &mut Signals::listen()?, None, Until::End).await;
     if left.is_some() && tail.end().is_none() {
         show.warn(&format!("left; the deployment goes on: {}", pair.follow(&target, &id)));
     }

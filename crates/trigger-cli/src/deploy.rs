@@ -29,7 +29,7 @@ use crate::settings::Settings;
 use crate::show::{Phases, Show};
 use crate::signing::Signer;
 use crate::tags::Tags;
-use crate::tail::{Cancelling, Signed, Tail, Until, signals};
+use crate::tail::{Cancelling, Signals, Signed, Tail, Until};
 
 /// The first and the longest pause before a busy target is asked again.
 const BUSY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
@@ -53,15 +53,16 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
     artifacts::upload(&Objects::new(&sdk), settings.artifact_store.as_ref(), &packed).await?;
     let waits_until = settings.wait.map(|wait| Instant::now() + wait);
     let mut pause = BUSY.0;
+    let mut signals = Signals::listen()?;
     let code = loop {
         let may_wait = waits_until.is_some_and(|until| Instant::now() + pause < until);
-        match once(arguments, &settings, &sdk, &mut show, may_wait).await? {
+        match once(arguments, &settings, &sdk, &mut show, &mut signals, may_wait).await? {
             Some(code) => break code,
             None => {
                 show.say(&format!("busy; asking again in {}s, under a new id", pause.as_secs()));
-                if let Some(signal) = interrupted(pause).await? {
-                    // Nothing of this command is alive: there is nothing to cancel.
-                    break signal.code();
+                // Nothing of this command is alive: there would be nothing to cancel.
+                if let Ok((code, _)) = tokio::time::timeout(pause, signals.next()).await {
+                    break code.code();
                 }
                 pause = (pause * 2).min(BUSY.1);
             }
@@ -88,22 +89,13 @@ async fn check_size(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits, unless a signal comes.
-async fn interrupted(pause: Duration) -> Result<Option<ExitCode>, Failure> {
-    let (mut interrupts, mut terminations) = signals()?;
-    Ok(tokio::select! {
-        () = tokio::time::sleep(pause) => None,
-        _ = interrupts.recv() => Some(ExitCode::Interrupted),
-        _ = terminations.recv() => Some(ExitCode::Terminated),
-    })
-}
-
 /// One deployment; the exit code, or nothing when the target is busy and that `may_wait`.
 async fn once(
     arguments: &args::Deploy,
     settings: &Settings,
     sdk: &Sdk,
     show: &mut Show,
+    signals: &mut Signals,
     may_wait: bool,
 ) -> Result<Option<u8>, Failure> {
     let queues = Queues::new(sdk);
@@ -111,10 +103,22 @@ async fn once(
     let tags = Tags::new(&id, &settings.target, &settings.topic, now.plus(REQUEST_LIFETIME_MAX));
     let pair = match settings.reply_queue.clone() {
         Some(queue) => Pair::fixed(queue),
-        None => Pair::create(&queues, &id, &settings.topic, &tags).await?,
+        None => tokio::select! {
+            made = Pair::create(&queues, &id, &settings.topic, &tags) => made?,
+            (code, _) = signals.next() => {
+                show.warn("stopped before anything was published; a queue may be left, which `relay gc` deletes");
+                return Ok(Some(code.code()));
+            }
+        },
     };
     let this = This { arguments, settings, sdk, pair: &pair, id: &id, may_wait };
-    let result = this.publish_and_tail(&queues, tags, show).await;
+    let result = match signals.pending().await {
+        Some(code) => {
+            show.warn("stopped before anything was published");
+            Ok(Done::Ended { code: code.code(), open: false })
+        }
+        None => this.publish_and_tail(&queues, tags, show, signals).await,
+    };
     match result {
         Ok(Done::Detached) => show.detached(&pair.follow(&settings.target, &id), &id),
         // An outcome that is open may still be found out from what the queue holds.
@@ -157,7 +161,13 @@ struct This<'a> {
 }
 
 impl This<'_> {
-    async fn publish_and_tail(&self, queues: &Queues, tags: Tags, show: &mut Show) -> Result<Done, Failure> {
+    async fn publish_and_tail(
+        &self,
+        queues: &Queues,
+        tags: Tags,
+        show: &mut Show,
+        signals: &mut Signals,
+    ) -> Result<Done, Failure> {
         let Self { arguments, settings, pair, id, .. } = self;
         let session = new_key()?;
         let Some(request) = request(settings, id, now(), &session, Some(&pair.reply), pair.control.is_some()) else {
@@ -184,7 +194,7 @@ impl This<'_> {
         let tags = Tags { request: Some(digest), ..tags };
         let mut tail = Tail::new(reader, queues.clone(), (*pair).clone(), tags, Some(how), arguments.on_interrupt);
         let until = if arguments.detach { Until::Admitted } else { Until::End };
-        let left = tail.run(show, &mut phases, settings.timeout, until).await?;
+        let left = tail.run(show, &mut phases, signals, settings.timeout, until).await;
         if arguments.detach && tail.end().is_none() && left.is_none() {
             return Ok(Done::Detached);
         }

@@ -144,7 +144,10 @@ fn text(found: &Found, seen: &Seen, now: Timestamp) -> Vec<String> {
     }
     if let Some(followed) = found.tags.followed {
         let ago = plain_duration(now.since(followed));
-        lines.push(format!("  printed up to frame {}, {ago} ago", found.tags.acknowledged));
+        lines.push(match found.tags.acknowledged {
+            0 => format!("  followed {ago} ago, when nothing was printed yet"),
+            frame => format!("  printed up to frame {frame}, {ago} ago"),
+        });
     }
     if let Some(highest) = seen.highest {
         lines.push(format!("  frames up to {highest} wait to be read: relay attach {}", found.id));

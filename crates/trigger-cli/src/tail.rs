@@ -163,10 +163,10 @@ impl Tail {
         &mut self,
         show: &mut Show,
         phases: &mut Phases,
+        signals: &mut Signals,
         timeout: Option<Duration>,
         until: Until,
-    ) -> Result<Option<ExitCode>, Failure> {
-        let (mut interrupts, mut terminations) = signals()?;
+    ) -> Option<ExitCode> {
         let mut stopping: Option<ExitCode> = None;
         let overdue = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
         loop {
@@ -190,20 +190,19 @@ impl Tail {
                 }
                 Some(_) = self.tagging.join_next(), if !self.tagging.is_empty() => None,
                 () = sleep(due) => None,
-                _ = interrupts.recv() => Some((ExitCode::Interrupted, Cancel::Interrupted)),
-                _ = terminations.recv() => Some((ExitCode::Terminated, Cancel::Terminated)),
+                signal = signals.next() => Some(signal),
                 () = sleep_until(overdue), if stopping.is_none() => Some((ExitCode::TimedOut, Cancel::Requested)),
             };
             match asked {
                 Some(_) if stopping.is_some() => {
                     self.leave().await;
-                    return Ok(stopping);
+                    return stopping;
                 }
                 Some((code @ (ExitCode::Interrupted | ExitCode::Terminated), _))
                     if self.on_interrupt == OnInterrupt::Detach =>
                 {
                     self.leave().await;
-                    return Ok(Some(code));
+                    return Some(code);
                 }
                 Some((code, cancel)) => {
                     stopping = Some(code);
@@ -214,7 +213,7 @@ impl Tail {
             if until == Until::Admitted && stopping.is_none() && self.reader.task_arn().is_some() {
                 // Nothing of the runner was written out, so nothing is deleted: it is left for whoever attaches.
                 self.leave().await;
-                return Ok(None);
+                return None;
             }
             self.write_out(show, phases);
             self.reader.handle_timeout(show.elapsed());
@@ -229,7 +228,7 @@ impl Tail {
         // The queue is deleted next, or kept because the outcome is unknown; then what was printed must not come again.
         while self.deleting.join_next().await.is_some() {}
         self.leave().await;
-        Ok(stopping)
+        stopping
     }
 
     /// Whoever comes next begins where this one ends.
@@ -384,11 +383,38 @@ impl Tail {
     }
 }
 
-/// SIGINT and SIGTERM, from now on.
-pub(crate) fn signals() -> Result<(Signal, Signal), Failure> {
-    let no_signals = |error: std::io::Error| Failure::new(ExitCode::Fault, format!("signals cannot be heard: {error}"));
-    let listen = |kind| signal(kind).map_err(no_signals);
-    Ok((listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?))
+/// SIGINT and SIGTERM. Whoever publishes listens before it does: a signal that came in between must become a cancel, not a sudden end.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    interrupts: Signal,
+    terminations: Signal,
+}
+
+impl Signals {
+    /// From now on.
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure::new(ExitCode::Fault, format!("signals cannot be heard: {error}")))
+        };
+        Ok(Self { interrupts: listen(SignalKind::interrupt())?, terminations: listen(SignalKind::terminate())? })
+    }
+
+    /// The next one: what to exit with, and what to cancel with.
+    pub(crate) async fn next(&mut self) -> (ExitCode, Cancel) {
+        tokio::select! {
+            _ = self.interrupts.recv() => (ExitCode::Interrupted, Cancel::Interrupted),
+            _ = self.terminations.recv() => (ExitCode::Terminated, Cancel::Terminated),
+        }
+    }
+
+    /// One that came already.
+    pub(crate) async fn pending(&mut self) -> Option<ExitCode> {
+        tokio::select! {
+            biased;
+            (code, _) = self.next() => Some(code),
+            () = std::future::ready(()) => None,
+        }
+    }
 }
 
 fn launcher(kind: &LauncherKind, show: &Show, phases: &mut Phases) {
