@@ -1,5 +1,5 @@
-//! Whole deployments, each under one fault, as a table: the exit code, what was printed, and the words that tell whose turn it is. The output is the
-//! tool's to the byte, or what is missing of it is said; and the tool never runs twice.
+//! Whole deployments, each under one fault, as a table: the exit code, what was printed, and the words that tell whose turn it is. The
+//! output is the tool's to the byte, or what is missing of it is said; and the tool never runs twice.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 

@@ -1,6 +1,6 @@
-//! Every operation that the sandbox knows × every kind of fault that it has, both from the sandbox itself: either the fault takes effect, or the
-//! sandbox says why it would have no meaning, and refuses a rule that asks for it. An operation without a hook fails here, and so does a kind
-//! without a line of what it shows.
+//! Every operation that the sandbox knows × every kind of fault that it has, both from the sandbox itself: either the fault takes
+//! effect, or the sandbox says why it would have no meaning, and refuses a rule that asks for it. An operation without a hook fails here,
+//! and so does a kind without a line of what it shows.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 

@@ -141,5 +141,7 @@ mod tests {
             let line = format!("| `{}` | {} |", kind.name(), kind.what());
             assert!(document.contains(&line), "docs/reliability.md: {line}");
         }
+        let example = document.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        assert_eq!(crate::faults::Faults::parse(example).unwrap().rule.len(), 3);
     }
 }

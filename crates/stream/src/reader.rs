@@ -49,11 +49,12 @@ impl Default for Clocks {
 }
 
 impl Clocks {
-    /// The longest that a reader waits from the publication on, whatever comes, comes late, comes twice or never comes. `run` is the time from
-    /// the runner's start to the deadline that it names: the target's time-out, its grace, its rollback.
+    /// The longest that a reader waits from the publication on, whatever comes, comes late, comes twice or never comes. `run` is the time
+    /// from the runner's start to the deadline that it names: the target's time-out, its grace, its rollback.
     ///
-    /// It is the sum of what can come one after the other: the admission, the start, the run, the word of an end that is overdue, the frames that are
-    /// still missing then, and for how long SQS could not be asked. Not in it: the time for which the reader's own output was blocked.
+    /// It is the sum of what can come one after the other: the admission, the start, the run, the word of an end that is overdue, the frames
+    /// that are still missing then, and for how long SQS could not be asked. Not in it: the time for which the reader's own output was
+    /// blocked, and what one who attaches waits for frames that another has left.
     pub fn bound(&self, run: Duration) -> Duration {
         [self.start, run, OVERDUE, DRAIN_MAX, self.drain, self.outage]
             .into_iter()

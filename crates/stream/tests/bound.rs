@@ -1,5 +1,5 @@
-//! The whole wait has a bound, which the clocks' settings give ([`Clocks::bound`]). Here everybody does their worst in virtual time: each word comes
-//! one millisecond before the clock that waits for it runs out, and all orders of the words that can put off an end are tried.
+//! The whole wait has a bound, which the clocks' settings give ([`Clocks::bound`]). Here everybody does their worst in virtual time: each
+//! word comes one millisecond before the clock that waits for it runs out, and all orders of the words that can put off an end are tried.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 use std::time::Duration;
@@ -204,8 +204,8 @@ fn clocks(minutes: [u64; 5]) -> Clocks {
 /// Every order of up to five words, after nothing, after the admission and after the start.
 #[test]
 fn no_order_of_words_passes_the_bound() {
-    // A silence that is longer than the run, for else five words do not reach its end; and with a drain that is long beside what all drains may take,
-    // three frames that trickle in would already pass the bound.
+    // A silence that is longer than the run, for else five words do not reach its end; and with a drain that is long beside what all drains
+    // may take, three frames that trickle in would already pass the bound.
     let run = Duration::from_secs(3_600);
     for clocks in [clocks([5, 15, 600, 1, 15]), clocks([5, 15, 600, 40, 15])] {
         let bound = clocks.bound(run);
