@@ -1,5 +1,5 @@
-//! `soak`: what takes too long for each merge. Bounded, and stops by itself; each part leaves what it saw in `target/soak`. The parts with real
-//! processes are in `tests/src/bin/soak`.
+//! `soak`: what takes too long for each merge. Bounded, and stops by itself; each part leaves what it saw in `target/soak`. The parts with
+//! real processes are in `tests/src/bin/soak`.
 
 use std::io::{self, Write as _};
 use std::process::Command;

@@ -1,5 +1,6 @@
-//! Operations that a fault holds: each waits until another plan takes the place of the one that holds it, and is shown at `/_sandbox/held` until
-//! then. So a test catches a process in the middle of a call, for as long as it likes, and without a guess at how long the way there takes.
+//! Operations that a fault holds: each waits until another plan takes the place of the one that holds it, and is shown at `/_sandbox/held`
+//! until then. So a test catches a process in the middle of a call, for as long as it likes, and without a guess at how long the way there
+//! takes.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

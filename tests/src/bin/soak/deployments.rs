@@ -1,4 +1,4 @@
-//! Many deployments, side by side, with AWS at its worst: each ends with its own code, or with one of relay's own that says why; no output is
+//! Many deployments, side by side, with AWS at its worst: each ends with its own code, or with one of relay's that says why; no output is
 //! another's, none is wrong, and no tool runs twice. What a deployment is and what AWS does to it comes from its seed.
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! Long runs of the whole, on the sandbox: many deployments with faults, one with much output, one that lasts. Each stops by itself, says what it saw
-//! in a short table, and leaves the same as JSON. `cargo xtask soak` builds the programs and starts it.
+//! Long runs of the whole, on the sandbox: many deployments with faults, one with much output, one that lasts. Each stops by itself, says
+//! what it saw in a short table, and leaves the same as JSON. `cargo xtask soak` builds the programs and starts it.
 //!
 //! `soak PART SCALE FOLDER`: SCALE is 1 for the sizes in `docs/reliability.md`, less for a try; the JSON is FOLDER/PART.json.
 

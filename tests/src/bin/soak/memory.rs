@@ -1,7 +1,8 @@
-//! The memory of processes while they run: sampled, and held against itself. What grows with what it has handled shows as a later half that is
-//! higher than the earlier.
+//! The memory of processes while they run: sampled, and held against itself. What grows with what it has handled shows as a later half that
+//! is higher than the earlier.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -12,8 +13,8 @@ use rustix::process::Pid;
 
 use crate::report::Report;
 
-/// By how much the later half may be higher than the earlier, in KiB: an allocator's own ups and downs.
-const SLACK: u64 = 4 * 1_024;
+/// Into so many parts of its time a process's memory is told.
+const PARTS: usize = 8;
 
 /// Samples until it is stopped.
 pub(crate) struct Sampler {
@@ -47,25 +48,25 @@ impl Sampler {
         Self { stop, thread }
     }
 
-    /// Says for each process how high it went, and that it stayed flat; the sandbox keeps all that ever happened, and may grow.
-    pub(crate) fn end(self, report: &mut Report) {
+    /// Says for each process how high it went, and that it stayed flat: its later half may be higher than its earlier by at most `slack`
+    /// KiB. The sandbox keeps all that ever happened, and may grow.
+    pub(crate) fn end(self, report: &mut Report, slack: u64) {
         self.stop.store(true, Ordering::Relaxed);
         let samples = self.thread.join().expect("the sampler does not panic");
         for (name, sizes) in samples {
-            // What a process needs to get going is in neither half.
-            let half = |from: usize, to: usize| {
-                sizes.get(sizes.len() * from / 8..sizes.len() * to / 8).into_iter().flatten().copied().max()
-            };
-            let (Some(early), Some(late)) = (half(1, 4), half(4, 8)) else {
+            if sizes.len() < PARTS {
                 report.wrong(format!("{name}: too few samples of its memory: {}", sizes.len()));
                 continue;
-            };
-            report.fact(&format!("{name}: KiB, earlier half"), early);
-            report.fact(&format!("{name}: KiB, later half"), late);
+            }
+            let part = |n: usize| sizes.get(sizes.len() * n / PARTS..sizes.len() * (n + 1) / PARTS);
+            let highest: Vec<u64> = (0..PARTS).filter_map(part).filter_map(|part| part.iter().copied().max()).collect();
+            // What a process needs to get going is in the first part.
+            let most =
+                |parts: Range<usize>| highest.get(parts).into_iter().flatten().copied().max().unwrap_or_default();
+            let (early, late) = (most(1..PARTS / 2), most(PARTS / 2..PARTS));
+            report.fact(&format!("{name}: KiB at most, by eighths"), highest);
             if name != "sandbox" {
-                report.demand(late <= early + early / 10 + SLACK, || {
-                    format!("{name} grows: {early} KiB, then {late} KiB")
-                });
+                report.demand(late <= early + slack, || format!("{name} grows: {early} KiB, then {late} KiB"));
             }
         }
     }

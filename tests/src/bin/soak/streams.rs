@@ -29,7 +29,7 @@ fn measure(mut from: impl Read) -> Measure {
 }
 
 /// Runs `script` as a deployment, its output measured as it comes, and its processes sampled.
-fn deploy(report: &mut Report, script: &str, every: Duration) -> (Measure, Duration) {
+fn deploy(report: &mut Report, script: &str, every: Duration, slack: u64) -> (Measure, Duration) {
     let sandbox = Sandbox::start(Options::default().set("task_events=true"));
     let result = sandbox.folder().join("result.json");
     let complaints = sandbox.folder().join("stderr");
@@ -49,7 +49,7 @@ fn deploy(report: &mut Report, script: &str, every: Duration) -> (Measure, Durat
     let measured = reader.join().expect("the reader does not panic");
     let status = cli.wait().expect("relay can be waited for");
     let took = began.elapsed();
-    sampler.end(report);
+    sampler.end(report, slack);
     let words = std::fs::read_to_string(&complaints).unwrap_or_default();
     report.demand(status.success(), || format!("{status}: {words}"));
     let result: Value =
@@ -62,7 +62,7 @@ fn deploy(report: &mut Report, script: &str, every: Duration) -> (Measure, Durat
     (measured, took)
 }
 
-/// 1 GiB of what looks like a log. Its digest is that of the same command run here.
+/// 1 GiB of what looks like a log. Its digest is that of the same command run here. The slack is what reader and writer may hold.
 pub(crate) fn gigabyte(report: &mut Report, scale: f64) {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a scale of at most 1")]
     let bytes = (scale * f64::from(1 << 30)) as u64;
@@ -71,7 +71,7 @@ pub(crate) fn gigabyte(report: &mut Report, scale: f64) {
     let mut here = Command::new("sh").arg("-c").arg(&script).stdout(Stdio::piped()).spawn().expect("sh starts");
     let expected = measure(here.stdout.take().expect("a pipe"));
     here.wait().expect("sh can be waited for");
-    let (measured, took) = deploy(report, &script, Duration::from_millis(250));
+    let (measured, took) = deploy(report, &script, Duration::from_millis(250), 16 * 1_024);
     report.fact("bytes", measured.1);
     report.fact("sha256", measured.0.as_str());
     #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
@@ -86,7 +86,7 @@ pub(crate) fn long(report: &mut Report, scale: f64) {
     let lines = (120.0 * scale).ceil() as u64;
     let script = format!("n=0; while [ $n -lt {lines} ]; do n=$((n + 1)); echo line $n; sleep 10; done");
     let text: String = (1..=lines).map(|n| format!("line {n}\n")).collect();
-    let (measured, _) = deploy(report, &script, Duration::from_secs(1));
+    let (measured, _) = deploy(report, &script, Duration::from_secs(1), 1_024);
     report.fact("lines", lines);
     report.demand(measured == measure(text.as_bytes()), || format!("printed {measured:?}"));
 }
