@@ -277,6 +277,7 @@ impl Matrix {
                 self.ask(service, operation, kind, json!({})).expect("an answer");
                 assert_eq!(entry(&self.bare, service, operation, kind).runs, 2, "{place}");
             }
+            (_, _, "hold-before" | "hold-after") => self.show_held(service, operation, kind),
             (_, _, "delay") => {
                 self.ask(service, operation, kind, soon).expect("an answer");
                 let entry = entry(&self.bare, service, operation, kind);
@@ -295,6 +296,29 @@ impl Matrix {
             }
             ("ecs", "RunTask", _) => self.show_a_task(kind),
             _ => panic!("{place}: a new kind, or one at a new place: what does it show?"),
+        }
+    }
+
+    /// What is held is listed, and goes on when the rules are replaced.
+    fn show_held(&mut self, service: &str, operation: &str, kind: &str) {
+        let held = || read::<Vec<Value>>(&self.bare, "held");
+        let body = json!({"Id": "a", "MessageBody": "x", "ReceiptHandle": "0-1", "VisibilityTimeout": 1});
+        let parameters =
+            json!({"QueueUrl": "https://sqs.eu-west-1.amazonaws.com/111111111111/none", "Entries": [body]});
+        assert_eq!(set(&self.bare, service, operation, kind, json!({})).0, 200);
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| call(&self.bare, TARGET, service, operation, &parameters));
+            eventually(&format!("{kind} at {service}:{operation}"), || {
+                held().iter().any(|one| one["operation"] == operation).then_some(())
+            });
+            assert!(!asked.is_finished(), "{kind} at {service}:{operation}");
+            clear(&self.bare);
+            asked.join().unwrap().expect("an answer");
+        });
+        assert_eq!(entry(&self.bare, service, operation, kind).runs, 1);
+        eventually("nothing is held any more", || held().is_empty().then_some(()));
+        if service == "lambda" {
+            self.take(1);
         }
     }
 

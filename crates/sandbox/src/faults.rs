@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::dispatch::Service;
 use crate::error::AwsError;
+use crate::holds::Holds;
 use crate::kinds::Kind;
 
 /// A fault file, TOML or JSON: `seed = 7` and `[[rule]]` tables.
@@ -44,6 +45,8 @@ pub(crate) struct Rule {
     /// Substring of the queue, topic, key, task or target concerned, or of the caller's role.
     #[serde(rename = "match")]
     matching: Option<String>,
+    /// Substring of the caller's role or user.
+    by: Option<String>,
     /// An error code, or ECS's words, in place of the kind's own.
     code: Option<String>,
 }
@@ -70,6 +73,8 @@ pub(crate) struct Effect {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Effects {
     pub(crate) list: Vec<Effect>,
+    /// The plan that decided, for what is held while it is in force.
+    pub(crate) plan: u64,
     /// Randomness for the operation's own choices (which entry, which order).
     pub(crate) salt: u64,
 }
@@ -85,11 +90,12 @@ struct Active {
 #[derive(Debug)]
 pub(crate) struct Faults {
     state: Mutex<(Instant, Vec<Active>)>,
+    pub(crate) holds: Holds,
 }
 
 impl Faults {
     pub(crate) fn new(plan: Plan) -> Self {
-        let faults = Self { state: Mutex::new((Instant::now(), Vec::new())) };
+        let faults = Self { state: Mutex::new((Instant::now(), Vec::new())), holds: Holds::new() };
         faults.replace(plan);
         faults
     }
@@ -115,10 +121,19 @@ impl Faults {
             seen: 0,
             applied: 0,
         });
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), rules.collect());
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = (Instant::now(), rules.collect());
+        // Under the lock: whoever was decided about by the old rules belongs to the old plan.
+        self.holds.let_go();
     }
 
-    pub(crate) fn decide(&self, service: Service, operation: &str, subject: impl FnOnce() -> String) -> Effects {
+    pub(crate) fn decide(
+        &self,
+        service: Service,
+        operation: &str,
+        caller: &str,
+        subject: impl FnOnce() -> String,
+    ) -> Effects {
         let mut effects = Effects::default();
         let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, rules) = &mut *guard;
@@ -132,6 +147,7 @@ impl Faults {
             let hit = rule.is_for(service, operation)
                 && rule.kind.unsuited(service, operation).is_none()
                 && rule.matching.as_ref().is_none_or(|m| subject.contains(m.as_str()))
+                && rule.by.as_ref().is_none_or(|by| caller.contains(by.as_str()))
                 && elapsed >= rule.from_ms
                 && rule.until_ms.is_none_or(|end| elapsed < end);
             if !hit {
@@ -145,6 +161,7 @@ impl Faults {
                 continue;
             }
             active.applied += 1;
+            effects.plan = self.holds.plan();
             let random = active.random.next();
             effects.salt ^= random;
             effects.list.push(Effect {
@@ -257,7 +274,9 @@ mod tests {
     fn decisions(text: &str, n: usize) -> Vec<bool> {
         let faults = Faults::new(Faults::parse(text).unwrap());
         (0..n)
-            .map(|_| faults.decide(Service::Sqs, "SendMessage", || "q".to_owned()).failure(Service::Sqs).is_some())
+            .map(|_| {
+                faults.decide(Service::Sqs, "SendMessage", "role/a", || "q".to_owned()).failure(Service::Sqs).is_some()
+            })
             .collect()
     }
 
@@ -276,6 +295,8 @@ mod tests {
         let plan = r#"{"rule":[{"kind":"throttle","after":2,"count":1}]}"#;
         assert_eq!(decisions(plan, 5), [false, false, true, false, false]);
         assert_eq!(decisions(r#"{"rule":[{"kind":"throttle","match":"other"}]}"#, 1), [false]);
+        assert_eq!(decisions(r#"{"rule":[{"kind":"throttle","by":"role/b"}]}"#, 1), [false]);
+        assert_eq!(decisions(r#"{"rule":[{"kind":"throttle","by":"role/a"}]}"#, 1), [true]);
     }
 
     #[test]

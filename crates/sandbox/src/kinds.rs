@@ -41,6 +41,8 @@ kinds! {
     TimeoutAfter = "timeout-after" | "lost-response", Request, "it has its effect, and the answer is lost; also `lost-response`";
     Duplicate = "duplicate", Request, "it happens twice; a message or an event is delivered twice";
     Delay = "delay", Any, "it takes so long; a message or an event comes so late; of `runtime:Init`, a slow cold start";
+    HoldBefore = "hold-before", Request, "it is held before its effect, until other rules are set; `GET /_sandbox/held` lists what is held";
+    HoldAfter = "hold-after", Request, "it has its effect, and its answer is held until other rules are set";
     Crash = "crash", Any, "it has its effect, then the launcher or runner that asked is killed: without an answer, or `delay_ms` after it";
     Reorder = "reorder", Ordered, "messages come in any order; an event comes after the next one, or after `delay_ms`";
     PartialBatch = "partial-batch", Batch, "at least one entry of the batch fails";

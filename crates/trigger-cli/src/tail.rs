@@ -33,6 +33,9 @@ const TAGGING: Duration = Duration::from_secs(30);
 /// How long the last writing of the tags may take: whoever leaves by a second signal is in a hurry.
 const LAST_TAGS: Duration = Duration::from_secs(1);
 
+/// No wait of the tail is longer, so that one that was shows that this process itself stood still.
+const TICK: Duration = Duration::from_secs(1);
+
 /// Checks frames with the keys that relay knows.
 #[derive(Debug)]
 pub(crate) struct Signed;
@@ -173,7 +176,8 @@ impl Tail {
             while self.receiving.len() < self.wanted {
                 self.receive(show.elapsed());
             }
-            let due = self.reader.poll_timeout().map(|at| at.saturating_sub(show.elapsed()));
+            let before = show.elapsed();
+            let due = self.reader.poll_timeout().map_or(TICK, |at| at.saturating_sub(before).min(TICK));
             let asked = tokio::select! {
                 Some(answer) = self.receiving.join_next() => {
                     if let Ok(answer) = answer {
@@ -189,10 +193,15 @@ impl Tail {
                     None
                 }
                 Some(_) = self.tagging.join_next(), if !self.tagging.is_empty() => None,
-                () = sleep(due) => None,
+                () = tokio::time::sleep(due) => None,
                 signal = signals.next() => Some(signal),
                 () = sleep_until(overdue), if stopping.is_none() => Some((ExitCode::TimedOut, Cancel::Requested)),
             };
+            // A CI agent that was suspended, say: it is not the runner that was silent.
+            let waited = show.elapsed().saturating_sub(before);
+            if waited > TICK * 2 {
+                self.reader.handle_stalled(waited);
+            }
             match asked {
                 Some(_) if stopping.is_some() => {
                     self.leave().await;
@@ -437,13 +446,6 @@ fn launcher(kind: &LauncherKind, show: &Show, phases: &mut Phases) {
         | LauncherKind::LaunchFailed { .. }
         | LauncherKind::Unverified { .. }
         | LauncherKind::Unknown => {}
-    }
-}
-
-async fn sleep(after: Option<Duration>) {
-    match after {
-        Some(after) => tokio::time::sleep(after).await,
-        None => std::future::pending().await,
     }
 }
 
