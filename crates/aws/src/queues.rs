@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use aws_sdk_sqs::types::{
     DeleteMessageBatchRequestEntry, MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry,
 };
+use aws_smithy_types::retry::RetryConfig;
 use relay_protocol::QueueUrl;
 
 use crate::error::from_sdk;
@@ -149,6 +150,9 @@ impl Queues {
             .wait_time_seconds(wait_seconds)
             .visibility_timeout(visibility.cast_signed())
             .message_attribute_names("All");
+        // Whoever waits in a loop tries again by itself, and must know at once that nothing can be heard.
+        let tries = if wait_seconds > 0 { RetryConfig::disabled() } else { RetryConfig::standard() };
+        let call = call.customize().config_override(aws_sdk_sqs::config::Builder::new().retry_config(tries));
         let output = call.send().await.map_err(from_sdk("sqs:ReceiveMessage"))?;
         let received = output.messages.unwrap_or_default().into_iter().map(|message| Received {
             body: message.body.unwrap_or_default(),
