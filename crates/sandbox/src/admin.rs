@@ -26,6 +26,7 @@ pub(crate) async fn respond(world: &Arc<World>, method: &Method, path: &str, bod
             task_path(world, Service::Metadata, json!({"task": task, "part": "task"})).await
         }
         ("GET", ["log"]) => Ok(plain(200, "application/x-ndjson", world.log.json_lines())),
+        ("GET", ["held"]) => Ok(plain_json(200, &world.faults.holds.list())),
         ("GET", ["tasks"]) => Ok(plain_json(200, &ecs::overview(world))),
         ("GET", ["queues"]) => Ok(plain_json(200, &sqs::overview(world))),
         ("GET", ["dead-letters"]) => Ok(plain_json(200, &world.lambda.dead_letters())),

@@ -211,6 +211,14 @@ impl Call {
         }
     }
 
+    /// What is shown of a call that is held.
+    fn shown(&self) -> Value {
+        json!({
+            "service": self.service.name(), "operation": self.operation, "principal": self.principal.role_arn,
+            "session": self.principal.session, "detail": self.detail,
+        })
+    }
+
     fn subject(&self) -> String {
         self.detail
             .values()
@@ -252,7 +260,7 @@ pub(crate) async fn dispatch(world: &Arc<World>, call: &mut Call) -> Result<Outc
             Ok(Err(AwsError::client("UnknownOperationException", message)))
         }
         Some((_, handler)) => {
-            call.effects = world.faults.decide(service, &call.operation, || call.subject());
+            call.effects = world.faults.decide(service, &call.operation, &call.principal.role_arn, || call.subject());
             with_faults(world, *handler, call).await
         }
     };
@@ -292,6 +300,9 @@ async fn with_faults(world: &Arc<World>, handler: Handler, call: &mut Call) -> R
     {
         tokio::time::sleep(delay).await;
     }
+    if let Some(plan) = call.effects.hold_before {
+        world.faults.holds.wait(plan, call.shown()).await;
+    }
     if call.effects.hang_up_before {
         return Err(HangUp);
     }
@@ -303,6 +314,9 @@ async fn with_faults(world: &Arc<World>, handler: Handler, call: &mut Call) -> R
         let _ = run(world, handler, call).await;
     }
     let result = run(world, handler, call).await;
+    if let Some(plan) = call.effects.hold_after {
+        world.faults.holds.wait(plan, call.shown()).await;
+    }
     if call.effects.hang_up_after {
         return Err(HangUp);
     }
@@ -330,6 +344,31 @@ mod tests {
         unique.dedup();
         assert_eq!(unique.len(), all.len());
         assert!(all.contains(&("sqs", "ReceiveMessage")) && all.contains(&("lambda", "Invoke")));
+    }
+
+    /// Held before its effect: it has none until the plan is replaced, and then has it. Held after: the effect is there, the answer is not.
+    #[tokio::test]
+    async fn what_is_held_goes_on_when_the_plan_is_replaced() {
+        for (kind, made) in [("hold-before", 0), ("hold-after", 1)] {
+            let plan = format!(
+                r#"{{"rule":[{{"kind":"{kind}","service":"sqs","operation":"CreateQueue","by":"operator"}}]}}"#
+            );
+            let (world, _ended) = World::new(Settings::default(), String::new(), Faults::parse(&plan).unwrap());
+            let world = Arc::new(world);
+            let principal = Arc::new(Principal::role("222222222222", "operator", "test"));
+            let mut call = Call::new(Service::Sqs, "CreateQueue", principal, json!({"QueueName": "q"}));
+            let queues = || crate::sqs::overview(&world).as_array().map(Vec::len);
+            let result = {
+                let mut held = std::pin::pin!(dispatch(&world, &mut call));
+                assert!(tokio::time::timeout(std::time::Duration::from_millis(20), &mut held).await.is_err(), "{kind}");
+                assert_eq!(world.faults.holds.list()[0]["operation"], "CreateQueue");
+                assert_eq!(queues(), Some(made), "{kind}");
+                world.faults.replace(crate::faults::Plan::default());
+                held.await
+            };
+            assert!(matches!(result, Ok(Ok(_))), "{kind}");
+            assert_eq!((queues(), world.faults.holds.list()), (Some(1), json!([])));
+        }
     }
 
     /// Each operation with each kind of fault: the fault has its effect, is logged, and no request however empty panics.

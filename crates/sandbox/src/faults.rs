@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::dispatch::Service;
 use crate::error::AwsError;
+use crate::holds::Holds;
 
 /// A fault file, TOML or JSON: `seed = 7` and `[[rule]]` tables.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -43,6 +44,8 @@ pub(crate) struct Rule {
     /// Substring of the queue, topic, key, task or target concerned.
     #[serde(rename = "match")]
     matching: Option<String>,
+    /// Substring of the caller's role or user.
+    by: Option<String>,
     code: Option<String>,
 }
 
@@ -69,6 +72,8 @@ enum Kind {
     Conflict,
     LostResponse,
     RunTaskFailures,
+    HoldBefore,
+    HoldAfter,
 }
 
 impl Kind {
@@ -86,6 +91,8 @@ impl Kind {
             Kind::Conflict => "conflict",
             Kind::LostResponse => "lost-response",
             Kind::RunTaskFailures => "run-task-failures",
+            Kind::HoldBefore => "hold-before",
+            Kind::HoldAfter => "hold-after",
         }
     }
 }
@@ -100,6 +107,9 @@ pub(crate) struct Effects {
     pub(crate) reorder: bool,
     pub(crate) partial_batch: bool,
     pub(crate) run_task_failures: bool,
+    /// Held before its effect, or between its effect and its answer, while this plan is in force.
+    pub(crate) hold_before: Option<u64>,
+    pub(crate) hold_after: Option<u64>,
     pub(crate) delay: Option<Duration>,
     /// Randomness for the operation's own choices (which entry, which order).
     pub(crate) salt: u64,
@@ -117,11 +127,12 @@ struct Active {
 #[derive(Debug)]
 pub(crate) struct Faults {
     state: Mutex<(Instant, Vec<Active>)>,
+    pub(crate) holds: Holds,
 }
 
 impl Faults {
     pub(crate) fn new(plan: Plan) -> Self {
-        let faults = Self { state: Mutex::new((Instant::now(), Vec::new())) };
+        let faults = Self { state: Mutex::new((Instant::now(), Vec::new())), holds: Holds::new() };
         faults.replace(plan);
         faults
     }
@@ -143,10 +154,19 @@ impl Faults {
             seen: 0,
             applied: 0,
         });
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), rules.collect());
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = (Instant::now(), rules.collect());
+        // Under the lock: whoever was decided about by the old rules belongs to the old plan.
+        self.holds.let_go();
     }
 
-    pub(crate) fn decide(&self, service: Service, operation: &str, subject: impl FnOnce() -> String) -> Effects {
+    pub(crate) fn decide(
+        &self,
+        service: Service,
+        operation: &str,
+        caller: &str,
+        subject: impl FnOnce() -> String,
+    ) -> Effects {
         let mut effects = Effects::default();
         let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, rules) = &mut *guard;
@@ -160,6 +180,7 @@ impl Faults {
             let hit = (rule.service == "*" || rule.service.eq_ignore_ascii_case(service.name()))
                 && (rule.operation == "*" || rule.operation.eq_ignore_ascii_case(operation))
                 && rule.matching.as_ref().is_none_or(|m| subject.contains(m.as_str()))
+                && rule.by.as_ref().is_none_or(|by| caller.contains(by.as_str()))
                 && elapsed >= rule.from_ms
                 && rule.until_ms.is_none_or(|end| elapsed < end);
             if !hit {
@@ -175,14 +196,14 @@ impl Faults {
             active.applied += 1;
             let random = active.random.next();
             effects.salt ^= random;
-            effects.apply(rule, service, random);
+            effects.apply(rule, service, random, self.holds.plan());
         }
         effects
     }
 }
 
 impl Effects {
-    fn apply(&mut self, rule: &Rule, service: Service, random: u64) {
+    fn apply(&mut self, rule: &Rule, service: Service, random: u64, plan: u64) {
         self.applied.push(rule.kind.name());
         let error = |status, code: &'static str| {
             let message = "A fault of the sandbox.";
@@ -209,6 +230,8 @@ impl Effects {
             Kind::Reorder => self.reorder = true,
             Kind::PartialBatch => self.partial_batch = true,
             Kind::RunTaskFailures => self.run_task_failures = true,
+            Kind::HoldBefore => self.hold_before = Some(plan),
+            Kind::HoldAfter => self.hold_after = Some(plan),
             Kind::Delay => self.delay = Some(spread(rule.delay_ms.unwrap_or([10, 200]))),
         }
         // A hang-up may take its time, as a real time-out does.
@@ -248,7 +271,7 @@ mod tests {
 
     fn decisions(text: &str, n: usize) -> Vec<bool> {
         let faults = Faults::new(Faults::parse(text).unwrap());
-        (0..n).map(|_| faults.decide(Service::Sqs, "SendMessage", || "q".to_owned()).fail.is_some()).collect()
+        (0..n).map(|_| faults.decide(Service::Sqs, "SendMessage", "role/a", || "q".to_owned()).fail.is_some()).collect()
     }
 
     #[test]
@@ -266,6 +289,8 @@ mod tests {
         let plan = r#"{"rule":[{"kind":"throttle","after":2,"count":1}]}"#;
         assert_eq!(decisions(plan, 5), [false, false, true, false, false]);
         assert_eq!(decisions(r#"{"rule":[{"kind":"throttle","match":"other"}]}"#, 1), [false]);
+        assert_eq!(decisions(r#"{"rule":[{"kind":"throttle","by":"role/b"}]}"#, 1), [false]);
+        assert_eq!(decisions(r#"{"rule":[{"kind":"throttle","by":"role/a"}]}"#, 1), [true]);
         assert!(Faults::parse("[[rule]]\nkind = \"erorr\"").is_err());
     }
 }

@@ -23,6 +23,7 @@ mod ecs;
 mod environment;
 mod error;
 mod faults;
+mod holds;
 mod iam;
 mod kms;
 mod lambda;
