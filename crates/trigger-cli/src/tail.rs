@@ -26,6 +26,9 @@ const RECEIVERS: usize = 4;
 /// How long the queue may deny or be missing before contact counts as lost: a new queue needs a moment, and credentials may be renewed.
 const QUEUE_GONE: Duration = Duration::from_secs(60);
 
+/// No wait of the tail is longer, so that one that was shows that this process itself stood still.
+const TICK: Duration = Duration::from_secs(1);
+
 /// Checks frames with the keys that relay knows.
 #[derive(Debug)]
 pub(crate) struct Signed;
@@ -161,7 +164,8 @@ impl Tail {
             while self.receiving.len() < self.wanted {
                 self.receive(show.elapsed());
             }
-            let due = self.reader.poll_timeout().map(|at| at.saturating_sub(show.elapsed()));
+            let before = show.elapsed();
+            let due = self.reader.poll_timeout().map_or(TICK, |at| at.saturating_sub(before).min(TICK));
             let asked = tokio::select! {
                 Some(answer) = self.receiving.join_next() => {
                     if let Ok(answer) = answer {
@@ -176,11 +180,16 @@ impl Tail {
                     }
                     None
                 }
-                () = sleep(due) => None,
+                () = tokio::time::sleep(due) => None,
                 _ = interrupts.recv() => Some((ExitCode::Interrupted, Cancel::Interrupted)),
                 _ = terminations.recv() => Some((ExitCode::Terminated, Cancel::Terminated)),
                 () = sleep_until(overdue), if stopping.is_none() => Some((ExitCode::TimedOut, Cancel::Requested)),
             };
+            // A CI agent that was suspended, say: it is not the runner that was silent.
+            let waited = show.elapsed().saturating_sub(before);
+            if waited > TICK * 2 {
+                self.reader.handle_stalled(waited);
+            }
             match asked {
                 Some(_) if stopping.is_some() => return Ok(stopping),
                 Some((code @ (ExitCode::Interrupted | ExitCode::Terminated), _))
@@ -339,13 +348,6 @@ fn launcher(kind: &LauncherKind, show: &Show, phases: &mut Phases) {
         | LauncherKind::LaunchFailed { .. }
         | LauncherKind::Unverified { .. }
         | LauncherKind::Unknown => {}
-    }
-}
-
-async fn sleep(after: Option<Duration>) {
-    match after {
-        Some(after) => tokio::time::sleep(after).await,
-        None => std::future::pending().await,
     }
 }
 
