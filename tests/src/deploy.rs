@@ -178,6 +178,20 @@ impl Running {
         });
     }
 
+    /// Whether stdout comes to have `text` in it before the end.
+    #[track_caller]
+    pub fn prints(&self, text: &str) -> bool {
+        eventually(&format!("stdout has `{text}`, or it ends"), || {
+            let ended = self.has_ended();
+            if self.stdout.has(text) { Some(true) } else { ended.then_some(false) }
+        })
+    }
+
+    /// Whether it has closed stdout, as it does at its end.
+    pub fn has_ended(&self) -> bool {
+        self.stdout.thread.is_finished()
+    }
+
     /// Waits until stderr has `text` in it.
     #[track_caller]
     pub fn until_stderr(&self, text: &str) {
@@ -197,7 +211,12 @@ impl Running {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        rustix::process::kill_process(Pid::from_child(&self.child.0), signal).expect("relay is there");
+        rustix::process::kill_process(self.pid(), signal).expect("relay is there");
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child.0)
     }
 
     /// Waits for the end.

@@ -10,6 +10,7 @@ pub mod asking;
 pub mod deploy;
 pub mod docker;
 pub mod infra;
+pub mod kill;
 pub mod ministack;
 pub mod sandbox;
 pub mod targets;

@@ -305,6 +305,27 @@ impl Sandbox {
         assert_eq!(status, 200, "{answer}");
     }
 
+    /// Whether the fault plan holds this operation: its caller stands in the middle of the call.
+    pub fn holds(&self, service: &str, operation: &str) -> bool {
+        self.held().iter().any(|held| held["service"] == service && held["operation"] == operation)
+    }
+
+    /// The operations that the fault plan holds now.
+    pub fn held(&self) -> Vec<Value> {
+        serde_json::from_str(&self.get("held")).expect("held operations")
+    }
+
+    /// The launcher's processes.
+    pub fn launchers(&self) -> Vec<Pid> {
+        let pids: Vec<i32> = serde_json::from_str(&self.get("launchers")).expect("process ids");
+        pids.into_iter().filter_map(Pid::from_raw).collect()
+    }
+
+    /// The process that is AWS.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// Invokes the launcher with an event, asynchronously.
     pub fn invoke(&self, event: &Value) {
         let (status, answer) = self.http("POST", "invoke", event.to_string().as_bytes());
