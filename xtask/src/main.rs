@@ -12,6 +12,7 @@ mod infra;
 mod links;
 mod package;
 mod registries;
+mod soak;
 mod tree;
 
 use std::io::{self, Write as _};
@@ -28,6 +29,7 @@ pub(crate) const COMMANDS: &[(&str, &str)] = &[
     ("infra", "--check: the templates, by cfn-lint, cfn-guard and as data (--full: by checkov too)"),
     ("package", "what is installed, in target/package (--out FOLDER, --target TRIPLE, --verify-reproducible)"),
     ("e2e", "ministack: the package and the templates, installed on an emulator that nobody here wrote"),
+    ("soak", "long runs: simulation, deployments, gigabyte, long (--part PART, --scale S; without, all of it)"),
     ("least-privilege", "the same with the templates' permissions, then without each one of them"),
 ];
 
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         ["infra", "--check"] => infra::check(false),
         ["infra", "--check", "--full"] => infra::check(true),
         ["e2e", "ministack"] => e2e::run("e2e"),
+        ["soak", rest @ ..] => soak::Options::parse(rest).and_then(|options| soak::run(&options)),
         ["least-privilege"] => e2e::run("least-privilege"),
         ["package", rest @ ..] => package::Options::parse(rest).and_then(|options| package::run(&options)),
         _ => usage(),
