@@ -104,9 +104,8 @@ pub fn run(cell: &Cell) -> Outcome {
     match (cell.process, cell.blow) {
         (process, Blow::Kill | Blow::Again) => {
             stage.kill(pid);
-            let gone = process != Process::Cli;
-            eventually("the process is gone", || (!gone || matches!(state(pid), None | Some('Z'))).then_some(()));
-            if matches!(process, Process::Cli | Process::Runner) && cell.phase.is_held_by(process) {
+            eventually("the process is gone", || matches!(state(pid), None | Some('Z')).then_some(()));
+            if cell.phase.is_call_of(process) {
                 // What it had asked for is not done for it: its connection is closed.
                 eventually("its call is given up", || stage.sandbox.held().is_empty().then_some(()));
             }
@@ -155,15 +154,14 @@ pub fn run(cell: &Cell) -> Outcome {
 }
 
 impl Phase {
-    /// Which process stands in the middle of a call then.
-    fn is_held_by(self, process: Process) -> bool {
+    /// Whether the call that is held then is this process's, and nobody makes it in its place, as Lambda does for a launcher.
+    fn is_call_of(self, process: Process) -> bool {
         match process {
             Process::Cli => matches!(self, Self::Asking | Self::Published | Self::Ended),
             Process::Runner => {
                 matches!(self, Self::Claiming | Self::Claimed | Self::Between | Self::Ending | Self::Ended)
             }
-            Process::Launcher => matches!(self, Self::Deciding | Self::Launched | Self::Telling),
-            Process::Tool | Process::Aws => false,
+            Process::Launcher | Process::Tool | Process::Aws => false,
         }
     }
 }
