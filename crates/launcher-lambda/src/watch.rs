@@ -248,7 +248,9 @@ impl Launcher {
             stopped_reason: words.filter(|_| stopped),
             exit_code: task.exit_code,
         };
-        let until = if now().since(request.issued_at) > FRESH { Instant::now() } else { until };
+        // Of a container that has run, the queue was there long ago: if it is gone, somebody deleted it.
+        let was_there = task.started_at.is_some() || now().since(request.issued_at) > FRESH;
+        let until = if was_there { Instant::now() } else { until };
         info!(deployment_id = %request.deployment_id, task = task.arn, state = task.last_status, "task");
         self.answers.send(&request.reply_queue, &request.deployment_id, kind, until).await.map(|_| ())
     }

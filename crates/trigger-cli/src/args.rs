@@ -69,9 +69,6 @@ pub struct Deploy {
     /// How long to wait for the launcher's first word.
     #[arg(long, value_name = "DURATION", default_value = "5m")]
     pub admission_timeout: String,
-    /// How long to wait from the admission to the runner's start: capacity, image pull.
-    #[arg(long, value_name = "DURATION", default_value = "15m")]
-    pub start_timeout: String,
     /// What SIGINT and SIGTERM do: ask the deployment to stop, or leave it to `relay attach`. A second one leaves in any case.
     #[arg(long, value_enum, default_value_t = OnInterrupt::Cancel)]
     pub on_interrupt: OnInterrupt,
@@ -156,6 +153,9 @@ pub struct Whose {
 /// What is shown, and how long it is waited for.
 #[derive(Debug, Args)]
 pub struct Following {
+    /// How long to wait from the admission to the runner's start: capacity, image pull. For who attaches, to the first frame.
+    #[arg(long, value_name = "DURATION", default_value = "15m")]
+    pub start_timeout: String,
     /// How long a runner that has started may be silent; it says something every 15 seconds.
     #[arg(long, value_name = "DURATION", default_value = "2m")]
     pub silence_timeout: String,

@@ -70,7 +70,6 @@ impl Settings {
             timeout: arguments.timeout.as_deref().map(|text| duration("--timeout", text)).transpose()?,
             clocks: Clocks {
                 admission: duration("--admission-timeout", &arguments.admission_timeout)?,
-                start: duration("--start-timeout", &arguments.start_timeout)?,
                 ..clocks(&arguments.following)?
             },
             target,
@@ -81,6 +80,7 @@ impl Settings {
 /// The clocks of one who follows.
 pub(crate) fn clocks(following: &args::Following) -> Result<Clocks, Failure> {
     Ok(Clocks {
+        start: duration("--start-timeout", &following.start_timeout)?,
         silence: duration("--silence-timeout", &following.silence_timeout)?,
         drain: duration("--drain-timeout", &following.drain_timeout)?,
         outage: duration("--outage-timeout", &following.outage_timeout)?,

@@ -335,7 +335,7 @@ impl<'a> Stage<'a> {
     fn attach(&self) -> Deployed {
         let queues = self.sandbox.calls("sqs", "CreateQueue");
         let id = queues.iter().find_map(|entry| entry.text("queue").strip_prefix("relay-")?.strip_suffix("-reply"));
-        let attach = self.sandbox.relay(&["attach", self.target(), id.expect("a reply queue")]);
+        let attach = self.sandbox.relay(&["attach", id.expect("a reply queue")]);
         self.clocks(attach, true).run()
     }
 

@@ -272,7 +272,7 @@ impl One<'_> {
                 let done = running.wait();
                 if story == Story::CliKilled && done.code == 137 {
                     before = done.out();
-                    let attach = self.sandbox.relay(&["attach", "test/soak", &done.id(), "--drain-timeout", "30s"]);
+                    let attach = self.sandbox.relay(&["attach", &done.id(), "--drain-timeout", "30s"]);
                     attach.bound(BOUND).run()
                 } else {
                     done
