@@ -73,10 +73,16 @@ pub struct Sandbox {
 pub struct Entry {
     /// Position.
     pub n: u64,
+    /// When it began, in microseconds since the Unix epoch.
+    pub at_unix_us: u64,
+    /// How long it took.
+    pub took_us: u64,
     /// Such as `ecs`.
     pub service: String,
     /// Such as `RunTask`.
     pub operation: String,
+    /// The caller's account.
+    pub account: String,
     /// The caller's role.
     pub principal: String,
     /// The caller's session; a task's id for a task.
