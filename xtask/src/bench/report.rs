@@ -196,14 +196,14 @@ fn throughput(results: &Value) -> Option<String> {
     let rows = results["throughput"].as_array()?;
     let mut out = String::from(
         "Sustained output, median of the rounds, in MB of output a second:\n\n\
-         | output | rounds | relay | bare SQS | pipe | frames | on the wire | runner | CLI |\n|---|---|---|---|---|---|---|---|---|\n",
+         | output | rounds | relay | bare SQS | pipe | frames | on the wire | runner | CLI | processor time: runner + CLI, bare |\n|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         let of = |field: &str| number(&row[field]);
         let memory = |who: &str| number(&row["memory"][who]["peak_mib"]);
         let _ = writeln!(
             out,
-            "| {} | {} | {:.0} | {:.0} | {:.0} | {} | {:.0} MB | {:.1} MiB | {:.1} MiB |",
+            "| {} | {} | {:.0} | {:.0} | {:.0} | {} | {:.0} MB | {:.1} MiB | {:.1} MiB | {:.1} s + {:.1} s, {:.1} s |",
             size(row),
             row["rounds"],
             of("relay_mb_s")?,
@@ -213,6 +213,9 @@ fn throughput(results: &Value) -> Option<String> {
             number(&row["wire"]["bytes"])? / 1e6,
             memory("runner")?,
             memory("cli")?,
+            number(&row["memory"]["runner"]["cpu_seconds"])?,
+            number(&row["memory"]["cli"]["cpu_seconds"])?,
+            number(&row["bare_cpu_seconds"])?,
         );
     }
     Some(out)

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::bare::Bare;
-use crate::memory::Watch;
+use crate::memory::{Watch, processor_seconds};
 use crate::statistics::median;
 use crate::tool::{self, Kind};
 use crate::{Form, Outcome, script};
@@ -36,6 +36,7 @@ fn row(kind: Kind, size: u64, rounds: u32) -> Outcome<Value> {
     let mut speeds: [Vec<f64>; 3] = Default::default();
     let mut memory = Value::Null;
     let mut wire = Value::Null;
+    let mut bare_seconds = Vec::new();
     for round in 0..rounds {
         let sandbox = Arc::new(Sandbox::start(Options::default()));
         let (took, sampled) = by_relay(&sandbox, kind, size, expected)?;
@@ -44,7 +45,9 @@ fn row(kind: Kind, size: u64, rounds: u32) -> Outcome<Value> {
         let batches = batches(&sandbox);
         let sum = |part: fn(&(usize, usize)) -> usize| batches.iter().map(part).sum::<usize>();
         wire = json!({ "batches": batches.len(), "frames": sum(|batch| batch.0), "bytes": sum(|batch| batch.1) });
+        let before = processor_seconds("self");
         speeds[1].push(speed(size, Bare::new(&sandbox, "bare")?.replay(&batches)?));
+        bare_seconds.extend(processor_seconds("self").zip(before).map(|(after, before)| after - before));
         speeds[2].push(speed(size, by_pipe(kind, size, expected)?));
         let last = |at: usize| speeds[at].last().copied().unwrap_or_default();
         println!(
@@ -61,6 +64,7 @@ fn row(kind: Kind, size: u64, rounds: u32) -> Outcome<Value> {
     Ok(json!({
         "what": kind.name(), "bytes": size, "rounds": rounds, "exact": true,
         "relay_mb_s": relay, "bare_mb_s": bare, "pipe_mb_s": pipe, "wire": wire, "memory": memory,
+        "bare_cpu_seconds": median(&bare_seconds),
     }))
 }
 
