@@ -278,6 +278,7 @@ mod tests {
         stamps.take(b"ready\n1 0 a\n2 ");
         stamps.take(b"1 b\n");
         assert!(stamps.is_ready());
+        assert!(stamps.finish("x", 3).is_err());
         assert_eq!(stamps.finish("x", 2).unwrap().len(), 2);
         stamps.take(b"3 1 again\n");
         assert!(stamps.finish("x", 2).is_err());
