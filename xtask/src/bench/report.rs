@@ -31,8 +31,12 @@ fn ratio(one: Option<f64>, other: Option<f64>) -> Option<f64> {
 
 fn machine(results: &Value) -> Option<String> {
     let (machine, load) = (&results["machine"], &results["load"]);
+    let warning = match results["profile"].as_str()? {
+        "release" => "",
+        _ => "**Not release programs: this shows that the bench works, not what relay costs.**\n\n",
+    };
     Some(format!(
-        "{}, commit {}, {} programs, `{}` form. {}, {} cores, {} of memory, Linux {}; load average {:.1} before, {:.1} after.\n",
+        "{warning}{}, commit {}, {} programs, `{}` form. {}, {} cores, {} of memory, Linux {}; load average {:.1} before, {:.1} after.\n",
         results["date"].as_str()?,
         results["commit"].as_str()?,
         results["profile"].as_str()?,
