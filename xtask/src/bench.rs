@@ -1,4 +1,5 @@
-//! `bench`: what relay costs, side by side with bare SQS calls and a pipe. `tests/src/bin/bench` measures, on release programs; here the results
+//! `bench`: what relay costs, side by side with bare SQS calls and a pipe. `tests/src/bin/bench` measures, on release programs; here
+//! the results
 //! become a table, a plot and docs/performance.md, so that no figure is typed by hand.
 
 mod plot;

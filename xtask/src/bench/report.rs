@@ -200,7 +200,8 @@ fn throughput(results: &Value) -> Option<String> {
     let rows = results["throughput"].as_array()?;
     let mut out = String::from(
         "Sustained output, median of the rounds, in MB of output a second:\n\n\
-         | output | rounds | relay | bare SQS | pipe | frames | on the wire | runner | CLI | processor time: runner + CLI, bare |\n|---|---|---|---|---|---|---|---|---|---|\n",
+         | output | rounds | relay | bare SQS | pipe | frames | on the wire | runner | CLI \
+         | processor time: runner + CLI, bare |\n|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         let of = |field: &str| number(&row[field]);
@@ -252,7 +253,8 @@ fn start(results: &Value) -> Option<String> {
 fn rest(results: &Value) -> Option<String> {
     let requests = &results["latency"]["requests"];
     let mut out = format!(
-        "SQS requests of a deployment that prints a line a second for ten minutes, computed from {} s: {} in all, ${:.5} at ${} a million.\n\n\
+        "SQS requests of a deployment that prints a line a second for ten minutes, computed from \
+         {} s: {} in all, ${:.5} at ${} a million.\n\n\
          | request | in ten minutes |\n|---|---|\n",
         requests["measured_seconds"],
         number(&requests["ten_minutes"])?,

@@ -85,7 +85,8 @@ impl Bare {
         Ok(())
     }
 
-    /// Moves batches of these sizes, a number of messages and their bytes together, through the queue; says how long it took to the last byte.
+    /// Moves batches of these sizes, a number of messages and their bytes together, through the queue; says how long it took to
+    /// the last byte.
     pub(crate) fn replay(&self, batches: &[(usize, usize)]) -> Outcome<Duration> {
         let total: u64 = batches.iter().map(|(count, bytes)| (bytes / count * count) as u64).sum();
         let todo: Todo = Arc::new(Mutex::new(batches.iter().copied().collect()));

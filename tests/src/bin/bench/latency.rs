@@ -1,4 +1,5 @@
-//! From the tool's write of a line to its print: by relay, by bare SQS calls, by a pipe, each line stamped by who writes it and by who reads it.
+//! From the tool's write of a line to its print: by relay, by bare SQS calls, by a pipe, each line stamped by who writes it and by
+//! who reads it.
 
 use std::io::Read;
 use std::path::Path;
@@ -145,7 +146,8 @@ pub(crate) fn measure(form: Form) -> Outcome<Value> {
         }
         let (measured, id) = race(&sandbox, rates, time)?;
         for (rate, times) in rates.iter().zip(measured) {
-            let row = json!({ "per_second": rate, "far": far, "relay": summary(&times[0]), "bare": summary(&times[1]), "pipe": summary(&times[2]) });
+            let [relay, bare, pipe] = times.map(|times| summary(&times));
+            let row = json!({ "per_second": rate, "far": far, "relay": relay, "bare": bare, "pipe": pipe });
             println!("{}", one_line(&row));
             rows.push(row);
         }

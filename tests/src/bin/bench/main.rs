@@ -1,6 +1,8 @@
-//! The bench: what relay costs in time, memory and money, side by side with what it stands on: bare SQS calls through the same SDK, and a pipe.
+//! The bench: what relay costs in time, memory and money, side by side with what it stands on: bare SQS calls through the same SDK,
+//! and a pipe.
 //!
-//! `cargo xtask bench` builds it and what it measures, starts it, and makes the table. `bench tool …` is the tool that is deployed. Each part has
+//! `cargo xtask bench` builds it and what it measures, starts it, and makes the table. `bench tool …` is the tool that is deployed.
+//! Each part has
 //! a sandbox of its own. Nothing here is asserted but that what came is what was written: a figure is a figure, not a test.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what it measured goes to the terminal")]

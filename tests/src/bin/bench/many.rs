@@ -56,7 +56,8 @@ pub(crate) fn measure(form: Form) -> Outcome<Value> {
 fn one(sandbox: &Sandbox, number: u32) -> Outcome {
     let code = i32::try_from(number % 100)?;
     let script = format!(
-        "i=0; while [ $i -lt 50 ]; do echo deployment {number} line $i; echo error {number} $i >&2; i=$((i+1)); done; sleep 1; echo last of {number}; exit {code}"
+        "i=0; while [ $i -lt 50 ]; do echo deployment {number} line $i; echo error {number} $i >&2; i=$((i+1)); done; \
+         sleep 1; echo last of {number}; exit {code}"
     );
     let done = sandbox.deploy("demo/many").param("script", &script).args(&["--strict-output"]).run();
     let out: String = (0..50).map(|i| format!("deployment {number} line {i}\n")).collect();

@@ -1,4 +1,5 @@
-//! How much memory a process has, sampled while it runs: most at any time, and whether it grows. And the processor time that it took, which tells
+//! How much memory a process has, sampled while it runs: most at any time, and whether it grows. And the processor time that it took,
+//! which tells
 //! more than a clock where others use the same cores.
 
 use std::sync::atomic::{AtomicBool, Ordering};

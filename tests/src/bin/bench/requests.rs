@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::Outcome;
 
-/// What a million requests to a standard queue cost, in dollars: SQS's first price tier in eu-west-1. A request of more than 64 KiB counts as
+/// What a million requests to a standard queue cost, in dollars: SQS's first price tier in eu-west-1. A request of more than 64 KiB
+/// counts as
 /// several; none here has as much.
 const PRICE: f64 = 0.40;
 

@@ -1,4 +1,5 @@
-//! How long it takes until something happens: `relay deploy` from its start to its publication, the launcher from its start, or from the event, to
+//! How long it takes until something happens: `relay deploy` from its start to its publication, the launcher from its start, or from
+//! the event, to
 //! RunTask. The sandbox answers at once; what it still takes is subtracted, by its own log.
 
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Much output, as fast as it goes: by relay, by bare SQS calls that move as many messages of the same sizes, by a pipe. What came is digested.
+//! Much output, as fast as it goes: by relay, by bare SQS calls that move as many messages of the same sizes, by a pipe. What came is
+//! digested.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};

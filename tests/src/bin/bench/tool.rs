@@ -1,4 +1,5 @@
-//! What is deployed to be measured: a tool that writes lines with the time of their writing, or much output whose digest is known beforehand.
+//! What is deployed to be measured: a tool that writes lines with the time of their writing, or much output whose digest is known
+//! beforehand.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
