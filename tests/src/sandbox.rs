@@ -74,18 +74,24 @@ pub struct Sandbox {
 pub struct Entry {
     /// Position.
     pub n: u64,
+    /// When it began, in microseconds since the Unix epoch.
+    pub at_unix_us: u64,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
     /// Such as `ecs`.
     pub service: String,
     /// Such as `RunTask`.
     pub operation: String,
+    /// The caller's account.
+    pub account: String,
     /// The caller's role.
     pub principal: String,
     /// The caller's session; a task's id for a task.
     pub session: String,
     /// When it began, in milliseconds since the sandbox started.
     pub at_ms: u64,
-    /// How long it took.
-    pub took_ms: u64,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
     /// How often it had its effect.
     pub runs: u32,
     /// Whether it succeeded.

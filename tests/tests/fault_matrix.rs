@@ -281,7 +281,7 @@ impl Matrix {
             (_, _, "delay") => {
                 self.ask(service, operation, kind, soon).expect("an answer");
                 let entry = entry(&self.bare, service, operation, kind);
-                assert!(entry.took_ms >= 30 && entry.runs == 1, "{place}: {entry:?}");
+                assert!(entry.took_us >= 30_000 && entry.runs == 1, "{place}: {entry:?}");
             }
             (_, _, "partial-batch") => {
                 let answer = json_of(&self.ask(service, operation, kind, json!({})));
@@ -378,7 +378,7 @@ impl Matrix {
         match kind {
             // The first try has failed with the process that was to be there for it.
             "crash" => assert!(ended.detail["tries"].as_u64() >= Some(1)),
-            "delay" => assert!(applied.took_ms >= 10, "{applied:?}"),
+            "delay" => assert!(applied.took_us >= 10_000, "{applied:?}"),
             "cold-start" => assert_eq!(ended.detail["tries"], 1),
             other => panic!("{other} is a new kind of a process's start: what does it show?"),
         }

@@ -2,6 +2,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail by panicking"))]
 
+mod bench;
 mod ci;
 mod clauses;
 mod commands;
@@ -30,6 +31,7 @@ pub(crate) const COMMANDS: &[(&str, &str)] = &[
     ("package", "what is installed, in target/package (--out FOLDER, --target TRIPLE, --verify-reproducible)"),
     ("e2e", "ministack: the package and the templates, installed on an emulator that nobody here wrote"),
     ("soak", "long runs: simulation, deployments, gigabyte, long (--part PART, --scale S; without, all of it)"),
+    ("bench", "time, memory, cost and size, beside bare SQS and a pipe (--quick, --full, --write-docs, --from FILE)"),
     ("least-privilege", "the same with the templates' permissions, then without each one of them"),
 ];
 
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         ["e2e", "ministack"] => e2e::run("e2e"),
         ["soak", rest @ ..] => soak::Options::parse(rest).and_then(|options| soak::run(&options)),
         ["least-privilege"] => e2e::run("least-privilege"),
+        ["bench", rest @ ..] => bench::Options::parse(rest).and_then(|options| bench::run(&options)),
         ["package", rest @ ..] => package::Options::parse(rest).and_then(|options| package::run(&options)),
         _ => usage(),
     };

@@ -182,7 +182,7 @@ fn same(first: &Built, second: &Built) -> Outcome {
 }
 
 /// One file in a zip, with no time of its own, executable by all: what Lambda wants.
-fn zip(bootstrap: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn zip(bootstrap: &[u8]) -> Result<Vec<u8>> {
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Deflated)
         .compression_level(Some(9))

@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -13,7 +14,7 @@ use crate::error::{AwsError, Outcome};
 use crate::faults::Effects;
 use crate::iam::Principal;
 use crate::kinds::Kind;
-use crate::log::Entry;
+use crate::log::{Entry, unix_us};
 use crate::world::World;
 use crate::{ecs, kms, lambda, s3, secrets, sns, sqs, sts, world};
 
@@ -262,7 +263,7 @@ pub(crate) struct HangUp;
 
 /// Runs one operation, with its faults, and logs it.
 pub(crate) async fn dispatch(world: &Arc<World>, call: &mut Call) -> Result<Outcome<Answer>, HangUp> {
-    let at_ms = world.log.elapsed_ms();
+    let (at_ms, at_unix_us, began) = (world.log.elapsed_ms(), unix_us(), Instant::now());
     call.describe();
     let service = call.service;
     let found = service.operations().iter().find(|(name, _)| *name == call.operation);
@@ -290,7 +291,8 @@ pub(crate) async fn dispatch(world: &Arc<World>, call: &mut Call) -> Result<Outc
     world.log.record(Entry {
         n: 0,
         at_ms,
-        took_ms: world.log.elapsed_ms().saturating_sub(at_ms),
+        at_unix_us,
+        took_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
         service: service.name(),
         operation: call.operation.clone(),
         account: call.principal.account.clone(),

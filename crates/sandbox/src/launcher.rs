@@ -118,6 +118,7 @@ async fn run_once(world: &Arc<World>, program: &Path, slot: usize, port: u16, fa
         ("RELAY_TARGET_KEY", facts.target_key.clone()),
         ("RELAY_CI_ACCOUNTS", CI_ACCOUNT.to_owned()),
     ];
+    world.log.note("lambda", "LauncherStarted", None, Map::new());
     let mut child = children::command(program)
         .envs(environment)
         .current_dir(&world.state_dir)

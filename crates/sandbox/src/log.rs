@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -14,8 +14,10 @@ pub(crate) struct Entry {
     pub(crate) n: u64,
     /// When it began, since the sandbox started.
     pub(crate) at_ms: u64,
+    /// The same on the wall's clock, in microseconds: who measures from outside has no other clock in common with the sandbox.
+    pub(crate) at_unix_us: u64,
     /// How long it took.
-    pub(crate) took_ms: u64,
+    pub(crate) took_us: u64,
     pub(crate) service: &'static str,
     pub(crate) operation: String,
     pub(crate) account: String,
@@ -28,6 +30,12 @@ pub(crate) struct Entry {
     /// Faults that were applied.
     pub(crate) faults: Vec<&'static str>,
     pub(crate) detail: Map<String, Value>,
+}
+
+/// Microseconds since the Unix epoch.
+pub(crate) fn unix_us() -> u64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[derive(Debug)]
@@ -68,7 +76,8 @@ impl Log {
         self.record(Entry {
             n: 0,
             at_ms: self.elapsed_ms(),
-            took_ms: 0,
+            at_unix_us: unix_us(),
+            took_us: 0,
             service,
             operation: operation.to_owned(),
             account: crate::TARGET_ACCOUNT.to_owned(),

@@ -1,0 +1,137 @@
+//! The bench: what relay costs in time, memory and money, side by side with what it stands on: bare SQS calls through the same SDK,
+//! and a pipe.
+//!
+//! `cargo xtask bench` builds it and what it measures, starts it, and makes the table. `bench tool …` is the tool that is deployed.
+//! Each part has
+//! a sandbox of its own. Nothing here is asserted but that what came is what was written: a figure is a figure, not a test.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what it measured goes to the terminal")]
+#![allow(clippy::cast_possible_truncation, reason = "randomness is cut to size on purpose")]
+
+mod bare;
+mod latency;
+mod many;
+mod memory;
+mod requests;
+mod start;
+mod statistics;
+mod throughput;
+mod tool;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::{Map, Value, json};
+
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Outcome<T = ()> = Result<T, Failure>;
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A minute and a half: does it work, is anything far off?
+    Quick,
+    /// Six minutes.
+    Default,
+    /// Everything, as long as it takes.
+    Full,
+}
+
+impl Form {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Default => "default",
+            Self::Full => "full",
+        }
+    }
+
+    /// What this form takes of three.
+    pub(crate) fn pick<T>(self, quick: T, default: T, full: T) -> T {
+        match self {
+            Self::Quick => quick,
+            Self::Default => default,
+            Self::Full => full,
+        }
+    }
+}
+
+type Part = (&'static str, fn(Form) -> Outcome<Value>);
+
+/// The parts, in the order in which they run.
+const PARTS: &[Part] = &[
+    ("latency", latency::measure),
+    ("throughput", throughput::measure),
+    ("start", start::measure),
+    ("many", many::measure),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments.as_slice() {
+        ["tool", rest @ ..] => tool::run(rest),
+        ["measure", out, form, parts @ ..] => measure(PathBuf::from(out), form, parts),
+        _ => Err("usage: bench measure FILE quick|default|full [PART…]".into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(out: PathBuf, form: &str, parts: &[&str]) -> Outcome {
+    let forms = [Form::Quick, Form::Default, Form::Full];
+    let form = forms.into_iter().find(|known| known.name() == form).ok_or("quick, default or full")?;
+    let before = load();
+    let mut results = Map::new();
+    for (name, part) in PARTS {
+        if parts.is_empty() || parts.contains(name) {
+            println!("==> {name}");
+            results.insert((*name).to_owned(), part(form)?);
+        }
+    }
+    results.insert("form".to_owned(), json!(form.name()));
+    results.insert("date".to_owned(), json!(relay_aws::clock::now()));
+    results.insert("commit".to_owned(), json!(commit()));
+    results.insert("profile".to_owned(), json!(if cfg!(debug_assertions) { "debug" } else { "release" }));
+    results.insert("machine".to_owned(), machine());
+    results.insert("load".to_owned(), json!({ "before": before, "after": load() }));
+    Ok(std::fs::write(out, format!("{:#}\n", Value::Object(results)))?)
+}
+
+/// What is measured, as far as git knows.
+fn commit() -> String {
+    let output = std::process::Command::new("git").args(["describe", "--always", "--dirty"]).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+fn machine() -> Value {
+    let field = |file: &str, name: &str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_once(':').map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+    };
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    json!({
+        "cpu": field("/proc/cpuinfo", "model name"),
+        "cores": std::thread::available_parallelism().map_or(0, usize::from),
+        "memory": field("/proc/meminfo", "MemTotal"),
+        "kernel": kernel.trim(),
+    })
+}
+
+/// The load average of the last minute: what else the machine had to do.
+fn load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or_default()
+}
+
+/// This program as the tool of a deployment: a script for `demo/shell`.
+pub(crate) fn script(arguments: &[String]) -> Outcome<String> {
+    let own = std::env::current_exe()?;
+    Ok(format!("exec '{}' tool {}", own.display(), arguments.join(" ")))
+}

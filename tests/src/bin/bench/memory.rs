@@ -1,0 +1,100 @@
+//! How much memory a process has, sampled while it runs: most at any time, and whether it grows. And the processor time that it took,
+//! which tells
+//! more than a clock where others use the same cores.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+const PERIOD: Duration = Duration::from_millis(50);
+
+/// Points that a curve keeps at most.
+const POINTS: usize = 100;
+
+/// Linux's clock ticks in a second, as programs see them.
+const TICKS: f64 = 100.0;
+
+/// Since the beginning; what is resident, and the most so far, in KiB.
+type Sample = (Duration, u64, u64);
+
+/// Watches one process to its end.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    samples: Arc<Mutex<Vec<Sample>>>,
+    processor: Arc<Mutex<f64>>,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Watch {
+    /// `pid` is asked for until there is one.
+    pub(crate) fn start(pid: impl Fn() -> Option<u32> + Send + 'static) -> Self {
+        let samples: Arc<Mutex<Vec<Sample>>> = Arc::default();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (into, stopped) = (Arc::clone(&samples), Arc::clone(&stop));
+        let processor: Arc<Mutex<f64>> = Arc::default();
+        let latest = Arc::clone(&processor);
+        let thread = std::thread::spawn(move || {
+            let began = Instant::now();
+            let mut found = None;
+            while !stopped.load(Ordering::Acquire) {
+                found = found.or_else(&pid);
+                if let Some((resident, peak)) = found.and_then(resident) {
+                    into.lock().unwrap_or_else(PoisonError::into_inner).push((began.elapsed(), resident, peak));
+                }
+                if let Some(seconds) = found.and_then(|pid| processor_seconds(&pid.to_string())) {
+                    *latest.lock().unwrap_or_else(PoisonError::into_inner) = seconds;
+                }
+                std::thread::sleep(PERIOD);
+            }
+        });
+        Self { samples, processor, stop, thread }
+    }
+
+    /// Processor seconds; the peak in MiB, how much of it was added after the first quarter of the run, and the curve.
+    pub(crate) fn end(self) -> Value {
+        self.stop.store(true, Ordering::Release);
+        // A watch that panicked has no samples to give.
+        let _ = self.thread.join();
+        let samples = std::mem::take(&mut *self.samples.lock().unwrap_or_else(PoisonError::into_inner));
+        let peak_at = |at: usize| samples.get(at).map_or(0, |(_, _, peak)| *peak);
+        let (quarter, last) = (peak_at(samples.len() / 4), peak_at(samples.len().saturating_sub(1)));
+        let curve: Vec<Value> = samples
+            .iter()
+            .step_by(samples.len() / POINTS + 1)
+            .map(|(at, resident, _)| json!([at.as_secs_f64(), mib(*resident)]))
+            .collect();
+        json!({
+            "cpu_seconds": *self.processor.lock().unwrap_or_else(PoisonError::into_inner),
+            "peak_mib": mib(last),
+            "growth_mib": mib(last.saturating_sub(quarter)),
+            "samples": samples.len(),
+            "curve": curve,
+        })
+    }
+}
+
+fn mib(kib: u64) -> f64 {
+    f64::from(u32::try_from(kib).unwrap_or(u32::MAX)) / 1_024.0
+}
+
+fn resident(pid: u32) -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    Some((field("VmRSS:")?, field("VmHWM:")?))
+}
+
+/// What a process has taken so far, in user and system mode; `self` is this one.
+pub(crate) fn processor_seconds(pid: &str) -> Option<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may have spaces in it.
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u32>().ok().map(f64::from);
+    Some((ticks()? + ticks()?) / TICKS)
+}
