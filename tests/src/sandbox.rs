@@ -90,8 +90,6 @@ pub struct Entry {
     pub session: String,
     /// When it began, in milliseconds since the sandbox started.
     pub at_ms: u64,
-    /// How long it took, in microseconds.
-    pub took_us: u64,
     /// How often it had its effect.
     pub runs: u32,
     /// Whether it succeeded.
