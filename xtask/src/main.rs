@@ -8,6 +8,7 @@ mod commands;
 mod direction;
 mod docs;
 mod e2e;
+mod fuzz;
 mod infra;
 mod links;
 mod package;
@@ -27,6 +28,7 @@ pub(crate) const COMMANDS: &[(&str, &str)] = &[
     ("docs", "--check: documents, code, vectors and tests agree"),
     ("infra", "--check: the templates, by cfn-lint, cfn-guard and as data (--full: by checkov too)"),
     ("package", "what is installed, in target/package (--out FOLDER, --target TRIPLE, --verify-reproducible)"),
+    ("fuzz", "every target of fuzz/ in turn, for --minutes N in all (120); needs a nightly compiler and cargo-fuzz"),
     ("e2e", "ministack: the package and the templates, installed on an emulator that nobody here wrote"),
     ("least-privilege", "the same with the templates' permissions, then without each one of them"),
 ];
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         ["docs", "--check"] => docs::check(),
         ["infra", "--check"] => infra::check(false),
         ["infra", "--check", "--full"] => infra::check(true),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["e2e", "ministack"] => e2e::run("e2e"),
         ["least-privilege"] => e2e::run("least-privilege"),
         ["package", rest @ ..] => package::Options::parse(rest).and_then(|options| package::run(&options)),
