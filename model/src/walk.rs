@@ -233,8 +233,9 @@ impl Walking<'_> {
         }
         self.due = due;
         let next = self.due.values().min().copied().unwrap_or(self.now + ROUND);
-        self.chance =
-            self.rng.chance(self.walk.trouble).then(|| self.now + self.rng.below(next.saturating_sub(self.now)));
+        // In the second half nothing more comes by chance: what has begun comes to its end.
+        let comes = self.now < LIMIT / 2 && self.rng.chance(self.walk.trouble);
+        self.chance = comes.then(|| self.now + self.rng.below(next.saturating_sub(self.now)));
         Ok(())
     }
 

@@ -1,5 +1,5 @@
 //! Reordering and reassembly against a reference of ten lines: what a real writer sends comes in any order, in batches cut anywhere, and any of
-//! it more than once; a real reader must make the same of it as a sort. A failing case shrinks, and is kept in `proptest-regressions`.
+//! it more than once; a real reader must make the same of it as a sort. A failing case shrinks, and is kept beside this file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod toy;

@@ -240,10 +240,10 @@ fn run(seed: u64) -> Result<(), String> {
 // clause: FRM-7, FRM-8, FRM-11, FRM-13, FRM-19
 #[test]
 fn a_thousand_schedules_are_byte_identical() {
-    let one = std::env::var("RELAY_SEED").ok().and_then(|seed| seed.parse().ok());
-    let count = std::env::var("RELAY_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(1_000);
-    let seeds = one.map_or(0..count, |seed: u64| seed..seed + 1);
-    for seed in seeds {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let first = number("RELAY_SEED");
+    let count = number("RELAY_SEEDS").unwrap_or(if first.is_some() { 1 } else { 1_000 });
+    for seed in first.unwrap_or(0)..first.unwrap_or(0) + count {
         if let Err(wrong) = run(seed) {
             panic!("{wrong}; replay: RELAY_SEED={seed} cargo test -p relay-stream --test simulation");
         }
