@@ -19,7 +19,7 @@ use crate::world::{About, At, Bug, End, Fault, Frame, Halt, Invocation, Outcome,
 
 /// Nobody forges in this model; what forgers meet is tested elsewhere.
 #[derive(Debug)]
-struct Honest;
+pub(crate) struct Honest;
 
 impl FrameVerifier for Honest {
     fn verify(&self, _: &PublicKey, _: &[u8], _: &[u8; 64]) -> bool {
@@ -101,7 +101,7 @@ impl Readers {
 }
 
 /// What the CLI makes of the reader's end, as `relay deploy` does for its exit code.
-fn said(end: &relay_stream::End, bug: Option<Bug>) -> End {
+pub(crate) fn said(end: &relay_stream::End, bug: Option<Bug>) -> End {
     let of = |code: ExitCode| match code {
         ExitCode::Refused => End::Refused,
         ExitCode::NeverStarted => End::NeverStarted,
@@ -148,31 +148,28 @@ fn lead(way: &[Input]) -> Reader<Honest> {
     reader
 }
 
-fn id() -> DeploymentId {
+pub(crate) fn id() -> DeploymentId {
     DeploymentId::new(0, [0; 10])
 }
 
 /// An Ed25519 key by its form; nobody signs with it.
-fn key() -> PublicKey {
+pub(crate) fn key() -> PublicKey {
     let head = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
     #[allow(clippy::expect_used, reason = "the form of a constant")]
     PublicKey::from_der(&[head.as_slice(), &[7; 32]].concat()).expect("an Ed25519 key")
 }
 
 /// The frame as it lies in the queue: the runner's are made by its own writer.
-fn raw(frame: Frame) -> Raw {
+pub(crate) fn raw(frame: Frame) -> Raw {
     let sig = base64(&[0; 64]);
     let launcher = |kind| {
         let body = LauncherFrame { deployment_id: id(), kind }.to_body();
         Raw { from: From::Launcher.as_str().to_owned(), sig: sig.clone(), vouch: None, body }
     };
     let runner = |task, frames: Vec<Outgoing>, seq: u8| {
-        let vouch = Vouch { deployment_id: id(), request_digest: digest(), task_arn: arn(task), runner_key: key() }
-            .to_payload();
-        let vouch = Envelope::new(Vouch::TYPE, vouch).with_signature(Signature::new(String::new(), &[0; 64]));
         let frame = frames.into_iter().find(|frame| frame.seq == u64::from(seq));
-        let (bears, body) = frame.map(|frame| (frame.vouch, frame.body)).unwrap_or_default();
-        Raw { from: From::Runner.as_str().to_owned(), sig: sig.clone(), vouch: bears.then(|| vouch.to_json()), body }
+        let nothing = Outgoing { seq: 0, body: String::new(), vouch: false };
+        of_runner(task, &frame.unwrap_or(nothing))
     };
     let (request_digest, message) = (digest(), String::new());
     match frame {
@@ -198,12 +195,24 @@ fn raw(frame: Frame) -> Raw {
             exit_code: None,
         }),
         Frame::Started(task) => runner(task, written(task, 1, None), 0),
-        Frame::Output(task) => runner(task, written(task, 2, None), 1),
+        Frame::Output(task, seq) => runner(task, written(task, seq + 1, None), seq),
         Frame::Finished(task, said, outcome) => runner(task, written(task, said, Some(outcome)), said),
     }
 }
 
-/// What the runner's writer makes of `started`, one output and an end: so many frames of it.
+/// A frame of the runner's writer as it lies in the queue.
+pub(crate) fn of_runner(task: TaskNo, frame: &Outgoing) -> Raw {
+    let vouch = Vouch { deployment_id: id(), request_digest: digest(), task_arn: arn(task), runner_key: key() };
+    let vouch = Envelope::new(Vouch::TYPE, vouch.to_payload()).with_signature(Signature::new(String::new(), &[0; 64]));
+    Raw {
+        from: From::Runner.as_str().to_owned(),
+        sig: base64(&[0; 64]),
+        vouch: frame.vouch.then(|| vouch.to_json()),
+        body: frame.body.clone(),
+    }
+}
+
+/// What the runner's writer makes of `started`, output and an end: so many frames of it.
 fn written(task: TaskNo, said: u8, outcome: Option<Outcome>) -> Vec<Outgoing> {
     let mut writer = Writer::new(id(), Duration::ZERO);
     let mut frames = Vec::new();
@@ -221,24 +230,28 @@ fn written(task: TaskNo, said: u8, outcome: Option<Outcome>) -> Vec<Outgoing> {
         writer.say(Duration::ZERO, RunnerKind::Started { task_arn: arn(task), steps: Vec::new(), deadline });
         take(&mut writer);
     }
-    if said > 1 {
+    for _ in 1..said {
         writer.push(Duration::ZERO, Stream::Stdout, b"output\n");
         take(&mut writer);
     }
     if let Some(outcome) = outcome {
-        let ended = |reason| outcome::Outcome::Ended { reason, message: String::new() };
-        let outcome = match outcome {
-            Outcome::Exit(code) => outcome::Outcome::Exited { code, signal: None },
-            Outcome::Halted(Halt::Cancelled) => ended(Reason::Cancelled),
-            Outcome::Halted(Halt::TimedOut) => ended(Reason::TimedOut),
-            Outcome::Halted(Halt::Terminated) => ended(Reason::Stopped),
-            Outcome::Denied => ended(Reason::Policy),
-            Outcome::Fault => ended(Reason::Runner),
-        };
-        writer.finish(Duration::ZERO, outcome, None, BTreeMap::new(), None);
+        writer.finish(Duration::ZERO, told(outcome), None, BTreeMap::new(), None);
         take(&mut writer);
     }
     frames
+}
+
+/// What the runner says of its end.
+pub(crate) fn told(outcome: Outcome) -> outcome::Outcome {
+    let ended = |reason| outcome::Outcome::Ended { reason, message: String::new() };
+    match outcome {
+        Outcome::Exit(code) => outcome::Outcome::Exited { code, signal: None },
+        Outcome::Halted(Halt::Cancelled) => ended(Reason::Cancelled),
+        Outcome::Halted(Halt::TimedOut) => ended(Reason::TimedOut),
+        Outcome::Halted(Halt::Terminated) => ended(Reason::Stopped),
+        Outcome::Denied => ended(Reason::Policy),
+        Outcome::Fault => ended(Reason::Runner),
+    }
 }
 
 pub(crate) fn steps(steps: &mut Steps<'_>, readers: &Readers) {
@@ -269,6 +282,14 @@ pub(crate) fn steps(steps: &mut Steps<'_>, readers: &Readers) {
             steps.may(who, "has heard nothing for too long", |world| world.of(id).end = end);
             steps.may(who, "is killed", |world| world.of(id).end = Some(End::Killed));
         }
+    }
+}
+
+/// What people wish of it.
+pub(crate) fn wishes(steps: &mut Steps<'_>) {
+    let (now, setup) = (steps.now, steps.setup);
+    for (id, deployment) in (0..).zip(&now.deployments).filter(|(_, deployment)| deployment.end.is_none()) {
+        let who = Who::Cli(id);
         if setup.cancels && !deployment.asked {
             let by_topic = Invocation { about: About::Cancel(id), tries: setup.tries, at: At::Begin };
             let both = "cancels, by queue and by topic";

@@ -7,7 +7,7 @@ use relay_protocol::claim::{self, Claim};
 use relay_protocol::frame::LauncherKind;
 use relay_protocol::{Digest, Reason, Timestamp};
 
-use crate::world::{About, At, Bug, Fault, Frame, Holder, Id, Invocation, Life, Setup, Steps, TASKS_MAX, Task, TaskNo};
+use crate::world::{About, At, Bug, Fault, Frame, Holder, Id, Invocation, Life, Pace, Setup, Steps, Task, TaskNo};
 use crate::world::{Verdict, Who, Why, World};
 
 /// The ARN of a task.
@@ -114,7 +114,7 @@ pub(crate) fn steps(steps: &mut Steps<'_>) {
             About::Cancel(id) => cancel(steps, who, index, *one, id),
             About::Stopped(task) => {
                 steps.fault(Fault::LostEvent, who, "is lost", |world| world.done(index));
-                steps.must(who, "tells the end of the task", |world| {
+                steps.at(Pace::Delivery, who, "tells the end of the task", |world| {
                     tell(world, setup, task);
                     world.done(index);
                 });
@@ -148,7 +148,7 @@ fn request(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: I
         world.go(index, At::Answer(Frame::Admitted(task)));
     };
     match one.at {
-        At::Begin => steps.must(who, "reads the claim", |world| {
+        At::Begin => steps.at(Pace::Delivery, who, "reads the claim", |world| {
             world.go(index, stands(claim, None).map_or(At::List, At::Answer));
         }),
         At::List => {
@@ -182,7 +182,7 @@ fn request(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: I
                 }),
                 None => steps.must(who, "RunTask makes a task", new_task),
             }
-            if task.is_some() && now.tasks.len() < TASKS_MAX {
+            if task.is_some() && now.tasks.len() < usize::from(setup.tasks) {
                 steps.fault(Fault::Forgets, who, "RunTask makes another task: the token is forgotten", new_task);
             }
             steps.fault(Fault::Failures, who, "RunTask fails for as long as there is time", |world| {
@@ -224,7 +224,7 @@ fn cancel(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: Id
                 Some(task) => aim(now, setup, task),
                 None => Some(At::Missing),
             };
-            steps.must(who, "looks for the task", |world| match next {
+            steps.at(Pace::Delivery, who, "looks for the task", |world| match next {
                 Some(at) => world.go(index, at),
                 None => world.done(index),
             });
@@ -269,6 +269,15 @@ fn cancel(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: Id
     }
 }
 
+/// Seconds that a tool may take to stop.
+pub(crate) const GRACE: i64 = 120;
+
+/// Whether the watchdog stops a task, by the launcher's own word.
+pub(crate) fn to_stop(deadline: Timestamp, cancelled: Option<Timestamp>, now: Timestamp) -> Option<Why> {
+    let words = standing::to_stop(deadline, cancelled, GRACE, now)?;
+    Some(if words == standing::CANCELLED { Why::Cancelled } else { Why::Overdue })
+}
+
 /// Its rounds come again and again, so one that fails costs nothing here.
 fn watchdog(steps: &mut Steps<'_>) {
     let (now, setup) = (steps.now, steps.setup);
@@ -276,7 +285,7 @@ fn watchdog(steps: &mut Steps<'_>) {
         let who = Who::Watchdog(number);
         if matches!(task.life, Life::Stopped(_)) {
             if !task.told {
-                steps.must(who, "tells its end", |world| {
+                steps.at(Pace::Round, who, "tells its end", |world| {
                     tell(world, setup, number);
                     world.task(number).told = true;
                 });
@@ -285,10 +294,8 @@ fn watchdog(steps: &mut Steps<'_>) {
             // Long after a note, and long after the deadline where time may run out.
             let cancelled = now.deployments[usize::from(task.id)].note.then(|| Timestamp::from_unix(0));
             let deadline = Timestamp::from_unix(if setup.timeouts { 0 } else { 1_000_000 });
-            let words = standing::to_stop(deadline, cancelled, 120, Timestamp::from_unix(10_000));
-            if let Some(words) = words {
-                let why = if words == standing::CANCELLED { Why::Cancelled } else { Why::Overdue };
-                steps.must(who, "StopTask", |world| world.task(number).stop = Some(why));
+            if let Some(why) = to_stop(deadline, cancelled, Timestamp::from_unix(10_000)) {
+                steps.at(Pace::Overdue, who, "StopTask", |world| world.task(number).stop = Some(why));
             }
         }
     }

@@ -14,6 +14,8 @@ mod cli;
 pub mod explore;
 mod launcher;
 mod runner;
+pub mod walk;
+mod wire;
 pub mod world;
 
 use std::collections::BTreeSet;
@@ -34,6 +36,15 @@ impl Protocol {
     pub fn new(setup: Setup) -> Self {
         Self { readers: Readers::new(setup.bug), setup }
     }
+
+    /// What can happen next beside what the CLI reads and waits for.
+    fn others(&self, now: &World) -> Vec<Step<World, Label>> {
+        let mut steps = Steps { setup: &self.setup, now, steps: Vec::new() };
+        cli::wishes(&mut steps);
+        launcher::steps(&mut steps);
+        runner::steps(&mut steps);
+        steps.steps
+    }
 }
 
 impl Model for Protocol {
@@ -47,9 +58,7 @@ impl Model for Protocol {
     fn steps(&self, now: &World) -> Vec<Step<World, Label>> {
         let mut steps = Steps { setup: &self.setup, now, steps: Vec::new() };
         cli::steps(&mut steps, &self.readers);
-        launcher::steps(&mut steps);
-        runner::steps(&mut steps);
-        steps.steps
+        [steps.steps, self.others(now)].concat()
     }
 
     fn broken(&self, world: &World) -> Option<&'static str> {

@@ -2,7 +2,7 @@
 
 use crate::world::World;
 use crate::world::{
-    Bug, Fault, Frame, Halt, Holder, Life, Line, Outcome, Process, Setup, Steps, Task, TaskNo, Who, Why,
+    Bug, Fault, Frame, Halt, Holder, Life, Line, Outcome, Pace, Process, Setup, Steps, Task, TaskNo, Who, Why,
 };
 
 impl Process {
@@ -30,11 +30,11 @@ pub(crate) fn steps(steps: &mut Steps<'_>) {
     for (number, task) in (0..).zip(&now.tasks) {
         let who = Who::Ecs(number);
         if let Some(why) = task.stop.filter(|_| !now.has_stopped(number)) {
-            steps.must(who, "stops it, by force in the end", |world| world.stop(setup, number, why));
+            steps.at(Pace::Force, who, "stops it, by force in the end", |world| world.stop(setup, number, why));
         }
         match &task.life {
             Life::Waiting => {
-                steps.must(who, "starts its container", |world| {
+                steps.at(Pace::Container, who, "starts its container", |world| {
                     world.task(number).life = Life::Running(Process::new(0, setup));
                 });
                 steps.fault(Fault::NeverStarts, who, "cannot start its container", |world| {
@@ -69,8 +69,8 @@ fn runs(steps: &mut Steps<'_>, number: TaskNo, task: &Task, process: &Process) {
     let (who, id) = (Who::Runner(number), task.id);
     let deployment = &now.deployments[usize::from(id)];
     if process.halt.is_none() {
-        let mut halt = |what, why| {
-            steps.must(who, what, |world| {
+        let mut halt = |pace, what, why| {
+            steps.at(pace, who, what, |world| {
                 if let Some(process) = world.process(number) {
                     process.halt = Some(why);
                 }
@@ -78,14 +78,14 @@ fn runs(steps: &mut Steps<'_>, number: TaskNo, task: &Task, process: &Process) {
         };
         // Before it has claimed it has no ear for SIGTERM.
         if task.stop.is_some() && !matches!(process.at, Line::Claim | Line::Release(_) | Line::Finish(_)) {
-            halt("hears SIGTERM", Halt::Terminated);
+            halt(Pace::Call, "hears SIGTERM", Halt::Terminated);
         }
         if matches!(process.at, Line::Start | Line::Tool) {
             if deployment.control {
-                halt("hears the cancel", Halt::Cancelled);
+                halt(Pace::Call, "hears the cancel", Halt::Cancelled);
             }
             if setup.timeouts {
-                halt("its time is over", Halt::TimedOut);
+                halt(Pace::Deadline, "its time is over", Halt::TimedOut);
             }
         }
     }
@@ -164,14 +164,14 @@ fn runs(steps: &mut Steps<'_>, number: TaskNo, task: &Task, process: &Process) {
             }),
         },
         Line::Tool => {
-            if process.said == 1 {
-                steps.may(who, "the tool prints", |world| {
-                    world.send(id, Frame::Output(number));
+            if (1..=setup.prints).contains(&process.said) {
+                steps.at(Pace::Tool, who, "the tool prints", |world| {
+                    world.send(id, Frame::Output(number, process.said));
                     said(world, number, Line::Tool);
                 });
             }
             for (code, what) in [(0, "the tool exits with 0"), (1, "the tool exits with 1")] {
-                steps.may(who, what, |world| {
+                steps.at(Pace::Exit, who, what, |world| {
                     world.of(id).code = Some(code);
                     world.line(number, Line::Release(Outcome::Exit(code)));
                 });

@@ -9,9 +9,6 @@ pub type Id = u8;
 /// A task, by number, in the order in which ECS made them.
 pub type TaskNo = u8;
 
-/// More tasks than this are never made: two for one deployment are one too many already.
-pub const TASKS_MAX: usize = 3;
-
 /// All of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
@@ -98,8 +95,8 @@ pub enum Frame {
     Stopped(TaskNo, Why),
     /// The runner's `started`.
     Started(TaskNo),
-    /// The runner's one `output`.
-    Output(TaskNo),
+    /// The runner's `output`, by its number among its frames.
+    Output(TaskNo, u8),
     /// The runner's `finished`, after so many frames.
     Finished(TaskNo, u8, Outcome),
 }
@@ -342,6 +339,10 @@ pub struct Setup {
     pub kinds: &'static [Fault],
     /// How often an invocation is begun.
     pub tries: u8,
+    /// More tasks than this are never made: two for one deployment are one too many already.
+    pub tasks: u8,
+    /// How often a tool prints at most.
+    pub prints: u8,
     /// Policy may say no: differently to each that asks.
     pub denials: bool,
     /// People may cancel.
@@ -361,7 +362,7 @@ pub struct Setup {
 }
 
 /// Who does a step.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
     /// The CLI of a deployment.
     Cli(Id),
@@ -375,13 +376,46 @@ pub enum Who {
     Runner(TaskNo),
 }
 
+/// How long a step takes, where there is a clock: the explorer has none, and takes any step at any moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// A call to AWS.
+    Call,
+    /// SNS, Lambda or EventBridge deliver, for the first time or again.
+    Delivery,
+    /// ECS starts a container.
+    Container,
+    /// ECS stops a task that does not stop by itself.
+    Force,
+    /// The tool prints.
+    Tool,
+    /// The tool exits by itself.
+    Exit,
+    /// The runner's time is over.
+    Deadline,
+    /// The watchdog comes round, and tells an end.
+    Round,
+    /// The watchdog stops what should have stopped: by the clock, where there is one.
+    Overdue,
+    /// A choice, a wish, or a fault: it need not come.
+    Chance,
+}
+
 /// A step in a path.
 #[derive(Clone, Copy, Debug)]
 pub struct Label {
-    who: Who,
-    what: &'static str,
+    pub(crate) who: Who,
+    pub(crate) what: &'static str,
+    pub(crate) pace: Pace,
     frame: Option<Frame>,
     fault: bool,
+}
+
+impl Label {
+    /// Whether a program may do this in place of what it would do.
+    pub(crate) fn is_choice(&self) -> bool {
+        self.pace == Pace::Chance && !self.fault && !matches!(self.who, Who::Cli(_))
+    }
 }
 
 impl fmt::Display for Label {
@@ -412,20 +446,29 @@ pub(crate) struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    /// A program's next line, or what AWS does at last.
+    /// A program's next line.
     pub(crate) fn must(&mut self, who: Who, what: &'static str, change: impl FnOnce(&mut World)) {
-        self.add(true, Label { who, what, frame: None, fault: false }, change);
+        self.at(Pace::Call, who, what, change);
+    }
+
+    /// What happens at last, in its own time: nobody but a tool puts it off for ever.
+    pub(crate) fn at(&mut self, pace: Pace, who: Who, what: &'static str, change: impl FnOnce(&mut World)) {
+        self.add(
+            !matches!(pace, Pace::Tool | Pace::Exit),
+            Label { who, what, pace, frame: None, fault: false },
+            change,
+        );
     }
 
     /// What may happen, and need not.
     pub(crate) fn may(&mut self, who: Who, what: &'static str, change: impl FnOnce(&mut World)) {
-        self.add(false, Label { who, what, frame: None, fault: false }, change);
+        self.add(false, Label { who, what, pace: Pace::Chance, frame: None, fault: false }, change);
     }
 
     /// What goes wrong, while there are faults left.
     pub(crate) fn fault(&mut self, fault: Fault, who: Who, what: &'static str, change: impl FnOnce(&mut World)) {
         if self.now.faults > 0 && self.setup.kinds.contains(&fault) {
-            self.add(false, Label { who, what, frame: None, fault: true }, |world| {
+            self.add(false, Label { who, what, pace: Pace::Chance, frame: None, fault: true }, |world| {
                 world.faults -= 1;
                 change(world);
             });
@@ -437,13 +480,14 @@ impl Steps<'_> {
         let (who, frame) = (Who::Cli(id), Some(frame));
         if again {
             if self.now.faults > 0 && self.setup.kinds.contains(&Fault::FrameAgain) {
-                self.add(false, Label { who, what: "reads, and it comes again:", frame, fault: true }, |world| {
+                let what = "reads, and it comes again:";
+                self.add(false, Label { who, what, pace: Pace::Chance, frame, fault: true }, |world| {
                     world.faults -= 1;
                     change(world);
                 });
             }
         } else {
-            self.add(true, Label { who, what: "reads", frame, fault: false }, change);
+            self.add(true, Label { who, what: "reads", pace: Pace::Call, frame, fault: false }, change);
         }
     }
 
@@ -531,7 +575,7 @@ impl World {
     }
 
     /// What makes no difference is made equal: order where there is none, frames that nobody reads.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for deployment in &mut self.deployments {
             deployment.reply.sort_unstable();
             if deployment.end.is_some() {

@@ -42,6 +42,8 @@ fn one() -> Setup {
         faults: 1,
         kinds: ALL,
         tries: 3,
+        tasks: 3,
+        prints: 1,
         denials: false,
         cancels: false,
         control: true,

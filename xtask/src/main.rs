@@ -9,6 +9,7 @@ mod commands;
 mod direction;
 mod docs;
 mod e2e;
+mod fuzz;
 mod infra;
 mod links;
 mod package;
@@ -29,6 +30,7 @@ pub(crate) const COMMANDS: &[(&str, &str)] = &[
     ("docs", "--check: documents, code, vectors and tests agree"),
     ("infra", "--check: the templates, by cfn-lint, cfn-guard and as data (--full: by checkov too)"),
     ("package", "what is installed, in target/package (--out FOLDER, --target TRIPLE, --verify-reproducible)"),
+    ("fuzz", "every target of fuzz/ in turn, for --minutes N in all (120); needs a nightly compiler and cargo-fuzz"),
     ("e2e", "ministack: the package and the templates, installed on an emulator that nobody here wrote"),
     ("soak", "long runs: simulation, deployments, gigabyte, long (--part PART, --scale S; without, all of it)"),
     ("bench", "time, memory, cost and size, beside bare SQS and a pipe (--quick, --full, --write-docs, --from FILE)"),
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         ["docs", "--check"] => docs::check(),
         ["infra", "--check"] => infra::check(false),
         ["infra", "--check", "--full"] => infra::check(true),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["e2e", "ministack"] => e2e::run("e2e"),
         ["soak", rest @ ..] => soak::Options::parse(rest).and_then(|options| soak::run(&options)),
         ["least-privilege"] => e2e::run("least-privilege"),

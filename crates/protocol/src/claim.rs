@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::{Digest, from_object};
+use crate::encoding::{Digest, Object, from_object};
 use crate::names::{DeploymentId, TargetName};
 use crate::outcome::Reason;
 
@@ -19,7 +19,7 @@ pub struct Claim {
 
 /// Who claimed a deployment id, and to what end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(rename_all = "snake_case", from = "HolderWire")]
 pub enum Holder {
     /// A runner, which alone may start the tool.
     Runner {
@@ -37,6 +37,40 @@ pub enum Holder {
         /// For people.
         message: String,
     },
+}
+
+/// How a holder is read: serde would take a variant's fields as an array too (clause ENC-6).
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum HolderWire {
+    Runner(Object<RunnerWire>),
+    Launcher(Object<LauncherWire>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RunnerWire {
+    task_arn: String,
+    nonce: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LauncherWire {
+    verdict: Verdict,
+    reason: Reason,
+    message: String,
+}
+
+impl From<HolderWire> for Holder {
+    fn from(wire: HolderWire) -> Self {
+        match wire {
+            HolderWire::Runner(Object(RunnerWire { task_arn, nonce })) => Self::Runner { task_arn, nonce },
+            HolderWire::Launcher(Object(LauncherWire { verdict, reason, message })) => {
+                Self::Launcher { verdict, reason, message }
+            }
+        }
+    }
 }
 
 /// A final word of the launcher.
@@ -72,8 +106,12 @@ impl Claim {
 #[serde(deny_unknown_fields)]
 pub struct Lock {
     /// Who holds it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "holder_object")]
     pub holder: Option<LockHolder>,
+}
+
+fn holder_object<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<LockHolder>, D::Error> {
+    Ok(Option::<Object<LockHolder>>::deserialize(deserializer)?.map(|object| object.0))
 }
 
 /// Who holds a slot.

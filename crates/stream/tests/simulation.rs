@@ -4,28 +4,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 #![allow(clippy::disallowed_methods, reason = "the seed comes from the environment")]
 
+mod toy;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use relay_protocol::encoding::base64;
 use relay_protocol::frame::{From, Offsets, RunnerFrame, RunnerKind, Stream};
 use relay_protocol::outcome::Outcome;
-use relay_protocol::{DeploymentId, Digest, Envelope, PublicKey, Signature, Statement as _, Timestamp, Vouch};
-use relay_stream::{Authenticator, Clocks, End, Event, FrameVerifier, Outgoing, Raw, Reader, Writer};
+use relay_protocol::{DeploymentId, Digest, Timestamp};
+use relay_stream::{Authenticator, Clocks, End, Event, Raw, Reader, Writer};
 
-/// A keyed digest stands in for a signature: what is tested here is time and order.
-struct Toy;
-
-fn toy_sign(key: &PublicKey, pae: &[u8]) -> [u8; 64] {
-    let digest = *Digest::of(&[key.der(), pae].concat()).as_bytes();
-    [digest, digest].concat().try_into().unwrap()
-}
-
-impl FrameVerifier for Toy {
-    fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8; 64]) -> bool {
-        toy_sign(key, pae) == *signature
-    }
-}
+use crate::toy::{Keys, Toy, toy_sign};
 
 struct Rng(u64);
 
@@ -78,32 +68,6 @@ impl World {
     }
 }
 
-struct Keys {
-    target: PublicKey,
-    runner: PublicKey,
-    vouch: String,
-}
-
-fn keys(id: &DeploymentId, request: Digest) -> Keys {
-    let target = PublicKey::from_der(b"target").unwrap();
-    let head = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-    let runner = PublicKey::from_der(&[head.as_slice(), &[7; 32]].concat()).unwrap();
-    let vouch = Vouch {
-        deployment_id: id.clone(),
-        request_digest: request,
-        task_arn: "task".into(),
-        runner_key: runner.clone(),
-    };
-    let envelope = Envelope::new(Vouch::TYPE, vouch.to_payload());
-    let signature = Signature::new(String::new(), &toy_sign(&target, &envelope.pae()));
-    Keys { target, runner, vouch: envelope.with_signature(signature).to_json() }
-}
-
-fn signed(keys: &Keys, frame: &Outgoing) -> Raw {
-    let sig = base64(&toy_sign(&keys.runner, &From::Runner.pae(&frame.body)));
-    Raw { from: "runner".into(), sig, vouch: frame.vouch.then(|| keys.vouch.clone()), body: frame.body.clone() }
-}
-
 #[derive(Default)]
 struct Printed {
     stdout: Vec<u8>,
@@ -141,7 +105,7 @@ fn is_written(raw: &Raw, keys: &Keys, written: Offsets) -> bool {
 fn run(seed: u64) -> Result<(), String> {
     let id = DeploymentId::new(seed, [3; 10]);
     let request = Digest::of(b"request");
-    let keys = keys(&id, request);
+    let keys = Keys::new(&id, request);
     let mut world = World {
         rng: Rng(seed),
         copies: true,
@@ -198,7 +162,7 @@ fn run(seed: u64) -> Result<(), String> {
             for frame in &batch {
                 let effect = !world.rng.chance(15);
                 if effect {
-                    world.enqueue(signed(&keys, frame));
+                    world.enqueue(keys.signed(frame));
                 }
                 if effect && !(world.copies && world.rng.chance(10)) {
                     arrived.push(frame.seq);
@@ -279,10 +243,10 @@ fn run(seed: u64) -> Result<(), String> {
 // clause: FRM-7, FRM-8, FRM-11, FRM-13, FRM-19
 #[test]
 fn a_thousand_schedules_are_byte_identical() {
-    let one = std::env::var("RELAY_SEED").ok().and_then(|seed| seed.parse().ok());
-    let count = std::env::var("RELAY_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(1_000);
-    let seeds = one.map_or(0..count, |seed: u64| seed..seed + 1);
-    for seed in seeds {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let first = number("RELAY_SEED");
+    let count = number("RELAY_SEEDS").unwrap_or(if first.is_some() { 1 } else { 1_000 });
+    for seed in first.unwrap_or(0)..first.unwrap_or(0) + count {
         if let Err(wrong) = run(seed) {
             panic!("{wrong}; replay: RELAY_SEED={seed} cargo test -p relay-stream --test simulation");
         }

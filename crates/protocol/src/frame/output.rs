@@ -123,6 +123,10 @@ impl Chunks {
         let unpacked = match &self.packed {
             Some(packed) => {
                 let bytes = encoding::from_base64(packed).map_err(|_| OutputError::Packed)?;
+                // The decompressor would take several frames, or none at all.
+                if zstd::zstd_safe::find_frame_compressed_size(&bytes) != Ok(bytes.len()) {
+                    return Err(OutputError::Packed);
+                }
                 zstd::bulk::decompress(&bytes, FRAME_OUTPUT_MAX).map_err(|_| OutputError::Packed)?
             }
             None => Vec::new(),

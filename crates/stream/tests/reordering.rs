@@ -1,0 +1,133 @@
+//! Reordering and reassembly against a reference of ten lines: what a real writer sends comes in any order, in batches cut anywhere, and any of
+//! it more than once; a real reader must make the same of it as a sort. A failing case shrinks, and is kept beside this file.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod toy;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use relay_protocol::frame::{RunnerFrame, RunnerKind, Stream};
+use relay_protocol::outcome::Outcome;
+use relay_protocol::{DeploymentId, Digest, Timestamp};
+use relay_stream::{Authenticator, Clocks, End, Event, Outgoing, Reader, Writer};
+
+use crate::toy::{Keys, Toy};
+
+/// The reference: sort by number, drop what is there twice, join.
+fn reference(frames: &[Outgoing]) -> Vec<(Stream, u8)> {
+    let mut frames: Vec<RunnerFrame> = frames.iter().map(|frame| RunnerFrame::parse(&frame.body).unwrap()).collect();
+    frames.sort_by_key(|frame| frame.seq);
+    frames.dedup_by_key(|frame| frame.seq);
+    let output = frames.into_iter().filter_map(|frame| match frame.kind {
+        RunnerKind::Output(chunks) => Some(chunks.unfold().unwrap()),
+        _ => None,
+    });
+    output.flatten().flat_map(|chunk| chunk.bytes.into_iter().map(move |byte| (chunk.stream, byte))).collect()
+}
+
+/// What the tool writes, and what happens to it on its way.
+#[derive(Clone, Debug)]
+struct Case {
+    /// Stream, bytes, and after how many milliseconds.
+    writes: Vec<(bool, Vec<u8>, u64)>,
+    /// Each frame that arrives, by place, as often as it stands here; what is left arrives at the end, in order.
+    order: Vec<prop::sample::Index>,
+    /// How many messages each receive gives.
+    receives: Vec<usize>,
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let bytes = prop_oneof![8 => vec(any::<u8>(), 0..40), 1 => (1_usize..40_000).prop_map(|length| vec![b'x'; length])];
+    let writes = vec((any::<bool>(), bytes, 0_u64..60), 0..40);
+    (writes, vec(any::<prop::sample::Index>(), 0..120), vec(1_usize..11, 1..20))
+        .prop_map(|(writes, order, receives)| Case { writes, order, receives })
+}
+
+/// Everything that a real writer sends for these writes.
+fn frames(id: &DeploymentId, writes: &[(bool, Vec<u8>, u64)]) -> Vec<Outgoing> {
+    let mut now = Duration::ZERO;
+    let mut writer = Writer::new(id.clone(), now);
+    let mut sent = Vec::new();
+    let mut take = |writer: &mut Writer, now| {
+        while let Some(batch) = writer.poll_batch(now) {
+            let seqs: Vec<u64> = batch.iter().map(|frame| frame.seq).collect();
+            writer.handle_result(now, &seqs, &seqs);
+            sent.extend(batch);
+        }
+    };
+    let deadline = Timestamp::from_unix(86_400);
+    writer.say(now, RunnerKind::Started { task_arn: "task".into(), steps: vec!["only".into()], deadline });
+    for (err, bytes, pause) in writes {
+        writer.push(now, if *err { Stream::Stderr } else { Stream::Stdout }, bytes);
+        take(&mut writer, now);
+        now += Duration::from_millis(*pause);
+    }
+    writer.finish(now, Outcome::Exited { code: 37, signal: None }, None, BTreeMap::new(), None);
+    while !writer.is_done() {
+        take(&mut writer, now);
+        now += Duration::from_millis(1);
+    }
+    sent
+}
+
+/// The messages in the order in which they come: first as the case says, then all that have not come yet.
+fn arrivals(frames: &[Outgoing], order: &[prop::sample::Index]) -> Vec<Outgoing> {
+    let mut places: Vec<usize> = order.iter().map(|index| index.index(frames.len())).collect();
+    let there: BTreeSet<usize> = places.iter().copied().collect();
+    places.extend((0..frames.len()).filter(|place| !there.contains(place)));
+    places.into_iter().map(|place| frames[place].clone()).collect()
+}
+
+proptest! {
+    // clause: FRM-7, FRM-8, FRM-11, FRM-13
+    #[test]
+    fn the_reader_makes_of_it_what_a_sort_does(case in case()) {
+        let id = DeploymentId::new(0, [3; 10]);
+        let request = Digest::of(b"request");
+        let keys = Keys::new(&id, request);
+        let frames = frames(&id, &case.writes);
+        let arrivals = arrivals(&frames, &case.order);
+        let authenticator = Authenticator::new(id, request, Digest::of(b"body"), Some(keys.target.clone()), Toy);
+        let mut reader = Reader::new(authenticator, Clocks::default(), Duration::ZERO, Timestamp::from_unix(0));
+        let mut printed: Vec<(Stream, u8)> = Vec::new();
+        let mut deleted: BTreeSet<u64> = BTreeSet::new();
+        let (mut rest, mut token) = (arrivals.as_slice(), 0);
+        for receive in case.receives.iter().cycle() {
+            let batch;
+            (batch, rest) = rest.split_at((*receive).min(rest.len()));
+            for frame in batch {
+                reader.handle(Duration::ZERO, token, keys.signed(frame));
+                token += 1;
+            }
+            while let Some(event) = reader.poll_event() {
+                if let Event::Output(chunks) = event {
+                    printed.extend(chunks.into_iter().flat_map(|chunk| chunk.bytes.into_iter().map(move |byte| (chunk.stream, byte))));
+                }
+            }
+            reader.written();
+            deleted.extend(reader.take_deletable());
+            // As far as it goes without a hole: so much is printed, and no message of what is not.
+            let came = &arrivals[..arrivals.len() - rest.len()];
+            let had: BTreeSet<u64> = came.iter().map(|frame| frame.seq).collect();
+            let hole = (0..).find(|seq| !had.contains(seq)).unwrap_or_default();
+            let whole: Vec<Outgoing> = came.iter().filter(|frame| frame.seq < hole).cloned().collect();
+            prop_assert_eq!(&printed, &reference(&whole));
+            let may_go: BTreeSet<u64> = (0..).zip(came).filter(|(_, frame)| frame.seq < hole).map(|(token, _)| token).collect();
+            prop_assert_eq!(&deleted, &may_go);
+            if rest.is_empty() {
+                break;
+            }
+        }
+        let written: Vec<(Stream, u8)> = case.writes.iter().flat_map(|(err, bytes, _)| {
+            let stream = if *err { Stream::Stderr } else { Stream::Stdout };
+            bytes.iter().map(move |byte| (stream, *byte))
+        }).collect();
+        // Between the streams the order is that of the reads, so long as they are one process's.
+        prop_assert_eq!(printed, written);
+        let verified = matches!(reader.poll_end(), Some(End::Finished { verified: true, .. }));
+        prop_assert!(verified, "{:?}", reader.poll_end());
+    }
+}

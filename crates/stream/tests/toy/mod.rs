@@ -1,0 +1,67 @@
+//! Keys and signatures that cost nothing, for tests of time and order: a keyed digest stands in for a signature.
+
+use relay_protocol::encoding::base64;
+use relay_protocol::frame::From;
+use relay_protocol::{DeploymentId, Digest, Envelope, LauncherFrame, PublicKey, Signature, Statement as _, Vouch};
+use relay_stream::{FrameVerifier, Outgoing, Raw};
+
+/// Verifies such signatures.
+#[derive(Debug)]
+pub(crate) struct Toy;
+
+/// Such a signature.
+pub(crate) fn toy_sign(key: &PublicKey, pae: &[u8]) -> [u8; 64] {
+    let digest = *Digest::of(&[key.der(), pae].concat()).as_bytes();
+    [digest, digest].concat().try_into().unwrap()
+}
+
+impl FrameVerifier for Toy {
+    fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8; 64]) -> bool {
+        toy_sign(key, pae) == *signature
+    }
+}
+
+/// The keys of one deployment, and the vouch of the one for the other.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    pub(crate) target: PublicKey,
+    pub(crate) runner: PublicKey,
+    pub(crate) vouch: String,
+}
+
+impl Keys {
+    /// Those of `id`, whose task is called `task`.
+    pub(crate) fn new(id: &DeploymentId, request: Digest) -> Self {
+        Self::by(PublicKey::from_der(b"target").unwrap(), 7, id, request)
+    }
+
+    /// The same with another target key, and another runner key.
+    pub(crate) fn by(target: PublicKey, runner: u8, id: &DeploymentId, request: Digest) -> Self {
+        let head = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+        let runner = PublicKey::from_der(&[head.as_slice(), &[runner; 32]].concat()).unwrap();
+        let vouch = Vouch {
+            deployment_id: id.clone(),
+            request_digest: request,
+            task_arn: "task".into(),
+            runner_key: runner.clone(),
+        };
+        let envelope = Envelope::new(Vouch::TYPE, vouch.to_payload());
+        let signature = Signature::new(String::new(), &toy_sign(&target, &envelope.pae()));
+        Self { target, runner, vouch: envelope.with_signature(signature).to_json() }
+    }
+
+    /// A frame of the runner as it lies in the queue.
+    pub(crate) fn signed(&self, frame: &Outgoing) -> Raw {
+        let sig = base64(&toy_sign(&self.runner, &From::Runner.pae(&frame.body)));
+        let vouch = frame.vouch.then(|| self.vouch.clone());
+        Raw { from: From::Runner.as_str().into(), sig, vouch, body: frame.body.clone() }
+    }
+
+    /// One of the launcher.
+    #[allow(dead_code, reason = "not every test has a launcher")]
+    pub(crate) fn launcher(&self, frame: &LauncherFrame) -> Raw {
+        let body = frame.to_body();
+        let sig = base64(&toy_sign(&self.target, &From::Launcher.pae(&body)));
+        Raw { from: From::Launcher.as_str().into(), sig, vouch: None, body }
+    }
+}

@@ -1,0 +1,103 @@
+//! Envelopes, bundles and messages: what a topic and the overrides of a task deliver.
+
+use relay_protocol::limits::{APPROVALS_MAX, BUNDLE_MAX, PAYLOAD_MAX, SIGNATURE_MAX, SIGNATURES_MAX};
+use relay_protocol::record::Record;
+use relay_protocol::{
+    Approval, Bundle, Control, Envelope, Message, Request, Signature, Signer, Statement, Verified, Verifier, Vouch,
+    overrides,
+};
+
+/// One of three signers, whom the signature's first byte names; nobody, when that is over a bound.
+#[derive(Clone, Debug, PartialEq)]
+struct Toy(&'static str);
+
+impl Signer for Toy {
+    fn key_id(&self) -> &str {
+        self.0
+    }
+}
+
+struct Toys;
+
+impl Verifier for Toys {
+    type Signer = Toy;
+
+    fn verify(&self, _: &[u8], signature: &Signature) -> Option<Toy> {
+        ["anna", "ci", "operator"].get(usize::from(signature.bytes()?[0]) / 80).copied().map(Toy)
+    }
+}
+
+/// Reads the bytes as an envelope, a bundle and a message; verifies what can be read; writes it again.
+pub fn envelope(data: &[u8]) {
+    if let Ok(envelope) = Envelope::parse(data, BUNDLE_MAX) {
+        assert!(data.len() <= BUNDLE_MAX);
+        one(&envelope);
+    }
+    match (Bundle::parse(data), Message::parse(data)) {
+        (Ok(bundle), Ok(Message::Request(request))) => {
+            assert_eq!(bundle, request, "an override is read as the message was");
+            together(&bundle);
+        }
+        (Err(_), Ok(Message::Control(control))) => {
+            one(&control);
+            // What is ignored inside of an envelope need not even be a text, so not every reader gets through it.
+            if let Ok(members) = serde_json::from_slice::<serde_json::Map<_, _>>(data) {
+                assert_eq!(members.len(), 1, "nothing stands beside a control statement");
+            }
+            assert_eq!(
+                Message::parse(Message::control_json(&control).as_bytes()).ok(),
+                Some(Message::Control(control))
+            );
+        }
+        (Err(_), Err(_)) => {}
+        (bundle, message) => panic!("the runner reads {bundle:?}, the launcher {message:?}"),
+    }
+}
+
+fn one(envelope: &Envelope) {
+    assert!(envelope.signatures().len() <= SIGNATURES_MAX);
+    assert!(envelope.signatures().iter().all(|signature| signature.sig.len() <= SIGNATURE_MAX));
+    let json = envelope.to_json();
+    assert_eq!(Envelope::parse(json.as_bytes(), usize::MAX).ok().as_ref(), Some(envelope));
+    believed::<Request>(envelope);
+    believed::<Approval>(envelope);
+    believed::<Control>(envelope);
+    believed::<Vouch>(envelope);
+    believed::<Record>(envelope);
+}
+
+/// What is believed is in its one form, and stays in it.
+fn believed<T: Statement>(envelope: &Envelope) -> Option<Verified<T, Toy>> {
+    let verified: Verified<T, Toy> = envelope.verify(&Toys).ok()?;
+    assert_eq!(envelope.payload_type(), T::TYPE);
+    assert!(envelope.unverified_payload().len() <= PAYLOAD_MAX);
+    let canonical = verified.canonical();
+    assert_eq!(verified.digest(), envelope.digest());
+    assert_eq!(canonical.unverified_payload(), envelope.unverified_payload());
+    let ids: Vec<&str> = canonical.signatures().iter().map(|signature| signature.keyid.as_str()).collect();
+    assert!(!ids.is_empty() && ids.is_sorted_by(|a, b| a < b), "one signature for each signer: {ids:?}");
+    assert_eq!(ids, verified.signers().iter().map(Signer::key_id).collect::<Vec<_>>());
+    let again: Verified<T, Toy> = canonical.verify(&Toys).expect("the canonical form is believed");
+    assert_eq!(again.canonical().to_json(), canonical.to_json());
+    Some(verified)
+}
+
+fn together(bundle: &Bundle) {
+    assert!(bundle.approvals.len() <= APPROVALS_MAX);
+    let json = bundle.to_json();
+    if json.len() <= BUNDLE_MAX {
+        assert_eq!(Bundle::parse(json.as_bytes()).ok().as_ref(), Some(bundle));
+    }
+    bundle.approvals.iter().for_each(one);
+    one(&bundle.request);
+    let Some(request) = believed::<Request>(&bundle.request) else { return };
+    let mut approvals: Vec<_> = bundle.approvals.iter().filter_map(believed::<Approval>).collect();
+    let canonical = Bundle::canonical(&request, &approvals);
+    approvals.reverse();
+    approvals.extend(bundle.approvals.first().and_then(believed::<Approval>));
+    assert_eq!(Bundle::canonical(&request, &approvals), canonical, "neither order nor repeats make a difference");
+    // What fits into the overrides is read back by the runner.
+    if overrides::check(&canonical.to_json()).is_ok() {
+        assert_eq!(Bundle::parse(canonical.to_json().as_bytes()).ok(), Some(canonical));
+    }
+}

@@ -1,0 +1,362 @@
+//! The reader, by any order of calls, fed by a real writer through a queue that does what it likes, with strangers who write into it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use relay_protocol::frame::{Chunk, LauncherKind, RunnerFrame, RunnerKind, Stream};
+use relay_protocol::outcome::{Outcome, Reason};
+use relay_protocol::{DeploymentId, Digest, LauncherFrame, PublicKey, Timestamp};
+use relay_stream::{Authenticator, Clocks, End, Event, Outgoing, Raw, Reader, Writer};
+
+use crate::input::Input;
+use crate::toy::{Keys, Toy};
+use crate::writer::{Streams, length, text};
+
+/// Where a message comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// The runner's own frame, by number.
+    Runner(u64),
+    Launcher,
+    Stranger,
+}
+
+const OUTCOME: Outcome = Outcome::Exited { code: 37, signal: None };
+
+struct World {
+    id: DeploymentId,
+    request: Digest,
+    keys: Keys,
+    strangers: Keys,
+    now: Duration,
+    writer: Writer,
+    reader: Reader<Toy>,
+    clocks: Clocks,
+    pushed: Streams,
+    finished: bool,
+    /// Whether a reader came late, in the first one's place.
+    late: bool,
+    queue: Vec<(Source, Raw)>,
+    /// By token: what the reader was given.
+    given: Vec<Source>,
+    /// The runner's frames that the reader has let go.
+    deleted: BTreeSet<u64>,
+    /// How often the reader was given what no true frame is.
+    strangers_given: u64,
+    /// The runner's output frames, once they were sent.
+    output: BTreeMap<u64, Vec<Chunk>>,
+    answers: Vec<(Vec<u64>, Vec<u64>)>,
+    /// What this reader has handed out, and up to which frame.
+    printed: Streams,
+    next: u64,
+    /// Frames may be missing before the next output, as was said, or as another has read them.
+    may_skip: bool,
+    gaps: bool,
+    polled: BTreeSet<u64>,
+    written: BTreeSet<u64>,
+    end: Option<End>,
+}
+
+/// Runs the bytes, then lets every clock run out.
+pub fn reader(data: &[u8]) {
+    let mut input = Input(data);
+    let mut world = World::new();
+    while let Some(operation) = input.operation() {
+        world.step(operation, &mut input);
+    }
+    world.run_out();
+}
+
+fn launcher(input: &mut Input<'_>, request_digest: Digest) -> LauncherKind {
+    let (task_arn, message) = (if input.flag() { "task" } else { "other" }.to_owned(), String::new());
+    match input.byte() % 6 {
+        0 | 1 => {
+            let deadline = Timestamp::from_unix(i64::from(input.word()));
+            LauncherKind::Admitted { request_digest, task_arn, deadline, policies: Vec::new() }
+        }
+        2 => LauncherKind::Refused { request_digest, reason: Reason::Busy, message },
+        3 => LauncherKind::LaunchFailed { request_digest, reason: Reason::Capacity, message },
+        kind => {
+            let state = if kind == 4 { "RUNNING" } else { "STOPPED" }.to_owned();
+            let (reason, stop_code, stopped_reason, exit_code) = (Some(Reason::Lost), None, None, None);
+            LauncherKind::Task { request_digest, task_arn, state, reason, stop_code, stopped_reason, exit_code }
+        }
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let id = DeploymentId::new(0, [3; 10]);
+        let request = Digest::of(b"request");
+        let keys = Keys::new(&id, request);
+        let strangers = Keys::by(PublicKey::from_der(b"stranger").expect("a key by its length"), 8, &id, request);
+        let now = Duration::ZERO;
+        let clocks = Clocks::default();
+        let authenticator =
+            Authenticator::new(id.clone(), request, Digest::of(b"body"), Some(keys.target.clone()), Toy);
+        Self {
+            writer: Writer::new(id.clone(), now),
+            reader: Reader::new(authenticator, clocks, now, Timestamp::from_unix(0)),
+            id,
+            request,
+            keys,
+            strangers,
+            now,
+            clocks,
+            pushed: Streams::default(),
+            finished: false,
+            late: false,
+            queue: Vec::new(),
+            given: Vec::new(),
+            deleted: BTreeSet::new(),
+            strangers_given: 0,
+            output: BTreeMap::new(),
+            answers: Vec::new(),
+            printed: Streams::default(),
+            next: 0,
+            may_skip: false,
+            gaps: false,
+            polled: BTreeSet::new(),
+            written: BTreeSet::new(),
+            end: None,
+        }
+    }
+
+    fn step(&mut self, operation: u8, input: &mut Input<'_>) {
+        match operation % 16 {
+            0 => self.push(input),
+            1 if !self.finished => {
+                let kind = match input.byte() % 3 {
+                    0 => RunnerKind::Step { index: 0, name: "step".into(), rollback: false },
+                    1 => RunnerKind::Note { text: "note".into() },
+                    _ => {
+                        let deadline = Timestamp::from_unix(i64::from(input.word()));
+                        RunnerKind::Started { task_arn: "task".into(), steps: Vec::new(), deadline }
+                    }
+                };
+                self.writer.say(self.now, kind);
+            }
+            2 if !self.finished => {
+                self.finished = true;
+                self.writer.finish(self.now, OUTCOME, None, BTreeMap::new(), None);
+            }
+            3 | 4 => self.send(input.word(), input.word()),
+            5 => self.answer(input),
+            6 | 7 => {
+                // Any message, as often as it pleases, until it is deleted.
+                let at = input.below(self.queue.len());
+                self.deliver(at);
+            }
+            8 => (0..self.queue.len()).for_each(|at| self.deliver(at)),
+            9 => self.forge(input),
+            10 => {
+                let kind = launcher(input, self.request);
+                let raw = self.keys.launcher(&LauncherFrame { deployment_id: self.id.clone(), kind });
+                self.queue.push((Source::Launcher, raw));
+            }
+            11 => self.poll(usize::from(input.byte())),
+            12 => {
+                self.poll(usize::MAX);
+                self.reader.written();
+                self.written.append(&mut self.polled);
+            }
+            13 => self.delete(input.word()),
+            14 => {
+                let by = u64::from(input.byte());
+                self.now += if input.flag() { Duration::from_secs(by) } else { Duration::from_millis(by) };
+                self.reader.handle_timeout(self.now);
+            }
+            _ => match input.byte() % 8 {
+                0 => self.reader.handle_unreachable(Duration::from_secs(u64::from(input.word()))),
+                1 if !self.late => self.another(),
+                _ => {}
+            },
+        }
+        self.look();
+    }
+
+    fn push(&mut self, input: &mut Input<'_>) {
+        let stream = if input.flag() { Stream::Stdout } else { Stream::Stderr };
+        let (length, noisy) = (length(input), input.flag());
+        if self.writer.wants_input() && !self.finished {
+            let bytes = text(stream, self.pushed.of(stream).len(), length, noisy);
+            self.writer.push(self.now, stream, &bytes);
+            self.pushed.of(stream).extend(bytes);
+        }
+    }
+
+    /// Sends what is due: some of it arrives, and some of that is told.
+    fn send(&mut self, arrives: u16, told: u16) {
+        let has = |mask: u16, frame: &Outgoing| mask >> (frame.seq % 16) & 1 == 0;
+        while let Some(batch) = self.writer.poll_batch(self.now) {
+            for frame in &batch {
+                if let Ok(RunnerFrame { kind: RunnerKind::Output(chunks), .. }) = RunnerFrame::parse(&frame.body) {
+                    self.output.insert(frame.seq, chunks.unfold().expect("output of our own"));
+                }
+                if has(arrives, frame) {
+                    self.queue.push((Source::Runner(frame.seq), self.keys.signed(frame)));
+                }
+            }
+            let sent = batch.iter().filter(|frame| has(arrives, frame) && has(told, frame)).map(|frame| frame.seq);
+            self.answers.push((batch.iter().map(|frame| frame.seq).collect(), sent.collect()));
+        }
+    }
+
+    fn answer(&mut self, input: &mut Input<'_>) {
+        if !self.answers.is_empty() {
+            let (batch, sent) = self.answers.remove(input.below(self.answers.len()));
+            self.writer.handle_result(self.now, &batch, &sent);
+        }
+    }
+
+    fn deliver(&mut self, at: usize) {
+        if let Some((source, raw)) = self.queue.get(at).cloned() {
+            let token = self.given.len() as u64;
+            self.given.push(source);
+            self.strangers_given += u64::from(source == Source::Stranger);
+            self.reader.handle(self.now, token, raw);
+        }
+    }
+
+    /// A stranger can write into the queue, and has read what lies there.
+    fn forge(&mut self, input: &mut Input<'_>) {
+        let at = input.below(self.queue.len());
+        let mut raw = match self.queue.get(at) {
+            Some((_, raw)) => raw.clone(),
+            None => Raw { from: "runner".into(), sig: String::new(), vouch: None, body: "{}".into() },
+        };
+        match input.byte() % 6 {
+            0 => raw.body.push(' '),
+            1 => raw.sig = relay_protocol::encoding::base64(&[input.byte(); 64]),
+            2 => raw.from = "somebody".into(),
+            3 => raw = self.strangers.signed(&Outgoing { seq: 0, body: raw.body, vouch: input.flag() }),
+            4 => {
+                raw.body =
+                    String::from_utf8_lossy(input.take(usize::from(input.0.first().copied().unwrap_or(0)))).into()
+            }
+            _ => {
+                let kind = launcher(input, self.request);
+                raw = self.strangers.launcher(&LauncherFrame { deployment_id: self.id.clone(), kind });
+            }
+        }
+        // A word that is not the stranger's own is no forgery.
+        if !self.queue.iter().any(|(source, known)| *source != Source::Stranger && *known == raw) {
+            self.queue.push((Source::Stranger, raw));
+        }
+    }
+
+    /// The first reader dies, and another comes in its place.
+    fn another(&mut self) {
+        let authenticator = Authenticator::attaching(self.id.clone(), Some(self.keys.target.clone()), Toy);
+        let settle = Duration::from_secs(30);
+        self.reader = Reader::attaching(authenticator, self.clocks, self.now, Timestamp::from_unix(0), settle);
+        (self.late, self.may_skip, self.next, self.end) = (true, true, 0, None);
+        self.printed = Streams::default();
+        self.polled.clear();
+        // What the first one was given is nothing to this one.
+        self.given.iter_mut().for_each(|source| *source = Source::Stranger);
+    }
+
+    fn poll(&mut self, events: usize) {
+        for _ in 0..events {
+            let Some(event) = self.reader.poll_event() else { return };
+            match event {
+                Event::Output(chunks) => self.print(chunks),
+                Event::Gap(missing) => {
+                    assert!(missing.frames > 0);
+                    (self.may_skip, self.gaps) = (true, true);
+                }
+                Event::Launcher(_) | Event::Started { .. } | Event::Step { .. } | Event::Note(_) => {}
+            }
+        }
+    }
+
+    /// Output is the next true frame's: never twice, never out of order, never a stranger's.
+    fn print(&mut self, chunks: Vec<Chunk>) {
+        assert!(!matches!(self.end, Some(End::Finished { .. })), "output after the end");
+        let mut ahead = self.output.range(self.next..);
+        let found = if self.may_skip { ahead.find(|(_, known)| **known == chunks) } else { ahead.next() };
+        let (seq, known) = found.expect("output that the runner never sent, or sent before");
+        assert!(*known == chunks, "output out of order");
+        let seq = *seq;
+        (self.next, self.may_skip) = (seq + 1, false);
+        self.polled.insert(seq);
+        for chunk in chunks {
+            let printed = self.printed.of(chunk.stream);
+            let place = printed.len();
+            printed.extend(chunk.bytes);
+            let whole = !self.late && !self.gaps;
+            assert!(
+                !whole || self.pushed.of(chunk.stream)[place..].starts_with(&printed[place..]),
+                "not what the tool wrote"
+            );
+        }
+    }
+
+    fn delete(&mut self, spare: u16) {
+        for token in self.reader.take_deletable() {
+            let source = usize::try_from(token).ok().and_then(|at| self.given.get(at)).expect("a token of ours");
+            if let Source::Runner(seq) = source
+                && self.output.contains_key(seq)
+                && !self.reader.resumed_at().is_some_and(|first| *seq < first)
+            {
+                assert!(self.written.contains(seq), "a message goes before its bytes are written");
+            }
+            if let Source::Runner(seq) = source {
+                self.deleted.insert(*seq);
+            }
+        }
+        // Whoever deletes may fail; then it comes again.
+        let gone = |seq: u64| self.deleted.contains(&seq) && spare >> (seq % 16) & 1 == 1;
+        self.queue.retain(|(source, _)| !matches!(source, Source::Runner(seq) if gone(*seq)));
+    }
+
+    /// What holds after each operation.
+    fn look(&mut self) {
+        assert!(self.reader.dropped() <= self.strangers_given, "a true frame was dropped");
+        let Some(end) = self.reader.poll_end().cloned() else { return };
+        match &end {
+            End::Finished { finished, missing, verified } => {
+                assert_eq!(finished.outcome, OUTCOME);
+                if !self.late {
+                    assert_eq!(*verified, !self.gaps, "a gap is told, and nothing else is one");
+                }
+                if *verified && !self.late {
+                    assert!(missing.frames == 0 && missing.bytes == 0);
+                    assert!(self.printed == self.pushed, "the whole output");
+                }
+            }
+            End::Refused { .. } | End::NeverStarted { .. } => {
+                assert!(self.given.contains(&Source::Launcher) || self.late, "nobody refused")
+            }
+            End::Stopped { .. } | End::Silent { .. } => {}
+        }
+        // The launcher's word may yield to the runner's; the runner's last word stands.
+        if matches!(self.end, Some(End::Finished { .. })) {
+            assert_eq!(self.end.as_ref(), Some(&end), "another end");
+        }
+        self.end = Some(end);
+    }
+
+    /// Nothing comes any more: it ends by its clocks, and in time (promise P4).
+    fn run_out(&mut self) {
+        let began = self.now;
+        for _ in 0..2_000 {
+            self.poll(usize::MAX);
+            self.reader.written();
+            self.written.append(&mut self.polled);
+            self.delete(0);
+            self.look();
+            if self.end.is_some() {
+                let clocks = self.clocks.admission + self.clocks.start + self.clocks.silence + self.clocks.drain;
+                let bound = clocks + self.clocks.outage + Duration::from_secs(65_535 + 600);
+                assert!(self.now - began <= bound, "it took {:?} to give up", self.now - began);
+                return;
+            }
+            let due = self.reader.poll_timeout().expect("a reader without an end has a clock");
+            self.now = self.now.max(due);
+            self.reader.handle_timeout(self.now);
+        }
+        panic!("the reader does not come to its end");
+    }
+}

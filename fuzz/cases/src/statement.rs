@@ -1,0 +1,111 @@
+//! Payloads that are signed, and the small objects of the relay bucket.
+
+use relay_protocol::claim::{Claim, Lock};
+use relay_protocol::limits::{CLOCK_SKEW, CONTROL_LIFETIME, PARAMETER_VALUE_MAX, PARAMETERS_MAX, TEXT_MAX};
+use relay_protocol::record::Record;
+use relay_protocol::request::{Hints, Stage};
+use relay_protocol::{Approval, Control, Request, Statement as _, Vouch};
+use serde_json::Value;
+
+/// What was read is all that stood there: a member that stands twice, or is left out in silence, would have a second meaning.
+fn says_the_same(read: &[u8], written: &[u8]) {
+    let value = |json| serde_json::from_slice::<Value>(json).expect("JSON by any reader");
+    assert_eq!(without_absent(value(read)), value(written));
+}
+
+/// A member that may be absent may be `null`, and an origin may say nothing.
+fn without_absent(value: Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let members = members.into_iter().map(|(name, value)| (name, without_absent(value)));
+            let says = |name: &str, value: &Value| {
+                !value.is_null() && !(name == "origin" && value.as_object().is_some_and(serde_json::Map::is_empty))
+            };
+            Value::Object(members.filter(|(name, value)| says(name, value)).collect())
+        }
+        other => other,
+    }
+}
+
+/// Reads the bytes as the payload of a request, and of an approval.
+pub fn request(data: &[u8]) {
+    if let Ok(request) = Request::parse(data) {
+        let payload = request.to_payload();
+        says_the_same(data, &payload);
+        let again = Request::parse(&payload).expect("what was written is read");
+        assert_eq!(again, request);
+        assert_eq!((again.to_payload(), again.subject()), (payload, request.subject()));
+        assert!(request.session_key.is_ed25519());
+        assert!(request.parameters.len() <= PARAMETERS_MAX);
+        assert!(request.parameters.values().all(|value| value.len() <= PARAMETER_VALUE_MAX));
+        let origin = &request.origin;
+        let texts = [&origin.system, &origin.run_url, &origin.commit, &origin.actor];
+        for text in texts.into_iter().flatten() {
+            assert!(text.as_str().len() <= TEXT_MAX && !text.as_str().contains(char::is_control));
+        }
+        assert!(Hints::of(&request).agree_with(&request));
+        in_time_and_place(&request);
+    }
+    if let Ok(approval) = Approval::parse(data) {
+        // Nobody writes approvals but through serde, as here.
+        let payload = serde_json::to_vec(&approval).expect("strings");
+        says_the_same(data, &payload);
+        assert_eq!(Approval::parse(&payload).ok().as_ref(), Some(&approval));
+        for seconds in [-CLOCK_SKEW - 1, -CLOCK_SKEW, 0, 1, 86_400] {
+            let at = approval.issued_at.plus(seconds);
+            if approval.covers(approval.subject, at) {
+                assert!(at <= approval.expires_at && approval.issued_at.since(at) <= CLOCK_SKEW);
+            }
+        }
+    }
+}
+
+fn in_time_and_place(request: &Request) {
+    let around = [request.issued_at, request.expires_at];
+    for now in around.into_iter().flat_map(|at| [-700, -61, -60, 0, 60, 61, 600, 601].map(|seconds| at.plus(seconds))) {
+        let (launch, run) = (request.check_time(now, Stage::Launch), request.check_time(now, Stage::Run));
+        assert!(launch.is_err() || run.is_ok(), "what may be launched may run");
+        if run.is_ok() {
+            assert!(request.expires_at > request.issued_at && request.issued_at.since(now) <= CLOCK_SKEW);
+        }
+    }
+    assert_eq!(request.check_place(&request.audience, &request.target), Ok(()));
+    let accounts = [request.reply_queue.account()];
+    let allowed = request.check_queues(&accounts, &[]).is_ok();
+    let own = request.reply_queue.name() == request.deployment_id.reply_queue_name();
+    assert!(!allowed || own && request.reply_queue.region() == request.audience.region());
+    assert!(request.check_queues(&[], &[]).is_err(), "no account is nobody's");
+    let fixed: Vec<_> = [&request.reply_queue].into_iter().chain(&request.control_queue).cloned().collect();
+    assert_eq!(request.check_queues(&[], &fixed), Ok(()));
+}
+
+/// Reads the bytes as the payload of a control statement, a vouch or a record, and as a claim or a lock.
+pub fn control(data: &[u8]) {
+    if let Ok(control) = Control::parse(data) {
+        let payload = control.to_payload();
+        says_the_same(data, &payload);
+        assert_eq!(Control::parse(&payload).ok().as_ref(), Some(&control));
+        for seconds in [-CLOCK_SKEW - 1, -CLOCK_SKEW, 0, CONTROL_LIFETIME, CONTROL_LIFETIME + 1] {
+            let now = control.issued_at.plus(seconds);
+            let in_time = (-CLOCK_SKEW..=CONTROL_LIFETIME).contains(&now.since(control.issued_at));
+            assert_eq!(control.is_for(&control.deployment_id, control.request_digest, now), in_time);
+        }
+    }
+    if let Ok(vouch) = Vouch::parse(data) {
+        let payload = vouch.to_payload();
+        says_the_same(data, &payload);
+        assert!(vouch.runner_key.is_ed25519());
+        assert_eq!(Vouch::parse(&payload).ok(), Some(vouch));
+    }
+    if let Ok(record) = Record::parse(data) {
+        assert_eq!(Record::parse(&record.to_payload()).ok(), Some(record));
+    }
+    if let Ok(claim) = Claim::parse(data) {
+        says_the_same(data, &claim.to_bytes());
+        assert_eq!(Claim::parse(&claim.to_bytes()).ok(), Some(claim));
+    }
+    if let Ok(lock) = Lock::parse(data) {
+        says_the_same(data, &lock.to_bytes());
+        assert_eq!(Lock::parse(&lock.to_bytes()).ok(), Some(lock));
+    }
+}

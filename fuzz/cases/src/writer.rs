@@ -1,0 +1,187 @@
+//! The writer, by any order of calls: what it sends is the output, whole and in order, in frames and batches that SQS takes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use relay_protocol::frame::{Finished, RunnerFrame, RunnerKind, Stream};
+use relay_protocol::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, FRAME_ATTRIBUTES_MAX, FRAME_MAX, HEARTBEAT_SECONDS};
+use relay_protocol::outcome::Outcome;
+use relay_protocol::{DeploymentId, Digest, Timestamp};
+use relay_stream::{Outgoing, Writer};
+
+use crate::frame::is_sendable;
+use crate::input::Input;
+
+/// Output is made of the bytes' own place, so that a byte out of order shows.
+pub(crate) fn text(stream: Stream, from: usize, length: usize, noisy: bool) -> Vec<u8> {
+    let salt = if stream == Stream::Stdout { 0x9E37_79B9 } else { 0x85EB_CA6B };
+    let mix = |at: usize| (at as u64 + 1).wrapping_mul(salt).rotate_right(7) ^ (at as u64 >> 5);
+    (from..from + length)
+        .map(|at| if noisy { mix(at).to_le_bytes()[1] } else { b"0123456789abcdef"[mix(at) as usize % 16] })
+        .collect()
+}
+
+/// From one byte to a third of a megabyte, mostly little.
+pub(crate) fn length(input: &mut Input<'_>) -> usize {
+    let (kind, word) = (input.byte(), usize::from(input.word()));
+    match kind % 64 {
+        0 => word * 5,
+        1..=4 => word % 5_000,
+        _ => word % 90,
+    }
+}
+
+/// Both streams as they were pushed.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Streams {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+impl Streams {
+    pub(crate) fn of(&mut self, stream: Stream) -> &mut Vec<u8> {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Seen {
+    /// Batches on their way.
+    travelling: Vec<Vec<u64>>,
+    /// Everything that was ever sent.
+    frames: BTreeMap<u64, Outgoing>,
+    /// What the writer was told to have arrived.
+    arrived: BTreeSet<u64>,
+    /// The terminal frame, once it was sent.
+    terminal: Option<u64>,
+}
+
+/// Calls the writer as the bytes say.
+pub fn writer(data: &[u8]) {
+    let mut input = Input(data);
+    let mut now = Duration::ZERO;
+    let mut writer = Writer::new(DeploymentId::new(0, [1; 10]), now);
+    let mut pushed = Streams::default();
+    let mut seen = Seen::default();
+    let mut finished = false;
+    while let Some(operation) = input.operation() {
+        match operation % 8 {
+            0 | 1 => {
+                let stream = if input.flag() { Stream::Stdout } else { Stream::Stderr };
+                let length = length(&mut input);
+                if writer.wants_input() {
+                    let bytes = text(stream, pushed.of(stream).len(), length, input.flag());
+                    writer.push(now, stream, &bytes);
+                    if !finished {
+                        pushed.of(stream).extend(bytes);
+                    }
+                }
+            }
+            2 if !finished => writer.say(now, kind(&mut input)),
+            3 => now += Duration::from_millis(u64::from(input.byte())),
+            4 => now += Duration::from_secs(u64::from(input.byte())),
+            5 => send(&mut writer, now, &mut seen),
+            6 => {
+                if !seen.travelling.is_empty() {
+                    let batch = seen.travelling.remove(input.below(seen.travelling.len()));
+                    // Some of it, and what was never in it.
+                    let mask = input.word();
+                    let mut sent: Vec<u64> = batch.iter().copied().filter(|seq| mask >> (seq % 16) & 1 == 1).collect();
+                    sent.push(u64::from(input.byte()) + 1_000_000);
+                    writer.handle_result(now, &batch, &sent);
+                    seen.arrived.extend(sent);
+                }
+            }
+            _ if input.byte() == 0 && !finished => {
+                finished = true;
+                writer.finish(now, Outcome::Exited { code: 3, signal: None }, None, BTreeMap::new(), None);
+            }
+            _ => {}
+        }
+    }
+    if !finished {
+        writer.finish(now, Outcome::Exited { code: 3, signal: None }, None, BTreeMap::new(), None);
+    }
+    // From here on everything arrives: it comes to its end by its own clock.
+    for _ in 0..10_000 {
+        while let Some(batch) = seen.travelling.pop() {
+            writer.handle_result(now, &batch, &batch);
+            seen.arrived.extend(batch);
+        }
+        if writer.is_done() {
+            assert!(writer.is_idle() && writer.poll_timeout().is_none());
+            return whole(&seen, &pushed);
+        }
+        send(&mut writer, now, &mut seen);
+        if seen.travelling.is_empty() {
+            now = writer.poll_timeout().expect("a writer that is not done has something to do").max(now);
+        }
+    }
+    panic!("the writer does not come to its end");
+}
+
+fn kind(input: &mut Input<'_>) -> RunnerKind {
+    match input.byte() % 3 {
+        0 => RunnerKind::Started { task_arn: "task".into(), steps: Vec::new(), deadline: Timestamp::from_unix(0) },
+        1 => RunnerKind::Step { index: 0, name: "step".into(), rollback: false },
+        _ => RunnerKind::Note { text: "\u{1b}\u{ffff}".repeat(usize::from(input.byte())) },
+    }
+}
+
+/// Takes every batch that is due, and looks at it as SQS would.
+fn send(writer: &mut Writer, now: Duration, seen: &mut Seen) {
+    let mut hearts = 0;
+    while let Some(batch) = writer.poll_batch(now) {
+        assert!((1..=BATCH_ENTRIES_MAX).contains(&batch.len()));
+        let size: usize = batch.iter().map(|frame| frame.body.len() + FRAME_ATTRIBUTES_MAX).sum();
+        assert!(size <= BATCH_BYTES_MAX, "{size} bytes in a batch");
+        for frame in &batch {
+            assert!(frame.body.len() + FRAME_ATTRIBUTES_MAX <= FRAME_MAX && is_sendable(&frame.body));
+            assert!(!seen.travelling.iter().flatten().any(|seq| *seq == frame.seq), "it travels already");
+            assert!(!seen.arrived.contains(&frame.seq), "it has arrived already");
+            let parsed = RunnerFrame::parse(&frame.body).expect("a frame of our own");
+            assert_eq!((parsed.seq, parsed.bears_vouch()), (frame.seq, frame.vouch));
+            hearts += usize::from(matches!(parsed.kind, RunnerKind::Heartbeat { .. }));
+            if matches!(parsed.kind, RunnerKind::Finished(_)) {
+                assert!(batch.len() == 1 && seen.travelling.is_empty(), "the end travels alone");
+                seen.terminal = Some(frame.seq);
+            } else {
+                assert_eq!(seen.terminal, None, "nothing comes after the end");
+            }
+            let before = seen.frames.insert(frame.seq, frame.clone());
+            assert!(before.is_none_or(|before| before == *frame), "a frame is sent again as it was");
+        }
+        seen.travelling.push(batch.iter().map(|frame| frame.seq).collect());
+    }
+    assert!(hearts <= 1 + HEARTBEAT_SECONDS as usize, "one heartbeat at a time");
+}
+
+/// The frames in order are what was pushed, and the end says so.
+fn whole(seen: &Seen, pushed: &Streams) {
+    let mut out = Streams::default();
+    let mut end: Option<Box<Finished>> = None;
+    for (at, frame) in (0_u64..).zip(seen.frames.values()) {
+        let frame = RunnerFrame::parse(&frame.body).expect("a frame of our own");
+        assert_eq!(frame.seq, at, "frames are numbered without a gap");
+        match frame.kind {
+            RunnerKind::Output(chunks) => {
+                let before = chunks.offset;
+                assert_eq!((before.stdout, before.stderr), (out.stdout.len() as u64, out.stderr.len() as u64));
+                for chunk in chunks.unfold().expect("output of our own") {
+                    out.of(chunk.stream).extend(chunk.bytes);
+                }
+            }
+            RunnerKind::Finished(finished) => end = Some(finished),
+            _ => {}
+        }
+    }
+    assert!(out == *pushed, "what was sent is what was pushed");
+    let end = end.expect("an end");
+    assert_eq!(end.frames, seen.frames.len() as u64);
+    for (said, had) in [(end.stdout, &out.stdout), (end.stderr, &out.stderr)] {
+        assert_eq!((said.bytes, said.sha256), (had.len() as u64, Digest::of(had)));
+    }
+}

@@ -1,0 +1,296 @@
+//! What the walks add to the model's decisions: each runner's real writer, each CLI's real reader, and a queue between them that is slow, forgets
+//! answers and hands out twice, all on a virtual clock.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use relay_protocol::Timestamp;
+use relay_protocol::frame::{RunnerKind, Stream};
+use relay_stream::{Authenticator, Clocks, Event, Outgoing, Raw, Reader, Writer};
+
+use crate::cli::{Honest, id, key, of_runner, raw, said, told};
+use crate::launcher::{arn, digest};
+use crate::walk::Rng;
+use crate::world::{Bug, End, Frame, TaskNo};
+
+/// How long a message that was received stays away, and how long most are on their way.
+const VISIBILITY: Duration = Duration::from_secs(30);
+const TRANSIT: Duration = Duration::from_secs(5);
+
+/// How long one of a hundred may be on its way: longer than a reader waits for what is missing.
+const DELAY: Duration = Duration::from_secs(200);
+
+/// How many CLIs of a deployment may die.
+const DEATHS_MAX: u32 = 2;
+
+/// The wall's time of a moment.
+pub(crate) fn wall(now: Duration) -> Timestamp {
+    Timestamp::from_unix(i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// One deployment's reply queue, with the one who reads it and the one who writes into it.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    queue: BTreeMap<u64, (Duration, Raw)>,
+    next_message: u64,
+    /// The CLI; `None` while nobody reads.
+    reader: Option<Reader<Honest>>,
+    /// When the next one attaches.
+    back: Option<Duration>,
+    late: bool,
+    deaths: u32,
+    /// The queue cannot be read until then; the reader knows of it up to the first.
+    dark: (Duration, Duration),
+    looked: Duration,
+    printed: Vec<u8>,
+    gaps: bool,
+    /// What the tool has printed, by all its processes.
+    truth: Vec<u8>,
+    sender: Option<Sender>,
+}
+
+/// A runner's process, as the queue knows it.
+#[derive(Debug)]
+struct Sender {
+    task: TaskNo,
+    writer: Writer,
+    /// Answers on their way back: when, the batch, what of it was told to have arrived.
+    answers: Vec<(Duration, Vec<u64>, Vec<u64>)>,
+}
+
+impl Wire {
+    pub(crate) fn new() -> Self {
+        let authenticator = Authenticator::new(id(), digest(), digest(), Some(key()), Honest);
+        let now = Duration::ZERO;
+        Self {
+            queue: BTreeMap::new(),
+            next_message: 0,
+            reader: Some(Reader::new(authenticator, Clocks::default(), now, wall(now))),
+            back: None,
+            late: false,
+            deaths: 0,
+            dark: (now, now),
+            looked: now,
+            printed: Vec::new(),
+            gaps: false,
+            truth: Vec::new(),
+            sender: None,
+        }
+    }
+
+    /// A frame of the model's: the launcher's lies in the queue, the runner's goes through its writer. `deadline` is the runner's own.
+    pub(crate) fn say(&mut self, rng: &mut Rng, now: Duration, frame: Frame, deadline: Duration) {
+        match frame {
+            Frame::Admitted(_) | Frame::Final(_) | Frame::Stopped(..) => self.enqueue(rng, now, raw(frame)),
+            Frame::Started(task) => {
+                let kind = RunnerKind::Started { task_arn: arn(task), steps: Vec::new(), deadline: wall(deadline) };
+                self.writing(task, now).writer.say(now, kind);
+                // The runner goes on only when it has arrived.
+                self.flush(rng, now);
+            }
+            Frame::Output(task, number) => {
+                let text = format!("task {task} prints {number}\n").into_bytes();
+                self.writing(task, now).writer.push(now, Stream::Stdout, &text);
+                self.truth.extend(text);
+            }
+            Frame::Finished(task, _, outcome) => {
+                self.writing(task, now).writer.finish(now, told(outcome), None, BTreeMap::new(), None);
+                self.flush(rng, now);
+                self.sender = None;
+            }
+        }
+    }
+
+    fn writing(&mut self, task: TaskNo, now: Duration) -> &mut Sender {
+        let new = || Sender { task, writer: Writer::new(id(), now), answers: Vec::new() };
+        self.sender.take_if(|sender| sender.task != task);
+        self.sender.get_or_insert_with(new)
+    }
+
+    /// A process is gone, with what it had not sent.
+    pub(crate) fn gone(&mut self, task: TaskNo) {
+        self.sender.take_if(|sender| sender.task == task);
+    }
+
+    fn enqueue(&mut self, rng: &mut Rng, now: Duration, raw: Raw) {
+        // A reader that comes late takes the copy of what was deleted for a hole: with one, there are no copies.
+        for _ in 0..if !self.late && rng.chance(10) { 2 } else { 1 } {
+            let most = match rng.index(100) {
+                0 => DELAY,
+                1..10 => TRANSIT,
+                _ => Duration::from_millis(300),
+            };
+            let at = now + rng.below(most);
+            self.queue.insert(self.next_message, (at, raw.clone()));
+            self.next_message += 1;
+        }
+    }
+
+    /// Sends until all has arrived, however often that takes.
+    fn flush(&mut self, rng: &mut Rng, now: Duration) {
+        let mut at = now;
+        while let Some(sender) = &mut self.sender
+            && !sender.writer.is_idle()
+        {
+            for (_, batch, sent) in std::mem::take(&mut sender.answers) {
+                sender.writer.handle_result(at, &batch, &sent);
+            }
+            if !sender.writer.is_idle() {
+                at = at.max(sender.writer.poll_timeout().unwrap_or(at));
+                self.pump(rng, at, true);
+            }
+        }
+    }
+
+    fn pump(&mut self, rng: &mut Rng, now: Duration, at_once: bool) {
+        let Some(sender) = &mut self.sender else { return };
+        let task = sender.task;
+        let mut arrived: Vec<Outgoing> = Vec::new();
+        for (_, batch, sent) in sender.answers.extract_if(.., |(at, ..)| *at <= now) {
+            sender.writer.handle_result(now, &batch, &sent);
+        }
+        while let Some(batch) = sender.writer.poll_batch(now) {
+            let mut sent = Vec::new();
+            for frame in &batch {
+                let arrives = !rng.chance(10);
+                // An answer that is lost sends a frame twice: not where a late reader would take it for a hole.
+                if arrives && (self.late || !rng.chance(5)) {
+                    sent.push(frame.seq);
+                }
+                arrived.extend(arrives.then(|| frame.clone()));
+            }
+            let seqs = batch.iter().map(|frame| frame.seq).collect();
+            let back = if at_once { now } else { now + rng.below(Duration::from_millis(200)) };
+            sender.answers.push((back, seqs, sent));
+        }
+        for frame in arrived {
+            self.enqueue(rng, now, of_runner(task, &frame));
+        }
+    }
+
+    /// The CLI dies; another comes after a while, or nobody.
+    pub(crate) fn kill(&mut self, now: Duration, back: Option<Duration>) {
+        self.reader = None;
+        self.deaths += 1;
+        self.back = back.map(|after| now + after);
+    }
+
+    /// The queue cannot be read for a while.
+    pub(crate) fn darken(&mut self, now: Duration, lasts: Duration) {
+        let from = if now < self.dark.1 { self.dark.0 } else { now };
+        self.dark = (from, self.dark.1.max(now + lasts));
+    }
+
+    /// Whether somebody reads, who may die: each who comes starts the clocks anew.
+    pub(crate) fn may_be_left(&self) -> bool {
+        self.reader.is_some() && self.deaths < DEATHS_MAX
+    }
+
+    /// Whether somebody reads, or will.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.reader.is_some() || self.back.is_some()
+    }
+
+    /// Whether one has come late.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late
+    }
+
+    /// The task whose runner writes.
+    pub(crate) fn sender(&self) -> Option<TaskNo> {
+        self.sender.as_ref().map(|sender| sender.task)
+    }
+
+    /// When something is to be done here. A runner that stands still sends nothing.
+    pub(crate) fn due(&self, hung: bool) -> Option<Duration> {
+        let sender = self.sender.as_ref().filter(|_| !hung);
+        let sends = sender.and_then(|sender| sender.writer.poll_timeout());
+        let answers = sender.and_then(|sender| sender.answers.iter().map(|(at, ..)| *at).min());
+        let reads = self.reader.as_ref().and_then(|_| {
+            let visible = self.queue.values().map(|(at, _)| *at).min();
+            visible.map(|at| at.max(self.looked + Duration::from_millis(50)).max(self.dark.1))
+        });
+        let clock = self.reader.as_ref().and_then(Reader::poll_timeout);
+        // A receive that fails is told every ten seconds.
+        let (told, dark) = self.dark;
+        let dark = (self.reader.is_some() && told < dark).then(|| (told + Duration::from_secs(10)).min(dark));
+        [sends, answers, reads, clock, dark, self.back].into_iter().flatten().min()
+    }
+
+    /// Does what is due. An end is told at most once.
+    pub(crate) fn go(
+        &mut self,
+        rng: &mut Rng,
+        now: Duration,
+        hung: bool,
+        bug: Option<Bug>,
+    ) -> Result<Option<End>, &'static str> {
+        if !hung {
+            self.pump(rng, now, false);
+        }
+        if self.back.is_some_and(|at| now >= at) {
+            let authenticator = Authenticator::attaching(id(), Some(key()), Honest);
+            let settle = VISIBILITY + TRANSIT;
+            self.reader = Some(Reader::attaching(authenticator, Clocks::default(), now, wall(now), settle));
+            (self.back, self.late) = (None, true);
+            self.printed.clear();
+        }
+        let told = now.min(self.dark.1);
+        let lost = told.saturating_sub(std::mem::replace(&mut self.dark.0, told));
+        let Some(reader) = &mut self.reader else { return Ok(None) };
+        if !lost.is_zero() {
+            reader.handle_unreachable(lost);
+        }
+        if now >= self.dark.1 {
+            self.looked = now;
+            let mut visible: Vec<u64> =
+                self.queue.iter().filter(|(_, (at, _))| *at <= now).map(|(id, _)| *id).collect();
+            for _ in 0..10.min(visible.len()) {
+                let message = visible.swap_remove(rng.index(visible.len()));
+                if let Some((at, raw)) = self.queue.get_mut(&message) {
+                    *at = now + VISIBILITY;
+                    reader.handle(now, message, raw.clone());
+                }
+            }
+        }
+        reader.handle_timeout(now);
+        while let Some(event) = reader.poll_event() {
+            match event {
+                Event::Output(chunks) => chunks.iter().for_each(|chunk| self.printed.extend(&chunk.bytes)),
+                Event::Gap(_) => self.gaps = true,
+                _ => {}
+            }
+        }
+        reader.written();
+        for message in reader.take_deletable() {
+            // A delete that fails: it comes again.
+            if !rng.chance(5) {
+                self.queue.remove(&message);
+            }
+        }
+        let end = reader.poll_end().cloned();
+        if !self.is_true() {
+            return Err("what is printed is what the tool printed, in order, once");
+        }
+        if let Some(relay_stream::End::Finished { verified, .. }) = &end
+            && !self.late
+            && (*verified == self.gaps || *verified && self.printed != self.truth)
+        {
+            return Err("who has the tool's end has all of its output, or is told of a gap");
+        }
+        if end.is_some() {
+            self.reader = None;
+        }
+        Ok(end.map(|end| said(&end, bug)))
+    }
+
+    fn is_true(&self) -> bool {
+        if self.gaps {
+            return true;
+        }
+        if !self.late {
+            return self.truth.starts_with(&self.printed);
+        }
+        self.printed.is_empty() || self.truth.windows(self.printed.len()).any(|window| window == self.printed)
+    }
+}

@@ -1,0 +1,179 @@
+//! `fuzz`: every target of `fuzz/` in turn, one process at a time, each for its share of the time; then a table. It installs nothing.
+//!
+//! What is new goes into `target/fuzz/corpus`, findings into `fuzz/artifacts`; what is worth keeping is brought into `fuzz/corpus` and
+//! `fuzz/regressions` by hand, by `cargo fuzz cmin` and under a name that says what it shows.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::Outcome;
+
+/// Minutes for all targets together, when nobody says how many.
+const MINUTES: u64 = 120;
+
+/// What the targets are built with; coverage counters are not stable yet.
+const TOOLCHAIN: &str = "nightly";
+
+/// Bytes of an input at most: the corpus keeps no more either.
+const LENGTH_MAX: &str = "-max_len=4096";
+
+struct Row {
+    target: String,
+    cpu_seconds: f64,
+    executions: u64,
+    corpus: usize,
+    findings: usize,
+}
+
+/// Reads `--minutes N` and `--toolchain NAME`.
+pub(crate) fn run(arguments: &[&str]) -> Outcome {
+    let (mut minutes, mut toolchain) = (MINUTES, TOOLCHAIN.to_owned());
+    let mut rest = arguments;
+    while let [name, value, after @ ..] = rest {
+        match *name {
+            "--minutes" => minutes = value.parse()?,
+            "--toolchain" => toolchain = (*value).to_owned(),
+            _ => return Err(format!("unknown argument {name}").into()),
+        }
+        rest = after;
+    }
+    if !rest.is_empty() {
+        return Err("fuzz takes --minutes N and --toolchain NAME".into());
+    }
+    let root = crate::tree::root();
+    let toolchain = format!("+{toolchain}");
+    if let Some(missing) = missing(&toolchain) {
+        return Err(missing.into());
+    }
+    let built = cargo_fuzz(&toolchain, "build").status()?;
+    if !built.success() {
+        return Err(format!("cargo fuzz build: {built}").into());
+    }
+    let targets = folders(&root.join("fuzz/corpus"))?;
+    let seconds = minutes * 60 / (targets.len() as u64).max(1);
+    let mut rows = Vec::new();
+    for target in targets {
+        writeln!(io::stdout(), "==> {target}, {seconds} s")?;
+        rows.push(one(&root, target, seconds)?);
+    }
+    writeln!(io::stdout(), "{}", table(&rows))?;
+    let findings: usize = rows.iter().map(|row| row.findings).sum();
+    if findings == 0 { Ok(()) } else { Err(format!("{findings} findings: see fuzz/artifacts").into()) }
+}
+
+/// What is not there, and how to get it.
+fn missing(toolchain: &str) -> Option<String> {
+    let works =
+        |arguments: &[&str]| Command::new("cargo").args(arguments).output().is_ok_and(|out| out.status.success());
+    if !works(&[toolchain, "--version"]) {
+        return Some(format!(
+            "there is no toolchain {}: rustup toolchain install nightly",
+            toolchain.trim_start_matches('+')
+        ));
+    }
+    (!works(&[toolchain, "fuzz", "--version"]))
+        .then(|| "cargo-fuzz is not installed: cargo install cargo-fuzz".to_owned())
+}
+
+/// Without a sanitizer of memory: the code is safe Rust, and what is not (zstd) is built by a compiler that these do not reach.
+fn cargo_fuzz(toolchain: &str, what: &str) -> Command {
+    let mut command = Command::new("cargo");
+    command.args([toolchain, "fuzz", what, "--sanitizer", "none", "--fuzz-dir", "fuzz"]);
+    // Which toolchain runs this command is nothing to that one.
+    command.current_dir(crate::tree::root()).env_remove("RUSTUP_TOOLCHAIN").env("CARGO_TARGET_DIR", "fuzz/target");
+    command
+}
+
+/// Runs the target's program for so long, at the lowest priority.
+fn one(root: &Path, target: String, seconds: u64) -> Result<Row, Box<dyn std::error::Error>> {
+    let fresh = root.join("target/fuzz/corpus").join(&target);
+    let artifacts = root.join("fuzz/artifacts").join(&target);
+    fs::create_dir_all(&fresh)?;
+    fs::create_dir_all(&artifacts)?;
+    let before = cpu_seconds_of_children()?;
+    let folders = ["fuzz/corpus", "fuzz/regressions"].map(|kept| root.join(kept).join(&target));
+    let program =
+        root.join("fuzz/target").join(format!("{}-unknown-linux-gnu", std::env::consts::ARCH)).join("release");
+    let output = Command::new("nice")
+        .args(["-n", "19"])
+        .arg(program.join(&target))
+        .args([LENGTH_MAX, "-timeout=20", "-rss_limit_mb=1024", "-print_final_stats=1"])
+        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-artifact_prefix={}/", artifacts.display()))
+        .arg(&fresh)
+        .args(folders.iter().filter(|folder| folder.is_dir()))
+        .stdout(Stdio::inherit())
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        // The end of what libFuzzer says has the assertion and the input's name.
+        let lines: Vec<&str> = said.lines().collect();
+        writeln!(io::stderr(), "{}", lines[lines.len().saturating_sub(40)..].join("\n"))?;
+    }
+    Ok(Row {
+        cpu_seconds: cpu_seconds_of_children()? - before,
+        executions: executions(&said),
+        corpus: files(&fresh)?.len() + files(&folders[0])?.len(),
+        findings: files(&artifacts)?.len(),
+        target,
+    })
+}
+
+fn executions(said: &str) -> u64 {
+    let line = said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+    line.and_then(|count| count.trim().parse().ok()).unwrap_or_default()
+}
+
+/// The time that children have used so far, by the kernel: on a busy machine it is less than what has passed.
+fn cpu_seconds_of_children() -> Result<f64, Box<dyn std::error::Error>> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    // Behind the name, which may hold anything, the 14th and 15th field are those of children that were waited for, in hundredths (proc(5)).
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields).unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(13).take(2).map(str::parse::<u32>).sum::<Result<u32, _>>()?;
+    Ok(f64::from(ticks) / 100.0)
+}
+
+fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
+}
+
+fn folders(folder: &Path) -> io::Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// In Markdown, as `docs/reliability.md` has it.
+fn table(rows: &[Row]) -> String {
+    let mut out = "| target | CPU minutes | executions | corpus | findings |\n|---|---|---|---|---|\n".to_owned();
+    let (mut minutes, mut executions) = (0.0, 0);
+    for row in rows {
+        minutes += row.cpu_seconds / 60.0;
+        executions += row.executions;
+        let (cpu, target) = (row.cpu_seconds / 60.0, &row.target);
+        // Writing into a string cannot fail.
+        let _ = writeln!(out, "| {target} | {cpu:.1} | {} | {} | {} |", row.executions, row.corpus, row.findings);
+    }
+    let _ = writeln!(out, "| all | {minutes:.1} | {executions} | | |");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_libfuzzer_says_becomes_a_table() {
+        let said = "Done 5 runs\nstat::number_of_executed_units: 1234\nstat::average_exec_per_sec:     5\n";
+        assert_eq!(executions(said), 1_234);
+        let row = Row { target: "frame".to_owned(), cpu_seconds: 90.0, executions: 1_234, corpus: 7, findings: 0 };
+        assert!(table(&[row]).contains("| frame | 1.5 | 1234 | 7 | 0 |\n| all | 1.5 | 1234 | | |"));
+        assert!(cpu_seconds_of_children().unwrap() >= 0.0);
+    }
+}
