@@ -53,7 +53,8 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
         return Err(format!("cargo fuzz build: {built}").into());
     }
     let targets = folders(&root.join("fuzz/corpus"))?;
-    let seconds = minutes * 60 / (targets.len() as u64).max(1);
+    // Zero would mean no end to libFuzzer.
+    let seconds = (minutes * 60 / (targets.len() as u64).max(1)).max(1);
     let mut rows = Vec::new();
     for target in targets {
         writeln!(io::stdout(), "==> {target}, {seconds} s")?;
