@@ -298,7 +298,7 @@ impl World {
             let source = usize::try_from(token).ok().and_then(|at| self.given.get(at)).expect("a token of ours");
             if let Source::Runner(seq) = source
                 && self.output.contains_key(seq)
-                && !self.reader.resumed_at().is_some_and(|first| *seq < first)
+                && self.reader.resumed_at().is_none_or(|first| *seq >= first)
             {
                 assert!(self.written.contains(seq), "a message goes before its bytes are written");
             }

@@ -19,7 +19,7 @@ fn without_absent(value: Value) -> Value {
         Value::Object(members) => {
             let members = members.into_iter().map(|(name, value)| (name, without_absent(value)));
             let says = |name: &str, value: &Value| {
-                !value.is_null() && !(name == "origin" && value.as_object().is_some_and(serde_json::Map::is_empty))
+                !(value.is_null() || name == "origin" && value.as_object().is_some_and(serde_json::Map::is_empty))
             };
             Value::Object(members.filter(|(name, value)| says(name, value)).collect())
         }
