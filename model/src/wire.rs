@@ -231,7 +231,8 @@ impl Wire {
         if self.back.is_some_and(|at| now >= at) {
             let authenticator = Authenticator::attaching(id(), Some(key()), Honest);
             let settle = VISIBILITY + TRANSIT;
-            self.reader = Some(Reader::attaching(authenticator, Clocks::default(), now, wall(now), settle));
+            // The tags say nothing here: the worst that a reader who comes late can know.
+            self.reader = Some(Reader::attaching(authenticator, Clocks::default(), now, wall(now), settle, 0));
             (self.back, self.late) = (None, true);
             self.printed.clear();
         }

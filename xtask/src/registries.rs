@@ -12,7 +12,7 @@ const LIMITS: &str = "crates/protocol/src/limits.rs";
 pub(crate) fn check(tree: &Tree) -> Result<Vec<String>, String> {
     let document = tree.text(DOCUMENT)?;
     let mut findings = compare(OUTCOMES, &reasons(tree.text(OUTCOMES)?), &table(document, "**OUT-2**"));
-    findings.extend(compare(LIMITS, &limits(tree.text(LIMITS)?), &table(document, "## 18. Limits")));
+    findings.extend(compare(LIMITS, &limits(tree.text(LIMITS)?), &table(document, "## 19. Limits")));
     Ok(findings)
 }
 
@@ -93,7 +93,7 @@ mod tests {
     fn tables_and_code_are_compared_both_ways() {
         let code = limits("/// A.\npub const A: i64 = 15 * 60;\npub const B: usize = 8_192;\n");
         let document =
-            table("x ## 18. Limits\n\n| c | v |\n|---|---|\n| `A` | 900 | why |\n| `C` | 1 | why |\n", "## 18. Limits");
+            table("x ## 19. Limits\n\n| c | v |\n|---|---|\n| `A` | 900 | why |\n| `C` | 1 | why |\n", "## 19. Limits");
         assert_eq!(
             compare("limits.rs", &code, &document),
             [

@@ -387,7 +387,7 @@ mod tests {
             let world = Arc::new(world);
             let principal = Arc::new(Principal::role("222222222222", "operator", "test"));
             let mut call = Call::new(Service::Sqs, "CreateQueue", principal, json!({"QueueName": "q"}));
-            let queues = || crate::sqs::overview(&world).as_array().map(Vec::len);
+            let queues = || sqs::overview(&world).as_array().map(Vec::len);
             let result = {
                 let mut held = std::pin::pin!(dispatch(&world, &mut call));
                 assert!(tokio::time::timeout(std::time::Duration::from_millis(20), &mut held).await.is_err(), "{kind}");

@@ -268,6 +268,13 @@ impl<V: FrameVerifier> Reader<V> {
         Self { late: Some(late), next: acknowledged, acknowledged, ..Self::new(authenticator, clocks, now, today) }
     }
 
+    /// The deployment is over by then, as somebody who heard it from the launcher has noted. What `started` says counts more.
+    pub fn ends_by(&mut self, deadline: Timestamp) {
+        let (then, today) = self.today;
+        let seconds = u64::try_from(deadline.since(today)).unwrap_or_default();
+        self.overdue.get_or_insert(then + Duration::from_secs(seconds) + OVERDUE);
+    }
+
     /// Frames from before the first of one who came late, that came later still: another has most likely shown them.
     pub fn earlier(&self) -> u64 {
         self.late.map_or(0, |late| late.earlier)

@@ -145,7 +145,7 @@ impl Stage {
                     outcome: Outcome::Exited { code: 0, signal: None },
                     step: None,
                     frames: 1_000_001,
-                    stdout: nothing.clone(),
+                    stdout: nothing,
                     stderr: nothing,
                     outputs: std::collections::BTreeMap::new(),
                     record: None,

@@ -39,7 +39,7 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
     let mine = Tags { left: false, followed: Some(now()), ..tags.clone() };
     let said = pair.own && queues.tag(&pair.reply, &mine.pairs()).await.is_ok();
     let authenticator = Authenticator::attaching(id.clone(), target_key, Signed);
-    let reader = if said && tags.left && tags.acknowledged == 0 {
+    let mut reader = if said && tags.left && tags.acknowledged == 0 {
         // Nobody has read anything: it is all there, from the first frame on.
         let clocks = Clocks { admission: clocks.start, ..clocks };
         Reader::new(authenticator, clocks, show.elapsed(), now())
@@ -47,6 +47,9 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
         let settle = Duration::from_secs(u64::from(VISIBILITY) + 2);
         Reader::attaching(authenticator, clocks, show.elapsed(), now(), settle, tags.acknowledged)
     };
+    if let Some(deadline) = mine.deadline {
+        reader.ends_by(deadline);
+    }
     let mut tail = Tail::new(reader, queues.clone(), pair.clone(), mine, None, args::OnInterrupt::Detach);
     let mut phases = Phases::default();
     let left = tail.run(&mut show, &mut phases, &mut Signals::listen()?, None, Until::End).await;

@@ -249,7 +249,7 @@ impl World {
     fn another(&mut self) {
         let authenticator = Authenticator::attaching(self.id.clone(), Some(self.keys.target.clone()), Toy);
         let settle = Duration::from_secs(30);
-        self.reader = Reader::attaching(authenticator, self.clocks, self.now, Timestamp::from_unix(0), settle);
+        self.reader = Reader::attaching(authenticator, self.clocks, self.now, Timestamp::from_unix(0), settle, 0);
         (self.late, self.may_skip, self.next, self.end) = (true, true, 0, None);
         self.printed = Streams::default();
         self.polled.clear();

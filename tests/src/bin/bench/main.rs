@@ -2,10 +2,10 @@
 //! and a pipe.
 //!
 //! `cargo xtask bench` builds it and what it measures, starts it, and makes the table. `bench tool …` is the tool that is deployed.
-//! Each part has
-//! a sandbox of its own. Nothing here is asserted but that what came is what was written: a figure is a figure, not a test.
+//! Each part has a sandbox of its own. Nothing here is asserted but that what came is what was written: a figure is a figure, not a test.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what it measured goes to the terminal")]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail by panicking"))]
 #![allow(clippy::cast_possible_truncation, reason = "randomness is cut to size on purpose")]
 
 mod bare;

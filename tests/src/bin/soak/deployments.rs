@@ -156,7 +156,7 @@ pub(crate) fn run(report: &mut Report, scale: f64) {
         }
     };
     let ended: Vec<Ended> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(&work)).collect();
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
         workers.into_iter().flat_map(|worker| worker.join().expect("a worker does not panic")).collect()
     });
     sandbox.set_faults("");
