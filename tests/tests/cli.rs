@@ -262,8 +262,11 @@ fn a_second_signal_leaves_at_once() {
     let running = sandbox.shell(&script).start();
     running.until_stdout("begun");
     running.signal(Signal::INT);
+    // What comes at once is the same signal: `timeout` sends it to the process and to its group.
+    running.signal(Signal::INT);
     running.until_stderr("SIGINT, cancel sent");
     running.until_stdout("got INT");
+    std::thread::sleep(std::time::Duration::from_millis(600));
     let began = Instant::now();
     running.signal(Signal::TERM);
     let done = running.wait().exits(130).says("left before the end");

@@ -11,14 +11,14 @@ use relay_protocol::{AccountId, DeploymentId, Region};
 
 use crate::args;
 use crate::queues::Pair;
-use crate::settings::{Layers, duration};
+use crate::settings::{Layers, duration_or_none};
 use crate::show::{line, out};
 use crate::tags::Tags;
 use crate::whose::own_account;
 
 /// Looks at each region; the exit code says whether all that is to be deleted is.
 pub(crate) async fn gc(arguments: &args::Gc) -> Result<u8, Failure> {
-    let keep = i64::try_from(duration("--keep", &arguments.keep)?.as_secs()).unwrap_or(i64::MAX);
+    let keep = i64::try_from(duration_or_none("--keep", &arguments.keep)?.as_secs()).unwrap_or(i64::MAX);
     let regions = match arguments.regions.as_slice() {
         [] => Layers::of_file(arguments.config.as_deref())?.regions().await,
         regions => regions

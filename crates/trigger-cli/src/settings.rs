@@ -269,8 +269,16 @@ fn store(text: &str, target: &TargetName) -> Result<(String, String), Failure> {
     }
 }
 
-/// A duration as it is typed: 90s, 45m, 2h.
-pub(crate) fn duration(flag: &str, text: &str) -> Result<Duration, Failure> {
+/// A duration as it is typed: 90s, 45m, 2h; more than none.
+fn duration(flag: &str, text: &str) -> Result<Duration, Failure> {
+    match duration_or_none(flag, text)? {
+        Duration::ZERO => Err(Failure::usage(format!("{flag} {text}: it must be more than that"))),
+        duration => Ok(duration),
+    }
+}
+
+/// A duration, which may be none at all.
+pub(crate) fn duration_or_none(flag: &str, text: &str) -> Result<Duration, Failure> {
     let wrong = || Failure::usage(format!("{flag} {text}: write a duration such as 90s, 45m or 2h"));
     let (number, factor) = match text.split_at_checked(text.len().saturating_sub(1)) {
         Some((number, "s")) => (number, 1),
@@ -278,10 +286,6 @@ pub(crate) fn duration(flag: &str, text: &str) -> Result<Duration, Failure> {
         Some((number, "h")) => (number, 3_600),
         _ => return Err(wrong()),
     };
-    number
-        .parse::<u32>()
-        .ok()
-        .map(|number| Duration::from_secs(u64::from(number) * factor))
-        .filter(|d| !d.is_zero())
-        .ok_or_else(wrong)
+    let number = number.parse::<u32>().map_err(|_| wrong())?;
+    Ok(Duration::from_secs(u64::from(number) * factor))
 }

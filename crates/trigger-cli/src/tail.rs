@@ -27,6 +27,9 @@ const RECEIVERS: usize = 4;
 /// How long the queue may deny or be missing before contact counts as lost: a new queue needs a moment, and credentials may be renewed.
 const QUEUE_GONE: Duration = Duration::from_secs(60);
 
+/// What comes so soon after a first signal is the same one: `timeout` and some CI systems signal the process and its group.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
+
 /// The pause between two writings of the reply queue's tags.
 const TAGGING: Duration = Duration::from_secs(30);
 
@@ -171,6 +174,7 @@ impl Tail {
         until: Until,
     ) -> Option<ExitCode> {
         let mut stopping: Option<ExitCode> = None;
+        let mut signalled: Option<Instant> = None;
         let overdue = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
         loop {
             while self.receiving.len() < self.wanted {
@@ -203,6 +207,7 @@ impl Tail {
                 self.reader.handle_stalled(waited);
             }
             match asked {
+                Some(_) if signalled.is_some_and(|first| first.elapsed() < SAME_SIGNAL) => {}
                 Some(_) if stopping.is_some() => {
                     self.leave().await;
                     return stopping;
@@ -215,6 +220,7 @@ impl Tail {
                 }
                 Some((code, cancel)) => {
                     stopping = Some(code);
+                    signalled = (cancel != Cancel::Requested).then(Instant::now);
                     self.cancel(cancel);
                 }
                 None => {}
@@ -426,6 +432,18 @@ impl Signals {
     }
 }
 
+/// How far a task is, by ECS's word for it.
+fn progress(state: &str) -> u8 {
+    match state {
+        "PROVISIONING" => 1,
+        "PENDING" => 2,
+        "ACTIVATING" => 3,
+        "RUNNING" => 4,
+        "STOPPED" => 6,
+        _ => 5,
+    }
+}
+
 fn launcher(kind: &LauncherKind, show: &Show, phases: &mut Phases) {
     match kind {
         LauncherKind::Admitted { task_arn, policies, .. } => {
@@ -435,7 +453,8 @@ fn launcher(kind: &LauncherKind, show: &Show, phases: &mut Phases) {
         }
         LauncherKind::Task { state, .. } => {
             // Events come twice, and late: what was said already, or is over, is no news.
-            let news = phases.task.as_ref() != Some(state) && (phases.started.is_none() || state == "STOPPED");
+            let known = phases.task.as_deref().map_or(0, progress);
+            let news = progress(state) > known && (phases.started.is_none() || state == "STOPPED");
             if news {
                 show.event("task", &state.to_lowercase(), json!({}));
                 phases.task = Some(state.clone());
