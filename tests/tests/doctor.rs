@@ -89,7 +89,7 @@ fn a_try_leaves_nothing_behind() {
     assert_eq!((queues("CreateQueue").len(), queues("CreateQueue")), (2, queues("DeleteQueue")));
     for operation in ["CreateQueue", "ReceiveMessage", "DeleteQueue"] {
         sandbox.set_faults(&format!(
-            "[[rule]]\nservice = \"sqs\"\noperation = \"{operation}\"\nkind = \"conflict\"\ncode = \"AccessDenied\"\n"
+            "[[rule]]\nservice = \"sqs\"\noperation = \"{operation}\"\nkind = \"error\"\ncode = \"AccessDenied\"\n"
         ));
         let (code, words) = try_it();
         assert_eq!(code, 125, "{words}");
