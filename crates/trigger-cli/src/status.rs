@@ -3,15 +3,15 @@
 use relay_aws::clock::now;
 use relay_aws::{Failure, Kind};
 use relay_protocol::encoding::{ascii_json, printable};
-use relay_protocol::frame::{ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH, LauncherKind, RunnerKind};
+use relay_protocol::frame::{LauncherKind, RunnerKind};
 use relay_protocol::time::plain_duration;
 use relay_protocol::{Digest, Timestamp};
-use relay_stream::{Authentic, Authenticator, Raw, Verdict};
+use relay_stream::{Authentic, Authenticator, Verdict};
 use serde_json::{Value, json};
 
 use crate::args::{self, Output};
 use crate::show::out;
-use crate::tail::Signed;
+use crate::tail::{Signed, raw};
 use crate::whose::{Found, find};
 
 /// How often it looks: each time SQS shows what it likes.
@@ -87,15 +87,7 @@ async fn look(found: &Found) -> Result<Seen, Failure> {
         if messages.is_empty() {
             break;
         }
-        waiting.extend(messages.into_iter().map(|message| {
-            let mut attributes = message.attributes;
-            Raw {
-                from: attributes.remove(ATTRIBUTE_FROM).unwrap_or_default(),
-                sig: attributes.remove(ATTRIBUTE_SIG).unwrap_or_default(),
-                vouch: attributes.remove(ATTRIBUTE_VOUCH),
-                body: message.body,
-            }
-        }));
+        waiting.extend(messages.into_iter().map(|message| raw(message.attributes, message.body)));
     }
     // Twice: what came before the first vouch is understood the second time.
     for _ in 0..2 {

@@ -1,6 +1,6 @@
 //! The tail: receives frames, lets the reader order them, writes them out, deletes what is written, and turns signals into a cancel.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use relay_aws::clock::now;
@@ -46,6 +46,16 @@ pub(crate) struct Signed;
 impl FrameVerifier for Signed {
     fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8; 64]) -> bool {
         VerifyingKey::from_spki(key).is_ok_and(|key| key.verify(pae, signature))
+    }
+}
+
+/// A message as the reader takes it.
+pub(crate) fn raw(mut attributes: BTreeMap<String, String>, body: String) -> Raw {
+    Raw {
+        from: attributes.remove(ATTRIBUTE_FROM).unwrap_or_default(),
+        sig: attributes.remove(ATTRIBUTE_SIG).unwrap_or_default(),
+        vouch: attributes.remove(ATTRIBUTE_VOUCH),
+        body,
     }
 }
 
@@ -300,14 +310,7 @@ impl Tail {
                     let token = self.next_token;
                     self.next_token += 1;
                     self.receipts.insert(token, message.receipt);
-                    let mut attributes = message.attributes;
-                    let raw = Raw {
-                        from: attributes.remove(ATTRIBUTE_FROM).unwrap_or_default(),
-                        sig: attributes.remove(ATTRIBUTE_SIG).unwrap_or_default(),
-                        vouch: attributes.remove(ATTRIBUTE_VOUCH),
-                        body: message.body,
-                    };
-                    self.reader.handle(show.elapsed(), token, raw);
+                    self.reader.handle(show.elapsed(), token, raw(message.attributes, message.body));
                 }
             }
             Err(error) => {
