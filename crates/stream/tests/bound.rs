@@ -2,31 +2,19 @@
 //! word comes one millisecond before the clock that waits for it runs out, and all orders of the words that can put off an end are tried.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod toy;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
-use relay_protocol::encoding::base64;
-use relay_protocol::frame::{Finished, From, LauncherFrame, LauncherKind, RunnerFrame, RunnerKind};
+use relay_protocol::frame::{Finished, LauncherFrame, LauncherKind, RunnerFrame, RunnerKind};
 use relay_protocol::outcome::{Outcome, Reason};
 use relay_protocol::record::StreamDigest;
-use relay_protocol::{DeploymentId, Digest, Envelope, PublicKey, Signature, Statement as _, Timestamp, Vouch};
-use relay_stream::{Authenticator, Clocks, FrameVerifier, Raw, Reader};
+use relay_protocol::{DeploymentId, Digest, Timestamp};
+use relay_stream::{Authenticator, Clocks, Outgoing, Raw, Reader};
+use toy::{Keys, Toy};
 
 const MS: Duration = Duration::from_millis(1);
-
-/// A keyed digest stands in for a signature: what is tested here is time.
-struct Toy;
-
-fn toy_sign(key: &PublicKey, pae: &[u8]) -> [u8; 64] {
-    let digest = *Digest::of(&[key.der(), pae].concat()).as_bytes();
-    [digest, digest].concat().try_into().unwrap()
-}
-
-impl FrameVerifier for Toy {
-    fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8; 64]) -> bool {
-        toy_sign(key, pae) == *signature
-    }
-}
 
 /// What can come, or happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,9 +52,7 @@ struct Stage {
     reader: Reader<Toy>,
     id: DeploymentId,
     request: Digest,
-    target: PublicKey,
-    runner: PublicKey,
-    vouch: String,
+    keys: Keys,
     run: Duration,
     now: Duration,
     token: u64,
@@ -78,22 +64,12 @@ struct Stage {
 impl Stage {
     fn new(clocks: Clocks, run: Duration) -> Self {
         let (id, request) = (DeploymentId::new(1, [3; 10]), Digest::of(b"request"));
-        let target = PublicKey::from_der(b"target").unwrap();
-        let head = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-        let runner = PublicKey::from_der(&[head.as_slice(), &[7; 32]].concat()).unwrap();
-        let vouch = Vouch {
-            deployment_id: id.clone(),
-            request_digest: request,
-            task_arn: "task".into(),
-            runner_key: runner.clone(),
-        };
-        let envelope = Envelope::new(Vouch::TYPE, vouch.to_payload());
-        let signature = Signature::new(String::new(), &toy_sign(&target, &envelope.pae()));
-        let authenticator = Authenticator::new(id.clone(), request, Digest::of(b"body"), Some(target.clone()), Toy);
-        let vouch = envelope.with_signature(signature).to_json();
+        let keys = Keys::new(&id, request);
+        let authenticator =
+            Authenticator::new(id.clone(), request, Digest::of(b"body"), Some(keys.target.clone()), Toy);
         let reader = Reader::new(authenticator, clocks, Duration::ZERO, Timestamp::from_unix(0));
         let (now, next) = (Duration::ZERO, 0);
-        Self { reader, id, request, target, runner, vouch, run, now, token: 0, next, ahead: 1_000, last: None }
+        Self { reader, id, request, keys, run, now, token: 0, next, ahead: 1_000, last: None }
     }
 
     fn handle(&mut self, raw: Raw) {
@@ -102,15 +78,13 @@ impl Stage {
     }
 
     fn launcher(&mut self, kind: LauncherKind) {
-        let body = LauncherFrame { deployment_id: self.id.clone(), kind }.to_body();
-        let sig = base64(&toy_sign(&self.target, &From::Launcher.pae(&body)));
-        self.handle(Raw { from: "launcher".into(), sig, vouch: None, body });
+        let raw = self.keys.launcher(&LauncherFrame { deployment_id: self.id.clone(), kind });
+        self.handle(raw);
     }
 
     fn runner(&mut self, seq: u64, kind: RunnerKind) {
         let body = RunnerFrame { deployment_id: self.id.clone(), seq, kind }.to_body();
-        let sig = base64(&toy_sign(&self.runner, &From::Runner.pae(&body)));
-        let raw = Raw { from: "runner".into(), sig, vouch: Some(self.vouch.clone()), body };
+        let raw = self.keys.signed(&Outgoing { seq, body, vouch: true });
         self.last = Some(raw.clone());
         self.handle(raw);
     }
