@@ -9,10 +9,10 @@ use std::fmt;
 use std::time::Duration;
 
 use relay_protocol::encoding::base64;
-use relay_protocol::frame::{From, LauncherFrame, LauncherKind, RunnerKind, Stream};
+use relay_protocol::frame::{FrameVerifier, From, LauncherFrame, LauncherKind, RunnerKind, Stream};
 use relay_protocol::outcome::{self, ExitCode};
 use relay_protocol::{DeploymentId, Envelope, PublicKey, Reason, Signature, Statement as _, Timestamp, Vouch};
-use relay_stream::{Authenticator, Clocks, FrameVerifier, Outgoing, Raw, Reader, Writer};
+use relay_stream::{Authenticator, Clocks, Direct, Outgoing, Raw, Reader};
 
 use crate::launcher::{arn, digest, stop_reason};
 use crate::world::{About, At, Bug, End, Fault, Frame, Halt, Invocation, Outcome, Steps, TaskNo, Verdict, Who};
@@ -168,7 +168,7 @@ pub(crate) fn raw(frame: Frame) -> Raw {
     };
     let runner = |task, frames: Vec<Outgoing>, seq: u8| {
         let frame = frames.into_iter().find(|frame| frame.seq == u64::from(seq));
-        let nothing = Outgoing { seq: 0, body: String::new(), vouch: false };
+        let nothing = Outgoing { seq: 0, body: String::new(), vouch: false, output: false, last: false };
         of_runner(task, &frame.unwrap_or(nothing))
     };
     let (request_digest, message) = (digest(), String::new());
@@ -214,29 +214,30 @@ pub(crate) fn of_runner(task: TaskNo, frame: &Outgoing) -> Raw {
 
 /// What the runner's writer makes of `started`, output and an end: so many frames of it.
 fn written(task: TaskNo, said: u8, outcome: Option<Outcome>) -> Vec<Outgoing> {
-    let mut writer = Writer::new(id(), Duration::ZERO);
+    let mut line = Direct::new(id(), Duration::ZERO);
     let mut frames = Vec::new();
     let mut now = Duration::ZERO;
-    let mut take = |writer: &mut Writer| {
+    let mut take = |line: &mut Direct| {
         now += Duration::from_secs(1);
-        while let Some(batch) = writer.poll_batch(now) {
+        while let Some(batch) = line.poll_batch(now) {
             let seqs: Vec<u64> = batch.iter().map(|frame| frame.seq).collect();
-            writer.handle_result(now, &seqs, &seqs);
+            line.sender.handle_result(now, &seqs, &seqs);
             frames.extend(batch);
         }
     };
     if said > 0 {
         let deadline = Timestamp::from_unix(1_000_000);
-        writer.say(Duration::ZERO, RunnerKind::Started { task_arn: arn(task), steps: Vec::new(), deadline });
-        take(&mut writer);
+        line.writer
+            .say(Duration::ZERO, RunnerKind::Started { task_arn: arn(task), steps: Vec::new(), deadline, grace: 120 });
+        take(&mut line);
     }
     for _ in 1..said {
-        writer.push(Duration::ZERO, Stream::Stdout, b"output\n");
-        take(&mut writer);
+        line.writer.push(Duration::ZERO, Stream::Stdout, b"output\n");
+        take(&mut line);
     }
     if let Some(outcome) = outcome {
-        writer.finish(Duration::ZERO, told(outcome), None, BTreeMap::new(), None);
-        take(&mut writer);
+        line.writer.finish(Duration::ZERO, told(outcome), None, BTreeMap::new(), None);
+        take(&mut line);
     }
     frames
 }

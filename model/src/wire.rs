@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use relay_protocol::Timestamp;
 use relay_protocol::frame::{RunnerKind, Stream};
-use relay_stream::{Authenticator, Clocks, Event, Outgoing, Raw, Reader, Writer};
+use relay_stream::{Authenticator, Clocks, Direct, Event, Outgoing, Raw, Reader};
 
 use crate::cli::{Honest, id, key, of_runner, raw, said, told};
 use crate::launcher::{arn, digest};
@@ -46,14 +46,14 @@ pub(crate) struct Wire {
     gaps: bool,
     /// What the tool has printed, by all its processes.
     truth: Vec<u8>,
-    sender: Option<Sender>,
+    sender: Option<Writing>,
 }
 
 /// A runner's process, as the queue knows it.
 #[derive(Debug)]
-struct Sender {
+struct Writing {
     task: TaskNo,
-    writer: Writer,
+    line: Direct,
     /// Answers on their way back: when, the batch, what of it was told to have arrived.
     answers: Vec<(Duration, Vec<u64>, Vec<u64>)>,
 }
@@ -83,26 +83,31 @@ impl Wire {
         match frame {
             Frame::Admitted(_) | Frame::Final(_) | Frame::Stopped(..) => self.enqueue(rng, now, raw(frame)),
             Frame::Started(task) => {
-                let kind = RunnerKind::Started { task_arn: arn(task), steps: Vec::new(), deadline: wall(deadline) };
-                self.writing(task, now).writer.say(now, kind);
+                let kind = RunnerKind::Started {
+                    task_arn: arn(task),
+                    steps: Vec::new(),
+                    deadline: wall(deadline),
+                    grace: 120,
+                };
+                self.writing(task, now).line.writer.say(now, kind);
                 // The runner goes on only when it has arrived.
                 self.flush(rng, now);
             }
             Frame::Output(task, number) => {
                 let text = format!("task {task} prints {number}\n").into_bytes();
-                self.writing(task, now).writer.push(now, Stream::Stdout, &text);
+                self.writing(task, now).line.writer.push(now, Stream::Stdout, &text);
                 self.truth.extend(text);
             }
             Frame::Finished(task, _, outcome) => {
-                self.writing(task, now).writer.finish(now, told(outcome), None, BTreeMap::new(), None);
+                self.writing(task, now).line.writer.finish(now, told(outcome), None, BTreeMap::new(), None);
                 self.flush(rng, now);
                 self.sender = None;
             }
         }
     }
 
-    fn writing(&mut self, task: TaskNo, now: Duration) -> &mut Sender {
-        let new = || Sender { task, writer: Writer::new(id(), now), answers: Vec::new() };
+    fn writing(&mut self, task: TaskNo, now: Duration) -> &mut Writing {
+        let new = || Writing { task, line: Direct::new(id(), now), answers: Vec::new() };
         self.sender.take_if(|sender| sender.task != task);
         self.sender.get_or_insert_with(new)
     }
@@ -130,13 +135,13 @@ impl Wire {
     fn flush(&mut self, rng: &mut Rng, now: Duration) {
         let mut at = now;
         while let Some(sender) = &mut self.sender
-            && !sender.writer.is_idle()
+            && !sender.line.is_idle()
         {
             for (_, batch, sent) in std::mem::take(&mut sender.answers) {
-                sender.writer.handle_result(at, &batch, &sent);
+                sender.line.sender.handle_result(at, &batch, &sent);
             }
-            if !sender.writer.is_idle() {
-                at = at.max(sender.writer.poll_timeout().unwrap_or(at));
+            if !sender.line.is_idle() {
+                at = at.max(sender.line.poll_timeout().unwrap_or(at));
                 self.pump(rng, at, true);
             }
         }
@@ -147,9 +152,9 @@ impl Wire {
         let task = sender.task;
         let mut arrived: Vec<Outgoing> = Vec::new();
         for (_, batch, sent) in sender.answers.extract_if(.., |(at, ..)| *at <= now) {
-            sender.writer.handle_result(now, &batch, &sent);
+            sender.line.sender.handle_result(now, &batch, &sent);
         }
-        while let Some(batch) = sender.writer.poll_batch(now) {
+        while let Some(batch) = sender.line.poll_batch(now) {
             let mut sent = Vec::new();
             for frame in &batch {
                 let arrives = !rng.chance(10);
@@ -204,7 +209,7 @@ impl Wire {
     /// When something is to be done here. A runner that stands still sends nothing.
     pub(crate) fn due(&self, hung: bool) -> Option<Duration> {
         let sender = self.sender.as_ref().filter(|_| !hung);
-        let sends = sender.and_then(|sender| sender.writer.poll_timeout());
+        let sends = sender.and_then(|sender| sender.line.poll_timeout());
         let answers = sender.and_then(|sender| sender.answers.iter().map(|(at, ..)| *at).min());
         let reads = self.reader.as_ref().and_then(|_| {
             let visible = self.queue.values().map(|(at, _)| *at).min();

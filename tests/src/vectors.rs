@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "fixed inputs; a fault here is a failing test")]
 
 mod approval;
+mod claim;
 mod control;
 mod envelope;
 mod frame;
@@ -33,6 +34,9 @@ pub struct Vector {
     /// `envelope`: which statement is expected there.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub statement: String,
+    /// `claim`: `claim` or `lock`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub object: String,
     /// What arrives.
     pub body: Body,
     /// `frame`: the attribute `from`.
@@ -178,6 +182,7 @@ pub fn made() -> BTreeMap<String, String> {
         ("approval", approval::cases()),
         ("control", control::cases()),
         ("frame", frame::cases()),
+        ("claim", claim::cases()),
     ];
     for (folder, cases) in groups {
         for (name, vector) in cases {

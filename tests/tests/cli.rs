@@ -265,6 +265,7 @@ fn a_second_signal_leaves_at_once() {
     // What comes at once is the same signal: `timeout` sends it to the process and to its group.
     running.signal(Signal::INT);
     running.until_stderr("SIGINT, cancel sent");
+    running.until_stderr("has 5s to stop by itself");
     running.until_stdout("got INT");
     std::thread::sleep(std::time::Duration::from_millis(600));
     let began = Instant::now();
@@ -273,6 +274,17 @@ fn a_second_signal_leaves_at_once() {
     assert!(began.elapsed().as_secs() < 3, "it did not leave at once");
     assert_eq!(*done.result("/decided_by"), json!("relay"));
     std::fs::write(gate, "").unwrap();
+}
+
+// clause: CTL-5
+#[test]
+fn a_tool_that_outstays_its_grace_is_signalled_once_more() {
+    let sandbox = sandbox();
+    let script = "trap 'n=$((n+1)); echo TERM $n; [ $n = 1 ] || exit 0' TERM; echo begun; while :; do sleep 0.05; done";
+    let running = sandbox.deploy("test/quick").param("script", script).start();
+    running.until_stdout("begun");
+    running.signal(Signal::INT);
+    assert_eq!(running.wait().exits(130).out(), "begun\nTERM 1\nTERM 2\n");
 }
 
 #[test]

@@ -91,16 +91,16 @@ fn the_tool_waits_only_when_the_spool_is_full_and_that_is_said() {
     let sandbox = sandbox();
     let folder = sandbox.folder().join("small");
     std::fs::create_dir(&folder).unwrap();
-    // It gets stuck at the pipe once memory and spool are full: 8 MiB, 1 MiB and a few buffers.
+    // It gets stuck at the pipe once memory and spool are full: 2 MiB that travel and 2 that wait, 1 MiB, and a few buffers.
     let script = format!(
-        "echo first; while [ ! -e {0}/go ]; do sleep 0.05; done; head -c 3000000 /dev/urandom; touch {0}/three; head -c 27000000 /dev/urandom; touch {0}/all",
+        "echo first; while [ ! -e {0}/go ]; do sleep 0.05; done; head -c 1000000 /dev/urandom; touch {0}/one; head -c 29000000 /dev/urandom; touch {0}/all",
         folder.display()
     );
     let deployment = sandbox.deploy("test/small").param("script", &script).start();
     deployment.until_stdout("first");
     sandbox.set_faults(&outage("SendMessageBatch", &deployment.id(), 600_000));
     std::fs::write(folder.join("go"), "").unwrap();
-    until("what fits is taken", || folder.join("three").exists());
+    until("what fits is taken", || folder.join("one").exists());
     let spooled = || {
         let runner = sandbox.tasks_of(&deployment.id()).first().unwrap().pid().unwrap();
         let held = std::fs::read_dir(format!("/proc/{}/fd", runner.as_raw_nonzero())).unwrap();
@@ -110,14 +110,48 @@ fn the_tool_waits_only_when_the_spool_is_full_and_that_is_said() {
             .map(|file| file.len())
             .sum::<u64>()
     };
-    until("the spool is full", || spooled() > 1 << 20);
-    // The tool hangs now: whatever time passes, it does not end. A second is what is said.
-    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    // Both the archive's files and these: the tool hangs when neither grows any more. A second is what is said.
+    until("the spool is full, and stays so for more than a second", || {
+        let before = spooled();
+        std::thread::sleep(std::time::Duration::from_millis(1_200));
+        before > 1 << 20 && spooled() == before
+    });
     assert!(!folder.join("all").exists(), "nothing bounds what waits");
     sandbox.set_faults("");
     let done = deployment.wait().exits(0).says("the tool was made to wait for");
     assert_eq!(done.stdout.len(), 30_000_006);
     assert_eq!(*done.result("/output/verified"), true);
+}
+
+// clause: ARC-1
+#[test]
+fn what_sqs_does_not_take_is_archived_as_it_is_made() {
+    let sandbox = Sandbox::start(Options::default().set("task_events=true"));
+    let bytes = sandbox.folder().join("bytes");
+    // Far more than lies in memory; then the runner is killed, with most of it on its disk and none of it in the queue.
+    let script = format!(
+        "echo first; while [ ! -e {0}.go ]; do sleep 0.05; done; head -c 24000000 /dev/urandom | tee {0}; sleep 600",
+        bytes.display()
+    );
+    let deployment = sandbox.shell(&script).args(&["--drain-timeout", "2s"]).start();
+    deployment.until_stdout("first");
+    let id = deployment.id();
+    sandbox.set_faults(&outage("SendMessageBatch", &id, 600_000));
+    std::fs::write(bytes.with_extension("go"), "").unwrap();
+    let key = |number: usize| format!("archive/demo/shell/{id}/{number:06}.jsonl");
+    let object = |number| sandbox.operator().get_object(&sandbox.bucket(), &key(number));
+    // Base64 makes 32 MB of them; less than one object may still be gathered.
+    until("the archive has it", || {
+        (0..).map_while(|number| object(number).map(|object| object.len())).sum::<usize>() > 30_000_000
+    });
+    rustix::process::kill_process(sandbox.tasks_of(&id).remove(0).pid().unwrap(), rustix::process::Signal::KILL)
+        .unwrap();
+    sandbox.set_faults("");
+    let done = deployment.wait().exits(122);
+    let (code, stdout, stderr) = log(&sandbox, "demo/shell", &id);
+    let expected = [b"first\n".to_vec(), std::fs::read(bytes).unwrap()].concat();
+    assert!(code == 1 && expected.starts_with(&stdout) && expected.starts_with(&done.stdout), "{code} {stderr}");
+    assert!(stdout.len() > 22_000_000 && stdout.len() > done.stdout.len(), "{} of {}", stdout.len(), expected.len());
 }
 
 // clause: ARC-2

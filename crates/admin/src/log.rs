@@ -9,11 +9,11 @@ use relay_aws::clock::now;
 use relay_aws::keys::Keys;
 use relay_aws::objects::Objects;
 use relay_aws::{Failure, Sdk};
-use relay_identity::VerifyingKey;
+use relay_identity::FrameKeys;
 use relay_protocol::encoding::printable;
 use relay_protocol::frame::Stream;
 use relay_protocol::{ArchivedFrame, PublicKey};
-use relay_stream::{Authenticator, Clocks, End, Event, FrameVerifier, Raw, Reader};
+use relay_stream::{Authenticator, Clocks, End, Event, Raw, Reader};
 
 use crate::cli::Log;
 use crate::error::AdminError;
@@ -21,15 +21,6 @@ use crate::target;
 
 /// Bytes of an object that are read: several times what a runner gathers.
 const OBJECT_MAX: u64 = 16 * 1_024 * 1_024;
-
-#[derive(Debug)]
-struct Signed;
-
-impl FrameVerifier for Signed {
-    fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8; 64]) -> bool {
-        VerifyingKey::from_spki(key).is_ok_and(|key| key.verify(pae, signature))
-    }
-}
 
 /// Writes stdout to `out` and everything else to `err`; 1 when it is not whole, or not over.
 pub(crate) async fn log(arguments: &Log, out: &mut impl Write, err: &mut impl Write) -> Result<u8, AdminError> {
@@ -39,7 +30,7 @@ pub(crate) async fn log(arguments: &Log, out: &mut impl Write, err: &mut impl Wr
     let key = key.map_err(|error| Failure::aws("reading the target key's public half", &error))?;
     let key = PublicKey::from_der(&key)
         .map_err(|_| AdminError::Usage("the target key has no usable public half".to_owned()))?;
-    let authenticator = Authenticator::attaching(arguments.id.clone(), Some(key), Signed);
+    let authenticator = Authenticator::attaching(arguments.id.clone(), Some(key), FrameKeys::default());
     let mut reader = Reader::new(authenticator, Clocks::default(), Duration::ZERO, now());
     let objects = Objects::new(&sdk);
     let mut token = 0;
@@ -98,7 +89,7 @@ pub(crate) async fn log(arguments: &Log, out: &mut impl Write, err: &mut impl Wr
     }
 }
 
-fn show(reader: &mut Reader<Signed>, out: &mut impl Write, err: &mut impl Write) -> Result<(), AdminError> {
+fn show(reader: &mut Reader<FrameKeys>, out: &mut impl Write, err: &mut impl Write) -> Result<(), AdminError> {
     while let Some(event) = reader.poll_event() {
         match event {
             Event::Output(chunks) => {

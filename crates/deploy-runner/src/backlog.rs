@@ -1,112 +1,102 @@
-//! The backlog: what comes while the writer is full waits here in its order. Output waits on disk; the runner's few words wait in memory, and a
-//! mark on disk says where they stand.
+//! The backlog: signed frames that SQS does not take yet, in their order. Output waits on disk (clause FRM-15); the runner's few words wait in
+//! memory, so that a disk that fails can neither take the end away nor the words before it.
 
 use std::collections::VecDeque;
 use std::io;
-use std::time::Duration;
+use std::sync::Arc;
 
-use relay_protocol::frame::Stream;
+use relay_protocol::ArchivedFrame;
 
 use crate::spool::Spool;
 
-/// Output that is gathered before it goes to disk: a tool that prints byte by byte must not cost a write for each.
-const GATHER: usize = 64 * 1_024;
+/// A frame as it is sent and archived.
+#[derive(Debug)]
+pub(crate) struct Signed {
+    pub(crate) seq: u64,
+    pub(crate) output: bool,
+    pub(crate) last: bool,
+    pub(crate) frame: ArchivedFrame,
+}
 
-/// Bytes before the output in a piece: what it is, and when it was read.
-const HEAD: usize = 9;
+/// What waits, by its place in the order.
+#[derive(Debug)]
+enum Waiting {
+    Disk(u64),
+    Memory(Arc<Signed>),
+}
 
-const STDOUT: u8 = 0;
-const STDERR: u8 = 1;
-const WORD: u8 = 2;
-
-/// What waited.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Waiting<W> {
-    /// Output, and when it was read.
-    Output(Stream, Duration, Vec<u8>),
-    /// Something else.
-    Word(W),
+/// The disk failed: these frames are lost to the queue, and no others.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    pub(crate) seqs: Vec<u64>,
+    pub(crate) problem: io::Error,
 }
 
 /// See the module's head.
 #[derive(Debug)]
-pub(crate) struct Backlog<W> {
+pub(crate) struct Backlog {
     spool: Spool,
-    words: VecDeque<W>,
-    /// Behind the spool: pieces that are not on disk yet. More than one, when the disk takes none.
-    tail: VecDeque<Vec<u8>>,
+    waiting: VecDeque<Waiting>,
+    /// Frames of output that the disk did not take.
+    refused: usize,
 }
 
-impl<W> Backlog<W> {
+impl Backlog {
     pub(crate) fn new(spool: Spool) -> Self {
-        Self { spool, words: VecDeque::new(), tail: VecDeque::new() }
+        Self { spool, waiting: VecDeque::new(), refused: 0 }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.spool.is_empty() && self.tail.is_empty() && self.words.is_empty()
+        self.waiting.is_empty()
     }
 
-    /// Whether more may come. If not, whoever has more must wait: the disk is full, or takes nothing.
+    /// Whether more output may come. If not, the tool must wait: the disk is full, or takes nothing.
     pub(crate) fn has_room(&self) -> bool {
-        self.spool.has_room() && self.tail.len() <= 1
+        self.spool.has_room() && self.refused == 0
     }
 
-    /// Output that was read at `at`.
-    pub(crate) fn put_output(&mut self, stream: Stream, at: Duration, bytes: &[u8]) {
-        let kind = if stream == Stream::Stdout { STDOUT } else { STDERR };
-        match self.tail.back_mut() {
-            Some(last) if last.first() == Some(&kind) && last.len() < GATHER => last.extend_from_slice(bytes),
-            _ => {
-                let mut piece = Vec::with_capacity(HEAD + bytes.len());
-                piece.push(kind);
-                piece.extend_from_slice(&u64::try_from(at.as_nanos()).unwrap_or(u64::MAX).to_be_bytes());
-                piece.extend_from_slice(bytes);
-                self.tail.push_back(piece);
-            }
+    /// Appends a frame.
+    pub(crate) fn put(&mut self, frame: Arc<Signed>) {
+        if !frame.output {
+            return self.waiting.push_back(Waiting::Memory(frame));
         }
-        self.settle();
-    }
-
-    /// A word, behind all output so far.
-    pub(crate) fn put_word(&mut self, word: W) {
-        self.tail.push_back(vec![WORD]);
-        self.words.push_back(word);
-        self.settle();
-    }
-
-    /// The oldest. An error of the disk is told once: output that waited is lost then, and no word is.
-    pub(crate) fn next(&mut self) -> io::Result<Option<Waiting<W>>> {
-        let piece = match self.spool.take() {
-            Ok(piece) => piece.or_else(|| self.tail.pop_front()),
+        match self.spool.put(frame.frame.to_line().as_bytes()) {
+            Ok(()) => self.waiting.push_back(Waiting::Disk(frame.seq)),
             Err(error) => {
-                self.tail.clear();
-                self.tail.extend(self.words.iter().map(|_| vec![WORD]));
-                return Err(error);
-            }
-        };
-        let Some(mut piece) = piece else { return Ok(None) };
-        let stream = match piece.first() {
-            Some(&STDOUT) => Stream::Stdout,
-            Some(&STDERR) => Stream::Stderr,
-            _ => return Ok(self.words.pop_front().map(Waiting::Word)),
-        };
-        let at = piece.get(1..HEAD).and_then(|at| at.try_into().ok()).map_or(0, u64::from_be_bytes);
-        piece.drain(..HEAD.min(piece.len()));
-        Ok(Some(Waiting::Output(stream, Duration::from_nanos(at), piece)))
-    }
-
-    /// Writes all but the last piece, which may grow. What the disk does not take stays here, and then nothing more comes.
-    fn settle(&mut self) {
-        while self.tail.len() > 1 {
-            match self.tail.front().map(|piece| self.spool.put(piece)) {
-                Some(Ok(())) => drop(self.tail.pop_front()),
-                Some(Err(error)) => {
-                    tracing::warn!(%error, "the spool cannot be written: the tool waits until the reply queue takes more");
-                    return;
-                }
-                None => return,
+                tracing::warn!(%error, "the spool cannot be written: the tool waits until the reply queue takes more");
+                self.refused += 1;
+                self.waiting.push_back(Waiting::Memory(frame));
             }
         }
+    }
+
+    /// The oldest. An error of the disk is told once.
+    pub(crate) fn next(&mut self) -> Result<Option<Arc<Signed>>, Lost> {
+        let seq = match self.waiting.pop_front() {
+            None => return Ok(None),
+            Some(Waiting::Memory(frame)) => {
+                self.refused -= usize::from(frame.output);
+                return Ok(Some(frame));
+            }
+            Some(Waiting::Disk(seq)) => seq,
+        };
+        let read = self.spool.take().and_then(|piece| {
+            // A piece for each mark: one that is missing, or is no frame, is the disk's doing.
+            let frame = serde_json::from_slice(&piece.ok_or(io::ErrorKind::UnexpectedEof)?)?;
+            Ok(Arc::new(Signed { seq, output: true, last: false, frame }))
+        });
+        read.map(Some).map_err(|problem| {
+            self.spool.clear();
+            let mut seqs = vec![seq];
+            self.waiting.retain(|waiting| match waiting {
+                Waiting::Disk(seq) => {
+                    seqs.push(*seq);
+                    false
+                }
+                Waiting::Memory(_) => true,
+            });
+            Lost { seqs, problem }
+        })
     }
 }
 
@@ -115,62 +105,54 @@ impl<W> Backlog<W> {
 mod tests {
     use super::*;
 
-    const MS: Duration = Duration::from_millis(1);
+    fn frame(seq: u64, output: bool) -> Arc<Signed> {
+        let frame = ArchivedFrame { from: "runner".into(), sig: String::new(), vouch: None, body: format!("{seq}\n") };
+        Arc::new(Signed { seq, output, last: false, frame })
+    }
+
+    fn backlog(directory: &std::path::Path, frames: &[(u64, bool)]) -> Backlog {
+        let mut backlog = Backlog::new(Spool::new(directory.to_owned(), 1 << 20));
+        frames.iter().for_each(|(seq, output)| backlog.put(frame(*seq, *output)));
+        backlog
+    }
+
+    fn drained(backlog: &mut Backlog) -> Vec<(u64, bool, String)> {
+        std::iter::from_fn(|| backlog.next().unwrap())
+            .map(|signed| (signed.seq, signed.output, signed.frame.body.clone()))
+            .collect()
+    }
 
     #[test]
-    fn output_and_words_keep_their_order_and_small_pieces_are_gathered() {
+    fn output_and_words_keep_their_order() {
         let directory = tempfile::tempdir().unwrap();
-        let mut backlog = Backlog::new(Spool::new(directory.path().to_owned(), 1 << 20));
-        for _ in 0..3 {
-            backlog.put_output(Stream::Stdout, MS, b"out ");
-        }
-        backlog.put_output(Stream::Stderr, 2 * MS, b"err");
-        backlog.put_word("word");
-        backlog.put_word("and another");
-        backlog.put_output(Stream::Stdout, 3 * MS, b"last");
-        let mut seen = Vec::new();
-        while let Some(waiting) = backlog.next().unwrap() {
-            seen.push(waiting);
-        }
-        assert_eq!(
-            seen,
-            [
-                Waiting::Output(Stream::Stdout, MS, b"out out out ".to_vec()),
-                Waiting::Output(Stream::Stderr, 2 * MS, b"err".to_vec()),
-                Waiting::Word("word"),
-                Waiting::Word("and another"),
-                Waiting::Output(Stream::Stdout, 3 * MS, b"last".to_vec()),
-            ]
-        );
+        let frames = [(4, true), (5, false), (6, true), (7, true), (8, false)];
+        let mut backlog = backlog(directory.path(), &frames);
+        assert!(!backlog.is_empty() && backlog.has_room());
+        assert_eq!(drained(&mut backlog), frames.map(|(seq, output)| (seq, output, format!("{seq}\n"))));
         assert!(backlog.is_empty());
     }
 
     #[test]
-    fn a_disk_that_takes_nothing_stops_what_comes_and_loses_nothing() {
+    fn a_disk_that_takes_nothing_stops_the_tool_and_loses_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let mut backlog = Backlog::new(Spool::new(file, 1 << 20));
-        backlog.put_output(Stream::Stdout, MS, b"one");
-        assert!(backlog.has_room(), "one piece waits in memory");
-        backlog.put_word("two");
+        let mut backlog = backlog(&file, &[(0, false)]);
+        assert!(backlog.has_room(), "words wait in memory anyway");
+        backlog.put(frame(1, true));
         assert!(!backlog.has_room());
-        assert_eq!(backlog.next().unwrap(), Some(Waiting::Output(Stream::Stdout, MS, b"one".to_vec())));
-        assert!(backlog.has_room());
-        assert_eq!(backlog.next().unwrap(), Some(Waiting::Word("two")));
-        assert!(backlog.is_empty());
+        assert_eq!(drained(&mut backlog).len(), 2);
+        assert!(backlog.has_room() && backlog.is_empty());
     }
 
     #[test]
     fn a_disk_that_forgets_loses_output_but_no_word() {
         let directory = tempfile::tempdir().unwrap();
-        let mut backlog = Backlog::new(Spool::new(directory.path().to_owned(), 1 << 20));
-        backlog.put_output(Stream::Stdout, MS, b"one");
-        backlog.put_word("two");
-        backlog.put_output(Stream::Stdout, MS, b"three");
+        let mut backlog = backlog(directory.path(), &[(0, true), (1, false), (2, true), (3, false)]);
         backlog.spool.spoil();
-        assert!(backlog.next().is_err());
-        assert_eq!(backlog.next().unwrap(), Some(Waiting::Word("two")));
-        assert!(backlog.next().unwrap().is_none() && backlog.is_empty());
+        assert_eq!(backlog.next().unwrap_err().seqs, [0, 2]);
+        assert_eq!(drained(&mut backlog).iter().map(|(seq, ..)| *seq).collect::<Vec<_>>(), [1, 3]);
+        backlog.put(frame(4, true));
+        assert_eq!(drained(&mut backlog).len(), 1, "what comes then is kept");
     }
 }

@@ -185,7 +185,11 @@ impl Deployment {
     async fn run(&self, started_at: Timestamp, progress: &mut Progress) -> Result<Outcome, Trouble> {
         let names = self.configuration.steps.iter().map(|step| step.name.clone()).collect();
         let deadline = started_at.plus(self.configuration.longest_run());
-        self.pump.sink().say(RunnerKind::Started { task_arn: self.task_arn.clone(), steps: names, deadline }).await;
+        let grace = self.configuration.cancel.grace.as_secs();
+        self.pump
+            .sink()
+            .say(RunnerKind::Started { task_arn: self.task_arn.clone(), steps: names, deadline, grace })
+            .await;
         if !self.pump.arrived(Duration::from_secs(QUEUE_WAIT_SECONDS)).await {
             // Nobody would see what it does, and nobody could stop it (clause RUN-8).
             return Err(Trouble::new(

@@ -1,6 +1,7 @@
-//! The pump: drives the writer. Output and words go in by a bounded channel; batches go out to the reply queue, several at a time, and every frame
-//! goes to the archive. When the writer is full, what comes waits in the backlog on disk. Only when that is full too the channel is not read, the
-//! pipes are not read, and the tool waits, which is said: nothing is lost for want of room (clause FRM-15).
+//! The pump: drives writer and sender. Output and words go in by a bounded channel and become frames at once; every frame is signed, goes to the
+//! archive, and out to the reply queue in batches, several at a time. What the sender has no room for waits in the backlog on disk. Only when that
+//! is full too the channel is not read, the pipes are not read, and the tool waits, which is said: nothing is lost for want of room (clause
+//! FRM-15).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,13 +18,13 @@ use relay_protocol::outcome::Outcome;
 use relay_protocol::record::StreamDigest;
 use relay_protocol::time::plain_duration;
 use relay_protocol::{ArchivedFrame, DeploymentId, Envelope, QueueUrl};
-use relay_stream::{Outgoing, Writer};
+use relay_stream::{Outgoing, Sender, Way, Writer};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::warn;
 
 use crate::archive::Archive;
-use crate::backlog::{Backlog, Waiting};
+use crate::backlog::{Backlog, Signed};
 use crate::spool::Spool;
 use crate::stop::Stopper;
 
@@ -121,8 +122,9 @@ impl Pump {
     pub(crate) fn start(address: Address, spool: Spool, archive: Archive) -> Self {
         let (sender, receiver) = mpsc::channel(CHANNEL);
         let line = Arc::new(Line::default());
-        let edge = Edge { address, archive: archive.lines(), line: Arc::clone(&line) };
-        Self { sender: Sink(sender), task: tokio::spawn(run(edge, spool, receiver)), archive, line }
+        let edge = Arc::new(Edge { address, line: Arc::clone(&line) });
+        let pumping = Pumping::new(edge, Backlog::new(spool), archive.lines());
+        Self { sender: Sink(sender), task: tokio::spawn(pumping.run(receiver)), archive, line }
     }
 
     /// Where output goes in.
@@ -184,101 +186,164 @@ impl Pump {
 /// What sends need.
 struct Edge {
     address: Address,
-    archive: mpsc::Sender<String>,
     line: Arc<Line>,
 }
 
 type Sent = (Vec<u64>, Result<Vec<u64>, AwsError>);
 
-async fn run(edge: Edge, spool: Spool, mut inputs: mpsc::Receiver<Input>) {
-    let began = Instant::now();
-    let edge = Arc::new(edge);
-    let mut writer = Writer::new(edge.address.id.clone(), began.elapsed());
-    let mut backlog = Backlog::new(spool);
-    let mut sends: JoinSet<Sent> = JoinSet::new();
-    let mut idle: Vec<oneshot::Sender<()>> = Vec::new();
-    let mut gone: Option<Instant> = None;
-    let mut full: Option<Instant> = None;
-    // Frames below are in the archive, or on their way there.
-    let mut archived = 0;
-    loop {
-        while writer.wants_input() && !backlog.is_empty() {
-            match backlog.next() {
-                Ok(Some(Waiting::Output(stream, at, bytes))) => writer.push_counted(at, stream, &bytes),
-                Ok(Some(Waiting::Word(input))) => take(&mut writer, began.elapsed(), input, &mut idle),
-                Ok(None) => {}
-                Err(error) => {
-                    warn!(%error, "the spool cannot be read");
-                    let text = format!("output is missing from here on: the runner's disk failed ({error})");
-                    writer.say(began.elapsed(), RunnerKind::Note { text });
+/// The task behind a [`Pump`].
+struct Pumping {
+    edge: Arc<Edge>,
+    archive: mpsc::Sender<String>,
+    began: Instant,
+    writer: Writer,
+    sender: Sender<Arc<Signed>>,
+    backlog: Backlog,
+    sends: JoinSet<Sent>,
+    /// Who waits for everything to have arrived.
+    idle: Vec<oneshot::Sender<()>>,
+    /// Since when the queue is gone, and since when the tool is made to wait.
+    gone: Option<Instant>,
+    full: Option<Instant>,
+}
+
+impl Pumping {
+    fn new(edge: Arc<Edge>, backlog: Backlog, archive: mpsc::Sender<String>) -> Self {
+        let writer = Writer::new(edge.address.id.clone(), Duration::ZERO);
+        let (sender, sends) = (Sender::new(), JoinSet::new());
+        Self {
+            edge,
+            archive,
+            began: Instant::now(),
+            writer,
+            sender,
+            backlog,
+            sends,
+            idle: Vec::new(),
+            gone: None,
+            full: None,
+        }
+    }
+
+    async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+        loop {
+            self.refill();
+            self.make_frames().await;
+            self.note_waiting();
+            while let Some(batch) = self.sender.poll_batch(self.began.elapsed()) {
+                self.sends.spawn(send(Arc::clone(&self.edge), batch));
+            }
+            if self.is_idle() {
+                for waiting in self.idle.drain(..) {
+                    // Whoever asked may have given up meanwhile.
+                    let _ = waiting.send(());
                 }
             }
-        }
-        if backlog.has_room() {
-            if let Some(waited) = full.take().map(|since| since.elapsed()).filter(|waited| *waited >= WAITED) {
-                let waited = plain_duration(i64::try_from(waited.as_secs()).unwrap_or(i64::MAX));
-                let text = format!(
-                    "the tool was made to wait for {waited}: the reply queue took nothing, and the spool on disk was full"
-                );
-                backlog.put_word(Input::Say(RunnerKind::Note { text }));
+            if self.sender.is_done() {
+                return;
             }
-        } else {
-            full.get_or_insert_with(Instant::now);
-        }
-        while let Some(batch) = writer.poll_batch(began.elapsed()) {
-            let edge = Arc::clone(&edge);
-            let fresh = archived;
-            archived = batch.iter().map(|frame| frame.seq + 1).fold(archived, u64::max);
-            sends.spawn(async move { send(&edge, batch, fresh).await });
-        }
-        if writer.is_idle() && backlog.is_empty() {
-            for waiting in idle.drain(..) {
-                // Whoever asked may have given up meanwhile.
-                let _ = waiting.send(());
-            }
-        }
-        if writer.is_done() {
-            return;
-        }
-        let due = writer.poll_timeout().map(|at| tokio::time::Instant::from_std(began + at));
-        tokio::select! {
-            Some(input) = inputs.recv(), if backlog.has_room() => match input {
-                // Whoever asked may have given up meanwhile.
-                Input::Digests(answer) => drop(answer.send(writer.digests())),
-                Input::Output(stream, bytes) if !backlog.is_empty() || !writer.wants_input() => {
-                    writer.count(stream, &bytes);
-                    backlog.put_output(stream, began.elapsed(), &bytes);
-                }
-                input if !backlog.is_empty() => backlog.put_word(input),
-                input => take(&mut writer, began.elapsed(), input, &mut idle),
-            },
-            Some(sent) = sends.join_next(), if !sends.is_empty() => {
-                // A send that panicked is a bug; its frames stay out of the count and the CLI reports a gap.
-                if let Ok((batch, result)) = sent {
-                    if result.is_ok() {
-                        edge.line.reached.store(true, Ordering::Relaxed);
+            let due = [self.writer.poll_timeout(self.way()), self.sender.poll_timeout()].into_iter().flatten().min();
+            let due = due.map(|at| tokio::time::Instant::from_std(self.began + at));
+            tokio::select! {
+                Some(input) = inputs.recv(), if self.backlog.has_room() => self.take(input),
+                Some(sent) = self.sends.join_next(), if !self.sends.is_empty() => {
+                    // A send that panicked is a bug; its frames stay out of the count and the CLI reports a gap.
+                    if let Ok((batch, result)) = sent {
+                        if result.is_ok() {
+                            self.edge.line.reached.store(true, Ordering::Relaxed);
+                        }
+                        let arrived = judge(&batch, result, &mut self.gone);
+                        self.sender.handle_result(self.began.elapsed(), &batch, &arrived);
                     }
-                    let arrived = judge(&batch, result, &mut gone);
-                    writer.handle_result(began.elapsed(), &batch, &arrived);
                 }
+                () = sleep_until(due) => {}
             }
-            () = sleep_until(due) => {}
         }
     }
-}
 
-fn take(writer: &mut Writer, now: Duration, input: Input, idle: &mut Vec<oneshot::Sender<()>>) {
-    match input {
-        Input::Output(stream, bytes) => writer.push(now, stream, &bytes),
-        Input::Say(kind) => writer.say(now, kind),
-        // Whoever asked may have given up meanwhile.
-        Input::Digests(answer) => drop(answer.send(writer.digests())),
-        Input::Idle(answer) => idle.push(answer),
-        Input::Finish(finish) => writer.finish(now, finish.outcome, finish.step, finish.outputs, finish.record),
+    fn take(&mut self, input: Input) {
+        let now = self.began.elapsed();
+        match input {
+            Input::Output(stream, bytes) => self.writer.push(now, stream, &bytes),
+            Input::Say(kind) => self.writer.say(now, kind),
+            // Whoever asked may have given up meanwhile.
+            Input::Digests(answer) => drop(answer.send(self.writer.digests())),
+            Input::Idle(answer) => self.idle.push(answer),
+            Input::Finish(finish) => {
+                self.writer.finish(now, finish.outcome, finish.step, finish.outputs, finish.record)
+            }
+        }
+    }
+
+    /// What waited longest goes first.
+    fn refill(&mut self) {
+        while self.sender.has_room() && !self.backlog.is_empty() {
+            match self.backlog.next() {
+                Ok(Some(frame)) => self.queue(frame),
+                Ok(None) => {}
+                Err(lost) => {
+                    warn!(error = %lost.problem, frames = lost.seqs.len(), "the spool cannot be read");
+                    let text = format!("output is missing here: the runner's disk failed ({})", lost.problem);
+                    let mut text = Some(text);
+                    for seq in lost.seqs {
+                        let frame = self.writer.in_place_of(seq, text.take());
+                        let frame = self.sign(frame);
+                        self.queue(frame);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every frame that is due is signed and archived, and then sent, or kept until it can be.
+    async fn make_frames(&mut self) {
+        while let Some(frame) = self.writer.poll_frame(self.began.elapsed(), self.way()) {
+            let frame = self.sign(frame);
+            // Once the archive has ended, nothing is to be kept any more.
+            let _ = self.archive.send(frame.frame.to_line()).await;
+            if self.backlog.is_empty() && self.sender.has_room() {
+                self.queue(frame);
+            } else {
+                self.backlog.put(frame);
+            }
+        }
+    }
+
+    fn queue(&mut self, frame: Arc<Signed>) {
+        self.sender.queue(frame.seq, frame.frame.body.len(), frame.last, frame);
+    }
+
+    fn sign(&self, frame: Outgoing) -> Arc<Signed> {
+        let Outgoing { seq, body, vouch, output, last } = frame;
+        let Address { key, vouch: vouched, .. } = &self.edge.address;
+        let (from, sig) = (From::Runner.as_str().to_owned(), base64(&key.sign(&From::Runner.pae(&body))));
+        let frame = ArchivedFrame { from, sig, vouch: vouch.then(|| vouched.clone()), body };
+        Arc::new(Signed { seq, output, last, frame })
+    }
+
+    /// The tool is made to wait while the backlog has no room; afterwards that is said.
+    fn note_waiting(&mut self) {
+        if !self.backlog.has_room() {
+            self.full.get_or_insert_with(Instant::now);
+        } else if let Some(waited) = self.full.take().map(|since| since.elapsed()).filter(|waited| *waited >= WAITED) {
+            let waited = plain_duration(i64::try_from(waited.as_secs()).unwrap_or(i64::MAX));
+            let text = format!(
+                "the tool was made to wait for {waited}: the reply queue took nothing, and the spool on disk was full"
+            );
+            self.writer.say(self.began.elapsed(), RunnerKind::Note { text });
+        }
+    }
+
+    fn way(&self) -> Way {
+        if self.backlog.is_empty() { self.sender.way() } else { Way::Blocked }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.writer.is_idle() && self.backlog.is_empty() && self.sender.is_idle()
     }
 }
 
-/// Which frames of a batch are off the writer's hands. When the queue has been gone for a minute, all are: nobody reads them, and a half-applied
+/// Which frames of a batch are off the sender's hands. When the queue has been gone for a minute, all are: nobody reads them, and a half-applied
 /// deployment would be worse than a silent one (clause FRM-16).
 fn judge(batch: &[u64], result: Result<Vec<u64>, AwsError>, gone: &mut Option<Instant>) -> Vec<u64> {
     match result {
@@ -301,32 +366,25 @@ fn judge(batch: &[u64], result: Result<Vec<u64>, AwsError>, gone: &mut Option<In
     }
 }
 
-/// Signs and sends a batch. Frames from `fresh` on were never sent before, and go to the archive first.
-async fn send(edge: &Edge, batch: Vec<Outgoing>, fresh: u64) -> Sent {
-    let Address { queue, queues, key, vouch, .. } = &edge.address;
-    let seqs: Vec<u64> = batch.iter().map(|frame| frame.seq).collect();
-    let mut entries = Vec::with_capacity(batch.len());
-    for Outgoing { seq, body, vouch: vouched } in batch {
-        let (from, sig) = (From::Runner.as_str().to_owned(), base64(&key.sign(&From::Runner.pae(&body))));
-        let vouch = vouched.then(|| vouch.clone());
-        let frame = ArchivedFrame { from, sig, vouch, body };
-        if seq >= fresh {
-            // Once the archive has ended, nothing is to be kept any more.
-            let _ = edge.archive.send(frame.to_line()).await;
-        }
-        let ArchivedFrame { from, sig, vouch, body } = frame;
-        let mut attributes = vec![(ATTRIBUTE_FROM, from), (ATTRIBUTE_SIG, sig)];
-        attributes.extend(vouch.map(|vouch| (ATTRIBUTE_VOUCH, vouch)));
-        entries.push(Entry { body, attributes });
-    }
+/// Sends a batch.
+async fn send(edge: Arc<Edge>, batch: Vec<(u64, Arc<Signed>)>) -> Sent {
+    let Address { queue, queues, .. } = &edge.address;
+    let seqs: Vec<u64> = batch.iter().map(|(seq, _)| *seq).collect();
     if edge.line.given_up.load(Ordering::Relaxed) {
         return (seqs.clone(), Ok(seqs));
     }
+    let entries = batch.iter().map(|(_, signed)| entry(&signed.frame)).collect();
     let result = queues.send(queue, entries).await.map(|results| {
         let arrived = seqs.iter().zip(results).filter(|(_, result)| result.is_ok());
         arrived.map(|(seq, _)| *seq).collect()
     });
     (seqs, result)
+}
+
+fn entry(frame: &ArchivedFrame) -> Entry {
+    let mut attributes = vec![(ATTRIBUTE_FROM, frame.from.clone()), (ATTRIBUTE_SIG, frame.sig.clone())];
+    attributes.extend(frame.vouch.clone().map(|vouch| (ATTRIBUTE_VOUCH, vouch)));
+    Entry { body: frame.body.clone(), attributes }
 }
 
 async fn sleep_until(due: Option<tokio::time::Instant>) {

@@ -62,17 +62,29 @@ impl Spool {
         Ok(())
     }
 
+    /// Gives up all that waits.
+    pub(crate) fn clear(&mut self) {
+        self.segments.clear();
+    }
+
     /// Takes the oldest piece. After an error all that waited is given up: a disk that forgets is not read a second time.
     pub(crate) fn take(&mut self) -> io::Result<Option<Vec<u8>>> {
-        while self.segments.front().is_some_and(|first| first.read == first.written) {
-            self.segments.pop_front();
-        }
+        self.drop_read();
         let Some(first) = self.segments.front_mut() else { return Ok(None) };
         let taken = first.take();
         if taken.is_err() {
             self.segments.clear();
         }
+        // At once: who is told that there is no room waits for it, and may never come to take another.
+        self.drop_read();
         taken.map(Some)
+    }
+
+    /// What was read goes away, and what a failed write left empty.
+    fn drop_read(&mut self) {
+        while self.segments.front().is_some_and(|first| first.read == first.written) {
+            self.segments.pop_front();
+        }
     }
 
     /// Makes the disk forget.
@@ -117,6 +129,13 @@ mod tests {
         }
         assert!(spool.is_empty() && spool.take().unwrap().is_none());
         assert!(spool.segments.is_empty() && spool.has_room());
+        while spool.has_room() {
+            spool.put(&piece(0)).unwrap();
+        }
+        while !spool.is_empty() {
+            spool.take().unwrap();
+        }
+        assert!(spool.has_room(), "what was taken makes room, though nobody asks for more");
         spool.put(b"").unwrap();
         spool.put(b"again").unwrap();
         assert_eq!((spool.take().unwrap().unwrap(), spool.take().unwrap().unwrap()), (vec![], b"again".to_vec()));

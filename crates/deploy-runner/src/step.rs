@@ -1,4 +1,4 @@
-//! One step: a program in its own process group, both pipes read at once, stopped by signal, grace and KILL of the group.
+//! One step: a program in its own process group, both pipes read at once, stopped by signal, grace, the signal once more, and KILL of the group.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -26,8 +26,11 @@ const READ: usize = 64 * 1_024;
 /// How long a pipe that a grandchild holds open is read after the step's program has ended.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// The grace when the container itself is being stopped: Fargate kills it 120 s after SIGTERM, and the last frames need their time.
-const TERMINATED_GRACE: Duration = Duration::from_secs(80);
+/// The grace once the container itself is being stopped: Fargate kills it 120 s after SIGTERM, and the last frames need their time.
+const TERMINATED_GRACE: Duration = Duration::from_secs(75);
+
+/// Between the second signal and KILL: many tools leave at once on a second one, and still tidy up.
+const LAST_CHANCE: Duration = Duration::from_secs(5);
 
 /// What a step needs. It holds secrets, so it is not shown.
 pub(crate) struct Running<'a> {
@@ -130,7 +133,8 @@ fn pipe(user: Option<u32>) -> io::Result<(Receiver, Stdio)> {
     Ok((Receiver::from_owned_fd(reader.into())?, writer.into()))
 }
 
-/// Waits for the end, and brings it about when somebody asks: the recipe's signal, its grace, then KILL, always to the whole group.
+/// Waits for the end, and brings it about when somebody asks: the recipe's signal, its grace, the signal once more, and soon after that KILL,
+/// always to the whole group (clause CTL-5). The container's own end shortens a grace that runs already.
 async fn wait(
     child: &mut Child,
     group: Option<Pid>,
@@ -141,15 +145,19 @@ async fn wait(
         status = child.wait() => return (status, None),
         why = stopper.wait() => why,
     };
-    let grace = if why == Stop::Terminated { cancel.grace.min(TERMINATED_GRACE) } else { cancel.grace };
-    signal(
-        group,
-        match cancel.signal {
-            relay_policy::CancelSignal::Int => Signal::INT,
-            relay_policy::CancelSignal::Term => Signal::TERM,
-        },
-    );
-    if let Ok(status) = tokio::time::timeout(grace, child.wait()).await {
+    let polite = match cancel.signal {
+        relay_policy::CancelSignal::Int => Signal::INT,
+        relay_policy::CancelSignal::Term => Signal::TERM,
+    };
+    signal(group, polite);
+    let container = async { tokio::time::sleep_until(stopper.terminated().await + TERMINATED_GRACE).await };
+    tokio::select! {
+        status = child.wait() => return (status, Some(why)),
+        () = tokio::time::sleep(cancel.grace) => {}
+        () = container => {}
+    }
+    signal(group, polite);
+    if let Ok(status) = tokio::time::timeout(LAST_CHANCE, child.wait()).await {
         return (status, Some(why));
     }
     signal(group, Signal::KILL);

@@ -13,5 +13,5 @@ mod public;
 mod roots;
 
 pub use private::{PrivateKey, PrivateKeyError};
-pub use public::{VerifyingKey, VerifyingKeyError, p256_signature_from_der};
+pub use public::{FrameKeys, VerifyingKey, VerifyingKeyError, p256_signature_from_der};
 pub use roots::{KnownSigner, Proof, SessionKey, SignerName, SingleKey, TokenRule, TrustRoots, TrustedSigner};

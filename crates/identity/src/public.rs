@@ -1,8 +1,11 @@
 //! Public keys and the verification of 64-byte signatures (clauses SIG-1 to SIG-4).
 
+use std::cell::RefCell;
+
 use ed25519_dalek::pkcs8::DecodePublicKey as _;
 use p256::ecdsa::signature::Verifier as _;
 use relay_protocol::PublicKey;
+use relay_protocol::frame::FrameVerifier;
 
 /// A public key of a kind that relay knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +38,22 @@ impl VerifyingKey {
             Self::P256(key) => p256::ecdsa::Signature::from_slice(signature)
                 .is_ok_and(|signature| signature.normalize_s() == signature && key.verify(text, &signature).is_ok()),
         }
+    }
+}
+
+/// Checks the frames of one deployment. It keeps the key that it used last: reading one costs as much as using it, and nearly all frames are by one.
+#[derive(Debug, Default)]
+pub struct FrameKeys {
+    last: RefCell<Option<(PublicKey, VerifyingKey)>>,
+}
+
+impl FrameVerifier for FrameKeys {
+    fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8; 64]) -> bool {
+        let mut last = self.last.borrow_mut();
+        if last.as_ref().is_none_or(|(known, _)| known != key) {
+            *last = VerifyingKey::from_spki(key).ok().map(|read| (key.clone(), read));
+        }
+        last.as_ref().is_some_and(|(_, key)| key.verify(pae, signature))
     }
 }
 

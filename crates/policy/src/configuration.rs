@@ -75,7 +75,7 @@ pub struct Configuration {
 pub struct CancelRule {
     /// The signal.
     pub signal: CancelSignal,
-    /// How long it may take before it is killed.
+    /// How long it may take before it is signalled once more, and killed.
     pub grace: Duration,
 }
 

@@ -13,7 +13,7 @@ pub use output::{Chunk, Chunks, Offsets, OutputError, Stream};
 
 use crate::encoding::{Digest, sqs_safe};
 use crate::envelope::{Envelope, pae};
-use crate::names::{AccountId, DeploymentId, TargetName};
+use crate::names::{AccountId, DeploymentId, PublicKey, TargetName};
 use crate::outcome::{Outcome, Reason};
 use crate::record::StreamDigest;
 use crate::time::Timestamp;
@@ -67,6 +67,12 @@ impl From {
     }
 }
 
+/// Checks a frame's signature of 64 bytes by a public key; programs have it from `relay-identity`.
+pub trait FrameVerifier {
+    /// Whether `signature` is `key`'s over `pae`.
+    fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8; 64]) -> bool;
+}
+
 /// A frame of the runner: signed by the runner key and by nothing else (clause FRM-5).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunnerFrame {
@@ -91,6 +97,8 @@ pub enum RunnerKind {
         steps: Vec<String>,
         /// When the server ends it.
         deadline: Timestamp,
+        /// Seconds that a step has to end by itself when it is asked to stop.
+        grace: u64,
     },
     /// A step begins.
     Step {

@@ -2,17 +2,11 @@
 
 use relay_protocol::encoding::from_base64;
 use relay_protocol::frame::{
-    ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH, From, LauncherFrame, LauncherKind, RunnerFrame,
+    ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH, FrameVerifier, From, LauncherFrame, LauncherKind, RunnerFrame,
 };
 use relay_protocol::limits::{FRAME_ATTRIBUTES_MAX, FRAME_MAX};
 use relay_protocol::outcome::Reason;
 use relay_protocol::{DeploymentId, Digest, Envelope, PublicKey, Signature, Signer, Statement as _, Verifier, Vouch};
-
-/// Checks a signature of 64 bytes by a public key; the CLI has it from `relay-identity`.
-pub trait FrameVerifier {
-    /// Whether `signature` is `key`'s over `pae`.
-    fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8; 64]) -> bool;
-}
 
 /// A frame as a queue gave it: nothing in it is believed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]

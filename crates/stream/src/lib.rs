@@ -1,11 +1,11 @@
 //! The time of relay: how output becomes frames, and how frames become output again, exactly once and in order (promises P4, P5, P6).
 //!
-//! Two state machines without I/O and without a clock: the [`Writer`] in the runner, the [`Reader`] in the CLI. Time goes in as a
+//! State machines without I/O and without a clock: [`Writer`] and [`Sender`] in the runner, the [`Reader`] in the CLI. Time goes in as a
 //! [`Duration`](std::time::Duration) since some start that the caller chose; what is to be done is polled out. Signatures are made and
-//! checked at the edge, through [`FrameVerifier`]. The [`Masker`] takes secrets out of a stream before it is written.
+//! checked at the edge, through a [`FrameVerifier`](relay_protocol::frame::FrameVerifier). The [`Masker`] takes secrets out of a stream before it is written.
 //!
 //! ```text
-//!  tool ─► Masker ─► Writer ─ frames ─► SQS (duplicates, reorders, delays) ─► Authenticator ─► Reader ─► terminal
+//!  tool ─► Masker ─► Writer ─ frames ─► Sender ─► SQS (duplicates, reorders, delays) ─► Authenticator ─► Reader ─► terminal
 //! ```
 
 #![forbid(unsafe_code)]
@@ -15,11 +15,13 @@
 mod authenticate;
 mod mask;
 mod reader;
+mod sender;
 mod writer;
 
-pub use authenticate::{Authentic, Authenticator, FrameVerifier, Raw, Rejected, Verdict};
+pub use authenticate::{Authentic, Authenticator, Raw, Rejected, Verdict};
 pub use mask::Masker;
 pub use reader::{Clocks, End, Event, Missing, Reader, Token};
+pub use sender::{Direct, Sender, Way};
 pub use writer::{Outgoing, Writer};
 
 /// SHA-256 and length of a stream, as it passes by.

@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use relay_protocol::frame::{Chunk, Finished, LauncherKind, Offsets, RunnerFrame, RunnerKind};
+use relay_protocol::frame::{Chunk, Finished, FrameVerifier, LauncherKind, Offsets, RunnerFrame, RunnerKind};
 use relay_protocol::outcome::{ExitCode, Reason};
 use relay_protocol::{Digest, Timestamp};
 
 use crate::Tally;
-use crate::authenticate::{Authentic, Authenticator, FrameVerifier, Raw, Verdict};
+use crate::authenticate::{Authentic, Authenticator, Raw, Verdict};
 
 /// Names a received message, so that the edge can delete it. The edge makes them up.
 pub type Token = u64;
@@ -76,6 +76,8 @@ pub enum Event {
         steps: Vec<String>,
         /// The task.
         task_arn: String,
+        /// How long a step may take to end when it is asked to stop.
+        grace: Duration,
     },
     /// A step begins.
     Step {
@@ -618,7 +620,7 @@ impl<V: FrameVerifier> Reader<V> {
 
     fn hand_out(&mut self, kind: RunnerKind) {
         match kind {
-            RunnerKind::Started { task_arn, steps, deadline } => {
+            RunnerKind::Started { task_arn, steps, deadline, grace } => {
                 self.started = Some(task_arn.clone());
                 let (then, today) = self.today;
                 let seconds = u64::try_from(deadline.since(today)).unwrap_or_default();
@@ -627,7 +629,7 @@ impl<V: FrameVerifier> Reader<V> {
                 if !matches!(self.end, Some(End::Finished { .. })) {
                     self.end = None;
                 }
-                self.events.push_back(Event::Started { steps, task_arn });
+                self.events.push_back(Event::Started { steps, task_arn, grace: Duration::from_secs(grace) });
             }
             RunnerKind::Step { index, name, rollback } => self.events.push_back(Event::Step { index, name, rollback }),
             RunnerKind::Output(chunks) => self.output(*chunks),

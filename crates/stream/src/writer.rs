@@ -1,26 +1,25 @@
-//! The writer: cuts output into numbered frames, coalesces under load, batches for SQS, resends what failed, sends the end last.
+//! The writer: cuts output into numbered frames, coalesces under load, keeps the count of both streams.
 //!
-//! It holds a bounded amount of memory: when [`Writer::wants_input`] says no, what comes waits in the runner's spool, on disk.
+//! What it makes is complete and in order from its first frame to its last; whether SQS takes it is the [`Sender`](crate::Sender)'s business.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use relay_protocol::frame::{Chunk, Chunks, Finished, Offsets, RunnerFrame, RunnerKind, Stream};
-use relay_protocol::limits::{
-    BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, FRAME_ATTRIBUTES_MAX, FRAME_MAX, FRAME_OUTPUT_MAX, HEARTBEAT_SECONDS,
-};
+use relay_protocol::limits::{FRAME_ATTRIBUTES_MAX, FRAME_MAX, FRAME_OUTPUT_MAX, HEARTBEAT_SECONDS};
 use relay_protocol::outcome::Outcome;
 use relay_protocol::record::StreamDigest;
 use relay_protocol::{DeploymentId, Envelope};
 
 use crate::Tally;
+use crate::sender::Way;
 
-/// The pause between two output frames while others are on their way. Short enough that a person sees no delay; at 50 frames a second, SQS costs seven cents an
-/// hour at most. After a longer silence a frame is cut at once.
+/// The pause between two output frames while others are on their way: short enough that a person sees no delay. Where nothing is on its way a frame
+/// is cut at once, so that there are never more than one in SQS's answer time, or 50 a second: seven cents an hour at most.
 const COALESCE: Duration = Duration::from_millis(20);
 
-/// The pause where all that was sent has arrived: then nothing is saved by waiting longer, but many small frames a second still cost.
-const PACE: Duration = Duration::from_millis(5);
+/// How long output is gathered while nothing can be sent: whoever reads the archive sees no delay, and SQS takes it in few frames later.
+const GATHER: Duration = Duration::from_secs(1);
 
 /// Output that fills a frame whatever it is: base64 of it, and a thousand chunks' heads, stay under the frame limit.
 const CERTAIN: usize = 150 * 1_024;
@@ -34,16 +33,7 @@ const CHUNKS: usize = 1_000;
 /// Bytes of a frame's body.
 const BODY_MAX: usize = FRAME_MAX - FRAME_ATTRIBUTES_MAX;
 
-/// Bytes that wait or travel before no more are taken.
-const MEMORY_MAX: usize = 8 * 1_024 * 1_024;
-
-/// Batches that travel at a time. More of them hide SQS's latency; four keep memory small.
-const BATCHES_MAX: usize = 4;
-
-/// The first and the longest pause after a failed send.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-
-/// A frame on its way: the edge signs the body and adds the attributes.
+/// A frame that was made: the edge signs the body and adds the attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
     /// Its number.
@@ -52,6 +42,10 @@ pub struct Outgoing {
     pub body: String,
     /// Whether the attribute `vouch` goes with it.
     pub vouch: bool,
+    /// Whether it is output, and not one of the runner's own few words.
+    pub output: bool,
+    /// Whether it is the deployment's last (clause FRM-13).
+    pub last: bool,
 }
 
 /// See the module's head.
@@ -62,20 +56,17 @@ pub struct Writer {
     next_seq: u64,
     pending: VecDeque<Chunk>,
     pending_bytes: usize,
+    /// When the oldest of it was pushed.
+    pending_since: Duration,
     offset: Offsets,
     stdout: Tally,
     stderr: Tally,
     /// Raw bytes that the last frames took; follows how well the output compresses.
     budget: usize,
-    outbox: BTreeMap<u64, Outgoing>,
-    travelling: BTreeMap<u64, Outgoing>,
-    travelling_batches: usize,
-    held_bytes: usize,
+    made: VecDeque<Outgoing>,
     last_cut: Option<Duration>,
     heartbeat_at: Option<Duration>,
-    terminal: Option<u64>,
-    failures: u32,
-    retry_at: Duration,
+    finished: bool,
 }
 
 impl Writer {
@@ -87,46 +78,29 @@ impl Writer {
             next_seq: 0,
             pending: VecDeque::new(),
             pending_bytes: 0,
+            pending_since: now,
             offset: Offsets::default(),
             stdout: Tally::default(),
             stderr: Tally::default(),
             budget: FRAME_OUTPUT_MAX / 2,
-            outbox: BTreeMap::new(),
-            travelling: BTreeMap::new(),
-            travelling_batches: 0,
-            held_bytes: 0,
+            made: VecDeque::new(),
             last_cut: None,
             heartbeat_at: None,
-            terminal: None,
-            failures: 0,
-            retry_at: now,
+            finished: false,
         }
-    }
-
-    /// Whether more output may be pushed. When not, it waits outside: memory is bounded (clause FRM-15).
-    pub fn wants_input(&self) -> bool {
-        self.pending_bytes + self.held_bytes < MEMORY_MAX
     }
 
     /// Output of the tool, already masked, in the order in which it was read.
     pub fn push(&mut self, now: Duration, stream: Stream, bytes: &[u8]) {
-        self.count(stream, bytes);
-        self.push_counted(now, stream, bytes);
-    }
-
-    /// Output that waits outside, in a spool: lengths and digests of the streams have it from now on, so that a record need not wait for it.
-    pub fn count(&mut self, stream: Stream, bytes: &[u8]) {
+        if bytes.is_empty() || self.finished {
+            return;
+        }
         match stream {
-            _ if self.terminal.is_some() => {}
             Stream::Stdout => self.stdout.add(bytes),
             Stream::Stderr => self.stderr.add(bytes),
         }
-    }
-
-    /// Output that was read at `at` and is counted already.
-    pub fn push_counted(&mut self, at: Duration, stream: Stream, bytes: &[u8]) {
-        if bytes.is_empty() || self.terminal.is_some() {
-            return;
+        if self.pending.is_empty() {
+            self.pending_since = now;
         }
         self.pending_bytes += bytes.len();
         for part in bytes.chunks(CERTAIN) {
@@ -134,20 +108,23 @@ impl Writer {
                 Some(last) if last.stream == stream && last.bytes.len() + part.len() <= CERTAIN => {
                     last.bytes.extend_from_slice(part)
                 }
-                _ => self.pending.push_back(Chunk { stream, ms: self.elapsed(at), bytes: part.to_vec() }),
+                _ => self.pending.push_back(Chunk { stream, ms: self.elapsed(now), bytes: part.to_vec() }),
             }
         }
     }
 
     /// A frame that is not output. What was pushed before it is cut before it.
     pub fn say(&mut self, now: Duration, kind: RunnerKind) {
+        if self.finished {
+            return;
+        }
         while !self.pending.is_empty() {
             self.cut_output(now);
         }
         if matches!(kind, RunnerKind::Started { .. }) {
             self.heartbeat_at = Some(now + Duration::from_secs(HEARTBEAT_SECONDS));
         }
-        self.enqueue(kind);
+        self.make(kind);
     }
 
     /// Length and digest of both streams as they are now, for the record: stdout, stderr.
@@ -155,7 +132,7 @@ impl Writer {
         (self.stdout.digest(), self.stderr.digest())
     }
 
-    /// The last frame. It is sent when everything before it has arrived (clause FRM-13).
+    /// The last frame.
     pub fn finish(
         &mut self,
         now: Duration,
@@ -164,14 +141,14 @@ impl Writer {
         outputs: BTreeMap<String, String>,
         record: Option<Envelope>,
     ) {
-        if self.terminal.is_some() {
+        if self.finished {
             return;
         }
         while !self.pending.is_empty() {
             self.cut_output(now);
         }
         let (stdout, stderr) = self.digests();
-        self.terminal = Some(self.next_seq);
+        self.finished = true;
         self.heartbeat_at = None;
         let mut finished = Finished { outcome, step, frames: self.next_seq + 1, stdout, stderr, outputs, record };
         // The end must arrive: outputs full of control characters could make it too large, escaped here and once more in the record.
@@ -185,100 +162,52 @@ impl Writer {
                 break;
             }
         }
-        self.enqueue(RunnerKind::Finished(Box::new(finished)));
+        self.make(RunnerKind::Finished(Box::new(finished)));
     }
 
-    /// The next batch to send, if one is due.
-    pub fn poll_batch(&mut self, now: Duration) -> Option<Vec<Outgoing>> {
+    /// The next frame, if one is due. It is given away: no frame is made twice.
+    pub fn poll_frame(&mut self, now: Duration, way: Way) -> Option<Outgoing> {
         if self.heartbeat_at.is_some_and(|at| now >= at) {
             self.heartbeat_at = Some(now + Duration::from_secs(HEARTBEAT_SECONDS));
-            self.enqueue(RunnerKind::Heartbeat { elapsed_ms: self.elapsed(now) });
+            self.make(RunnerKind::Heartbeat { elapsed_ms: self.elapsed(now) });
         }
-        if self.travelling_batches >= BATCHES_MAX || now < self.retry_at {
-            return None;
-        }
-        while self.cut_due(now) && self.outbox.len() < BATCH_ENTRIES_MAX {
+        if self.made.is_empty() && !self.pending.is_empty() && now >= self.cut_at(way) {
             self.cut_output(now);
         }
-        let mut batch = Vec::new();
-        let mut room = BATCH_BYTES_MAX;
-        while let Some(entry) = self.outbox.first_entry() {
-            let size = entry.get().body.len() + FRAME_ATTRIBUTES_MAX;
-            let alone = self.terminal != Some(*entry.key()) || (batch.is_empty() && self.travelling.is_empty());
-            if size > room || batch.len() == BATCH_ENTRIES_MAX || !alone {
-                break;
-            }
-            room -= size;
-            batch.push(entry.remove());
-        }
-        if batch.is_empty() {
-            return None;
-        }
-        self.travelling.extend(batch.iter().map(|frame| (frame.seq, frame.clone())));
-        self.travelling_batches += 1;
-        Some(batch)
+        self.made.pop_front()
     }
 
-    /// A batch came back: `sent` has arrived, everything else of it goes out again after a pause.
-    pub fn handle_result(&mut self, now: Duration, batch: &[u64], sent: &[u64]) {
-        self.travelling_batches = self.travelling_batches.saturating_sub(1);
-        let mut failed = false;
-        for seq in batch {
-            let Some(frame) = self.travelling.remove(seq) else { continue };
-            if sent.contains(seq) {
-                self.held_bytes = self.held_bytes.saturating_sub(frame.body.len());
-            } else {
-                failed = true;
-                self.outbox.insert(*seq, frame);
-            }
-        }
-        if failed {
-            let (first, longest) = BACKOFF;
-            self.retry_at = now + (first * 2_u32.saturating_pow(self.failures.min(10))).min(longest);
-            self.failures += 1;
-        } else {
-            self.failures = 0;
-            self.retry_at = now;
-        }
+    /// When [`Writer::poll_frame`] has a frame next, if nothing else happens.
+    pub fn poll_timeout(&self, way: Way) -> Option<Duration> {
+        let made = (!self.made.is_empty()).then_some(Duration::ZERO);
+        let cut = (!self.pending.is_empty()).then(|| self.cut_at(way));
+        [made, cut, self.heartbeat_at].into_iter().flatten().min()
     }
 
-    /// When [`Writer::poll_batch`] has something to do next, if nothing else happens.
-    pub fn poll_timeout(&self) -> Option<Duration> {
-        let can_send = self.travelling_batches < BATCHES_MAX;
-        let terminal_waits = self.outbox.keys().next().copied() == self.terminal && !self.travelling.is_empty();
-        let send = (can_send && !self.outbox.is_empty() && !terminal_waits).then_some(self.retry_at);
-        let cut = (can_send && !self.pending.is_empty()).then(|| self.cut_at().max(self.retry_at));
-        [send, cut, self.heartbeat_at].into_iter().flatten().min()
-    }
-
-    /// Whether the last frame has arrived.
-    pub fn is_done(&self) -> bool {
-        self.terminal.is_some() && self.outbox.is_empty() && self.travelling.is_empty()
-    }
-
-    /// Whether nothing waits and nothing travels.
+    /// Whether all that was pushed and said has been given away.
     pub fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.has_arrived()
+        self.pending.is_empty() && self.made.is_empty()
     }
 
-    /// Whether every frame that was cut has arrived.
-    fn has_arrived(&self) -> bool {
-        self.outbox.is_empty() && self.travelling.is_empty()
+    /// A frame in place of one that was given away and is lost: its number must come, or readers would wait for it. It says so, with a text.
+    pub fn in_place_of(&self, seq: u64, text: Option<String>) -> Outgoing {
+        let kind = text.map_or(RunnerKind::Heartbeat { elapsed_ms: 0 }, |text| RunnerKind::Note { text });
+        let body = RunnerFrame { deployment_id: self.id.clone(), seq, kind }.to_body();
+        Outgoing { seq, body, vouch: false, output: false, last: false }
     }
 
     fn elapsed(&self, now: Duration) -> u64 {
         u64::try_from(now.saturating_sub(self.began).as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn cut_at(&self) -> Duration {
-        match self.last_cut {
-            Some(last) if self.pending_bytes < CERTAIN => last + if self.has_arrived() { PACE } else { COALESCE },
-            _ => Duration::ZERO,
+    fn cut_at(&self, way: Way) -> Duration {
+        let full = if way == Way::Blocked { self.budget } else { CERTAIN };
+        match way {
+            _ if self.pending_bytes >= full => Duration::ZERO,
+            Way::Clear => Duration::ZERO,
+            Way::Busy => self.last_cut.map_or(Duration::ZERO, |last| last + COALESCE),
+            Way::Blocked => self.pending_since + GATHER,
         }
-    }
-
-    fn cut_due(&self, now: Duration) -> bool {
-        !self.pending.is_empty() && now >= self.cut_at()
     }
 
     /// Cuts one output frame from the front of what is pending.
@@ -302,8 +231,10 @@ impl Writer {
             self.budget = (size / 10 * 9 * BODY_MAX / body.len()).clamp(CERTAIN, FRAME_OUTPUT_MAX);
         };
         self.drop_front(taken);
-        self.last_cut = Some(now);
-        self.enqueue_body(body, false);
+        (self.last_cut, self.pending_since) = (Some(now), now);
+        let frame = Outgoing { seq: self.next_seq, body, vouch: false, output: true, last: false };
+        self.made.push_back(frame);
+        self.next_seq += 1;
     }
 
     /// Chunks from the front, at most `limit` bytes; a chunk is split where it must be.
@@ -340,15 +271,11 @@ impl Writer {
         RunnerFrame { deployment_id: self.id.clone(), seq: self.next_seq, kind }.to_body()
     }
 
-    fn enqueue(&mut self, kind: RunnerKind) {
+    fn make(&mut self, kind: RunnerKind) {
+        let last = matches!(kind, RunnerKind::Finished(_));
         let frame = RunnerFrame { deployment_id: self.id.clone(), seq: self.next_seq, kind };
         let vouch = frame.bears_vouch();
-        self.enqueue_body(frame.to_body(), vouch);
-    }
-
-    fn enqueue_body(&mut self, body: String, vouch: bool) {
-        self.held_bytes += body.len();
-        self.outbox.insert(self.next_seq, Outgoing { seq: self.next_seq, body, vouch });
+        self.made.push_back(Outgoing { seq: self.next_seq, body: frame.to_body(), vouch, output: false, last });
         self.next_seq += 1;
     }
 }
@@ -367,47 +294,66 @@ mod tests {
         Duration::from_millis(n)
     }
 
+    /// What does not compress.
+    fn noise() -> impl FnMut(usize) -> Vec<u8> {
+        let mut noise = 1_u64;
+        move |length| {
+            let mut next = || {
+                noise ^= noise << 13;
+                noise ^= noise >> 7;
+                noise ^= noise << 17;
+                noise.to_be_bytes()[0]
+            };
+            (0..length).map(|_| next()).collect()
+        }
+    }
+
     #[test]
-    fn a_line_after_silence_goes_at_once_and_the_next_waits_its_turn() {
+    fn a_line_goes_at_once_unless_another_is_on_its_way() {
         let mut w = writer();
         w.push(T0, Stream::Stdout, b"one\n");
-        assert_eq!(w.poll_batch(T0).unwrap().len(), 1);
+        assert!(w.poll_frame(T0, Way::Clear).unwrap().output);
         w.push(ms(1), Stream::Stdout, b"two\n");
-        assert_eq!(w.poll_batch(ms(1)), None);
-        assert_eq!(w.poll_timeout(), Some(ms(20)));
+        assert_eq!(w.poll_frame(ms(4), Way::Busy), None);
+        assert_eq!((w.poll_timeout(Way::Clear), w.poll_timeout(Way::Busy)), (Some(T0), Some(ms(20))));
         w.push(ms(5), Stream::Stdout, b"three\n");
-        let batch = w.poll_batch(ms(20)).unwrap();
-        assert!(batch[0].body.contains("two\\nthree\\n"), "{}", batch[0].body);
+        let frame = w.poll_frame(ms(20), Way::Busy).unwrap();
+        assert!(frame.body.contains("two\\nthree\\n"), "{}", frame.body);
+        assert!(w.is_idle() && w.poll_timeout(Way::Clear).is_none());
     }
 
     #[test]
-    fn when_all_has_arrived_the_next_line_waits_less() {
+    fn while_nothing_can_be_sent_it_gathers_for_a_second_or_a_whole_frame() {
         let mut w = writer();
         w.push(T0, Stream::Stdout, b"one\n");
-        let first = w.poll_batch(T0).unwrap();
-        w.push(ms(1), Stream::Stdout, b"two\n");
-        w.handle_result(ms(2), &[first[0].seq], &[first[0].seq]);
-        assert_eq!((w.poll_batch(ms(4)), w.poll_timeout()), (None, Some(ms(5))));
-        assert_eq!(w.poll_batch(ms(5)).unwrap().len(), 1);
+        let _ = w.poll_frame(T0, Way::Clear).unwrap();
+        w.push(ms(30), Stream::Stdout, b"two\n");
+        w.push(ms(900), Stream::Stderr, b"three\n");
+        assert_eq!((w.poll_frame(ms(1_029), Way::Blocked), w.poll_timeout(Way::Blocked)), (None, Some(ms(1_030))));
+        assert!(w.poll_frame(ms(1_030), Way::Blocked).unwrap().body.contains("three"));
+        let mut noise = noise();
+        let mut pushed = 0;
+        let frame = loop {
+            w.push(ms(1_031), Stream::Stdout, &noise(32 << 10));
+            pushed += 32 << 10;
+            if let Some(frame) = w.poll_frame(ms(1_031), Way::Blocked) {
+                break frame;
+            }
+        };
+        assert!(pushed > CERTAIN && frame.body.len() <= BODY_MAX, "{pushed}");
     }
 
     #[test]
-    fn the_end_travels_alone_and_last() {
+    fn an_end_comes_last_with_all_that_was_pushed_before_it() {
         let mut w = writer();
         w.push(T0, Stream::Stdout, b"x");
         w.finish(T0, Outcome::Exited { code: 0, signal: None }, None, BTreeMap::new(), None);
-        let first = w.poll_batch(T0).unwrap();
-        assert_eq!((first.len(), w.poll_batch(T0), w.poll_timeout()), (1, None, None));
-        w.handle_result(T0, &[0], &[]);
-        assert_eq!(w.poll_batch(T0), None, "a failure makes a pause");
-        let again = w.poll_batch(w.poll_timeout().unwrap()).unwrap();
-        assert_eq!(again, first);
-        w.handle_result(ms(200), &[0], &[0]);
-        let last = w.poll_batch(ms(200)).unwrap();
-        assert!(last[0].body.contains("finished") && last[0].vouch);
-        assert!(!w.is_done());
-        w.handle_result(ms(200), &[1], &[1]);
-        assert!(w.is_done());
+        w.push(T0, Stream::Stdout, b"too late");
+        w.say(T0, RunnerKind::Note { text: "too late".into() });
+        let (output, end) = (w.poll_frame(T0, Way::Blocked).unwrap(), w.poll_frame(T0, Way::Blocked).unwrap());
+        assert!(output.output && !output.last && output.seq == 0);
+        assert!(end.last && end.vouch && end.seq == 1 && end.body.contains(r#""frames":2"#), "{}", end.body);
+        assert!(w.is_idle() && w.poll_timeout(Way::Clear).is_none());
     }
 
     #[test]
@@ -416,56 +362,47 @@ mod tests {
         let outputs = BTreeMap::from([("x".to_owned(), "\u{1b}".repeat(32_000))]);
         let record = Envelope::new("t", vec![0; 150_000]);
         w.finish(T0, Outcome::Exited { code: 0, signal: None }, None, outputs, Some(record));
-        let batch = w.poll_batch(T0).unwrap();
-        assert!(
-            batch[0].body.len() <= BODY_MAX
-                && batch[0].body.contains("\\u001b")
-                && !batch[0].body.contains("payloadType")
-        );
+        let body = w.poll_frame(T0, Way::Clear).unwrap().body;
+        assert!(body.len() <= BODY_MAX && body.contains("\\u001b") && !body.contains("payloadType"));
     }
 
     #[test]
-    fn memory_is_bounded_and_freed_by_what_arrives() {
+    fn frames_stay_under_their_limit_whatever_is_printed() {
         let mut w = writer();
-        let mut noise = 1_u64;
-        let mut block = || -> Vec<u8> {
-            let next = |_| {
-                noise ^= noise << 13;
-                noise ^= noise >> 7;
-                noise ^= noise << 17;
-                noise.to_be_bytes()[0]
-            };
-            (0..65_536).map(next).collect()
-        };
-        let mut now = T0;
-        while w.wants_input() {
-            w.push(now, Stream::Stdout, &block());
-        }
-        let mut frames = 0;
-        while !w.is_idle() {
-            now += ms(100);
-            while let Some(batch) = w.poll_batch(now) {
-                assert!(batch.iter().all(|frame| frame.body.len() <= BODY_MAX));
-                assert!(
-                    batch.iter().map(|frame| frame.body.len() + FRAME_ATTRIBUTES_MAX).sum::<usize>() <= BATCH_BYTES_MAX
-                );
-                frames += batch.len();
-                let seqs: Vec<u64> = batch.iter().map(|frame| frame.seq).collect();
-                w.handle_result(now, &seqs, &seqs);
+        let mut noise = noise();
+        for (round, length) in [1, 70_000, 3_000_000, 5, 200_000].into_iter().enumerate() {
+            // First what shrinks, then what does not: the budget must follow.
+            w.push(ms(1), Stream::Stdout, &vec![b'x'; length]);
+            w.push(ms(1), Stream::Stderr, &noise(length));
+            let mut frames = 0;
+            while let Some(frame) = w.poll_frame(Duration::from_secs(100 + round as u64), Way::Busy) {
+                assert!(frame.body.len() <= BODY_MAX, "{}", frame.body.len());
+                frames += 1;
             }
+            assert!(frames > 0);
         }
-        assert!(w.wants_input() && frames > 30, "{frames}");
     }
 
     #[test]
     fn a_heartbeat_every_fifteen_seconds_from_started_to_the_end() {
         let mut w = writer();
-        assert_eq!(w.poll_timeout(), None);
+        assert_eq!(w.poll_timeout(Way::Clear), None);
         let deadline = relay_protocol::Timestamp::from_unix(0);
-        w.say(T0, RunnerKind::Started { task_arn: "t".into(), steps: vec![], deadline });
-        let _ = w.poll_batch(T0).unwrap();
-        w.handle_result(T0, &[0], &[0]);
-        assert_eq!(w.poll_timeout(), Some(Duration::from_secs(15)));
-        assert!(w.poll_batch(Duration::from_secs(15)).unwrap()[0].body.contains("heartbeat"));
+        w.say(T0, RunnerKind::Started { task_arn: "t".into(), steps: vec![], deadline, grace: 120 });
+        assert!(w.poll_frame(T0, Way::Clear).unwrap().vouch);
+        assert_eq!(w.poll_timeout(Way::Clear), Some(Duration::from_secs(15)));
+        let beat = w.poll_frame(Duration::from_secs(15), Way::Blocked).unwrap();
+        assert!(beat.body.contains("heartbeat") && beat.vouch && !beat.output);
+        w.finish(T0, Outcome::Exited { code: 0, signal: None }, None, BTreeMap::new(), None);
+        let _ = w.poll_frame(T0, Way::Clear).unwrap();
+        assert_eq!(w.poll_timeout(Way::Clear), None);
+    }
+
+    #[test]
+    fn what_is_lost_is_replaced_by_frames_that_say_so() {
+        let w = writer();
+        let (first, rest) = (w.in_place_of(7, Some("output is missing".into())), w.in_place_of(8, None));
+        assert!(first.body.contains(r#""seq":7"#) && first.body.contains("output is missing"), "{}", first.body);
+        assert!(rest.body.contains(r#""seq":8"#) && !rest.vouch && !rest.output, "{}", rest.body);
     }
 }

@@ -84,7 +84,7 @@ impl Stage {
 
     fn runner(&mut self, seq: u64, kind: RunnerKind) {
         let body = RunnerFrame { deployment_id: self.id.clone(), seq, kind }.to_body();
-        let raw = self.keys.signed(&Outgoing { seq, body, vouch: true });
+        let raw = self.keys.signed(&Outgoing { seq, body, vouch: true, output: false, last: false });
         self.last = Some(raw.clone());
         self.handle(raw);
     }
@@ -101,7 +101,10 @@ impl Stage {
             Word::Started if self.next == 0 => {
                 let deadline = wall(self.now + self.run);
                 self.next = 1;
-                self.runner(0, RunnerKind::Started { task_arn: "task".into(), steps: Vec::new(), deadline });
+                self.runner(
+                    0,
+                    RunnerKind::Started { task_arn: "task".into(), steps: Vec::new(), deadline, grace: 120 },
+                );
             }
             Word::Started => {}
             Word::Alive => {

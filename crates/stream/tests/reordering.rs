@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use relay_protocol::frame::{RunnerFrame, RunnerKind, Stream};
 use relay_protocol::outcome::Outcome;
 use relay_protocol::{DeploymentId, Digest, Timestamp};
-use relay_stream::{Authenticator, Clocks, End, Event, Outgoing, Reader, Writer};
+use relay_stream::{Authenticator, Clocks, Direct, End, Event, Outgoing, Reader};
 
 use crate::toy::{Keys, Toy};
 
@@ -49,25 +49,26 @@ fn case() -> impl Strategy<Value = Case> {
 /// Everything that a real writer sends for these writes.
 fn frames(id: &DeploymentId, writes: &[(bool, Vec<u8>, u64)]) -> Vec<Outgoing> {
     let mut now = Duration::ZERO;
-    let mut writer = Writer::new(id.clone(), now);
+    let mut line = Direct::new(id.clone(), now);
     let mut sent = Vec::new();
-    let mut take = |writer: &mut Writer, now| {
-        while let Some(batch) = writer.poll_batch(now) {
+    let mut take = |line: &mut Direct, now| {
+        while let Some(batch) = line.poll_batch(now) {
             let seqs: Vec<u64> = batch.iter().map(|frame| frame.seq).collect();
-            writer.handle_result(now, &seqs, &seqs);
+            line.sender.handle_result(now, &seqs, &seqs);
             sent.extend(batch);
         }
     };
     let deadline = Timestamp::from_unix(86_400);
-    writer.say(now, RunnerKind::Started { task_arn: "task".into(), steps: vec!["only".into()], deadline });
+    line.writer
+        .say(now, RunnerKind::Started { task_arn: "task".into(), steps: vec!["only".into()], deadline, grace: 120 });
     for (err, bytes, pause) in writes {
-        writer.push(now, if *err { Stream::Stderr } else { Stream::Stdout }, bytes);
-        take(&mut writer, now);
+        line.writer.push(now, if *err { Stream::Stderr } else { Stream::Stdout }, bytes);
+        take(&mut line, now);
         now += Duration::from_millis(*pause);
     }
-    writer.finish(now, Outcome::Exited { code: 37, signal: None }, None, BTreeMap::new(), None);
-    while !writer.is_done() {
-        take(&mut writer, now);
+    line.writer.finish(now, Outcome::Exited { code: 37, signal: None }, None, BTreeMap::new(), None);
+    while !line.sender.is_done() {
+        take(&mut line, now);
         now += Duration::from_millis(1);
     }
     sent

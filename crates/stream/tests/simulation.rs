@@ -13,7 +13,7 @@ use relay_protocol::encoding::base64;
 use relay_protocol::frame::{From, Offsets, RunnerFrame, RunnerKind, Stream};
 use relay_protocol::outcome::Outcome;
 use relay_protocol::{DeploymentId, Digest, Timestamp};
-use relay_stream::{Authenticator, Clocks, End, Event, Raw, Reader, Writer};
+use relay_stream::{Authenticator, Clocks, Direct, End, Event, Raw, Reader};
 
 use crate::toy::{Keys, Toy, toy_sign};
 
@@ -114,7 +114,7 @@ fn run(seed: u64) -> Result<(), String> {
         next_message: 0,
         answers: Vec::new(),
     };
-    let mut writer = Writer::new(id.clone(), world.now);
+    let mut line = Direct::new(id.clone(), world.now);
     let authenticator = Authenticator::new(id.clone(), request, Digest::of(b"body"), Some(keys.target.clone()), Toy);
     let mut reader = Reader::new(authenticator, Clocks::default(), world.now, Timestamp::from_unix(0));
     let mut printed = Printed::default();
@@ -126,13 +126,16 @@ fn run(seed: u64) -> Result<(), String> {
     world.copies = dies.is_none() || tagged;
     let mut truth = Printed::default();
     let deadline = Timestamp::from_unix(86_400);
-    writer.say(world.now, RunnerKind::Started { task_arn: "task".into(), steps: vec!["only".into()], deadline });
+    line.writer.say(
+        world.now,
+        RunnerKind::Started { task_arn: "task".into(), steps: vec!["only".into()], deadline, grace: 120 },
+    );
     let writes = world.rng.below(60);
     let mut left = writes;
     let mut finished = false;
     for _ in 0..200_000 {
         // The tool writes now and then: anything from one byte to 300 KB, on either stream.
-        if left > 0 && writer.wants_input() && world.rng.chance(30) {
+        if left > 0 && line.sender.has_room() && world.rng.chance(30) {
             left -= 1;
             let size = usize::try_from(match world.rng.below(10) {
                 0 => world.rng.below(300_000),
@@ -150,13 +153,13 @@ fn run(seed: u64) -> Result<(), String> {
             } else {
                 truth.stderr.extend(&bytes)
             }
-            writer.push(world.now, stream, &bytes);
+            line.writer.push(world.now, stream, &bytes);
         }
         if left == 0 && !finished {
             finished = true;
-            writer.finish(world.now, Outcome::Exited { code: 37, signal: None }, None, BTreeMap::new(), None);
+            line.writer.finish(world.now, Outcome::Exited { code: 37, signal: None }, None, BTreeMap::new(), None);
         }
-        while let Some(batch) = writer.poll_batch(world.now) {
+        while let Some(batch) = line.poll_batch(world.now) {
             // Each entry may fail; an entry that arrived may be reported as failed (the answer was lost), and is then sent twice.
             let mut arrived = Vec::new();
             for frame in &batch {
@@ -184,7 +187,7 @@ fn run(seed: u64) -> Result<(), String> {
         }
         let due: Vec<_> = world.answers.extract_if(.., |(at, ..)| *at <= world.now).collect();
         for (_, batch, arrived) in due {
-            writer.handle_result(world.now, &batch, &arrived);
+            line.sender.handle_result(world.now, &batch, &arrived);
         }
         if before.is_none() && dies.is_some_and(|at| world.now >= at) {
             before = Some(std::mem::take(&mut printed));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use relay_aws::clock::now;
 use relay_aws::queues::VISIBILITY;
 use relay_aws::{Failure, Kind};
+use relay_identity::FrameKeys;
 use relay_stream::{Authenticator, Clocks, Reader};
 
 use crate::args;
@@ -13,7 +14,7 @@ use crate::deploy::end;
 use crate::settings::clocks;
 use crate::show::{Phases, Show};
 use crate::tags::Tags;
-use crate::tail::{Signals, Signed, Tail, Until};
+use crate::tail::{Signals, Tail, Until};
 use crate::whose::{Found, find};
 
 /// Follows to the end; the exit code is the registry's.
@@ -38,7 +39,7 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
     // From here on it is this call that reads; should it be killed, the next one must not take what the last one said for exact.
     let mine = Tags { left: false, followed: Some(now()), ..tags.clone() };
     let said = pair.own && queues.tag(&pair.reply, &mine.pairs()).await.is_ok();
-    let authenticator = Authenticator::attaching(id.clone(), target_key, Signed);
+    let authenticator = Authenticator::attaching(id.clone(), target_key, FrameKeys::default());
     let mut reader = if said && tags.left && tags.acknowledged == 0 {
         // Nobody has read anything: it is all there, from the first frame on.
         let clocks = Clocks { admission: clocks.start, ..clocks };

@@ -7,7 +7,7 @@ use relay_aws::objects::Objects;
 use relay_aws::queues::Queues;
 use relay_aws::topic::Topic;
 use relay_aws::{Failure, Sdk};
-use relay_identity::PrivateKey;
+use relay_identity::{FrameKeys, PrivateKey};
 use relay_protocol::limits::REQUEST_LIFETIME_MAX;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::Hints;
@@ -29,7 +29,7 @@ use crate::settings::Settings;
 use crate::show::{Phases, Show};
 use crate::signing::Signer;
 use crate::tags::Tags;
-use crate::tail::{Cancelling, Signals, Signed, Tail, Until};
+use crate::tail::{Cancelling, Signals, Tail, Until};
 
 /// The first and the longest pause before a busy target is asked again.
 const BUSY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
@@ -186,7 +186,7 @@ impl This<'_> {
             json!({ "deployment_id": id, "target": settings.target, "request_digest": digest }),
         );
         let (target_key, body) = (settings.target_key.clone(), Digest::of(body.as_bytes()));
-        let authenticator = Authenticator::new((*id).clone(), digest, body, target_key, Signed);
+        let authenticator = Authenticator::new((*id).clone(), digest, body, target_key, FrameKeys::default());
         let reader = Reader::new(authenticator, settings.clocks, show.elapsed(), now());
         let (topic_arn, queue) = (settings.topic.clone(), pair.control.clone());
         let ways = Ways { hints, topic, topic_arn, queues: queues.clone(), queue };

@@ -2,6 +2,7 @@
 
 use relay_aws::clock::now;
 use relay_aws::{Failure, Kind};
+use relay_identity::FrameKeys;
 use relay_protocol::encoding::{ascii_json, printable};
 use relay_protocol::frame::{LauncherKind, RunnerKind};
 use relay_protocol::time::plain_duration;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::args::{self, Output};
 use crate::show::out;
-use crate::tail::{Signed, raw};
+use crate::tail::raw;
 use crate::whose::{Found, find};
 
 /// How often it looks: each time SQS shows what it likes.
@@ -76,7 +77,7 @@ pub(crate) async fn vouched_request(found: &Found) -> Result<Option<Digest>, Fai
 
 async fn look(found: &Found) -> Result<Seen, Failure> {
     let mut seen = Seen::default();
-    let mut authenticator = Authenticator::attaching(found.id.clone(), found.target_key.clone(), Signed);
+    let mut authenticator = Authenticator::attaching(found.id.clone(), found.target_key.clone(), FrameKeys::default());
     let mut waiting = Vec::new();
     for _ in 0..LOOKS {
         let messages = match found.queues.peek(&found.pair.reply).await {

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use relay_aws::clock::now;
 use relay_aws::queues::{Queues, Received};
 use relay_aws::{AwsError, Failure, Kind};
-use relay_identity::{PrivateKey, VerifyingKey};
+use relay_identity::{FrameKeys, PrivateKey};
 use relay_protocol::frame::{ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH, LauncherKind, Offsets};
+use relay_protocol::limits::BATCH_ENTRIES_MAX;
 use relay_protocol::outcome::ExitCode;
-use relay_protocol::{Cancel, Digest, Message, PublicKey};
-use relay_stream::{End, Event, FrameVerifier, Raw, Reader, Token};
+use relay_protocol::time::plain_duration;
+use relay_protocol::{Cancel, Digest, Message};
+use relay_stream::{End, Event, Raw, Reader, Token};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -38,16 +40,6 @@ const LAST_TAGS: Duration = Duration::from_secs(1);
 
 /// No wait of the tail is longer, so that one that was shows that this process itself stood still.
 const TICK: Duration = Duration::from_secs(1);
-
-/// Checks frames with the keys that relay knows.
-#[derive(Debug)]
-pub(crate) struct Signed;
-
-impl FrameVerifier for Signed {
-    fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8; 64]) -> bool {
-        VerifyingKey::from_spki(key).is_ok_and(|key| key.verify(pae, signature))
-    }
-}
 
 /// A message as the reader takes it.
 pub(crate) fn raw(mut attributes: BTreeMap<String, String>, body: String) -> Raw {
@@ -81,7 +73,7 @@ type Answer = (Duration, Result<Vec<Received>, AwsError>);
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Tail {
-    reader: Reader<Signed>,
+    reader: Reader<FrameKeys>,
     queues: Queues,
     pair: Pair,
     /// What the reply queue's tags are to say, what they say, and since when.
@@ -92,10 +84,12 @@ pub(crate) struct Tail {
     how: Option<Cancelling>,
     on_interrupt: OnInterrupt,
     receipts: HashMap<Token, String>,
+    /// Of what is written out and not deleted yet.
+    deletable: Vec<String>,
     next_token: Token,
     receiving: JoinSet<Answer>,
     deleting: JoinSet<()>,
-    cancelling: JoinSet<String>,
+    cancelling: JoinSet<Vec<String>>,
     wanted: usize,
     unreachable_since: Option<Instant>,
     /// Since when nothing could be heard that the reader's clocks do not know of yet.
@@ -104,13 +98,16 @@ pub(crate) struct Tail {
     trouble: Option<AwsError>,
     /// Whether the deployment was asked to stop.
     asked_to_stop: bool,
-    /// How many steps the runner has announced.
+    /// How many steps the runner has announced, and how long each may take to end when it is asked to stop.
     steps: usize,
+    grace: Option<Duration>,
+    /// The step that runs, as far as is known here.
+    step: Option<String>,
 }
 
 impl Tail {
     pub(crate) fn new(
-        reader: Reader<Signed>,
+        reader: Reader<FrameKeys>,
         queues: Queues,
         pair: Pair,
         tags: Tags,
@@ -127,6 +124,7 @@ impl Tail {
             how,
             on_interrupt,
             receipts: HashMap::new(),
+            deletable: Vec::new(),
             next_token: 0,
             receiving: JoinSet::new(),
             deleting: JoinSet::new(),
@@ -137,6 +135,8 @@ impl Tail {
             trouble: None,
             asked_to_stop: false,
             steps: 0,
+            grace: None,
+            step: None,
         }
     }
 
@@ -201,9 +201,7 @@ impl Tail {
                 }
                 Some(_) = self.deleting.join_next(), if !self.deleting.is_empty() => None,
                 Some(said) = self.cancelling.join_next(), if !self.cancelling.is_empty() => {
-                    if let Ok(said) = said {
-                        show.warn(&said);
-                    }
+                    said.unwrap_or_default().iter().for_each(|line| show.warn(line));
                     None
                 }
                 Some(_) = self.tagging.join_next(), if !self.tagging.is_empty() => None,
@@ -243,7 +241,7 @@ impl Tail {
             self.write_out(show, phases);
             self.reader.handle_timeout(show.elapsed());
             self.write_out(show, phases);
-            self.delete();
+            self.delete(false);
             self.tag(false);
             if self.reader.poll_end().is_some() {
                 break;
@@ -251,6 +249,7 @@ impl Tail {
         }
         self.receiving.abort_all();
         // The queue is deleted next, or kept because the outcome is unknown; then what was printed must not come again.
+        self.delete(true);
         while self.deleting.join_next().await.is_some() {}
         self.leave().await;
         stopping
@@ -344,7 +343,8 @@ impl Tail {
                     }
                 }
                 Event::Launcher(kind) => launcher(&kind, show, phases),
-                Event::Started { steps, task_arn } => {
+                Event::Started { steps, task_arn, grace } => {
+                    self.grace = Some(grace);
                     phases.started = Some(show.elapsed());
                     self.steps = steps.len();
                     show.event("running", "", json!({ "task_arn": task_arn, "steps": steps }));
@@ -353,6 +353,7 @@ impl Tail {
                     // How many steps a rollback has is not told; its own number is enough.
                     let (kind, of) = if rollback { ("rollback", index + 1) } else { ("step", self.steps) };
                     show.step(kind, index + 1, of, &name);
+                    self.step = Some(name);
                 }
                 Event::Note(text) => show.say(&text),
                 Event::Gap(missing) => {
@@ -363,11 +364,16 @@ impl Tail {
         self.reader.written();
     }
 
-    fn delete(&mut self) {
-        let receipts: Vec<String> =
-            self.reader.take_deletable().into_iter().filter_map(|token| self.receipts.remove(&token)).collect();
-        for batch in receipts.chunks(10) {
-            let (queues, queue, batch) = (self.queues.clone(), self.pair.reply.clone(), batch.to_vec());
+    /// Deletes at once what was written, unless a deletion is on its way: then receipts gather, so that a busy tool costs fewer calls. At the
+    /// `last`, everything goes.
+    fn delete(&mut self, last: bool) {
+        let written = self.reader.take_deletable();
+        self.deletable.extend(written.into_iter().filter_map(|token| self.receipts.remove(&token)));
+        while !self.deletable.is_empty()
+            && (last || self.deleting.is_empty() || self.deletable.len() >= BATCH_ENTRIES_MAX)
+        {
+            let batch: Vec<String> = self.deletable.drain(..self.deletable.len().min(BATCH_ENTRIES_MAX)).collect();
+            let (queues, queue) = (self.queues.clone(), self.pair.reply.clone());
             // One that is not deleted comes again, and is dropped as a duplicate.
             self.deleting.spawn(async move { drop(queues.delete(&queue, &batch).await) });
         }
@@ -381,6 +387,7 @@ impl Tail {
         let envelope = session.sign_envelope(statement(&id, *request, cancel));
         let body = Message::control_json(&envelope);
         let (ways, began) = (ways.clone(), Instant::now());
+        let next = after_cancel(self.grace, self.step.as_deref());
         let why = match cancel {
             Cancel::Interrupted => "SIGINT",
             Cancel::Terminated => "SIGTERM",
@@ -390,12 +397,14 @@ impl Tail {
             let sent = ways.send(&body).await;
             let took = began.elapsed().as_secs_f64();
             match sent {
-                Ok(()) => format!(
-                    "{why}, cancel sent {took:.1}s; the tool has its target's grace to stop (2m unless set otherwise); a second signal leaves at once. CI may end this step sooner; follow: relay attach {id}"
-                ),
-                Err(error) => format!(
-                    "{why}, but the cancel could not be sent ({error}): the deployment goes on. Stop it from elsewhere: relay cancel {id}; a second signal leaves at once"
-                ),
+                Ok(()) => vec![
+                    format!("{why}, cancel sent {took:.1}s; {next}"),
+                    format!("a second signal leaves at once. CI may end this step sooner; follow: relay attach {id}"),
+                ],
+                Err(error) => vec![
+                    format!("{why}, but the cancel could not be sent ({error}): the deployment goes on"),
+                    format!("a second signal leaves at once. Stop it from elsewhere: relay cancel {id}"),
+                ],
             }
         });
     }
@@ -432,6 +441,16 @@ impl Signals {
             (code, _) = self.next() => Some(code),
             () = std::future::ready(()) => None,
         }
+    }
+}
+
+/// What comes of a cancel, as far as is known here: who attached may not have read the grace.
+fn after_cancel(grace: Option<Duration>, step: Option<&str>) -> String {
+    let grace = grace.map(|grace| plain_duration(i64::try_from(grace.as_secs()).unwrap_or(i64::MAX)));
+    match (grace, step) {
+        (Some(grace), Some(step)) => format!("the step `{step}` has {grace} to stop by itself"),
+        (Some(_), None) => "no step has begun yet".to_owned(),
+        (None, _) => "if its tool runs already, that has the target's own grace to stop by itself".to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use relay_protocol::frame::{Chunk, LauncherKind, RunnerFrame, RunnerKind, Stream};
 use relay_protocol::outcome::{Outcome, Reason};
 use relay_protocol::{DeploymentId, Digest, LauncherFrame, PublicKey, Timestamp};
-use relay_stream::{Authenticator, Clocks, End, Event, Outgoing, Raw, Reader, Writer};
+use relay_stream::{Authenticator, Clocks, Direct, End, Event, Outgoing, Raw, Reader};
 
 use crate::input::Input;
 use crate::toy::{Keys, Toy};
@@ -29,7 +29,7 @@ struct World {
     keys: Keys,
     strangers: Keys,
     now: Duration,
-    writer: Writer,
+    line: Direct,
     reader: Reader<Toy>,
     clocks: Clocks,
     pushed: Streams,
@@ -95,7 +95,7 @@ impl World {
         let authenticator =
             Authenticator::new(id.clone(), request, Digest::of(b"body"), Some(keys.target.clone()), Toy);
         Self {
-            writer: Writer::new(id.clone(), now),
+            line: Direct::new(id.clone(), now),
             reader: Reader::new(authenticator, clocks, now, Timestamp::from_unix(0)),
             id,
             request,
@@ -131,14 +131,14 @@ impl World {
                     1 => RunnerKind::Note { text: "note".into() },
                     _ => {
                         let deadline = Timestamp::from_unix(i64::from(input.word()));
-                        RunnerKind::Started { task_arn: "task".into(), steps: Vec::new(), deadline }
+                        RunnerKind::Started { task_arn: "task".into(), steps: Vec::new(), deadline, grace: 120 }
                     }
                 };
-                self.writer.say(self.now, kind);
+                self.line.writer.say(self.now, kind);
             }
             2 if !self.finished => {
                 self.finished = true;
-                self.writer.finish(self.now, OUTCOME, None, BTreeMap::new(), None);
+                self.line.writer.finish(self.now, OUTCOME, None, BTreeMap::new(), None);
             }
             3 | 4 => self.send(input.word(), input.word()),
             5 => self.answer(input),
@@ -178,9 +178,9 @@ impl World {
     fn push(&mut self, input: &mut Input<'_>) {
         let stream = if input.flag() { Stream::Stdout } else { Stream::Stderr };
         let (length, noisy) = (length(input), input.flag());
-        if self.writer.wants_input() && !self.finished {
+        if self.line.sender.has_room() && !self.finished {
             let bytes = text(stream, self.pushed.of(stream).len(), length, noisy);
-            self.writer.push(self.now, stream, &bytes);
+            self.line.writer.push(self.now, stream, &bytes);
             self.pushed.of(stream).extend(bytes);
         }
     }
@@ -188,7 +188,7 @@ impl World {
     /// Sends what is due: some of it arrives, and some of that is told.
     fn send(&mut self, arrives: u16, told: u16) {
         let has = |mask: u16, frame: &Outgoing| mask >> (frame.seq % 16) & 1 == 0;
-        while let Some(batch) = self.writer.poll_batch(self.now) {
+        while let Some(batch) = self.line.poll_batch(self.now) {
             for frame in &batch {
                 if let Ok(RunnerFrame { kind: RunnerKind::Output(chunks), .. }) = RunnerFrame::parse(&frame.body) {
                     self.output.insert(frame.seq, chunks.unfold().expect("output of our own"));
@@ -205,7 +205,7 @@ impl World {
     fn answer(&mut self, input: &mut Input<'_>) {
         if !self.answers.is_empty() {
             let (batch, sent) = self.answers.remove(input.below(self.answers.len()));
-            self.writer.handle_result(self.now, &batch, &sent);
+            self.line.sender.handle_result(self.now, &batch, &sent);
         }
     }
 
@@ -229,7 +229,15 @@ impl World {
             0 => raw.body.push(' '),
             1 => raw.sig = relay_protocol::encoding::base64(&[input.byte(); 64]),
             2 => raw.from = "somebody".into(),
-            3 => raw = self.strangers.signed(&Outgoing { seq: 0, body: raw.body, vouch: input.flag() }),
+            3 => {
+                raw = self.strangers.signed(&Outgoing {
+                    seq: 0,
+                    body: raw.body,
+                    vouch: input.flag(),
+                    output: false,
+                    last: false,
+                })
+            }
             4 => {
                 raw.body =
                     String::from_utf8_lossy(input.take(usize::from(input.0.first().copied().unwrap_or(0)))).into()

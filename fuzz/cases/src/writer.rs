@@ -1,13 +1,14 @@
-//! The writer, by any order of calls: what it sends is the output, whole and in order, in frames and batches that SQS takes.
+//! Writer and sender, by any order of calls, with a place between them where frames wait: what is sent is the output, whole and in order, in frames
+//! and batches that SQS takes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use relay_protocol::frame::{Finished, RunnerFrame, RunnerKind, Stream};
 use relay_protocol::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, FRAME_ATTRIBUTES_MAX, FRAME_MAX};
 use relay_protocol::outcome::Outcome;
 use relay_protocol::{DeploymentId, Digest, Timestamp};
-use relay_stream::{Outgoing, Writer};
+use relay_stream::{Outgoing, Sender, Way, Writer};
 
 use crate::frame::is_sendable;
 use crate::input::Input;
@@ -53,6 +54,40 @@ impl Streams {
     }
 }
 
+/// What a runner has: a writer, a sender, and frames that wait between them.
+struct Runner {
+    writer: Writer,
+    sender: Sender<Outgoing>,
+    waiting: VecDeque<Outgoing>,
+}
+
+impl Runner {
+    fn way(&self) -> Way {
+        if self.waiting.is_empty() { self.sender.way() } else { Way::Blocked }
+    }
+
+    /// Takes what is due, and passes on what may go.
+    fn move_frames(&mut self, now: Duration) {
+        while let Some(frame) = self.writer.poll_frame(now, self.way()) {
+            self.waiting.push_back(frame);
+        }
+        while self.sender.has_room()
+            && let Some(frame) = self.waiting.pop_front()
+        {
+            self.sender.queue(frame.seq, frame.body.len(), frame.last, frame);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.writer.is_idle() && self.waiting.is_empty() && self.sender.is_idle()
+    }
+
+    fn poll_timeout(&self) -> Option<Duration> {
+        let refill = (self.sender.has_room() && !self.waiting.is_empty()).then_some(Duration::ZERO);
+        [self.writer.poll_timeout(self.way()), self.sender.poll_timeout(), refill].into_iter().flatten().min()
+    }
+}
+
 #[derive(Default)]
 struct Seen {
     /// Batches on their way.
@@ -69,7 +104,8 @@ struct Seen {
 pub fn writer(data: &[u8]) {
     let mut input = Input(data);
     let mut now = Duration::ZERO;
-    let mut writer = Writer::new(DeploymentId::new(0, [1; 10]), now);
+    let writer = Writer::new(DeploymentId::new(0, [1; 10]), now);
+    let mut runner = Runner { writer, sender: Sender::new(), waiting: VecDeque::new() };
     let mut pushed = Streams::default();
     let mut seen = Seen::default();
     let mut finished = false;
@@ -78,50 +114,48 @@ pub fn writer(data: &[u8]) {
             0 | 1 => {
                 let stream = if input.flag() { Stream::Stdout } else { Stream::Stderr };
                 let length = length(&mut input);
-                if writer.wants_input() {
-                    let bytes = text(stream, pushed.of(stream).len(), length, input.flag());
-                    writer.push(now, stream, &bytes);
-                    if !finished {
-                        pushed.of(stream).extend(bytes);
-                    }
+                let bytes = text(stream, pushed.of(stream).len(), length, input.flag());
+                runner.writer.push(now, stream, &bytes);
+                if !finished {
+                    pushed.of(stream).extend(bytes);
                 }
             }
-            2 if !finished => writer.say(now, kind(&mut input)),
+            2 if !finished => runner.writer.say(now, kind(&mut input)),
             3 => now += Duration::from_millis(u64::from(input.byte())),
             4 => now += Duration::from_secs(u64::from(input.byte())),
-            5 => send(&mut writer, now, &mut seen),
+            5 => send(&mut runner, now, &mut seen),
             6 if !seen.travelling.is_empty() => {
                 let batch = seen.travelling.remove(input.below(seen.travelling.len()));
                 // Some of it, and what was never in it.
                 let mask = input.word();
                 let mut sent: Vec<u64> = batch.iter().copied().filter(|seq| mask >> (seq % 16) & 1 == 1).collect();
                 sent.push(u64::from(input.byte()) + 1_000_000);
-                writer.handle_result(now, &batch, &sent);
+                runner.sender.handle_result(now, &batch, &sent);
                 seen.arrived.extend(sent);
             }
             _ if input.byte() == 0 && !finished => {
                 finished = true;
-                writer.finish(now, Outcome::Exited { code: 3, signal: None }, None, BTreeMap::new(), None);
+                runner.writer.finish(now, Outcome::Exited { code: 3, signal: None }, None, BTreeMap::new(), None);
             }
             _ => {}
         }
     }
     if !finished {
-        writer.finish(now, Outcome::Exited { code: 3, signal: None }, None, BTreeMap::new(), None);
+        runner.writer.finish(now, Outcome::Exited { code: 3, signal: None }, None, BTreeMap::new(), None);
     }
     // From here on everything arrives: it comes to its end by its own clock.
     for _ in 0..10_000 {
         while let Some(batch) = seen.travelling.pop() {
-            writer.handle_result(now, &batch, &batch);
+            runner.sender.handle_result(now, &batch, &batch);
             seen.arrived.extend(batch);
         }
-        if writer.is_done() {
-            assert!(writer.is_idle() && writer.poll_timeout().is_none());
+        if runner.sender.is_done() {
+            assert!(runner.is_idle() && runner.poll_timeout().is_none());
             return whole(&seen, &pushed);
         }
-        send(&mut writer, now, &mut seen);
+        send(&mut runner, now, &mut seen);
         if seen.travelling.is_empty() {
-            now = writer.poll_timeout().expect("a writer that is not done has something to do").max(now);
+            now = runner.poll_timeout().expect("who is not done has something to do").max(now);
         }
     }
     panic!("the writer does not come to its end");
@@ -129,15 +163,22 @@ pub fn writer(data: &[u8]) {
 
 fn kind(input: &mut Input<'_>) -> RunnerKind {
     match input.byte() % 3 {
-        0 => RunnerKind::Started { task_arn: "task".into(), steps: Vec::new(), deadline: Timestamp::from_unix(0) },
+        0 => RunnerKind::Started {
+            task_arn: "task".into(),
+            steps: Vec::new(),
+            deadline: Timestamp::from_unix(0),
+            grace: 120,
+        },
         1 => RunnerKind::Step { index: 0, name: "step".into(), rollback: false },
         _ => RunnerKind::Note { text: "\u{1b}\u{ffff}".repeat(usize::from(input.byte())) },
     }
 }
 
 /// Takes every batch that is due, and looks at it as SQS would.
-fn send(writer: &mut Writer, now: Duration, seen: &mut Seen) {
-    while let Some(batch) = writer.poll_batch(now) {
+fn send(runner: &mut Runner, now: Duration, seen: &mut Seen) {
+    runner.move_frames(now);
+    while let Some(batch) = runner.sender.poll_batch(now) {
+        let batch: Vec<Outgoing> = batch.into_iter().map(|(_, frame)| frame).collect();
         assert!((1..=BATCH_ENTRIES_MAX).contains(&batch.len()));
         let size: usize = batch.iter().map(|frame| frame.body.len() + FRAME_ATTRIBUTES_MAX).sum();
         assert!(size <= BATCH_BYTES_MAX, "{size} bytes in a batch");
@@ -147,7 +188,9 @@ fn send(writer: &mut Writer, now: Duration, seen: &mut Seen) {
             assert!(!seen.arrived.contains(&frame.seq), "it has arrived already");
             let parsed = RunnerFrame::parse(&frame.body).expect("a frame of our own");
             assert_eq!((parsed.seq, parsed.bears_vouch()), (frame.seq, frame.vouch));
-            if matches!(parsed.kind, RunnerKind::Finished(_)) {
+            assert_eq!(matches!(parsed.kind, RunnerKind::Output(_)), frame.output);
+            assert_eq!(matches!(parsed.kind, RunnerKind::Finished(_)), frame.last);
+            if frame.last {
                 assert!(batch.len() == 1 && seen.travelling.is_empty(), "the end travels alone");
                 seen.terminal = Some(frame.seq);
             } else {
@@ -156,6 +199,7 @@ fn send(writer: &mut Writer, now: Duration, seen: &mut Seen) {
             let before = seen.frames.insert(frame.seq, frame.clone());
             assert!(before.is_none_or(|before| before == *frame), "a frame is sent again as it was");
         }
+        runner.move_frames(now);
         seen.travelling.push(batch.iter().map(|frame| frame.seq).collect());
     }
 }

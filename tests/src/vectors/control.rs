@@ -106,6 +106,11 @@ pub(super) fn cases() -> Cases {
             base.odd("BUN-1", "malformed-envelope", "The envelope itself, without `control` around it.")
                 .body(keys::envelope(TYPE, good().json(), &[&keys::session()]).to_json()),
         ),
+        (
+            "null-request-beside-control",
+            base.odd("BUN-2", "malformed-envelope", "A good control statement, and a request that is null.")
+                .body(signed(&good(), &keys::session()).replacen('{', r#"{"request":null,"#, 1)),
+        ),
         ("control-null", base.odd("BUN-2", "malformed-envelope", "`control` is null.").body(message("null"))),
     ]
 }

@@ -61,8 +61,11 @@ fn frame(kind: &str, members: &str) -> String {
 }
 
 fn started() -> String {
-    frame("started", &format!(r#","task_arn":"{TASK}","steps":["plan","apply"],"deadline":"2026-06-01T13:00:00Z""#))
-        .replace("\"seq\":3", "\"seq\":0")
+    frame(
+        "started",
+        &format!(r#","task_arn":"{TASK}","steps":["plan","apply"],"deadline":"2026-06-01T13:00:00Z","grace":120"#),
+    )
+    .replace("\"seq\":3", "\"seq\":0")
 }
 
 fn heartbeat() -> String {

@@ -1,6 +1,7 @@
 //! What our code says of a vector: the pure functions of `relay-protocol` and `relay-identity`, in the order that `docs/protocol.md` demands.
 
 use relay_identity::{SingleKey, TrustRoots, TrustedSigner};
+use relay_protocol::claim::{Claim, Lock};
 use relay_protocol::envelope::{EnvelopeError, Statement, Verifier};
 use relay_protocol::frame::{From, LauncherKind, OutputError, RunnerKind};
 use relay_protocol::request::{Hints, RequestError, Stage};
@@ -28,6 +29,7 @@ pub fn verdict(folder: &str, vector: &Vector) -> Result<Out, &'static str> {
         "approval" => approval(vector),
         "control" => control(vector),
         "frame" => frame(vector),
+        "claim" => claim(vector),
         _ => Err("no reader for this directory"),
     }
 }
@@ -147,6 +149,15 @@ fn approval(vector: &Vector) -> Result<Out, &'static str> {
     let verified = envelope.verify::<Approval, _>(&roots(vector)?).map_err(|error| unbelieved(&error))?;
     let covers = verified.statement().covers(request.subject(), request.issued_at);
     if covers { Ok(Out::default()) } else { Err("not-covering") }
+}
+
+fn claim(vector: &Vector) -> Result<Out, &'static str> {
+    let body = vector.body.bytes();
+    let read = match vector.object.as_str() {
+        "lock" => Lock::parse(&body).map(drop),
+        _ => Claim::parse(&body).map(drop),
+    };
+    read.map(|()| Out::default()).map_err(|_| "malformed-payload")
 }
 
 fn control(vector: &Vector) -> Result<Out, &'static str> {

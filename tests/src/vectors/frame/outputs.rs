@@ -29,6 +29,17 @@ pub(super) fn forms() -> Cases {
     ]
 }
 
+/// Members of a frame whose `packed` is two zstd frames in a row; together they hold what the chunk says.
+fn two_frames() -> String {
+    let packed = |byte: u8| {
+        let chunk = Chunk { stream: Stream::Stdout, ms: 1, bytes: vec![byte] };
+        let json = serde_json::to_value(Chunks::packed(Offsets::default(), &[chunk], 3)).unwrap();
+        encoding::from_base64(json["packed"].as_str().unwrap()).unwrap()
+    };
+    let both = encoding::base64(&[packed(b'a'), packed(b'b')].concat());
+    format!(r#""chunks":[{{"stream":"stdout","ms":1,"size":2}}],"packed":"{both}""#)
+}
+
 pub(super) fn outputs() -> Cases {
     let output = |members: &str| frame("output", &format!(r#","offset":{{"stdout":7,"stderr":0}},{members}"#));
     let odd = |clause: &str, expect: &str, comment: &str, members: &str| {
@@ -105,6 +116,19 @@ pub(super) fn outputs() -> Cases {
                 "output-packed",
                 "The packed bytes are no zstd.",
                 &format!("{},\"packed\":\"YWJj\"", one(r#""size":3"#)),
+            ),
+        ),
+        (
+            "output-packed-is-two-frames",
+            odd("FRM-10", "output-packed", "Two zstd frames, one byte in each.", &two_frames()),
+        ),
+        (
+            "output-packed-is-nothing",
+            odd(
+                "FRM-10",
+                "output-packed",
+                "No zstd frame at all, and no byte that is missing.",
+                &format!("{},\"packed\":\"\"", one(r#""size":0"#)),
             ),
         ),
         (

@@ -82,6 +82,23 @@ pub(super) fn bundles() -> Cases {
             ),
         ),
         (
+            "null-control-beside-request",
+            malformed(
+                "BUN-2",
+                "A good request, and a control statement that is null.",
+                format!(r#"{{"request":{json},"approvals":[],"control":null}}"#),
+            ),
+        ),
+        (
+            "null-control-beside-request-in-the-override",
+            malformed(
+                "BUN-2",
+                "The same where a runner reads it.",
+                format!(r#"{{"request":{json},"approvals":[],"control":null}}"#),
+            )
+            .but(|v| v.stage = "run".into()),
+        ),
+        (
             "bundle-as-array",
             malformed("BUN-1, ENC-6", "The members' values in an array.", format!("[{json},[]]"))
                 .but(|v| v.stage = "run".into()),
