@@ -91,7 +91,7 @@ fn the_tool_waits_only_when_the_spool_is_full_and_that_is_said() {
     let sandbox = sandbox();
     let folder = sandbox.folder().join("small");
     std::fs::create_dir(&folder).unwrap();
-    // It gets stuck at the pipe once memory and spool are full: 2 MiB that travel and 2 that wait, 1 MiB, and a few buffers.
+    // It gets stuck at the pipe once memory and spool are full: 2 MiB that travel and 1 that waits, 1 on disk, and a few buffers.
     let script = format!(
         "echo first; while [ ! -e {0}/go ]; do sleep 0.05; done; head -c 1000000 /dev/urandom; touch {0}/one; head -c 29000000 /dev/urandom; touch {0}/all",
         folder.display()

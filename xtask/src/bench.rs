@@ -69,7 +69,11 @@ pub(crate) fn run(options: &Options) -> Outcome {
 
 fn measure(form: &str) -> Result<Value> {
     // With the whole workspace, as one package alone would resolve other features, and build every dependency anew.
-    ci::cargo(&["build", "--release", "--workspace", "--bins"])?;
+    let mut build = vec!["build", "--release", "--workspace"];
+    build.extend(
+        ["bench", "bootstrap", "relay", "relay-runner", "relay-sandbox"].into_iter().flat_map(|name| ["--bin", name]),
+    );
+    ci::cargo(&build)?;
     let folder = root().join(RESULTS);
     fs::create_dir_all(&folder)?;
     let fresh = folder.join("unfinished.json");

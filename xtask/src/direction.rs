@@ -12,7 +12,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("relay-stream", &["relay-protocol"]),
     ("relay-identity", &["relay-protocol"]),
     ("relay-policy", &["relay-identity", "relay-protocol"]),
-    ("relay-aws", &["relay-protocol"]),
+    ("relay-aws", &["relay-identity", "relay-protocol"]),
     ("relay-artifact", &["relay-protocol"]),
 ];
 

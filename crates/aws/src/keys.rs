@@ -3,6 +3,9 @@
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{MessageType, SigningAlgorithmSpec};
 
+use relay_identity::p256_signature_from_der;
+use relay_protocol::Digest;
+
 use crate::error::from_sdk;
 use crate::{AwsError, Kind, Sdk};
 
@@ -18,20 +21,23 @@ impl Keys {
         Self { client: aws_sdk_kms::Client::new(&sdk.config) }
     }
 
-    /// The DER signature of a P-256 key over a SHA-256 digest. With the digest instead of the text there is no limit of 4,096 bytes.
-    pub async fn sign_digest(&self, key: &str, digest: &[u8; 32]) -> Result<Vec<u8>, AwsError> {
+    /// The signature of a P-256 key over a SHA-256 digest, as it travels (clause SIG-3). With the digest instead of the text there is no limit of
+    /// 4,096 bytes. A key of another kind is [`Kind::Invalid`].
+    pub async fn sign(&self, key: &str, digest: &Digest) -> Result<[u8; 64], AwsError> {
         let call = self
             .client
             .sign()
             .key_id(key)
-            .message(Blob::new(digest.as_slice()))
+            .message(Blob::new(digest.as_bytes().as_slice()))
             .message_type(MessageType::Digest)
             .signing_algorithm(SigningAlgorithmSpec::EcdsaSha256);
         let output = call.send().await.map_err(from_sdk("kms:Sign"))?;
-        output
+        let der = output
             .signature
             .map(Blob::into_inner)
-            .ok_or_else(|| AwsError::new("kms:Sign", Kind::Unreachable, "the answer has no signature"))
+            .ok_or_else(|| AwsError::new("kms:Sign", Kind::Unreachable, "the answer has no signature"))?;
+        p256_signature_from_der(&der)
+            .ok_or_else(|| AwsError::new("kms:Sign", Kind::Invalid, format!("{key} is not a P-256 key")))
     }
 
     /// The SubjectPublicKeyInfo of a key.

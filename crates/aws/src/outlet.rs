@@ -53,10 +53,10 @@ impl Outlet {
     }
 
     /// Writes `bytes` by and by, if there is room.
-    pub fn put(&self, to: To, bytes: &[u8]) {
+    pub fn put(&self, to: To, bytes: Vec<u8>) {
         self.waiting.fetch_add(1, Ordering::Acquire);
         if let Err(TrySendError::Full((_, bytes)) | TrySendError::Disconnected((_, bytes))) =
-            self.sender.try_send((to, bytes.to_vec()))
+            self.sender.try_send((to, bytes))
         {
             self.waiting.fetch_sub(1, Ordering::Release);
             self.dropped.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -83,7 +83,7 @@ impl Outlet {
 /// Log lines to stderr.
 impl io::Write for Outlet {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.put(To::Stderr, line);
+        self.put(To::Stderr, line.to_vec());
         Ok(line.len())
     }
 

@@ -18,13 +18,13 @@ use tracing::warn;
 use crate::spool::Spool;
 
 /// Bytes at which an object is written.
-const OBJECT: usize = 2 * 1_024 * 1_024;
+const OBJECT: usize = 1_024 * 1_024;
 
 /// Age at which one is written: so much of a killed runner's output is missing at most.
 const AGE: Duration = Duration::from_secs(30);
 
 /// Lines on their way to the archive.
-const CHANNEL: usize = 8;
+const CHANNEL: usize = 2;
 
 /// The first and the longest pause after S3 took nothing.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(20));

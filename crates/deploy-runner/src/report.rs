@@ -4,19 +4,17 @@ use std::collections::BTreeMap;
 
 use relay_aws::keys::Keys;
 use relay_aws::{AwsError, Kind};
-use relay_identity::{KnownSigner, p256_signature_from_der};
+use relay_identity::KnownSigner;
 use relay_policy::{Allowed, Asked, Pin};
 use relay_protocol::outcome::Outcome;
 use relay_protocol::record::{self, Predicate, Record, RecordSigner, RecordStep, StreamDigest, Subject};
-use relay_protocol::{Digest, Envelope, PublicKey, Signature, Timestamp};
+use relay_protocol::{Envelope, PublicKey, Signature, Timestamp};
 
 /// Signs an envelope with the target key.
 pub(crate) async fn sign(keys: &Keys, target_key: &str, envelope: Envelope) -> Result<Envelope, AwsError> {
-    let der = keys.sign_digest(target_key, Digest::of(&envelope.pae()).as_bytes()).await?;
-    let odd = |message: &str| AwsError::new("kms:Sign", Kind::Invalid, message);
-    let sig = p256_signature_from_der(&der).ok_or_else(|| odd("the target key is not a P-256 key"))?;
+    let sig = keys.sign(target_key, &envelope.digest()).await?;
     let public = PublicKey::from_der(&keys.public_key(target_key).await?)
-        .map_err(|_| odd("the target key has no usable public half"))?;
+        .map_err(|_| AwsError::new("kms:GetPublicKey", Kind::Invalid, "the target key has no usable public half"))?;
     Ok(envelope.with_signature(Signature::new(public.key_id(), &sig)))
 }
 

@@ -220,7 +220,10 @@ fn read(
 
 async fn show(sink: &Sink, mirror: &Outlet, stream: Stream, bytes: Vec<u8>) {
     if !bytes.is_empty() {
-        mirror.put(if stream == Stream::Stdout { To::Stdout } else { To::Stderr }, &bytes);
+        let copy = bytes.clone();
         sink.output(stream, bytes).await;
+        // Somebody waits for the frame, and nobody for the log: that comes when the frame is on its way.
+        tokio::task::yield_now().await;
+        mirror.put(if stream == Stream::Stdout { To::Stdout } else { To::Stderr }, copy);
     }
 }

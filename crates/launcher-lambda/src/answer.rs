@@ -35,10 +35,7 @@ impl Answers {
     ) -> Result<bool, AwsError> {
         let body = LauncherFrame { deployment_id: id.clone(), kind }.to_body();
         let digest = Digest::of(&From::Launcher.pae(&body));
-        let der = self.keys.sign_digest(&self.target_key, digest.as_bytes()).await?;
-        let Some(sig) = relay_identity::p256_signature_from_der(&der) else {
-            return Err(AwsError::new("kms:Sign", Kind::Invalid, "the target key is not a P-256 key"));
-        };
+        let sig = self.keys.sign(&self.target_key, &digest).await?;
         let entry = Entry {
             body,
             attributes: vec![(ATTRIBUTE_FROM, From::Launcher.as_str().to_owned()), (ATTRIBUTE_SIG, base64(&sig))],

@@ -13,14 +13,18 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking"))]
 
 mod authenticate;
+mod clocks;
+mod event;
 mod mask;
 mod reader;
 mod sender;
 mod writer;
 
 pub use authenticate::{Authentic, Authenticator, Raw, Rejected, Verdict};
+pub use clocks::Clocks;
+pub use event::{End, Event, Missing};
 pub use mask::Masker;
-pub use reader::{Clocks, End, Event, Missing, Reader, Token};
+pub use reader::{Reader, Token};
 pub use sender::{Direct, Sender, Way};
 pub use writer::{Outgoing, Writer};
 

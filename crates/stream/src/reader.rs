@@ -6,12 +6,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use relay_protocol::frame::{Chunk, Finished, FrameVerifier, LauncherKind, Offsets, RunnerFrame, RunnerKind};
+use relay_protocol::frame::{Finished, FrameVerifier, LauncherKind, Offsets, RunnerFrame, RunnerKind};
 use relay_protocol::outcome::{ExitCode, Reason};
 use relay_protocol::{Digest, Timestamp};
 
 use crate::Tally;
 use crate::authenticate::{Authentic, Authenticator, Raw, Verdict};
+use crate::clocks::{Clocks, DRAIN_MAX, OVERDUE};
+use crate::event::{End, Event, Missing};
 
 /// Names a received message, so that the edge can delete it. The edge makes them up.
 pub type Token = u64;
@@ -20,136 +22,8 @@ pub type Token = u64;
 /// frame that finds no room stays in the queue and comes again.
 const HELD_MAX: usize = 24 * 1_024 * 1_024;
 
-/// How long after its own deadline a runner may take to say so: the skew of two clocks, and a slow end.
-const OVERDUE: Duration = Duration::from_secs(300);
-
-/// For how long, in all, frames that still come put off the end: in an hour more is read than a queue can hold.
-const DRAIN_MAX: Duration = Duration::from_secs(3_600);
-
-/// How long the reader waits for what. Every deployment ends inside [`Clocks::bound`] (promise P4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clocks {
-    /// From the publication to the first word of the launcher or the runner.
-    pub admission: Duration,
-    /// From `admitted` to `started`.
-    pub start: Duration,
-    /// Between two frames of a runner that has started; it says something every 15 s.
-    pub silence: Duration,
-    /// From the last frame, or from ECS's word that the task stopped, to the frames that are still missing.
-    pub drain: Duration,
-    /// For how long, in all, the other clocks stand still while SQS cannot be asked.
-    pub outage: Duration,
-}
-
-impl Default for Clocks {
-    fn default() -> Self {
-        let s = Duration::from_secs;
-        Self { admission: s(300), start: s(900), silence: s(120), drain: s(60), outage: s(900) }
-    }
-}
-
-impl Clocks {
-    /// The longest that a reader waits from the publication on, whatever comes, comes late, comes twice or never comes. `run` is the time
-    /// from the runner's start to the deadline that it names: the target's time-out, its grace, its rollback.
-    ///
-    /// It is the sum of what can come one after the other: the admission, the start, the run, the word of an end that is overdue, the frames
-    /// that are still missing then, and for how long SQS could not be asked. Not in it: the time for which the reader's own output was
-    /// blocked, and what one who attaches waits for frames that another has left.
-    pub fn bound(&self, run: Duration) -> Duration {
-        [self.start, run, OVERDUE, DRAIN_MAX, self.drain, self.outage]
-            .into_iter()
-            .fold(self.admission, Duration::saturating_add)
-    }
-}
-
 /// How often in all a late reader may put off its beginning, while more comes of what another has left.
 const SETTLE_MAX: u32 = 5;
-
-/// Something that happened, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The launcher spoke.
-    Launcher(LauncherKind),
-    /// The runner started.
-    Started {
-        /// The steps.
-        steps: Vec<String>,
-        /// The task.
-        task_arn: String,
-        /// How long a step may take to end when it is asked to stop.
-        grace: Duration,
-    },
-    /// A step begins.
-    Step {
-        /// From 0.
-        index: usize,
-        /// Its name.
-        name: String,
-        /// Whether it belongs to the rollback.
-        rollback: bool,
-    },
-    /// Output, to be written now.
-    Output(Vec<Chunk>),
-    /// Relay's own words, from the runner.
-    Note(String),
-    /// Frames that never came (clause FRM-11).
-    Gap(Missing),
-}
-
-/// What is missing of the output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Missing {
-    /// Frames that never came or were damaged.
-    pub frames: u64,
-    /// Bytes of stdout and stderr, as far as their count is known.
-    pub bytes: u64,
-}
-
-/// How it ended, as far as anybody here knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The runner said so.
-    Finished {
-        /// Its last frame.
-        finished: Box<Finished>,
-        /// What was lost on the way; zero when counts and digests agree.
-        missing: Missing,
-        /// Whether lengths and digests of both streams are what the runner says.
-        verified: bool,
-    },
-    /// The launcher refused it.
-    Refused {
-        /// Which check.
-        reason: Reason,
-        /// For people.
-        message: String,
-    },
-    /// ECS did not start it.
-    NeverStarted {
-        /// What kind of failure.
-        reason: Reason,
-        /// ECS's words.
-        message: String,
-    },
-    /// ECS says that the task has stopped, and its last frame never came.
-    Stopped {
-        /// What kind of end.
-        reason: Reason,
-        /// ECS's words.
-        message: String,
-        /// Whether the runner had started.
-        started: bool,
-    },
-    /// A clock ran out.
-    Silent {
-        /// What was waited for.
-        waiting_for: &'static str,
-        /// How long.
-        after: Duration,
-        /// The task, when it is known.
-        task_arn: Option<String>,
-    },
-}
 
 #[derive(Debug)]
 struct Held {

@@ -11,13 +11,13 @@ use relay_protocol::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, FRAME_ATTRIBUTE
 
 use crate::writer::{Outgoing, Writer};
 
-/// Batches that travel at a time, and the bytes of them after which no more set out. More of them hide SQS's latency: 2 MiB every 20 ms is more than
-/// a tool prints. Each byte that travels lies in memory three times, as frame, as entry, and in the call's body.
+/// Batches that travel at a time, and the bytes of them after which no more set out: two full ones. More of them hide SQS's latency, and 2 MiB every
+/// 20 ms is more than a tool prints; but each byte that travels lies in memory three times, as frame, as entry, and in the call's body.
 const BATCHES_MAX: usize = 4;
-const TRAVELLING_MAX: usize = 2 * 1_024 * 1_024;
+const TRAVELLING_MAX: usize = 3 * BATCH_BYTES_MAX / 2;
 
-/// Bytes that wait for a place in a batch before no more are taken.
-const WAITING_MAX: usize = 2 * 1_024 * 1_024;
+/// Bytes that wait for a place in a batch before no more are taken: one full batch.
+const WAITING_MAX: usize = BATCH_BYTES_MAX;
 
 /// The first and the longest pause after a failed send.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));

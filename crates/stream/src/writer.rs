@@ -201,9 +201,9 @@ impl Writer {
     }
 
     fn cut_at(&self, way: Way) -> Duration {
-        let full = if way == Way::Blocked { self.budget } else { CERTAIN };
         match way {
-            _ if self.pending_bytes >= full => Duration::ZERO,
+            // What fills a frame need not wait.
+            _ if self.pending_bytes >= self.budget => Duration::ZERO,
             Way::Clear => Duration::ZERO,
             Way::Busy => self.last_cut.map_or(Duration::ZERO, |last| last + COALESCE),
             Way::Blocked => self.pending_since + GATHER,

@@ -1,8 +1,8 @@
 //! Who signs requests: a key that this process holds, or one that never leaves KMS.
 
 use relay_aws::keys::Keys;
-use relay_aws::{Failure, Sdk};
-use relay_identity::{PrivateKey, p256_signature_from_der};
+use relay_aws::{Failure, Kind, Sdk};
+use relay_identity::PrivateKey;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::{Envelope, PublicKey, Region, Signature};
 
@@ -53,12 +53,12 @@ impl Signer {
             Self::Held(key) => return Ok(key.sign_envelope(envelope)),
             Self::Kms(key) => key,
         };
-        let der = key.keys().await.sign_digest(&key.arn, envelope.digest().as_bytes()).await;
-        let der = der.map_err(|error| Failure::aws(&format!("signing the request with {}", key.arn), &error))?;
-        let signature = p256_signature_from_der(&der).ok_or_else(|| {
-            Failure::new(ExitCode::Usage, format!("{} is not a P-256 key", key.arn))
-                .hint("make one with the key spec ECC_NIST_P256 and the usage SIGN_VERIFY")
-        })?;
+        let signature =
+            key.keys().await.sign(&key.arn, &envelope.digest()).await.map_err(|error| match error.kind {
+                Kind::Invalid => Failure::new(ExitCode::Usage, error.to_string())
+                    .hint("make a key with the key spec ECC_NIST_P256 and the usage SIGN_VERIFY"),
+                _ => Failure::aws(&format!("signing the request with {}", key.arn), &error),
+            })?;
         // The key id is a hint that nobody needs (clause ENV-6); asking KMS for it would be one more call.
         Ok(envelope.with_signature(Signature::new(String::new(), &signature)))
     }

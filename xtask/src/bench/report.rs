@@ -102,7 +102,7 @@ fn demands(results: &Value) -> Vec<Demand> {
             demands.push(Demand {
                 what: format!("memory of the {name}, {}", size(row)),
                 wanted,
-                got: format!("{peak:.1} MiB, {growth:+.1} MiB after the first quarter"),
+                got: format!("{peak:.1} MiB, {growth:+.1} MiB from the second quarter to the last"),
                 met: peak <= limit && growth <= peak / 10.0,
             });
         }

@@ -54,14 +54,18 @@ impl Watch {
         Self { samples, processor, stop, thread }
     }
 
-    /// Processor seconds; the peak in MiB, how much of it was added after the first quarter of the run, and the curve.
+    /// Processor seconds; the peak in MiB; by how much the mean of the run's last quarter is over that of its second; and the curve.
     pub(crate) fn end(self) -> Value {
         self.stop.store(true, Ordering::Release);
         // A watch that panicked has no samples to give.
         let _ = self.thread.join();
         let samples = std::mem::take(&mut *self.samples.lock().unwrap_or_else(PoisonError::into_inner));
-        let peak_at = |at: usize| samples.get(at).map_or(0, |(_, _, peak)| *peak);
-        let (quarter, last) = (peak_at(samples.len() / 4), peak_at(samples.len().saturating_sub(1)));
+        let peak = samples.last().map_or(0, |(_, _, peak)| *peak);
+        let quarter = samples.len() / 4;
+        let mean = |from: usize| {
+            let part = samples.iter().skip(from).take(quarter).map(|(_, resident, _)| mib(*resident));
+            part.sum::<f64>() / f64::from(u32::try_from(quarter).unwrap_or(u32::MAX).max(1))
+        };
         let curve: Vec<Value> = samples
             .iter()
             .step_by(samples.len() / POINTS + 1)
@@ -69,8 +73,8 @@ impl Watch {
             .collect();
         json!({
             "cpu_seconds": *self.processor.lock().unwrap_or_else(PoisonError::into_inner),
-            "peak_mib": mib(last),
-            "growth_mib": mib(last.saturating_sub(quarter)),
+            "peak_mib": mib(peak),
+            "growth_mib": mean(quarter * 3) - mean(quarter),
             "samples": samples.len(),
             "curve": curve,
         })
