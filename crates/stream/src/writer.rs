@@ -14,9 +14,12 @@ use relay_protocol::{DeploymentId, Envelope};
 use crate::Tally;
 use crate::sender::Way;
 
-/// The pause between two output frames while others are on their way: short enough that a person sees no delay. Where nothing is on its way a frame
+/// The pause between two output frames while others are on their way: short enough that a person sees no delay. Where nothing is on its way the next
 /// is cut at once, so that there are never more than one in SQS's answer time, or 50 a second: seven cents an hour at most.
 const COALESCE: Duration = Duration::from_millis(20);
+
+/// The least pause: an SQS that answers sooner than any in a region does must not get a frame for each of a busy tool's lines.
+const PACE: Duration = Duration::from_millis(2);
 
 /// How long output is gathered while nothing can be sent: whoever reads the archive sees no delay, and SQS takes it in few frames later.
 const GATHER: Duration = Duration::from_secs(1);
@@ -201,11 +204,12 @@ impl Writer {
     }
 
     fn cut_at(&self, way: Way) -> Duration {
+        let after = |pause| self.last_cut.map_or(Duration::ZERO, |last| last + pause);
         match way {
             // What fills a frame need not wait.
             _ if self.pending_bytes >= self.budget => Duration::ZERO,
-            Way::Clear => Duration::ZERO,
-            Way::Busy => self.last_cut.map_or(Duration::ZERO, |last| last + COALESCE),
+            Way::Clear => after(PACE),
+            Way::Busy => after(COALESCE),
             Way::Blocked => self.pending_since + GATHER,
         }
     }
@@ -315,7 +319,7 @@ mod tests {
         assert!(w.poll_frame(T0, Way::Clear).unwrap().output);
         w.push(ms(1), Stream::Stdout, b"two\n");
         assert_eq!(w.poll_frame(ms(4), Way::Busy), None);
-        assert_eq!((w.poll_timeout(Way::Clear), w.poll_timeout(Way::Busy)), (Some(T0), Some(ms(20))));
+        assert_eq!((w.poll_timeout(Way::Clear), w.poll_timeout(Way::Busy)), (Some(ms(2)), Some(ms(20))));
         w.push(ms(5), Stream::Stdout, b"three\n");
         let frame = w.poll_frame(ms(20), Way::Busy).unwrap();
         assert!(frame.body.contains("two\\nthree\\n"), "{}", frame.body);

@@ -138,7 +138,6 @@ pub(crate) fn measure(form: Form) -> Outcome<Value> {
         (&[100], false, seconds(6, 20, 60)),
         (&[10_000], false, seconds(6, 20, 60)),
         (&[10, 100], true, seconds(6, 20, 60)),
-        (&[10_000], true, seconds(6, 20, 60)),
     ] {
         // No two of them share a log or a queue.
         let sandbox = Sandbox::start(Options::default());
