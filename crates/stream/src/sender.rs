@@ -276,7 +276,7 @@ mod tests {
             sender.queue(seq, quarter, false, seq);
             seq += 1;
         }
-        assert!((seq as usize) * quarter < WAITING_MAX + quarter);
+        assert!(sender.waiting_bytes < WAITING_MAX + quarter);
         let mut travelling = Vec::new();
         while let Some(batch) = sender.poll_batch(T0) {
             assert_eq!(batch.len(), 4, "1 MiB together with their attributes");
