@@ -292,7 +292,7 @@ impl Deployment {
     /// The rollback is not stopped by what stopped the steps: it has a stopper of its own, and as much time, all of it together, as the steps
     /// had. Only the container's end reaches it too.
     async fn roll_back(&self, workplace: &Workplace, progress: &mut Progress) {
-        if self.configuration.rollback.is_empty() || self.stopper.asked() == Some(Stop::Terminated) {
+        if self.configuration.rollback.is_empty() || self.stopper.is_terminated() {
             return;
         }
         let fresh = Stopper::new();

@@ -227,11 +227,13 @@ impl Pumping {
 
     async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
         loop {
-            self.refill();
             self.make_frames().await;
+            self.refill();
             self.note_waiting();
             while let Some(batch) = self.sender.poll_batch(self.began.elapsed()) {
                 self.sends.spawn(send(Arc::clone(&self.edge), batch));
+                // What set out has made room.
+                self.refill();
             }
             if self.is_idle() {
                 for waiting in self.idle.drain(..) {

@@ -72,6 +72,11 @@ impl Stopper {
         told(&self.why).await
     }
 
+    /// Whether the container is being stopped, whatever was asked before.
+    pub(crate) fn is_terminated(&self) -> bool {
+        self.container.borrow().is_some()
+    }
+
     /// Waits until the container is being stopped; since when.
     pub(crate) async fn terminated(&self) -> Instant {
         told(&self.container).await

@@ -195,8 +195,8 @@ impl Writer {
     /// A frame in place of one that was given away and is lost: its number must come, or readers would wait for it. It says so, with a text.
     pub fn in_place_of(&self, seq: u64, text: Option<String>) -> Outgoing {
         let kind = text.map_or(RunnerKind::Heartbeat { elapsed_ms: 0 }, |text| RunnerKind::Note { text });
-        let body = RunnerFrame { deployment_id: self.id.clone(), seq, kind }.to_body();
-        Outgoing { seq, body, vouch: false, output: false, last: false }
+        let frame = RunnerFrame { deployment_id: self.id.clone(), seq, kind };
+        Outgoing { seq, body: frame.to_body(), vouch: frame.bears_vouch(), output: false, last: false }
     }
 
     fn elapsed(&self, now: Duration) -> u64 {
@@ -407,6 +407,6 @@ mod tests {
         let w = writer();
         let (first, rest) = (w.in_place_of(7, Some("output is missing".into())), w.in_place_of(8, None));
         assert!(first.body.contains(r#""seq":7"#) && first.body.contains("output is missing"), "{}", first.body);
-        assert!(rest.body.contains(r#""seq":8"#) && !rest.vouch && !rest.output, "{}", rest.body);
+        assert!(rest.body.contains(r#""seq":8"#) && !rest.output, "{}", rest.body);
     }
 }
