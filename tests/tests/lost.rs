@@ -2,19 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
-use std::sync::Arc;
-
 use relay_tests::sandbox::{TARGET, command};
 use relay_tests::targets::{Head, SHELL, target};
-use relay_tests::{Options, Sandbox, Shared, eventually};
+use relay_tests::{Options, Sandbox, eventually};
 
-static SHARED: Shared = Shared::new();
-
-fn sandbox() -> Arc<Sandbox> {
-    SHARED.get(|| {
-        let small = target("test/small", &Head::default(), SHELL).replace("uid = ", "spool = \"1MiB\"\nuid = ");
-        Options::default().target("test/small", small)
-    })
+/// With a target whose spool is small. Each test sets faults, so each has a sandbox of its own.
+fn sandbox() -> Sandbox {
+    let small = target("test/small", &Head::default(), SHELL).replace("uid = ", "spool = \"1MiB\"\nuid = ");
+    Sandbox::start(Options::default().target("test/small", small))
 }
 
 #[track_caller]
@@ -121,6 +116,37 @@ fn the_tool_waits_only_when_the_spool_is_full_and_that_is_said() {
     let done = deployment.wait().exits(0).says("the tool was made to wait for");
     assert_eq!(done.stdout.len(), 30_000_006);
     assert_eq!(*done.result("/output/verified"), true);
+}
+
+// clause: FRM-15
+#[test]
+fn what_a_stopped_tool_had_printed_waits_for_the_queue_as_long_as_it_must() {
+    let sandbox = sandbox();
+    let bytes = sandbox.folder().join("stopped");
+    let script = format!(
+        "trap 'touch {0}.dead; exit 9' INT; echo first; while [ ! -e {0}.go ]; do sleep 0.05; done; head -c 29000000 /dev/urandom | tee {0}",
+        bytes.display()
+    );
+    let deployment = sandbox.deploy("test/small").param("script", &script).start();
+    deployment.until_stdout("first");
+    sandbox.set_faults(&outage("SendMessageBatch", &format!("{}-reply", deployment.id()), 600_000));
+    std::fs::write(bytes.with_extension("go"), "").unwrap();
+    let written = || std::fs::metadata(&bytes).map_or(0, |file| file.len());
+    until("memory and spool are full: the tool hangs in its pipe", || {
+        let before = written();
+        std::thread::sleep(std::time::Duration::from_millis(1_200));
+        before > 0 && written() == before
+    });
+    deployment.signal(rustix::process::Signal::INT);
+    until("the tool is gone", || bytes.with_extension("dead").exists());
+    // Longer than a pipe is waited for that somebody else holds open.
+    std::thread::sleep(std::time::Duration::from_secs(7));
+    sandbox.set_faults("");
+    let done = deployment.wait().exits(130);
+    // The tool's own copy is never ahead of what it wrote into the pipe.
+    let expected = [b"first\n".to_vec(), std::fs::read(&bytes).unwrap()].concat();
+    assert!(done.stdout.starts_with(&expected), "{} bytes of {}", done.stdout.len(), expected.len());
+    assert!(*done.result("/output/verified") == true && !done.err().contains("missing"), "{}", done.err());
 }
 
 // clause: ARC-1

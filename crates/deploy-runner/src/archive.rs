@@ -118,7 +118,10 @@ impl Writing {
                     Ok(Some(bytes)) => self.upload(bytes),
                     Ok(None) if !open => return,
                     Ok(None) => {}
-                    Err(error) => warn!(%error, "the spool cannot be read: the archive has a hole"),
+                    Err(error) => {
+                        warn!(%error, "the spool cannot be read: the archive has a hole");
+                        continue;
+                    }
                 }
             }
             tokio::select! {

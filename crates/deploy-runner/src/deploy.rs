@@ -72,7 +72,7 @@ pub(crate) async fn deploy(started: Started, outlet: &Outlet) -> u8 {
     stopper.listen_for_termination();
     let id = asked.request().deployment_id.clone();
     let keys = Keys::new(&sdk);
-    let pump = match open_pump(&configuration, &asked, &sdk, &keys, &task_arn).await {
+    let pump = match open_pump(&configuration, &asked, &sdk, &keys, &task_arn, &stopper).await {
         Ok(pump) => pump,
         Err(problem) => {
             // Without a vouch nobody would believe a frame: ECS's own word about this task is all that the CLI gets.
@@ -146,6 +146,7 @@ async fn open_pump(
     sdk: &relay_aws::Sdk,
     keys: &Keys,
     task_arn: &str,
+    stopper: &Stopper,
 ) -> Result<Pump, Trouble> {
     let mut seed = Zeroizing::new([0_u8; 32]);
     getrandom::fill(&mut *seed).map_err(|error| Trouble::new(Reason::Runner, error))?;
@@ -177,7 +178,7 @@ async fn open_pump(
         vouch,
     };
     let archive = Archive::start(shelf, directory.clone(), configuration.spool);
-    Ok(Pump::start(address, Spool::new(directory, configuration.spool), archive))
+    Ok(Pump::start(address, Spool::new(directory, configuration.spool), archive, stopper.clone()))
 }
 
 impl Deployment {

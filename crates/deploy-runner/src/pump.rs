@@ -3,7 +3,7 @@
 //! is full too the channel is not read, the pipes are not read, and the tool waits, which is said: nothing is lost for want of room (clause
 //! FRM-15).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use relay_protocol::time::plain_duration;
 use relay_protocol::{ArchivedFrame, DeploymentId, Envelope, QueueUrl};
 use relay_stream::{Outgoing, Sender, Way, Writer};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tracing::warn;
 
 use crate::archive::Archive;
@@ -36,6 +36,9 @@ const LAST_FRAME: Duration = Duration::from_secs(100);
 
 /// A queue that took frames before is tried this long for the last one: SQS may be away for a while, and nothing is to be lost.
 const OUTAGE: Duration = Duration::from_secs(30 * 60);
+
+/// How long words may take once the container is being stopped.
+const HURRY: Duration = Duration::from_secs(2);
 
 /// How long the archive may take after the last frame.
 const ARCHIVE: Duration = Duration::from_secs(60);
@@ -93,7 +96,10 @@ struct Line {
 
 /// Where output goes in.
 #[derive(Clone, Debug)]
-pub(crate) struct Sink(mpsc::Sender<Input>);
+pub(crate) struct Sink {
+    inputs: mpsc::Sender<Input>,
+    stopper: Stopper,
+}
 
 impl Sink {
     /// Output, in the order of the calls; waits when the pump is full.
@@ -101,9 +107,17 @@ impl Sink {
         self.put(Input::Output(stream, bytes)).await;
     }
 
-    /// Words, behind all output so far. A pump that takes nothing for so long has no reader: the deployment goes on without these words.
+    /// Words, behind all output so far. A pump that takes nothing for so long has no reader: the deployment goes on without these words; a
+    /// container that is being stopped has no time to wait for it.
     pub(crate) async fn say(&self, kind: RunnerKind) {
-        let _ = tokio::time::timeout(LAST_FRAME, self.put(Input::Say(kind))).await;
+        tokio::select! {
+            () = self.put(Input::Say(kind)) => {}
+            () = tokio::time::sleep(LAST_FRAME) => {}
+            () = async {
+                self.stopper.terminated().await;
+                tokio::time::sleep(HURRY).await;
+            } => {}
+        }
     }
 
     /// Relay's own words, for people.
@@ -113,18 +127,18 @@ impl Sink {
 
     /// The pump lives until its last frame is sent; whoever speaks after that is not heard, and need not be.
     async fn put(&self, input: Input) {
-        let _ = self.0.send(input).await;
+        let _ = self.inputs.send(input).await;
     }
 }
 
 impl Pump {
     /// Starts the task.
-    pub(crate) fn start(address: Address, spool: Spool, archive: Archive) -> Self {
-        let (sender, receiver) = mpsc::channel(CHANNEL);
+    pub(crate) fn start(address: Address, spool: Spool, archive: Archive, stopper: Stopper) -> Self {
+        let (inputs, receiver) = mpsc::channel(CHANNEL);
         let line = Arc::new(Line::default());
         let edge = Arc::new(Edge { address, line: Arc::clone(&line) });
         let pumping = Pumping::new(edge, Backlog::new(spool), archive.lines());
-        Self { sender: Sink(sender), task: tokio::spawn(pumping.run(receiver)), archive, line }
+        Self { sender: Sink { inputs, stopper }, task: tokio::spawn(pumping.run(receiver)), archive, line }
     }
 
     /// Where output goes in.
@@ -189,7 +203,8 @@ struct Edge {
     line: Arc<Line>,
 }
 
-type Sent = (Vec<u64>, Result<Vec<u64>, AwsError>);
+/// Which frames of a batch have arrived.
+type Sent = Result<Vec<u64>, AwsError>;
 
 /// The task behind a [`Pump`].
 struct Pumping {
@@ -200,6 +215,8 @@ struct Pumping {
     sender: Sender<Arc<Signed>>,
     backlog: Backlog,
     sends: JoinSet<Sent>,
+    /// The frames of each batch that is on its way.
+    travelling: HashMap<Id, Vec<u64>>,
     /// Who waits for everything to have arrived.
     idle: Vec<oneshot::Sender<()>>,
     /// Since when the queue is gone, and since when the tool is made to wait.
@@ -219,6 +236,7 @@ impl Pumping {
             sender,
             backlog,
             sends,
+            travelling: HashMap::new(),
             idle: Vec::new(),
             gone: None,
             full: None,
@@ -229,12 +247,14 @@ impl Pumping {
         loop {
             self.make_frames().await;
             self.refill();
-            self.note_waiting();
             while let Some(batch) = self.sender.poll_batch(self.began.elapsed()) {
-                self.sends.spawn(send(Arc::clone(&self.edge), batch));
+                let seqs = batch.iter().map(|(seq, _)| *seq).collect();
+                let sending = self.sends.spawn(send(Arc::clone(&self.edge), batch));
+                self.travelling.insert(sending.id(), seqs);
                 // What set out has made room.
                 self.refill();
             }
+            self.note_waiting();
             if self.is_idle() {
                 for waiting in self.idle.drain(..) {
                     // Whoever asked may have given up meanwhile.
@@ -248,19 +268,29 @@ impl Pumping {
             let due = due.map(|at| tokio::time::Instant::from_std(self.began + at));
             tokio::select! {
                 Some(input) = inputs.recv(), if self.backlog.has_room() => self.take(input),
-                Some(sent) = self.sends.join_next(), if !self.sends.is_empty() => {
-                    // A send that panicked is a bug; its frames stay out of the count and the CLI reports a gap.
-                    if let Ok((batch, result)) = sent {
-                        if result.is_ok() {
-                            self.edge.line.reached.store(true, Ordering::Relaxed);
-                        }
-                        let arrived = judge(&batch, result, &mut self.gone);
-                        self.sender.handle_result(self.began.elapsed(), &batch, &arrived);
-                    }
-                }
+                Some(sent) = self.sends.join_next_with_id(), if !self.sends.is_empty() => self.handle_sent(sent),
                 () = sleep_until(due) => {}
             }
         }
+    }
+
+    fn handle_sent(&mut self, sent: Result<(Id, Sent), JoinError>) {
+        let id = sent.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let batch = self.travelling.remove(&id).unwrap_or_default();
+        let arrived = match sent {
+            Ok((_, result)) => {
+                if result.is_ok() {
+                    self.edge.line.reached.store(true, Ordering::Relaxed);
+                }
+                judge(&batch, result, &mut self.gone)
+            }
+            // A bug; what it had goes out again.
+            Err(error) => {
+                warn!(%error, "a send was not finished");
+                Vec::new()
+            }
+        };
+        self.sender.handle_result(self.began.elapsed(), &batch, &arrived);
     }
 
     fn take(&mut self, input: Input) {
@@ -373,14 +403,12 @@ async fn send(edge: Arc<Edge>, batch: Vec<(u64, Arc<Signed>)>) -> Sent {
     let Address { queue, queues, .. } = &edge.address;
     let seqs: Vec<u64> = batch.iter().map(|(seq, _)| *seq).collect();
     if edge.line.given_up.load(Ordering::Relaxed) {
-        return (seqs.clone(), Ok(seqs));
+        return Ok(seqs);
     }
     let entries = batch.iter().map(|(_, signed)| entry(&signed.frame)).collect();
-    let result = queues.send(queue, entries).await.map(|results| {
-        let arrived = seqs.iter().zip(results).filter(|(_, result)| result.is_ok());
-        arrived.map(|(seq, _)| *seq).collect()
-    });
-    (seqs, result)
+    let results = queues.send(queue, entries).await?;
+    let arrived = seqs.into_iter().zip(results).filter(|(_, result)| result.is_ok());
+    Ok(arrived.map(|(seq, _)| seq).collect())
 }
 
 fn entry(frame: &ArchivedFrame) -> Entry {

@@ -15,6 +15,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::pump::Sink;
 use crate::secrets::Secrets;
@@ -25,6 +26,13 @@ const READ: usize = 64 * 1_024;
 
 /// How long a pipe that a grandchild holds open is read after the step's program has ended.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// Bytes that are read of it after that: what the program itself had written lies in the pipe, which holds no more.
+const LEFT: usize = 1_024 * 1_024;
+
+/// How long what was read may wait, after the program's end, for the queue or the disk to take it; when the container is being stopped, how long
+/// after that, as the last frame needs the rest.
+const KEEP: (Duration, Duration) = (Duration::from_secs(30 * 60), Duration::from_secs(90));
 
 /// The grace once the container itself is being stopped: Fargate kills it 120 s after SIGTERM, and the last frames need their time.
 const TERMINATED_GRACE: Duration = Duration::from_secs(75);
@@ -77,23 +85,27 @@ pub(crate) async fn run(step: &Running<'_>, stopper: &Stopper) -> Ended {
         }
     };
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    let closing = watch::Sender::new(false);
+    let closing = watch::Sender::new(None);
     let [stdout, stderr] = pipes;
     let readers = [
-        tokio::spawn(read(stdout, Stream::Stdout, step, closing.subscribe())),
-        tokio::spawn(read(stderr, Stream::Stderr, step, closing.subscribe())),
+        tokio::spawn(read(stdout, Stream::Stdout, step, closing.subscribe(), stopper.clone())),
+        tokio::spawn(read(stderr, Stream::Stderr, step, closing.subscribe(), stopper.clone())),
     ];
     let (status, stopped) = wait(&mut child, group, step.cancel, stopper).await;
-    let drained = drain(readers, &closing).await;
+    let ended = drain(readers, &closing).await;
     // Whatever the step left behind in its group ends with it.
     signal(group, Signal::KILL);
-    if !drained {
-        step.sink
-            .note(format!(
-                "a process that the step left behind kept its output open; relay stopped reading it after {} s",
-                DRAIN.as_secs()
-            ))
-            .await;
+    match ended {
+        Read::Whole => {}
+        Read::LeftOpen => {
+            let text = "a process that the step left behind kept its output open; relay stopped reading it after";
+            step.sink.note(format!("{text} {} s", DRAIN.as_secs())).await;
+        }
+        Read::Dropped => {
+            step.sink
+                .note("the end of this step's output is missing: neither the reply queue nor the disk took it")
+                .await;
+        }
     }
     match status {
         Ok(status) => Ended::of(status, stopped),
@@ -171,50 +183,88 @@ fn signal(group: Option<Pid>, signal: Signal) {
     }
 }
 
-type Reader = tokio::task::JoinHandle<()>;
+/// How the reading of a pipe ended; the worst comes last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Read {
+    /// At its end.
+    Whole,
+    /// Somebody else held it open.
+    LeftOpen,
+    /// What was read found no room.
+    Dropped,
+}
 
-/// Waits for both ends of output; after a while whoever still holds a pipe is not read any more. Says whether both came by themselves.
-async fn drain(mut readers: [Reader; 2], closing: &watch::Sender<bool>) -> bool {
-    let deadline = tokio::time::Instant::now() + DRAIN;
-    let mut by_themselves = true;
+type Reader = tokio::task::JoinHandle<Read>;
+
+/// Waits for both ends of output; after a while whoever still holds a pipe is not waited for any more, but what was written is read.
+async fn drain(mut readers: [Reader; 2], closing: &watch::Sender<Option<Instant>>) -> Read {
+    let deadline = Instant::now() + DRAIN;
+    let mut worst = Read::Whole;
     for reader in &mut readers {
-        if tokio::time::timeout_at(deadline, &mut *reader).await.is_err() {
-            by_themselves = false;
-            closing.send_replace(true);
-            // It ends soon: neither the pipe nor the pump keeps it any more.
-            let _ = reader.await;
-        }
+        let ended = match tokio::time::timeout_at(deadline, &mut *reader).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                closing.send_replace(Some(Instant::now()));
+                reader.await
+            }
+        };
+        worst = worst.max(ended.unwrap_or(Read::Dropped));
     }
-    by_themselves
+    worst
+}
+
+/// Returns when what was read is given up: the step's program is long over, and nobody takes it.
+async fn given_up(mut closing: watch::Receiver<Option<Instant>>, stopper: &Stopper) {
+    // The sender lives as long as anybody reads.
+    let closed = closing.wait_for(Option::is_some).await.ok().and_then(|at| *at).unwrap_or_else(Instant::now);
+    let (patience, stopping) = KEEP;
+    tokio::select! {
+        () = tokio::time::sleep_until(closed + patience) => {}
+        () = async { tokio::time::sleep_until(stopper.terminated().await + stopping).await } => {}
+    }
 }
 
 fn read(
     mut pipe: Receiver,
     stream: Stream,
     step: &Running<'_>,
-    mut closing: watch::Receiver<bool>,
-) -> impl Future<Output = ()> + Send + 'static {
+    mut closing: watch::Receiver<Option<Instant>>,
+    stopper: Stopper,
+) -> impl Future<Output = Read> + Send + 'static {
     let (sink, mirror) = (step.sink.clone(), step.mirror.clone());
     let mut masker = step.secrets.masker();
     async move {
         let mut buffer = vec![0; READ];
+        let (mut ended, mut left) = (Read::Whole, LEFT);
         loop {
             let read = tokio::select! {
+                biased;
+                // What is in the pipe already comes first.
                 read = pipe.read(&mut buffer) => read,
-                _ = closing.wait_for(|closing| *closing) => break,
+                _ = closing.wait_for(Option::is_some) => {
+                    ended = Read::LeftOpen;
+                    break;
+                }
             };
             let Ok(count @ 1..) = read else { break };
+            if closing.borrow().is_some() {
+                left = left.saturating_sub(count);
+                if left == 0 {
+                    ended = Read::LeftOpen;
+                    break;
+                }
+            }
             let shown = masker.push(buffer.get(..count).unwrap_or_default());
-            // The pump may be full for as long as SQS takes nothing; whoever closes must not have to wait for that.
-            let given_up = tokio::select! {
-                () = show(&sink, &mirror, stream, shown) => false,
-                _ = closing.wait_for(|closing| *closing) => true,
-            };
-            if given_up {
-                return;
+            // The pump may be full for as long as SQS takes nothing: then the tool waits, and its end too.
+            tokio::select! {
+                () = show(&sink, &mirror, stream, shown) => {}
+                () = given_up(closing.clone(), &stopper) => return Read::Dropped,
             }
         }
-        let _ = tokio::time::timeout(DRAIN, show(&sink, &mirror, stream, masker.finish())).await;
+        tokio::select! {
+            () = show(&sink, &mirror, stream, masker.finish()) => ended,
+            () = given_up(closing.clone(), &stopper) => Read::Dropped,
+        }
     }
 }
 

@@ -307,6 +307,7 @@ impl Configuration {
             check_endpoint(endpoint)?;
         }
         let spool = units::size(&file.spool)
+            .filter(|bytes| *bytes > 0)
             .ok_or_else(|| wrong("spool", format!("`{}` is not a size such as 512MiB or 2GiB", file.spool)))?;
         let policies = Policies::parse(&file.policy, &parameters)?;
         Ok(Self {

@@ -207,7 +207,7 @@ impl Writer {
         let after = |pause| self.last_cut.map_or(Duration::ZERO, |last| last + pause);
         match way {
             // What fills a frame need not wait.
-            _ if self.pending_bytes >= self.budget => Duration::ZERO,
+            _ if self.pending_bytes >= self.budget || self.pending.len() >= CHUNKS => Duration::ZERO,
             Way::Clear => after(PACE),
             Way::Busy => after(COALESCE),
             Way::Blocked => self.pending_since + GATHER,

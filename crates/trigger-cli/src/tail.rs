@@ -101,8 +101,8 @@ pub(crate) struct Tail {
     /// How many steps the runner has announced, and how long each may take to end when it is asked to stop.
     steps: usize,
     grace: Option<Duration>,
-    /// The step that runs, as far as is known here.
-    step: Option<String>,
+    /// The step that runs, as far as is known here, and whether it belongs to the rollback.
+    step: Option<(String, bool)>,
 }
 
 impl Tail {
@@ -260,7 +260,12 @@ impl Tail {
         self.receiving.abort_all();
         if matches!(self.reader.poll_end(), None | Some(End::Silent { .. } | End::Stopped { .. })) {
             self.tag(true);
-            let _ = tokio::time::timeout(LAST_TAGS, async { while self.tagging.join_next().await.is_some() {} }).await;
+            self.delete(true);
+            let _ = tokio::time::timeout(LAST_TAGS, async {
+                while self.tagging.join_next().await.is_some() {}
+                while self.deleting.join_next().await.is_some() {}
+            })
+            .await;
         }
     }
 
@@ -353,7 +358,7 @@ impl Tail {
                     // How many steps a rollback has is not told; its own number is enough.
                     let (kind, of) = if rollback { ("rollback", index + 1) } else { ("step", self.steps) };
                     show.step(kind, index + 1, of, &name);
-                    self.step = Some(name);
+                    self.step = Some((name, rollback));
                 }
                 Event::Note(text) => show.say(&text),
                 Event::Gap(missing) => {
@@ -387,7 +392,7 @@ impl Tail {
         let envelope = session.sign_envelope(statement(&id, *request, cancel));
         let body = Message::control_json(&envelope);
         let (ways, began) = (ways.clone(), Instant::now());
-        let next = after_cancel(self.grace, self.step.as_deref());
+        let next = after_cancel(self.grace, self.step.as_ref());
         let why = match cancel {
             Cancel::Interrupted => "SIGINT",
             Cancel::Terminated => "SIGTERM",
@@ -445,10 +450,11 @@ impl Signals {
 }
 
 /// What comes of a cancel, as far as is known here: who attached may not have read the grace.
-fn after_cancel(grace: Option<Duration>, step: Option<&str>) -> String {
+fn after_cancel(grace: Option<Duration>, step: Option<&(String, bool)>) -> String {
     let grace = grace.map(|grace| plain_duration(i64::try_from(grace.as_secs()).unwrap_or(i64::MAX)));
     match (grace, step) {
-        (Some(grace), Some(step)) => format!("the step `{step}` has {grace} to stop by itself"),
+        (_, Some((step, true))) => format!("the rollback is at `{step}` and goes on to its end"),
+        (Some(grace), Some((step, false))) => format!("the step `{step}` has {grace} to stop by itself"),
         (Some(_), None) => "no step has begun yet".to_owned(),
         (None, _) => "if its tool runs already, that has the target's own grace to stop by itself".to_owned(),
     }
