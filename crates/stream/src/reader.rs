@@ -4,6 +4,7 @@
 //! [`Reader::take_deletable`] hands out the tokens. So a CLI that dies loses nothing that it had not printed (clause FRM-11).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
 
 use relay_protocol::frame::{Finished, FrameVerifier, LauncherKind, Offsets, RunnerFrame, RunnerKind};
@@ -78,6 +79,8 @@ pub struct Reader<V> {
     stdout: Tally,
     stderr: Tally,
     missing: Missing,
+    /// Frames that were not waited for any longer.
+    given_up: Vec<Range<u64>>,
     dropped: u64,
     admitted: Option<(Duration, String, Timestamp)>,
     started: Option<String>,
@@ -116,6 +119,7 @@ impl<V: FrameVerifier> Reader<V> {
             stdout: Tally::default(),
             stderr: Tally::default(),
             missing: Missing::default(),
+            given_up: Vec::new(),
             dropped: 0,
             admitted: None,
             started: None,
@@ -433,6 +437,9 @@ impl<V: FrameVerifier> Reader<V> {
             self.unwritten.push(token);
             return;
         }
+        if self.given_up.iter().any(|gap| gap.contains(&frame.seq)) {
+            return; // Nobody has printed it: it stays in the queue, for whoever attaches (clause FRM-11).
+        }
         if frame.seq < self.next {
             // A duplicate of something that was handed out: its message may go when that is written.
             self.unwritten.push(token);
@@ -564,6 +571,7 @@ impl<V: FrameVerifier> Reader<V> {
             let gap = Missing { frames: seq - self.next, bytes: 0 };
             self.missing.frames += gap.frames;
             if gap.frames > 0 {
+                self.given_up.push(self.next..seq);
                 self.events.push_back(Event::Gap(gap));
             }
             self.next = seq;

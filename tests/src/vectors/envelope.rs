@@ -146,6 +146,18 @@ fn forms() -> Cases {
             ),
         ),
         (
+            "payload-is-two-texts",
+            odd(
+                "ENC-1",
+                "Two padded base64 texts in a row.",
+                format!(
+                    "{{\"payload\":\"{}{}\",\"payloadType\":\"{TYPE}\",\"signatures\":[{{\"sig\":\"{sig}\"}}]}}",
+                    encoding::base64(&good().json().as_bytes()[..1]),
+                    encoding::base64(&good().json().as_bytes()[1..])
+                ),
+            ),
+        ),
+        (
             "payload-of-two-alphabets",
             odd(
                 "ENC-2",

@@ -98,6 +98,10 @@ pub(super) fn outputs() -> Cases {
             odd("ENC-1, FRM-8", "output-packed", "A chunk in the URL-safe alphabet.", &one(r#""base64":"_w==""#)),
         ),
         (
+            "output-chunk-base64-twice",
+            odd("ENC-1, FRM-8", "output-packed", "Two padded base64 texts in a row.", &one(r#""base64":"YQ==Yg==""#)),
+        ),
+        (
             "output-sizes-too-small",
             odd("FRM-10", "output-sizes", "One byte stays over.", &packed.replace("\"size\":3000", "\"size\":2999")),
         ),

@@ -204,6 +204,10 @@ pub(super) fn forms() -> Cases {
             ),
         ),
         ("session-key-url-safe", odd("ENC-1, ENC-4", "A key in the URL-safe alphabet.", "session_key", "\"-_8=\"")),
+        (
+            "session-key-is-two-texts",
+            odd("ENC-1, ENC-4", "Two padded base64 texts in a row.", "session_key", "\"AAA=AAA=\""),
+        ),
         ("session-key-unpadded", odd("ENC-1, ENC-4", "A key without padding.", "session_key", "\"AAA\"")),
         (
             "session-key-trailing-bits",
