@@ -180,6 +180,54 @@ fn what_sqs_does_not_take_is_archived_as_it_is_made() {
     assert!(stdout.len() > 22_000_000 && stdout.len() > done.stdout.len(), "{} of {}", stdout.len(), expected.len());
 }
 
+// clause: FRM-15, ARC-1
+#[test]
+fn a_disk_that_forgets_what_waits_is_told_and_the_archive_has_it_all() {
+    let sandbox = Sandbox::start(Options::default());
+    let bytes = sandbox.folder().join("bytes");
+    let script = format!(
+        "echo first; while [ ! -e {0}.go ]; do sleep 0.05; done; head -c 24000000 /dev/urandom | tee {0}; touch {0}.end; while [ ! -e {0}.exit ]; do sleep 0.05; done; echo last; exit 3",
+        bytes.display()
+    );
+    let deployment = sandbox.shell(&script).start();
+    deployment.until_stdout("first");
+    let id = deployment.id();
+    sandbox.set_faults(&outage("SendMessageBatch", &id, 600_000));
+    std::fs::write(bytes.with_extension("go"), "").unwrap();
+    until("the tool has printed it", || bytes.with_extension("end").exists());
+    let archived = || {
+        let key = |number: usize| format!("archive/demo/shell/{id}/{number:06}.jsonl");
+        (0..)
+            .map_while(|number| sandbox.operator().get_object(&sandbox.bucket(), &key(number)).map(|bytes| bytes.len()))
+            .sum::<usize>()
+    };
+    until("nothing of it waits on disk for the archive", || archived() > 30_000_000);
+    let runner = sandbox.tasks_of(&id).first().unwrap().pid().unwrap();
+    let fds = std::fs::read_dir(format!("/proc/{}/fd", runner.as_raw_nonzero())).unwrap().flatten();
+    let spooled: Vec<_> =
+        fds.filter(|fd| std::fs::metadata(fd.path()).is_ok_and(|file| file.len() > 1 << 20)).collect();
+    assert!(!spooled.is_empty(), "what waits is not on disk");
+    for fd in spooled {
+        std::fs::OpenOptions::new().write(true).open(fd.path()).unwrap().set_len(3).unwrap();
+    }
+    sandbox.set_faults("");
+    deployment.until_stderr("output is missing here: the runner's disk failed");
+    std::fs::write(bytes.with_extension("exit"), "").unwrap();
+    let done = deployment.wait().says("output INCOMPLETE");
+    let expected = [b"first\n".to_vec(), std::fs::read(bytes).unwrap(), b"last\n".to_vec()].concat();
+    // Its beginning lay in memory, and its end came after.
+    let same = done.stdout.iter().zip(&expected).take_while(|(ours, tools)| ours == tools).count();
+    assert!(
+        same > 1 << 20 && done.stdout.len() < expected.len() && done.stdout.ends_with(b"last\n"),
+        "{same} of {}: {}",
+        done.stdout.len(),
+        done.err()
+    );
+    done.exits(3);
+    let (code, stdout, stderr) = log(&sandbox, "demo/shell", &id);
+    assert!(code == 0 && stdout == expected, "{code} {} {stderr}", stdout.len());
+}
+
 // clause: ARC-2
 #[test]
 fn an_archive_that_takes_nothing_for_a_while_is_whole_in_the_end() {

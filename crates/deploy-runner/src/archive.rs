@@ -124,6 +124,7 @@ impl Writing {
                     }
                 }
             }
+            let pause = self.due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()));
             tokio::select! {
                 line = lines.recv(), if open => match line {
                     Some(line) => self.gather(&line),
@@ -135,7 +136,7 @@ impl Writing {
                         self.given_up = Some(error);
                     }
                 }
-                () = sleep_until(self.due) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
@@ -171,12 +172,5 @@ impl Writing {
         let number = self.next;
         self.next += 1;
         self.uploads.spawn(self.shelf.clone().write(number, bytes.into()));
-    }
-}
-
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

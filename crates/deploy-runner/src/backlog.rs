@@ -82,7 +82,10 @@ impl Backlog {
         };
         let read = self.spool.take().and_then(|piece| {
             // A piece for each mark: one that is missing, or is no frame, is the disk's doing.
-            let frame = serde_json::from_slice(&piece.ok_or(io::ErrorKind::UnexpectedEof)?)?;
+            let piece = piece.ok_or(io::ErrorKind::UnexpectedEof)?;
+            let frame = serde_json::from_slice(&piece).map_err(|_| {
+                io::Error::new(io::ErrorKind::InvalidData, "it gave back other bytes than were written")
+            })?;
             Ok(Arc::new(Signed { seq, output: true, last: false, frame }))
         });
         read.map(Some).map_err(|problem| {

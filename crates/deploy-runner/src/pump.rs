@@ -114,7 +114,7 @@ impl Sink {
             () = self.put(Input::Say(kind)) => {}
             () = tokio::time::sleep(LAST_FRAME) => {}
             () = async {
-                self.stopper.terminated().await;
+                self.stopper.terminated_for(Duration::ZERO).await;
                 tokio::time::sleep(HURRY).await;
             } => {}
         }
@@ -180,7 +180,7 @@ impl Pump {
         let sent = tokio::select! {
             sent = &mut finished => sent,
             () = tokio::time::sleep(patience) => false,
-            () = async { tokio::time::sleep_until(stopper.terminated().await + LAST_FRAME).await } => false,
+            () = stopper.terminated_for(LAST_FRAME) => false,
         };
         let rest = async {
             if !sent {
@@ -265,11 +265,11 @@ impl Pumping {
                 return;
             }
             let due = [self.writer.poll_timeout(self.way()), self.sender.poll_timeout()].into_iter().flatten().min();
-            let due = due.map(|at| tokio::time::Instant::from_std(self.began + at));
+            let pause = due.map_or(Duration::MAX, |at| at.saturating_sub(self.began.elapsed()));
             tokio::select! {
                 Some(input) = inputs.recv(), if self.backlog.has_room() => self.take(input),
                 Some(sent) = self.sends.join_next_with_id(), if !self.sends.is_empty() => self.handle_sent(sent),
-                () = sleep_until(due) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
@@ -315,7 +315,10 @@ impl Pumping {
                 Ok(None) => {}
                 Err(lost) => {
                     warn!(error = %lost.problem, frames = lost.seqs.len(), "the spool cannot be read");
-                    let text = format!("output is missing here: the runner's disk failed ({})", lost.problem);
+                    let text = format!(
+                        "output is missing here: the runner's disk failed ({}); the archive should have it: relay-admin log",
+                        lost.problem
+                    );
                     let mut text = Some(text);
                     for seq in lost.seqs {
                         let frame = self.writer.in_place_of(seq, text.take());
@@ -415,11 +418,4 @@ fn entry(frame: &ArchivedFrame) -> Entry {
     let mut attributes = vec![(ATTRIBUTE_FROM, frame.from.clone()), (ATTRIBUTE_SIG, frame.sig.clone())];
     attributes.extend(frame.vouch.clone().map(|vouch| (ATTRIBUTE_VOUCH, vouch)));
     Entry { body: frame.body.clone(), attributes }
-}
-
-async fn sleep_until(due: Option<tokio::time::Instant>) {
-    match due {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }

@@ -162,11 +162,10 @@ async fn wait(
         relay_policy::CancelSignal::Term => Signal::TERM,
     };
     signal(group, polite);
-    let container = async { tokio::time::sleep_until(stopper.terminated().await + TERMINATED_GRACE).await };
     tokio::select! {
         status = child.wait() => return (status, Some(why)),
         () = tokio::time::sleep(cancel.grace) => {}
-        () = container => {}
+        () = stopper.terminated_for(TERMINATED_GRACE) => {}
     }
     signal(group, polite);
     if let Ok(status) = tokio::time::timeout(LAST_CHANCE, child.wait()).await {
@@ -220,7 +219,7 @@ async fn given_up(mut closing: watch::Receiver<Option<Instant>>, stopper: &Stopp
     let (patience, stopping) = KEEP;
     tokio::select! {
         () = tokio::time::sleep_until(closed + patience) => {}
-        () = async { tokio::time::sleep_until(stopper.terminated().await + stopping).await } => {}
+        () = stopper.terminated_for(stopping) => {}
     }
 }
 

@@ -1,5 +1,7 @@
 //! Why a deployment is to stop, from whichever side: said once, heard by all.
 
+use std::time::Duration;
+
 use relay_protocol::Reason;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -77,9 +79,9 @@ impl Stopper {
         self.container.borrow().is_some()
     }
 
-    /// Waits until the container is being stopped; since when.
-    pub(crate) async fn terminated(&self) -> Instant {
-        told(&self.container).await
+    /// Waits until the container has been being stopped for so long.
+    pub(crate) async fn terminated_for(&self, long: Duration) {
+        tokio::time::sleep_until(told(&self.container).await + long).await;
     }
 }
 

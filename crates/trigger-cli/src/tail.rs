@@ -185,12 +185,13 @@ impl Tail {
     ) -> Option<ExitCode> {
         let mut stopping: Option<ExitCode> = None;
         let mut signalled: Option<Instant> = None;
-        let overdue = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
+        let began = Instant::now();
         loop {
             while self.receiving.len() < self.wanted {
                 self.receive(show.elapsed());
             }
             let before = show.elapsed();
+            let left = timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(began.elapsed()));
             let due = self.reader.poll_timeout().map_or(TICK, |at| at.saturating_sub(before).min(TICK));
             let asked = tokio::select! {
                 Some(answer) = self.receiving.join_next() => {
@@ -207,7 +208,7 @@ impl Tail {
                 Some(_) = self.tagging.join_next(), if !self.tagging.is_empty() => None,
                 () = tokio::time::sleep(due) => None,
                 signal = signals.next() => Some(signal),
-                () = sleep_until(overdue), if stopping.is_none() => Some((ExitCode::TimedOut, Cancel::Requested)),
+                () = tokio::time::sleep(left), if stopping.is_none() => Some((ExitCode::TimedOut, Cancel::Requested)),
             };
             // A CI agent that was suspended, say: it is not the runner that was silent.
             let waited = show.elapsed().saturating_sub(before);
@@ -493,12 +494,5 @@ fn launcher(kind: &LauncherKind, show: &Show, phases: &mut Phases) {
         | LauncherKind::LaunchFailed { .. }
         | LauncherKind::Unverified { .. }
         | LauncherKind::Unknown => {}
-    }
-}
-
-async fn sleep_until(at: Option<tokio::time::Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
