@@ -104,6 +104,22 @@ fn a_signal_may_leave_the_deployment_to_another_call() {
 }
 
 #[test]
+fn a_queue_that_cannot_be_read_just_now_is_read_when_it_can() {
+    let sandbox = Sandbox::start(Options::default());
+    let detached = sandbox.relay(&["deploy", "demo/shell", "--detach"]).param("script", "echo here; exit 4").run();
+    let id = detached.exits(0).id();
+    sandbox.set_faults("[[rule]]\nservice = \"sqs\"\noperation = \"ReceiveMessage\"\nkind = \"outage\"\n");
+    let following = attach(&sandbox, &id).start();
+    let failed = |entry: &&relay_tests::sandbox::Entry| entry.is("sqs", "ReceiveMessage") && !entry.ok;
+    // The first read tries three times by itself.
+    eventually("more than the first read has failed", || {
+        (sandbox.log().iter().filter(failed).count() > 3).then_some(())
+    });
+    sandbox.set_faults("");
+    assert_eq!(following.wait().exits(4).out(), "here\n");
+}
+
+#[test]
 fn what_died_is_told_to_who_comes_late() {
     let sandbox = sandbox();
     let begun = sandbox.folder().join("begun");

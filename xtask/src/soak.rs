@@ -67,13 +67,15 @@ pub(crate) fn run(options: &Options) -> Outcome {
     if failed.is_empty() { Ok(()) } else { Err(format!("soak: {} failed", failed.join(", ")).into()) }
 }
 
-/// Every test of the name `simulation`; one that fails prints the line that replays its seed.
+/// Writer and reader byte for byte, and the whole protocol on walks through its model; what fails prints the line that replays its seed.
 fn simulate(scale: f64) -> Outcome {
     let seeds = (SEEDS * scale).ceil().to_string();
     let began = Instant::now();
-    ci::succeed(
-        Command::new("cargo").args(["test", "--workspace", "--test", "simulation"]).env("RELAY_SEEDS", &seeds),
-    )?;
+    let bytes = ["test", "--release", "-p", "relay-stream", "--test", "simulation"];
+    let walks = ["test", "--workspace", "--test", "walks", "no_rule", "--", "--nocapture"];
+    for tests in [bytes.as_slice(), &walks] {
+        ci::succeed(Command::new("cargo").args(tests).env("RELAY_SEEDS", &seeds))?;
+    }
     let seconds = began.elapsed().as_secs();
     writeln!(
         io::stdout(),

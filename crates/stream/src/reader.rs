@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use relay_protocol::frame::{Finished, FrameVerifier, LauncherKind, Offsets, RunnerFrame, RunnerKind};
+use relay_protocol::limits::HEARTBEAT_SECONDS;
 use relay_protocol::outcome::{ExitCode, Reason};
 use relay_protocol::{Digest, Timestamp};
 
@@ -26,10 +27,15 @@ const HELD_MAX: usize = 24 * 1_024 * 1_024;
 /// How often in all a late reader may put off its beginning, while more comes of what another has left.
 const SETTLE_MAX: u32 = 5;
 
+/// How long new frames come before a late reader goes on behind a hole: longer than a batch that is stuck takes for all its tries.
+const HOLE: Duration = Duration::from_secs(120);
+
+/// What a pause between two new frames counts of that at most: a runner that is alive is heard so often. While its way is out, nothing is to be
+/// learned of a hole.
+const BEAT: Duration = Duration::from_secs(HEARTBEAT_SECONDS);
+
 #[derive(Debug)]
 struct Held {
-    /// When it came first.
-    at: Duration,
     frame: RunnerFrame,
     tokens: Vec<Token>,
     size: usize,
@@ -45,6 +51,17 @@ struct Late {
     acknowledged: u64,
     /// Frames from before the first, that came later still.
     earlier: u64,
+    /// Unless nothing above `acknowledged` was deleted: then whatever is missing is still to come.
+    hole: Option<Hole>,
+}
+
+/// A missing frame that may have been another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Hole {
+    at: u64,
+    /// For how long new frames came meanwhile, and when the last of them did.
+    waited: Duration,
+    last: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,8 +161,28 @@ impl<V: FrameVerifier> Reader<V> {
         settle: Duration,
         acknowledged: u64,
     ) -> Self {
-        let late = Late { begins: Begins::When(now + settle), settle, acknowledged, earlier: 0 };
+        let hole = Some(Hole { at: acknowledged, waited: Duration::ZERO, last: now });
+        let late = Late { begins: Begins::When(now + settle), settle, acknowledged, earlier: 0, hole };
         Self { late: Some(late), next: acknowledged, acknowledged, ..Self::new(authenticator, clocks, now, today) }
+    }
+
+    /// A reader that goes on where another has left on purpose: frames below `acknowledged` are written out, and nothing above was deleted. So it
+    /// knows its first frame, and waits for it as for any other.
+    pub fn resuming(
+        authenticator: Authenticator<V>,
+        clocks: Clocks,
+        now: Duration,
+        today: Timestamp,
+        acknowledged: u64,
+    ) -> Self {
+        if acknowledged == 0 {
+            // Nobody has read anything of the runner's; but that it was admitted, another may have read.
+            let clocks = Clocks { admission: clocks.start, ..clocks };
+            return Self::new(authenticator, clocks, now, today);
+        }
+        let begun = Self::attaching(authenticator, clocks, now, today, Duration::ZERO, acknowledged);
+        let late = begun.late.map(|late| Late { begins: Begins::With(acknowledged), hole: None, ..late });
+        Self { late, counting: false, ..begun }
     }
 
     /// The deployment is over by then, as somebody who heard it from the launcher has noted. What `started` says counts more.
@@ -321,29 +358,11 @@ impl<V: FrameVerifier> Reader<V> {
     /// What is there is all that there is to begin with. As long as nothing is, it is waited on.
     fn settle(&mut self, now: Duration) {
         let Some(late) = &mut self.late else { return };
-        let Some((&lowest, _)) = self.held.first_key_value() else {
+        let Some((&first, _)) = self.held.first_key_value() else {
             late.begins = Begins::When(now + Duration::from_secs(1));
             return;
         };
-        // Another deletes from the lowest on. So below a hole that lasts are only copies of what it has deleted; a young one may yet close.
-        let mut first = lowest;
-        let mut oldest = now;
-        let mut above: Option<u64> = None;
-        for (&seq, held) in self.held.iter().rev() {
-            let lasts = now.saturating_sub(oldest) >= late.settle / 2;
-            if let Some(next) = above.filter(|next| seq + 1 < *next && lasts) {
-                first = next;
-                break;
-            }
-            oldest = oldest.min(held.at);
-            above = Some(seq);
-        }
         late.begins = Begins::With(first);
-        let kept = self.held.split_off(&first);
-        for (_, copy) in std::mem::replace(&mut self.held, kept) {
-            self.held_bytes -= copy.size;
-            self.unwritten.extend(copy.tokens);
-        }
         self.next = first;
         if first > 0 {
             self.counting = false;
@@ -450,7 +469,12 @@ impl<V: FrameVerifier> Reader<V> {
             return;
         }
         if frame.seq != self.next && self.held_bytes + size > HELD_MAX && !self.make_room(frame.seq) {
+            self.wait_at_hole(now);
             return; // No room: it stays in the queue, and comes again.
+        }
+        if self.started.is_none() && self.resumed_at().is_some_and(|first| first > 0) {
+            // That it has started was another's to read.
+            self.started = self.authenticator.vouch().map(|vouch| vouch.task_arn.clone());
         }
         // Only what is new is a sign of life: whoever can write to the queue could repeat an old frame for ever.
         self.heard = self.heard.max(now);
@@ -467,9 +491,10 @@ impl<V: FrameVerifier> Reader<V> {
             *at = (*at).max((now + *settle).min(self.published + *settle * SETTLE_MAX));
         }
         self.held_bytes += size;
-        self.held.insert(frame.seq, Held { at: now, frame, tokens: vec![token], size });
+        self.held.insert(frame.seq, Held { frame, tokens: vec![token], size });
         if self.settles().is_none() {
             self.release();
+            self.wait_at_hole(now);
         }
     }
 
@@ -488,6 +513,32 @@ impl<V: FrameVerifier> Reader<V> {
             self.held_bytes -= held.size;
         }
         true
+    }
+
+    /// A late reader cannot tell whether what is missing was another's or is still to come. The runner sends the lowest first, so what is to come
+    /// comes before much else does: a hole that outlasts that is passed by, and told as a gap.
+    fn wait_at_hole(&mut self, now: Duration) {
+        let Some(Late { hole: Some(hole), .. }) = &mut self.late else { return };
+        let pause = now.saturating_sub(hole.last).min(BEAT);
+        let waited = if hole.at == self.next { hole.waited + pause } else { Duration::ZERO };
+        *hole = Hole { at: self.next, waited, last: now };
+        if waited >= HOLE
+            && let Some((&seq, _)) = self.held.first_key_value()
+        {
+            self.go_on_with(seq);
+        }
+    }
+
+    /// What is missing before this frame is not waited for any longer.
+    fn go_on_with(&mut self, seq: u64) {
+        let gap = Missing { frames: seq - self.next, bytes: 0 };
+        self.missing.frames += gap.frames;
+        if gap.frames > 0 {
+            self.given_up.push(self.next..seq);
+            self.events.push_back(Event::Gap(gap));
+        }
+        self.next = seq;
+        self.release();
     }
 
     fn release(&mut self) {
@@ -568,14 +619,7 @@ impl<V: FrameVerifier> Reader<V> {
     /// The drain clock ran out: hand out what there is, with its gaps, and end.
     fn give_up_on_missing(&mut self, now: Duration) {
         while let Some((&seq, _)) = self.held.first_key_value() {
-            let gap = Missing { frames: seq - self.next, bytes: 0 };
-            self.missing.frames += gap.frames;
-            if gap.frames > 0 {
-                self.given_up.push(self.next..seq);
-                self.events.push_back(Event::Gap(gap));
-            }
-            self.next = seq;
-            self.release();
+            self.go_on_with(seq);
         }
         if self.end.is_none() {
             let (_, reason, message) =

@@ -7,7 +7,7 @@ use relay_aws::clock::now;
 use relay_aws::queues::VISIBILITY;
 use relay_aws::{Failure, Kind};
 use relay_identity::FrameKeys;
-use relay_stream::{Authenticator, Clocks, Reader};
+use relay_stream::{Authenticator, Reader};
 
 use crate::args;
 use crate::deploy::end;
@@ -26,24 +26,22 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
     if target_key.is_none() {
         show.warn("no target key is pinned: the first runner that answers is believed; add target_key to relay.toml");
     }
-    // A queue that is gone is told at once.
+    // A queue that is gone, or denies, is told at once; one that cannot be asked just now is asked again by the tail, which has a clock for that.
     match queues.peek(&pair.reply).await {
         Err(error) if error.kind == Kind::NotFound => {
             return Err(Failure::usage(format!("there is no queue {} any more", pair.reply.name())).hint(
                 "whoever followed the deployment to its end deleted it, or a day has passed: a platform team's `relay-admin log` has the output",
             ));
         }
-        Err(error) => return Err(Failure::aws("reading the deployment's queue", &error)),
-        Ok(_) => {}
+        Err(error) if !error.is_transient() => return Err(Failure::aws("reading the deployment's queue", &error)),
+        _ => {}
     }
     // From here on it is this call that reads; should it be killed, the next one must not take what the last one said for exact.
     let mine = Tags { left: false, followed: Some(now()), ..tags.clone() };
     let said = pair.own && queues.tag(&pair.reply, &mine.pairs()).await.is_ok();
     let authenticator = Authenticator::attaching(id.clone(), target_key, FrameKeys::default());
-    let mut reader = if said && tags.left && tags.acknowledged == 0 {
-        // Nobody has read anything: it is all there, from the first frame on.
-        let clocks = Clocks { admission: clocks.start, ..clocks };
-        Reader::new(authenticator, clocks, show.elapsed(), now())
+    let mut reader = if said && tags.left {
+        Reader::resuming(authenticator, clocks, show.elapsed(), now(), tags.acknowledged)
     } else {
         let settle = Duration::from_secs(u64::from(VISIBILITY) + 2);
         Reader::attaching(authenticator, clocks, show.elapsed(), now(), settle, tags.acknowledged)

@@ -363,7 +363,8 @@ impl Tail {
                 }
                 Event::Note(text) => show.say(&text),
                 Event::Gap(missing) => {
-                    show.warn(&format!("GAP in the output: {} frames never came or were damaged", missing.frames))
+                    let or = if self.came_late() { ", or were shown to whoever followed before" } else { "" };
+                    show.warn(&format!("GAP in the output: {} frames never came or were damaged{or}", missing.frames));
                 }
             }
         }

@@ -1,0 +1,158 @@
+//! Who comes late: where it begins, and what it makes of frames that are missing between those that are there. They may have been shown by the one
+//! before it, and deleted; or they may still be to come.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod toy;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use relay_protocol::outcome::Outcome;
+use relay_protocol::{DeploymentId, Digest, Timestamp};
+use relay_stream::{Authenticator, Clocks, Direct, End, Event, Outgoing, Reader};
+
+use crate::toy::{Keys, Toy};
+
+const SETTLE: Duration = Duration::from_secs(32);
+
+fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A deployment that prints its frames' numbers, a frame each, and the one who comes late to it at 0.
+struct Late {
+    keys: Keys,
+    frames: Vec<Outgoing>,
+    reader: Reader<Toy>,
+    printed: Vec<String>,
+}
+
+impl Late {
+    /// `acknowledged` as the tags have it; `left` says that the one before left on purpose.
+    fn new(count: u64, acknowledged: u64, left: bool) -> Self {
+        let id = DeploymentId::new(0, [3; 10]);
+        let keys = Keys::new(&id, Digest::of(b"request"));
+        let mut line = Direct::new(id.clone(), Duration::ZERO);
+        let mut frames = Vec::new();
+        for seq in 0..count {
+            let at = s(seq);
+            if seq + 1 == count {
+                let outcome = Outcome::Exited { code: 0, signal: None };
+                line.writer.finish(at, outcome, None, BTreeMap::new(), None);
+            } else {
+                line.writer.push(at, relay_protocol::frame::Stream::Stdout, format!("{seq} ").as_bytes());
+            }
+            let batch = line.poll_batch(at).unwrap();
+            let seqs: Vec<u64> = batch.iter().map(|frame| frame.seq).collect();
+            assert_eq!(seqs, [seq]);
+            line.sender.handle_result(at, &seqs, &seqs);
+            frames.extend(batch);
+        }
+        let authenticator = Authenticator::attaching(id, Some(keys.target.clone()), Toy);
+        let (clocks, today) = (Clocks { silence: s(3_600), ..Clocks::default() }, Timestamp::from_unix(0));
+        let reader = if left {
+            Reader::resuming(authenticator, clocks, Duration::ZERO, today, acknowledged)
+        } else {
+            Reader::attaching(authenticator, clocks, Duration::ZERO, today, SETTLE, acknowledged)
+        };
+        Self { keys, frames, reader, printed: Vec::new() }
+    }
+
+    /// These frames come then; each message is named by its frame. What may be deleted afterwards comes back.
+    fn come(&mut self, at: Duration, seqs: impl IntoIterator<Item = u64>) -> Vec<u64> {
+        for seq in seqs {
+            let mut raw = self.keys.signed(&self.frames[usize::try_from(seq).unwrap()]);
+            // Any frame may bear it, and whoever comes late needs one.
+            raw.vouch = Some(self.keys.vouch.clone());
+            self.reader.handle(at, seq, raw);
+        }
+        self.pass(at)
+    }
+
+    fn pass(&mut self, at: Duration) -> Vec<u64> {
+        self.reader.handle_timeout(at);
+        while let Some(event) = self.reader.poll_event() {
+            match event {
+                Event::Output(chunks) => self.printed.extend(
+                    chunks.into_iter().map(|chunk| String::from_utf8(chunk.bytes.to_vec()).unwrap().trim().to_owned()),
+                ),
+                Event::Gap(missing) => self.printed.push(format!("gap of {}", missing.frames)),
+                _ => {}
+            }
+        }
+        self.reader.written();
+        self.reader.take_deletable()
+    }
+
+    fn printed(&mut self) -> String {
+        std::mem::take(&mut self.printed).join(" ")
+    }
+
+    #[track_caller]
+    fn ends(&self, verified: bool) {
+        let end = self.reader.poll_end();
+        assert!(matches!(end, Some(End::Finished { verified: is, .. }) if *is == verified), "{end:?}");
+    }
+}
+
+// clause: FRM-19
+#[test]
+fn what_is_below_a_frame_that_is_not_sent_yet_is_neither_lost_nor_deleted_unprinted() {
+    // The runner's way was cut after 5 had gone, with 4 in a call of its own.
+    let mut late = Late::new(10, 0, false);
+    assert!(late.come(s(0), [5, 0, 3, 1, 2]).is_empty());
+    assert_eq!(late.pass(SETTLE), [0, 1, 2, 3]);
+    assert_eq!(late.printed(), "0 1 2 3");
+    // Ten minutes later it is back; what is new overtakes what was to be sent again.
+    assert!(late.come(s(600), [7, 6]).is_empty());
+    assert!(late.come(s(601), [8]).is_empty());
+    assert_eq!(late.printed(), "");
+    assert_eq!(late.come(s(602), [4, 9]), [4, 5, 6, 7, 8, 9]);
+    assert_eq!(late.printed(), "4 5 6 7 8");
+    late.ends(true);
+}
+
+// clause: FRM-19
+#[test]
+fn what_another_has_deleted_is_passed_by_when_new_frames_have_come_for_long() {
+    // 3 was shown, but its deletion failed; 4 and 5 are gone.
+    let mut late = Late::new(20, 0, false);
+    late.come(s(0), [3, 6]);
+    late.pass(SETTLE);
+    assert_eq!(late.printed(), "3");
+    let mut went_on = None;
+    for seq in 7..19 {
+        let at = SETTLE + s(15) * u32::try_from(seq - 6).unwrap();
+        late.come(at, [seq]);
+        if !late.printed.is_empty() && went_on.is_none() {
+            went_on = Some(at);
+            assert_eq!(
+                late.printed(),
+                format!("gap of 2 {}", (6..=seq).map(|n| n.to_string()).collect::<Vec<_>>().join(" "))
+            );
+        }
+    }
+    assert!(went_on.is_some_and(|at| at >= SETTLE + s(120) && at <= SETTLE + s(150)), "{went_on:?}");
+    // It was not another's after all: it is not out of order, and stays in the queue.
+    assert!(late.come(s(300), [4]).is_empty());
+    late.come(s(300), [19]);
+    assert_eq!(late.printed().split(' ').next_back(), Some("18"));
+    late.ends(false);
+}
+
+// clause: FRM-19
+#[test]
+fn where_another_left_on_purpose_nothing_is_passed_by_and_nothing_waited_for() {
+    let mut late = Late::new(40, 3, true);
+    // A copy of what was acknowledged goes; what is new is shown at once.
+    assert_eq!(late.come(s(0), [1, 3]), [1, 3]);
+    assert_eq!(late.printed(), "3");
+    assert!(late.reader.has_started());
+    for seq in 5..39 {
+        assert!(late.come(s(15 * seq), [seq]).is_empty());
+    }
+    assert_eq!(late.printed(), "");
+    assert_eq!(late.come(s(600), [4, 39]).len(), 36);
+    assert!(late.printed().starts_with("4 5 6 7 8"));
+    late.ends(true);
+}
