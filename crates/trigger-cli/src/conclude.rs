@@ -73,7 +73,12 @@ pub(crate) fn conclude(show: &Show, tail: &Tail, code: u8, stopping: Option<Exit
             } else if *verified {
                 "output verified".to_owned()
             } else {
-                format!("output INCOMPLETE: {} frames and {} bytes never came", missing.frames, missing.bytes)
+                let or = if tail.came_late() {
+                    ", or were shown to whoever followed before; the archive should have all of it: relay-admin log"
+                } else {
+                    ""
+                };
+                format!("output INCOMPLETE: {} frames and {} bytes never came{or}", missing.frames, missing.bytes)
             };
             match &finished.outcome {
                 Outcome::Exited { signal: Some(signal), .. } => {

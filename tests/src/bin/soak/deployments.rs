@@ -50,6 +50,8 @@ struct Ended {
     expected: i32,
     /// The last words of one that ended otherwise than expected.
     words: String,
+    /// Whether it was told of a gap.
+    gap: bool,
     wrong: Vec<String>,
 }
 
@@ -185,6 +187,7 @@ fn tell(report: &mut Report, sandbox: &Sandbox, ended: &[Ended]) {
         let count = faults.get(fault).and_then(Value::as_u64).unwrap_or_default();
         faults.insert(fault.clone(), json!(count + 1));
     }
+    report.fact("second CLIs that took what the first had shown for a gap", ended.iter().filter(|one| one.gap).count());
     report.fact("calls", log.len());
     report.fact("faults", faults);
     report.fact("dead letters", log.iter().filter(|entry| entry.is("lambda", "DeadLetter")).count());
@@ -308,6 +311,15 @@ impl One<'_> {
         if done.code == expected {
             let complete = if before.is_empty() {
                 printed == out && tool_err == err
+            } else if says(&["relay: GAP"]) {
+                // What the first had deleted out of order is missing to the second, which says so: each line is shown, and in order.
+                let places = |shown: &str| -> Option<Vec<usize>> {
+                    shown.lines().map(|line| out.lines().position(|known| known == line)).collect()
+                };
+                places(before).zip(places(&printed)).is_some_and(|(before, printed)| {
+                    let all = |place| before.contains(&place) || printed.contains(&place);
+                    printed.is_sorted_by(|a, b| a < b) && (0..out.lines().count()).all(all)
+                })
             } else {
                 out.ends_with(&printed) && before.len() + printed.len() >= out.len()
             };
@@ -332,6 +344,7 @@ impl One<'_> {
             .find(|line| telling.iter().any(|start| line.starts_with(start)))
             .unwrap_or_default()
             .to_owned();
-        Ended { story, code: done.code, expected, words, wrong }
+        let gap = done.err().contains("relay: GAP");
+        Ended { story, code: done.code, expected, words, gap, wrong }
     }
 }
