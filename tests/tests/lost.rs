@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+use std::path::PathBuf;
+
 use relay_tests::sandbox::{TARGET, command};
 use relay_tests::targets::{Head, SHELL, target};
 use relay_tests::{Options, Sandbox, eventually};
@@ -23,6 +25,24 @@ fn outage(operation: &str, matching: &str, milliseconds: u64) -> String {
         "[[rule]]\nservice = \"{}\"\noperation = \"{operation}\"\nkind = \"outage\"\nmatch = \"{matching}\"\nuntil_ms = {milliseconds}\n",
         if operation == "PutObject" { "s3" } else { "sqs" }
     )
+}
+
+/// Bytes that the archive has of a deployment of `demo/shell`.
+fn archived(sandbox: &Sandbox, id: &str) -> usize {
+    let key = |number: usize| format!("archive/demo/shell/{id}/{number:06}.jsonl");
+    let object = |number| sandbox.operator().get_object(&sandbox.bucket(), &key(number));
+    (0..).map_while(|number| object(number).map(|object| object.len())).sum()
+}
+
+/// The files that the runner has open, and their lengths: its spool and the archive's have no names.
+fn files(sandbox: &Sandbox, id: &str) -> Vec<(PathBuf, u64)> {
+    let runner = sandbox.tasks_of(id).first().unwrap().pid().unwrap();
+    let held = std::fs::read_dir(format!("/proc/{}/fd", runner.as_raw_nonzero())).unwrap();
+    held.flatten()
+        .filter_map(|fd| Some((fd.path(), std::fs::metadata(fd.path()).ok()?)))
+        .filter(|(_, file)| file.is_file())
+        .map(|(path, file)| (path, file.len()))
+        .collect()
 }
 
 /// Exit code, stdout and stderr of `relay-admin log`.
@@ -96,15 +116,7 @@ fn the_tool_waits_only_when_the_spool_is_full_and_that_is_said() {
     sandbox.set_faults(&outage("SendMessageBatch", &deployment.id(), 600_000));
     std::fs::write(folder.join("go"), "").unwrap();
     until("what fits is taken", || folder.join("one").exists());
-    let spooled = || {
-        let runner = sandbox.tasks_of(&deployment.id()).first().unwrap().pid().unwrap();
-        let held = std::fs::read_dir(format!("/proc/{}/fd", runner.as_raw_nonzero())).unwrap();
-        held.flatten()
-            .filter_map(|fd| std::fs::metadata(fd.path()).ok())
-            .filter(|file| file.is_file())
-            .map(|file| file.len())
-            .sum::<u64>()
-    };
+    let spooled = || files(&sandbox, &deployment.id()).iter().map(|(_, length)| length).sum::<u64>();
     // Both the archive's files and these: the tool hangs when neither grows any more. A second is what is said.
     until("the spool is full, and stays so for more than a second", || {
         let before = spooled();
@@ -164,12 +176,8 @@ fn what_sqs_does_not_take_is_archived_as_it_is_made() {
     let id = deployment.id();
     sandbox.set_faults(&outage("SendMessageBatch", &id, 600_000));
     std::fs::write(bytes.with_extension("go"), "").unwrap();
-    let key = |number: usize| format!("archive/demo/shell/{id}/{number:06}.jsonl");
-    let object = |number| sandbox.operator().get_object(&sandbox.bucket(), &key(number));
     // Base64 makes 32 MB of them; less than one object may still be gathered.
-    until("the archive has it", || {
-        (0..).map_while(|number| object(number).map(|object| object.len())).sum::<usize>() > 30_000_000
-    });
+    until("the archive has it", || archived(&sandbox, &id) > 30_000_000);
     rustix::process::kill_process(sandbox.tasks_of(&id).remove(0).pid().unwrap(), rustix::process::Signal::KILL)
         .unwrap();
     sandbox.set_faults("");
@@ -195,20 +203,11 @@ fn a_disk_that_forgets_what_waits_is_told_and_the_archive_has_it_all() {
     sandbox.set_faults(&outage("SendMessageBatch", &id, 600_000));
     std::fs::write(bytes.with_extension("go"), "").unwrap();
     until("the tool has printed it", || bytes.with_extension("end").exists());
-    let archived = || {
-        let key = |number: usize| format!("archive/demo/shell/{id}/{number:06}.jsonl");
-        (0..)
-            .map_while(|number| sandbox.operator().get_object(&sandbox.bucket(), &key(number)).map(|bytes| bytes.len()))
-            .sum::<usize>()
-    };
-    until("nothing of it waits on disk for the archive", || archived() > 30_000_000);
-    let runner = sandbox.tasks_of(&id).first().unwrap().pid().unwrap();
-    let fds = std::fs::read_dir(format!("/proc/{}/fd", runner.as_raw_nonzero())).unwrap().flatten();
-    let spooled: Vec<_> =
-        fds.filter(|fd| std::fs::metadata(fd.path()).is_ok_and(|file| file.len() > 1 << 20)).collect();
+    until("nothing of it waits on disk for the archive", || archived(&sandbox, &id) > 30_000_000);
+    let spooled: Vec<_> = files(&sandbox, &id).into_iter().filter(|(_, length)| *length > 1 << 20).collect();
     assert!(!spooled.is_empty(), "what waits is not on disk");
-    for fd in spooled {
-        std::fs::OpenOptions::new().write(true).open(fd.path()).unwrap().set_len(3).unwrap();
+    for (path, _) in spooled {
+        std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(3).unwrap();
     }
     sandbox.set_faults("");
     deployment.until_stderr("output is missing here: the runner's disk failed");

@@ -308,10 +308,11 @@ impl One<'_> {
         let tool_err: String = tool_err.split_inclusive('\n').filter(|line| !failure(line)).collect();
         demand(out.starts_with(before), format!("not its output: {before:?}"));
         let says = |words: &[&str]| words.iter().any(|words| done.err().contains(words));
+        let gap = says(&["relay: GAP"]);
         if done.code == expected {
             let complete = if before.is_empty() {
                 printed == out && tool_err == err
-            } else if says(&["relay: GAP"]) {
+            } else if gap {
                 // What the first had deleted out of order is missing to the second, which says so: each line is shown, and in order.
                 let places = |shown: &str| -> Option<Vec<usize>> {
                     shown.lines().map(|line| out.lines().position(|known| known == line)).collect()
@@ -344,7 +345,6 @@ impl One<'_> {
             .find(|line| telling.iter().any(|start| line.starts_with(start)))
             .unwrap_or_default()
             .to_owned();
-        let gap = done.err().contains("relay: GAP");
         Ended { story, code: done.code, expected, words, gap, wrong }
     }
 }
