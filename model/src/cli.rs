@@ -25,6 +25,10 @@ impl FrameVerifier for Honest {
     fn verify(&self, _: &PublicKey, _: &[u8], _: &[u8; 64]) -> bool {
         true
     }
+
+    fn is_key(&self, _: &PublicKey) -> bool {
+        true
+    }
 }
 
 /// What a reader is told.

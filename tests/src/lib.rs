@@ -1,33 +1,30 @@
-//! What the tests of the whole share: the conformance vectors, and the harness that runs the real binaries as real processes on a sandbox.
+//! What the tests of the whole share, in rooms:
 //!
-//! [`Sandbox`] is both accounts; [`deploy`] runs `relay`; [`asking`] makes and publishes requests of any kind, bad ones too; [`account`] calls
-//! AWS as one of the accounts; [`wait`] waits for conditions, never for a while.
+//! | room | what |
+//! |---|---|
+//! | [`kit`] | the real programs as real processes on a sandbox |
+//! | [`vectors`] | the conformance vectors: their form, our verdict, how the files are made |
+//! | [`emulator`] | both accounts on an AWS emulator that nobody here wrote; `src/emulator/bin` installs the package there |
+//! | [`document`] | the parts of documents that are made from the code |
+//! | [`infra`] | the templates of `infra/`, read as data |
+//! | `src/bench`, `src/soak` | programs that measure, and that run for long |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
-pub mod account;
-pub mod asking;
-pub mod deploy;
-pub mod docker;
+pub mod document;
+pub mod emulator;
 pub mod infra;
-pub mod kill;
-pub mod ministack;
-pub mod sandbox;
-pub mod targets;
+pub mod kit;
 pub mod vectors;
-pub mod wait;
 
-pub use asking::{Asking, Reply};
-pub use deploy::{Deployed, Running};
-pub use sandbox::{Options, Sandbox, Shared, Task};
-pub use wait::eventually;
+pub use kit::{Asking, Deployed, Options, Reply, Running, Sandbox, Task, eventually};
 
-/// Whether the smaller sizes are wanted: `cargo xtask ci --quick` sets `RELAY_QUICK`.
+/// Whether smaller sizes are wanted: whoever is in a hurry sets `RELAY_QUICK`.
 pub fn quick() -> bool {
     std::env::var_os("RELAY_QUICK").is_some()
 }
 
-/// `full`, or `quick` where smaller sizes are wanted.
+/// `full`, or `small` where smaller sizes are wanted.
 pub fn sized(full: usize, small: usize) -> usize {
     if quick() { small } else { full }
 }

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use relay_protocol::Envelope;
 use relay_tests::Deployed;
-use relay_tests::docker::{Containers, docker, runner_image};
-use relay_tests::targets::Head;
+use relay_tests::kit::docker::{Containers, docker, runner_image};
+use relay_tests::kit::targets::Head;
 use serde_json::{Value, json};
 
 /// As `relay-admin target render` writes it: root in a container of few rights, so that the tool can have a user of its own.

@@ -1,24 +1,22 @@
-//! `bench`: what relay costs, side by side with bare SQS calls and a pipe. `tests/src/bin/bench` measures, on release programs; here
-//! the results
-//! become a table, a plot and docs/performance.md, so that no figure is typed by hand.
+//! `bench`: what relay costs, side by side with bare SQS calls and a pipe. `tests/src/bench` measures, on release programs; here the
+//! results become a table, a plot and docs/performance.md, so that no figure is typed by hand.
 
 mod plot;
 mod report;
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
+use zip::CompressionMethod;
 
-use crate::tree::root;
-use crate::{Outcome, ci, package};
+use crate::run::{cargo, succeed};
+use crate::tree::{host, root, target};
+use crate::{Outcome, package};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-/// Where results are kept, one file for each run.
-const RESULTS: &str = "target/bench";
 
 const DOCUMENT: &str = "docs/performance.md";
 const PLOT: &str = "docs/performance.svg";
@@ -27,27 +25,29 @@ const PLOT: &str = "docs/performance.svg";
 const MARKS: [&str; 2] = ["<!-- results: made by cargo xtask bench --write-docs -->", "<!-- end of results -->"];
 
 /// How to measure.
+#[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    form: &'static str,
+    /// A minute and a half: does it work, is anything far off?
+    #[arg(long, conflicts_with = "full")]
+    quick: bool,
+    /// Everything, as long as it takes.
+    #[arg(long)]
+    full: bool,
+    /// Take what was measured before from this file.
+    #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
+    /// Write docs/performance.md and its plot.
+    #[arg(long)]
     write_docs: bool,
 }
 
 impl Options {
-    /// From the command line: `[--quick|--full] [--write-docs] [--from FILE]`.
-    pub(crate) fn parse(arguments: &[&str]) -> Result<Self> {
-        let mut options = Self { form: "default", from: None, write_docs: false };
-        let mut rest = arguments.iter();
-        while let Some(argument) = rest.next() {
-            match *argument {
-                "--quick" => options.form = "quick",
-                "--full" => options.form = "full",
-                "--write-docs" => options.write_docs = true,
-                "--from" => options.from = Some(PathBuf::from(rest.next().ok_or("--from wants a file")?)),
-                _ => return Err(format!("`bench` does not know {argument}").into()),
-            }
+    fn form(&self) -> &'static str {
+        match (self.quick, self.full) {
+            (true, _) => "quick",
+            (_, true) => "full",
+            _ => "default",
         }
-        Ok(options)
     }
 }
 
@@ -55,7 +55,7 @@ impl Options {
 pub(crate) fn run(options: &Options) -> Outcome {
     let results = match &options.from {
         Some(file) => serde_json::from_str(&fs::read_to_string(file)?)?,
-        None => measure(options.form)?,
+        None => measure(options.form())?,
     };
     writeln!(io::stdout(), "\n{}", report::report(&results))?;
     if options.write_docs {
@@ -73,13 +73,14 @@ fn measure(form: &str) -> Result<Value> {
     build.extend(
         ["bench", "bootstrap", "relay", "relay-runner", "relay-sandbox"].into_iter().flat_map(|name| ["--bin", name]),
     );
-    ci::cargo(&build)?;
-    let folder = root().join(RESULTS);
+    cargo(&build)?;
+    let release = release()?;
+    let folder = target()?.join("bench");
     fs::create_dir_all(&folder)?;
     let fresh = folder.join("unfinished.json");
-    ci::succeed(Command::new(root().join("target/release/bench")).arg("measure").arg(&fresh).arg(form))?;
+    succeed(Command::new(release.join("bench")).arg("measure").arg(&fresh).arg(form))?;
     let mut results: Value = serde_json::from_str(&fs::read_to_string(&fresh)?)?;
-    results["sizes"] = sizes()?;
+    results["sizes"] = sizes(&release)?;
     let file = folder.join(format!("{}-{form}.json", results["date"].as_str().unwrap_or("undated")));
     fs::write(&file, format!("{results:#}\n"))?;
     fs::remove_file(fresh)?;
@@ -87,19 +88,16 @@ fn measure(form: &str) -> Result<Value> {
     Ok(results)
 }
 
-/// Bytes of what is shipped: of `cargo xtask package`, where that was made, else of the release build.
-fn sizes() -> Result<Value> {
-    let packaged = root().join("target/package");
-    let (folder, what) = if packaged.join("relay").is_file() {
-        (packaged, "static, by cargo xtask package")
-    } else {
-        (root().join("target/release"), "of the release build, not static")
-    };
-    let size = |name: &str| fs::metadata(folder.join(name)).map(|file| file.len());
-    let zip = package::zip(&fs::read(folder.join("bootstrap"))?)?.len();
-    Ok(
-        json!({ "what": what, "relay": size("relay")?, "relay-runner": size("relay-runner")?, "relay-launcher.zip": zip }),
-    )
+/// The folder of the release programs.
+fn release() -> Result<PathBuf> {
+    Ok(target()?.join(host()?).join("release"))
+}
+
+/// Bytes of what is shipped.
+fn sizes(release: &Path) -> Result<Value> {
+    let size = |name: &str| fs::metadata(release.join(name)).map(|file| file.len());
+    let zip = package::zip(&fs::read(release.join("bootstrap"))?, CompressionMethod::Deflated)?.len();
+    Ok(json!({ "relay": size("relay")?, "relay-runner": size("relay-runner")?, "relay-launcher.zip": zip }))
 }
 
 /// The document with these results in place of those before.

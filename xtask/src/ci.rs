@@ -1,19 +1,52 @@
-//! `ci`: everything that must hold before a merge, in order of what fails fastest. Stops at the first failure; says what it skipped.
+//! `ci`: what must hold before a merge, in lanes. A lane runs its steps in the order of what fails fastest, stops at the first
+//! failure, and says how long each took and what it skipped. CONTRIBUTING.md has the lanes in a table.
+//!
+//! Everything is compiled in two configurations: clippy's and dev. Each call of cargo names the whole workspace, as one package
+//! alone would resolve other features, and build every dependency anew.
 
 use std::io::{self, Write as _};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::{Outcome, direction, docs, e2e, infra, package};
+use cargo_metadata::{MetadataCommand, TargetKind};
 
-/// How much is run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// Everything.
-    Full,
-    /// Without rustdoc and without the slow end-to-end tests.
-    Quick,
+use crate::run::{answers, cargo, has_engine, said, succeed};
+use crate::tree::{programs, root};
+use crate::{Outcome, direction, docs, emulator, infra, package};
+
+/// Which lane.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// The lane for each commit: no end to end, no model, no image, no emulator, no templates.
+    #[arg(long, conflicts_with = "integrations")]
+    quick: bool,
+    /// The lane of third-party tools alone: CI files, recipes, verifiers.
+    #[arg(long)]
+    integrations: bool,
+    /// With --integrations: only what is about paths that changed since this commit.
+    #[arg(long, value_name = "COMMIT", requires = "integrations")]
+    changed_since: Option<String>,
 }
+
+/// What the demo starts, beside each other.
+const DEMO: &[&str] = &["relay", "relay-sandbox", "bootstrap", "relay-runner"];
+
+/// Test binaries that the quick lane leaves out. All others count as unit tests: they need no program of ours.
+const MODEL: &[&str] = &["checks", "walks"];
+const END_TO_END: &[&str] = &["e2e"];
+const IMAGE: &[&str] = &["image"];
+const EMULATOR: &[&str] = &["emulator"];
+const NONE: &[&str] = &[];
+
+/// A check by tools of others, and the paths that it is about.
+struct Integration {
+    name: &'static str,
+    paths: &'static [&'static str],
+    run: fn() -> Outcome,
+}
+
+/// None yet: the first files for CI systems and the first recipe bring theirs.
+const INTEGRATIONS: &[Integration] = &[];
 
 /// What was done so far.
 #[derive(Default)]
@@ -22,75 +55,109 @@ struct Run {
     skipped: Vec<String>,
 }
 
-/// Runs the steps.
-pub(crate) fn run(form: Form) -> Outcome {
+/// Runs a lane.
+pub(crate) fn run(options: &Options) -> Outcome {
+    let began = Instant::now();
     let mut run = Run::default();
-    let outcome = steps(&mut run, form);
-    run.sum_up()?;
+    let (lane, outcome) = match (options.quick, options.integrations) {
+        (true, _) => ("quick", quick(&mut run)),
+        (_, true) => ("integrations", integrations(&mut run, options.changed_since.as_deref())),
+        _ => ("ci", full(&mut run)),
+    };
+    run.sum_up(lane, began.elapsed(), outcome.is_ok())?;
     outcome
 }
 
-/// Builds the binaries and shows one deployment.
+/// Builds the demo's programs, and shows one deployment.
 pub(crate) fn demo() -> Outcome {
-    cargo(&["build", "--quiet", "--workspace", "--bins"])?;
-    cargo(&["run", "--quiet", "--package", "relay-sandbox", "--", "demo"])
+    let mut out = io::stdout();
+    writeln!(out, "Building {}: some minutes the first time, seconds later.", DEMO.join(", "))?;
+    let mut build = vec!["build", "--workspace"];
+    build.extend(DEMO.iter().flat_map(|name| ["--bin", name]));
+    cargo(&build)?;
+    let programs = programs()?;
+    succeed(Command::new(programs.join("relay-sandbox")).arg("demo"))?;
+    writeln!(
+        out,
+        "\nTo try your own, have the programs on your PATH:\n  export PATH=\"{}:$PATH\"",
+        programs.display()
+    )?;
+    Ok(())
 }
 
-fn steps(run: &mut Run, form: Form) -> Outcome {
+fn quick(run: &mut Run) -> Outcome {
     run.step("format", || cargo(&["fmt", "--all", "--check"]))?;
     run.step("direction of dependencies", direction::check)?;
     run.step("documents", docs::check)?;
     run.step("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    match form {
-        Form::Full => run.step("rustdoc", || {
-            let mut command = Command::new("cargo");
-            succeed(
-                command
-                    .args(["doc", "--workspace", "--no-deps", "--document-private-items"])
-                    .env("RUSTDOCFLAGS", "-Dwarnings -Arustdoc::private_intra_doc_links"),
-            )
-        })?,
-        Form::Quick => run.skip("rustdoc (--quick)"),
-    }
-    run.step("binaries", || cargo(&["build", "--workspace", "--bins"]))?;
-    match form {
-        // The tests of the runner's image, and those on the third party's AWS, are about what this makes.
-        Form::Full => run.step("package", || package::run(&package::Options::parse(&[])?))?,
-        Form::Quick => run.skip("package and the runner's image (--quick)"),
-    }
-    run.step("tests", || {
-        let mut command = Command::new("cargo");
-        command.args(["test", "--workspace"]);
-        match form {
-            Form::Full => command.env_remove("RELAY_QUICK"),
-            Form::Quick => command.env("RELAY_QUICK", "1"),
-        };
-        succeed(&mut command)
+    run.step("unit tests and vectors", || tests(&["--lib", "--bins"], &unit_tests()?))
+}
+
+fn full(run: &mut Run) -> Outcome {
+    quick(run)?;
+    run.step("rustdoc", || {
+        let flags = "-Dwarnings -Arustdoc::private_intra_doc_links";
+        let mut doc = Command::new("cargo");
+        succeed(doc.args(["doc", "--workspace", "--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", flags))
     })?;
-    if form == Form::Full {
-        let mut skipped = Vec::new();
-        run.step("templates", || infra::lint(true, &mut skipped))?;
-        run.skipped.extend(skipped);
-    } else {
-        run.skip("templates by cfn-lint, cfn-guard and checkov (--quick)");
-    }
-    match e2e::missing() {
-        _ if form == Form::Quick => run.skip("end to end and least privilege on ministack (--quick)"),
-        Some(why) => run.skip(&format!("end to end and least privilege on ministack ({why})")),
-        None => {
-            run.step("end to end on ministack", || e2e::run("e2e"))?;
-            run.step("least privilege on ministack", || e2e::run("least-privilege"))?;
+    run.step("examples in the documentation", || tests(&["--doc"], NONE))?;
+    run.step("programs and tests", || cargo(&["build", "--workspace", "--bins", "--tests"]))?;
+    run.step("end to end", || tests(&[], END_TO_END))?;
+    run.step("model", || tests(&[], MODEL))?;
+    run.step("emulator", || tests(&[], EMULATOR))?;
+    let mut skipped = Vec::new();
+    run.step("templates", || infra::lint(false, &mut skipped))?;
+    run.skipped.extend(skipped);
+    let mut folder = None;
+    run.step("package of dev programs", || {
+        folder = Some(package::run(&package::Options::default())?);
+        Ok(())
+    })?;
+    match folder {
+        Some(folder) if has_engine() => {
+            run.step("runner's image", || tests(&[], IMAGE))?;
+            run.step("package on the emulator", || emulator::on("e2e", &folder))?;
         }
+        _ => run.skip("runner's image, package on the emulator (no Docker engine)"),
     }
-    if form == Form::Quick {
-        run.skip("slow end-to-end tests (--quick)");
-        run.skip("cargo deny (--quick)");
-    } else if Command::new("cargo").args(["deny", "--version"]).output().is_ok_and(|output| output.status.success()) {
-        run.step("cargo deny", || cargo(&["deny", "check", "bans", "licenses", "sources"]))?;
+    if answers("cargo", &["deny", "--version"]) {
+        run.step("cargo deny", || cargo(&["deny", "check", "bans", "licenses", "sources"]))
     } else {
         run.skip("cargo deny (not installed: cargo install cargo-deny)");
+        Ok(())
+    }
+}
+
+fn integrations(run: &mut Run, changed_since: Option<&str>) -> Outcome {
+    let changed = match changed_since {
+        Some(commit) => Some(said(Command::new("git").args(["diff", "--name-only", commit, "HEAD"]))?),
+        None => None,
+    };
+    for integration in INTEGRATIONS {
+        let is_about = |path: &str| integration.paths.iter().any(|own| path.starts_with(own));
+        if changed.as_ref().is_none_or(|paths| paths.lines().any(is_about)) {
+            run.step(integration.name, integration.run)?;
+        } else {
+            run.skip(&format!("{} (nothing of it changed)", integration.name));
+        }
     }
     Ok(())
+}
+
+/// The integration tests of all crates but those that have a step of their own.
+fn unit_tests() -> Outcome<Vec<String>> {
+    let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec()?;
+    let own_step = |name: &str| [MODEL, END_TO_END, IMAGE, EMULATOR].iter().any(|names| names.contains(&name));
+    let targets = metadata.packages.into_iter().flat_map(|package| package.targets);
+    let tests = targets.filter(|target| target.kind.contains(&TargetKind::Test) && !own_step(&target.name));
+    Ok(tests.map(|target| target.name).collect())
+}
+
+/// Runs the test binaries of these names, and what else `cargo test` is told.
+fn tests<S: AsRef<str>>(arguments: &[&str], names: &[S]) -> Outcome {
+    let mut command = Command::new("cargo");
+    command.args(["test", "--workspace"]).args(arguments);
+    succeed(command.args(names.iter().flat_map(|name| ["--test", name.as_ref()])))
 }
 
 impl Run {
@@ -99,7 +166,7 @@ impl Run {
         let start = Instant::now();
         work().map_err(|error| format!("{name}: {error}"))?;
         let took = start.elapsed();
-        writeln!(io::stdout(), "    {name}: {:.1} s", took.as_secs_f64())?;
+        writeln!(io::stdout(), "    {name}: {}", minutes(took))?;
         self.done.push((name, took));
         Ok(())
     }
@@ -108,26 +175,32 @@ impl Run {
         self.skipped.push(what.to_owned());
     }
 
-    fn sum_up(&self) -> io::Result<()> {
+    fn sum_up(&self, lane: &str, took: Duration, passed: bool) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        let names: Vec<String> =
-            self.done.iter().map(|(name, took)| format!("{name} {:.1} s", took.as_secs_f64())).collect();
-        writeln!(out, "passed: {}", names.join(", "))?;
+        writeln!(out, "\nlane {lane}: {} in {}", if passed { "passed" } else { "FAILED" }, minutes(took))?;
+        for (name, took) in &self.done {
+            writeln!(out, "  {:>9}  {name}", minutes(*took))?;
+        }
         for what in &self.skipped {
-            writeln!(out, "skipped: {what}")?;
+            writeln!(out, "  skipped: {what}")?;
         }
         Ok(())
     }
 }
 
-pub(crate) fn cargo(arguments: &[&str]) -> Outcome {
-    succeed(Command::new("cargo").args(arguments))
+/// Such as `2.5 min`.
+fn minutes(took: Duration) -> String {
+    format!("{:.1} min", took.as_secs_f64() / 60.0)
 }
 
-/// Runs a command in the root, its output going where ours goes.
-pub(crate) fn succeed(command: &mut Command) -> Outcome {
-    // A child's output would be lost behind ours otherwise.
-    io::stdout().flush()?;
-    let status = command.current_dir(crate::tree::root()).status()?;
-    if status.success() { Ok(()) } else { Err(format!("{status}").into()) }
+#[cfg(test)]
+mod tests {
+    use super::unit_tests;
+
+    #[test]
+    fn a_new_test_binary_is_in_the_quick_lane_unless_it_has_a_step_of_its_own() {
+        let names = unit_tests().unwrap();
+        assert!(names.iter().any(|name| name == "conformance") && names.iter().any(|name| name == "simulation"));
+        assert!(!names.iter().any(|name| name == "e2e"));
+    }
 }

@@ -1,6 +1,6 @@
 //! `fuzz`: every target of `fuzz/` in turn, one process at a time, each for its share of the time; then a table. It installs nothing.
 //!
-//! What is new goes into `target/fuzz/corpus`, findings into `fuzz/artifacts`; what is worth keeping is brought into `fuzz/corpus` and
+//! What is new goes into `fuzz/corpus` of the target folder, findings into `fuzz/artifacts`; what is worth keeping is brought into `fuzz/corpus` and
 //! `fuzz/regressions` by hand, by `cargo fuzz cmin` and under a name that says what it shows.
 
 use std::fmt::Write as _;
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::Outcome;
+use crate::run::answers;
 
 /// Minutes for all targets together, when nobody says how many.
 const MINUTES: u64 = 120;
@@ -28,23 +29,22 @@ struct Row {
     findings: usize,
 }
 
-/// Reads `--minutes N` and `--toolchain NAME`.
-pub(crate) fn run(arguments: &[&str]) -> Outcome {
-    let (mut minutes, mut toolchain) = (MINUTES, TOOLCHAIN.to_owned());
-    let mut rest = arguments;
-    while let [name, value, after @ ..] = rest {
-        match *name {
-            "--minutes" => minutes = value.parse()?,
-            "--toolchain" => toolchain = (*value).to_owned(),
-            _ => return Err(format!("unknown argument {name}").into()),
-        }
-        rest = after;
-    }
-    if !rest.is_empty() {
-        return Err("fuzz takes --minutes N and --toolchain NAME".into());
-    }
+/// How long, and by which compiler.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Minutes for all targets together.
+    #[arg(long, default_value_t = MINUTES)]
+    minutes: u64,
+    /// A toolchain that can count coverage.
+    #[arg(long, default_value = TOOLCHAIN)]
+    toolchain: String,
+}
+
+/// Runs every target for its share of the time.
+pub(crate) fn run(options: &Options) -> Outcome {
+    let minutes = options.minutes;
     let root = crate::tree::root();
-    let toolchain = format!("+{toolchain}");
+    let toolchain = format!("+{}", options.toolchain);
     if let Some(missing) = missing(&toolchain) {
         return Err(missing.into());
     }
@@ -67,15 +67,13 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
 
 /// What is not there, and how to get it.
 fn missing(toolchain: &str) -> Option<String> {
-    let works =
-        |arguments: &[&str]| Command::new("cargo").args(arguments).output().is_ok_and(|out| out.status.success());
-    if !works(&[toolchain, "--version"]) {
+    if !answers("cargo", &[toolchain, "--version"]) {
         return Some(format!(
             "there is no toolchain {}: rustup toolchain install nightly",
             toolchain.trim_start_matches('+')
         ));
     }
-    (!works(&[toolchain, "fuzz", "--version"]))
+    (!answers("cargo", &[toolchain, "fuzz", "--version"]))
         .then(|| "cargo-fuzz is not installed: cargo install cargo-fuzz".to_owned())
 }
 
@@ -90,7 +88,7 @@ fn cargo_fuzz(toolchain: &str, what: &str) -> Command {
 
 /// Runs the target's program for so long, at the lowest priority.
 fn one(root: &Path, target: String, seconds: u64) -> Result<Row, Box<dyn std::error::Error>> {
-    let fresh = root.join("target/fuzz/corpus").join(&target);
+    let fresh = crate::tree::target()?.join("fuzz/corpus").join(&target);
     let artifacts = root.join("fuzz/artifacts").join(&target);
     fs::create_dir_all(&fresh)?;
     fs::create_dir_all(&artifacts)?;

@@ -1,8 +1,9 @@
-//! `infra --check`: the templates in `infra/`, read by tools that nobody here wrote (cfn-lint, cfn-guard, and with `--full` checkov), and
+//! `infra`: the templates in `infra/`, read by tools that nobody here wrote (cfn-lint, cfn-guard, and with `--checkov` that), and
 //! their permissions, by `tests/tests/infra.rs`.
 //!
-//! A tool that this machine cannot have is told as skipped. cfn-guard is no dependency: its serde_json keeps the order of keys, and within one
-//! workspace that would be the order of ours too. A suppression stands in the template, beside what it is for, and its line says the reason.
+//! A tool that this machine cannot have is told as skipped. Tools are kept in the user's cache, not in the target folder: each is
+//! installed once. cfn-guard is no dependency: its serde_json keeps the order of keys, and within one workspace that would be the
+//! order of ours too. A suppression stands in the template, beside what it is for, and its line says the reason.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,6 +14,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::Outcome;
+use crate::run::{cargo, quietly, succeed};
 use crate::tree::root;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -21,11 +23,20 @@ const GUARD: &str = "3.2.1";
 const RULES: &str = "infra/guard/relay.guard";
 const RULES_TESTS: &str = "infra/guard/tests/relay.yaml";
 
-/// `infra --check`, by itself.
-pub(crate) fn check(full: bool) -> Outcome {
+/// What reads the templates.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Ask checkov too: it installs half a gigabyte.
+    #[arg(long)]
+    checkov: bool,
+}
+
+/// `infra`, by itself.
+pub(crate) fn check(options: &Options) -> Outcome {
     let mut skipped = Vec::new();
-    lint(full, &mut skipped)?;
-    run(Command::new("cargo").args(["test", "--quiet", "--package", "relay-tests", "--test", "infra"]))?;
+    lint(options.checkov, &mut skipped)?;
+    // With the whole workspace: one package alone would resolve other features, and build every dependency anew.
+    cargo(&["test", "--quiet", "--workspace", "--test", "infra"])?;
     let mut out = io::stdout().lock();
     for what in &skipped {
         writeln!(out, "skipped: {what}")?;
@@ -34,7 +45,7 @@ pub(crate) fn check(full: bool) -> Outcome {
 }
 
 /// What the tools say. What this machine cannot run is added to `skipped`.
-pub(crate) fn lint(full: bool, skipped: &mut Vec<String>) -> Outcome {
+pub(crate) fn lint(with_checkov: bool, skipped: &mut Vec<String>) -> Outcome {
     let templates = templates()?;
     let mut findings = Vec::new();
     for (path, text) in &templates {
@@ -48,12 +59,14 @@ pub(crate) fn lint(full: bool, skipped: &mut Vec<String>) -> Outcome {
         Ok(tool) => findings.extend(work(&tool).err().map(|error| error.to_string())),
         Err(why) => skipped.push(format!("{name} ({why})")),
     };
-    ask("cfn-lint", environment("lint")?, &|venv| run(Command::new(venv.join("bin/cfn-lint")).arg("--").args(&paths)));
+    ask("cfn-lint", environment("cfn-lint")?, &|venv| {
+        succeed(Command::new(venv.join("bin/cfn-lint")).arg("--").args(&paths))
+    });
     ask("cfn-guard", guard()?, &|program| {
         quietly(Command::new(program).args(["test", "--rules-file", RULES, "--test-data", RULES_TESTS]))?;
         quietly(Command::new(program).args(["validate", "--rules", RULES, "--data"]).args(&paths))
     });
-    if full {
+    if with_checkov {
         ask("checkov", environment("checkov")?, &|venv| checkov(venv, &templates));
     }
     if findings.is_empty() { Ok(()) } else { Err(findings.join("\n       ").into()) }
@@ -118,29 +131,33 @@ fn untested(rules: &str, tests: &str) -> Vec<String> {
 /// What a tool needs, or why this machine cannot have it.
 type Had = std::result::Result<PathBuf, String>;
 
-/// A virtual environment of `infra/check/setup.sh`.
+/// A virtual environment with what `infra/check/NAME.txt` lists.
 fn environment(name: &str) -> Result<Had> {
-    let output = Command::new(root().join("infra/check/setup.sh")).arg(name).stdin(Stdio::null()).output()?;
+    let make = root().join("tests/venv.sh");
+    let output =
+        Command::new(make).arg(root().join(format!("infra/check/{name}.txt"))).stdin(Stdio::null()).output()?;
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     match output.status.code() {
         Some(0) => Ok(Ok(PathBuf::from(said(&output.stdout)))),
         Some(3) => Ok(Err(said(&output.stderr))),
-        _ => Err(format!("infra/check/setup.sh {name}: {}", said(&output.stderr)).into()),
+        _ => Err(format!("tests/venv.sh {name}: {}", said(&output.stderr)).into()),
     }
 }
 
-/// cfn-guard in `target/cfn-guard`, built when it is not there.
+/// cfn-guard in the user's cache, built when it is not there.
 fn guard() -> Result<Had> {
-    let folder = root().join("target/cfn-guard");
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(std::env::home_dir()?.join(".cache"))).ok_or("there is no home")?;
+    let folder = cache.join(format!("relay/cfn-guard-{GUARD}"));
     let program = folder.join("bin/cfn-guard");
-    let version = Command::new(&program).arg("--version").output();
-    if version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim() == format!("cfn-guard {GUARD}")) {
+    if program.is_file() {
         return Ok(Ok(program));
     }
-    writeln!(io::stdout(), "    building cfn-guard {GUARD}; this is once, and takes a minute or two")?;
+    writeln!(io::stdout(), "    building cfn-guard {GUARD} into {}; this is once", folder.display())?;
     let mut install = Command::new("cargo");
     install.args(["install", "--quiet", "--locked", "--debug", "--force", "cfn-guard", "--version", GUARD, "--root"]);
-    let output = install.arg(&folder).current_dir(root()).stdin(Stdio::null()).output()?;
+    // Outside the workspace, whose .cargo/config.toml is not for it.
+    let output = install.arg(&folder).current_dir("/").stdin(Stdio::null()).output()?;
     if output.status.success() {
         return Ok(Ok(program));
     }
@@ -178,29 +195,6 @@ fn reported(report: &Value, templates: &[(String, String)]) -> std::result::Resu
         findings.extend(unused.map(|(check, _)| format!("{path}: {check} is suppressed where checkov does not look")));
     }
     Ok(findings)
-}
-
-/// Runs a tool that says only what is wrong.
-fn run(command: &mut Command) -> Outcome {
-    // A child's output would be lost behind ours otherwise.
-    io::stdout().flush()?;
-    let status = command.current_dir(root()).stdin(Stdio::null()).status()?;
-    if status.success() { Ok(()) } else { Err(format!("{}: {status}", name(command)).into()) }
-}
-
-/// Runs a tool that says much; it is shown when it fails.
-fn quietly(command: &mut Command) -> Outcome {
-    let output = command.current_dir(root()).stdin(Stdio::null()).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    io::stdout().write_all(&output.stdout)?;
-    io::stderr().write_all(&output.stderr)?;
-    Err(format!("{}: {}", name(command), output.status).into())
-}
-
-fn name(command: &Command) -> String {
-    Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

@@ -1,59 +1,73 @@
-//! The project's own commands. `cargo xtask` lists them.
+//! The project's own commands: `cargo xtask --help` lists them. Each command is a file; `ci.rs` has the lanes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail by panicking"))]
 
 mod bench;
 mod ci;
 mod clauses;
-mod commands;
 mod direction;
 mod docs;
-mod e2e;
+mod emulator;
 mod fuzz;
 mod infra;
 mod links;
 mod package;
-mod registries;
+mod run;
 mod soak;
 mod tree;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-/// A command's end: what went wrong, in one line for each finding.
-pub(crate) type Outcome = Result<(), Box<dyn std::error::Error>>;
+use clap::{Parser, Subcommand};
 
-/// The commands as they are typed, with what they do. [`commands`] checks README.md against this.
-pub(crate) const COMMANDS: &[(&str, &str)] = &[
-    ("demo", "build everything, then run one deployment on the embedded sandbox"),
-    ("ci", "everything that must hold before a merge (--quick: without the slow end-to-end tests)"),
-    ("docs", "--check: documents, code, vectors and tests agree"),
-    ("infra", "--check: the templates, by cfn-lint, cfn-guard and as data (--full: by checkov too)"),
-    ("package", "what is installed, in target/package (--out FOLDER, --target TRIPLE, --verify-reproducible)"),
-    ("fuzz", "every target of fuzz/ in turn, for --minutes N in all (120); needs a nightly compiler and cargo-fuzz"),
-    ("e2e", "ministack: the package and the templates, installed on an emulator that nobody here wrote"),
-    ("soak", "long runs: simulation, deployments, gigabyte, long (--part PART, --scale S; without, all of it)"),
-    ("bench", "time, memory, cost and size, beside bare SQS and a pipe (--quick, --full, --write-docs, --from FILE)"),
-    ("least-privilege", "the same with the templates' permissions, then without each one of them"),
-];
+/// A command's end: what went wrong, in one line for each finding.
+pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build four programs, then run one deployment on the embedded sandbox.
+    Demo,
+    /// Run the checks and tests of a lane; without a flag, everything that must hold before a merge.
+    Ci(ci::Options),
+    /// Check that documents, code, vectors and tests agree.
+    Docs,
+    /// Check the templates in infra/: cfn-lint, cfn-guard, and their permissions as data.
+    Infra(infra::Options),
+    /// Make what is installed: static programs, the launcher's zip, the runner's image, templates, digests.
+    Package(package::Options),
+    /// Install the package and the templates on an AWS emulator that nobody here wrote, and deploy there.
+    E2e(emulator::Options),
+    /// The same with the templates' permissions only, then again without each one of them.
+    LeastPrivilege(emulator::Options),
+    /// Measure time, memory, cost and size, beside bare SQS calls and a pipe.
+    Bench(bench::Options),
+    /// Run what takes too long for each merge: simulations, deployments, a gigabyte, twenty minutes.
+    Soak(soak::Options),
+    /// Run every fuzz target in turn; needs a nightly compiler and cargo-fuzz.
+    Fuzz(fuzz::Options),
+}
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let outcome = match arguments.as_slice() {
-        ["demo"] => ci::demo(),
-        ["ci"] => ci::run(ci::Form::Full),
-        ["ci", "--quick"] => ci::run(ci::Form::Quick),
-        ["docs", "--check"] => docs::check(),
-        ["infra", "--check"] => infra::check(false),
-        ["infra", "--check", "--full"] => infra::check(true),
-        ["fuzz", rest @ ..] => fuzz::run(rest),
-        ["e2e", "ministack"] => e2e::run("e2e"),
-        ["soak", rest @ ..] => soak::Options::parse(rest).and_then(|options| soak::run(&options)),
-        ["least-privilege"] => e2e::run("least-privilege"),
-        ["bench", rest @ ..] => bench::Options::parse(rest).and_then(|options| bench::run(&options)),
-        ["package", rest @ ..] => package::Options::parse(rest).and_then(|options| package::run(&options)),
-        _ => usage(),
+    let outcome = match Arguments::parse().command {
+        Command::Demo => ci::demo(),
+        Command::Ci(options) => ci::run(&options),
+        Command::Docs => docs::check(),
+        Command::Infra(options) => infra::check(&options),
+        Command::Package(options) => package::run(&options).map(drop),
+        Command::E2e(options) => emulator::run("e2e", &options),
+        Command::LeastPrivilege(options) => emulator::run("least-privilege", &options),
+        Command::Bench(options) => bench::run(&options),
+        Command::Soak(options) => soak::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,11 +79,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn usage() -> Outcome {
-    let mut out = io::stderr().lock();
-    writeln!(out, "usage: cargo xtask COMMAND\n")?;
-    for (name, words) in COMMANDS {
-        writeln!(out, "  {name:<15} {words}")?;
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        super::Arguments::command().debug_assert();
     }
-    Err("no such command".into())
 }

@@ -1,12 +1,13 @@
-//! `package`: what a platform team installs, in one folder. Static programs, the launcher's zip, the runner's image, a list of what is inside
-//! (CycloneDX), and the digests of it all.
+//! `package`: what a platform team installs, in one folder: static programs, the launcher's zip, the runner's image, the templates,
+//! a list of what is inside (CycloneDX), and the digests of it all.
 //!
-//! The same source and compiler make the same bytes, wherever they are: no time and no path of this machine gets in. So a digest can be checked
-//! by building again, and a launcher that did not change is no change to its stack.
+//! Without a flag it takes the dev programs, which are linked statically as well, and strips them: that is what the tests install.
+//! `--release` makes what is meant for an account: optimised, on musl, within the size limits. The same source and compiler then make
+//! the same bytes, wherever they are: no time and no path of this machine gets in. So a digest can be checked by building again
+//! (`--verify-reproducible`), and a launcher that did not change is no change to its stack.
 //!
-//! The programs are for this machine's architecture. For another one `--target` names it, rustup has its library and a cross compiler is there:
-//! `rustup target add aarch64-unknown-linux-gnu`, Debian's `gcc-aarch64-linux-gnu`, and cargo's variable for its linker,
-//! `CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc`. On an arm64 machine none of this is needed.
+//! The programs are for this machine's architecture. For another one `--target` names it, rustup has its library and a cross compiler
+//! is there: `rustup target add aarch64-unknown-linux-musl`, and cargo's variable for its linker.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,9 +23,10 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
 use crate::Outcome;
+use crate::run::{has_engine, said, succeed};
 use crate::tree::root;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+type Result<T> = Outcome<T>;
 
 /// Packages and their programs.
 const PROGRAMS: &[(&str, &str)] = &[
@@ -37,83 +39,122 @@ const PROGRAMS: &[(&str, &str)] = &[
 const LAUNCHER: &str = "relay-launcher.zip";
 const COMPONENTS: &str = "relay.cdx.json";
 
-/// What must not grow beyond this, in bytes: the one is unpacked at each cold start, the other fetched by each CI job.
+/// What of `infra/` is installed.
+const TEMPLATES: &[&str] = &[
+    "foundation.yaml",
+    "ci-account.yaml",
+    "network.yaml",
+    "auditor-policy.json",
+    "scp/no-shell.json",
+    "scp/protect-relay.json",
+];
+
+/// What of a release must not grow beyond this, in bytes: the one is unpacked at each cold start, the other fetched by each CI job.
 const LIMITS: &[(&str, u64)] = &[(LAUNCHER, 6_000_000), ("relay", 16_000_000)];
 
 /// Where systems keep the certificates that they trust.
 const CERTIFICATES: &[&str] = &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 
 /// How to make it.
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Options {
-    out: PathBuf,
-    target: String,
-    verify: bool,
+    /// Programs for an account: optimised, on musl, within the size limits.
+    #[arg(long)]
+    release: bool,
+    /// With --release: take glibc, whose programs load an image's own name service modules as root.
+    #[arg(long, requires = "release")]
+    glibc: bool,
+    /// With --release: for another machine than this one.
+    #[arg(long, requires = "release", value_name = "TRIPLE", conflicts_with = "glibc")]
+    target: Option<String>,
+    /// With --release: build again in another folder, and demand the same bytes.
+    #[arg(long, requires = "release")]
+    verify_reproducible: bool,
+    /// Where to put it [default: package/dev or package/release in the target folder].
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
 }
 
-impl Options {
-    /// From the command line: `[--out FOLDER] [--target TRIPLE] [--verify-reproducible]`.
-    pub(crate) fn parse(arguments: &[&str]) -> Result<Self> {
-        let mut options = Self { out: root().join("target/package"), target: String::new(), verify: false };
-        let mut rest = arguments.iter();
-        while let Some(argument) = rest.next() {
-            let mut value = || rest.next().ok_or_else(|| format!("{argument} wants a value"));
-            match *argument {
-                "--out" => options.out = std::path::absolute(value()?)?,
-                "--target" => options.target = (*value()?).to_owned(),
-                "--verify-reproducible" => options.verify = true,
-                _ => return Err(format!("`package` does not know {argument}").into()),
-            }
-        }
-        if options.target.is_empty() {
-            options.target = default_target()?;
-        }
-        Ok(options)
+/// The target of a release: musl's, unless glibc's is asked for. Both make programs that run in any image; but glibc's load the
+/// image's own name service modules, where its nsswitch.conf names others than `files` and `dns`.
+fn release_target(options: &Options) -> Result<String> {
+    if let Some(target) = &options.target {
+        return Ok(target.clone());
     }
-}
-
-/// musl's where this toolchain has it, else glibc's, which the compiler always has. Both make a program that runs in any image; but glibc's still
-/// loads the image's own name service modules, where its nsswitch.conf names others than `files` and `dns`.
-fn default_target() -> Result<String> {
-    let musl = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let arch = std::env::consts::ARCH;
+    if options.glibc {
+        return Ok(format!("{arch}-unknown-linux-gnu"));
+    }
+    let musl = format!("{arch}-unknown-linux-musl");
     let libraries = said(Command::new("rustc").args(["--print", "target-libdir", "--target", &musl]))?;
-    Ok(if Path::new(&libraries).is_dir() { musl } else { musl.replace("musl", "gnu") })
+    if Path::new(&libraries).is_dir() {
+        return Ok(musl);
+    }
+    Err(format!(
+        "a release is built on musl, and this toolchain does not have it: rustup target add {musl}; or take --glibc, \
+         for a trial"
+    )
+    .into())
 }
 
-/// Makes the folder.
-pub(crate) fn run(options: &Options) -> Outcome {
-    let Options { out, target, verify } = options;
-    writeln!(io::stdout(), "{target}: static programs")?;
-    let built = build(&root(), target)?;
-    if *verify {
-        same(&built, &build_elsewhere(target)?)?;
-        writeln!(io::stdout(), "built again in another folder: the same bytes")?;
-    }
-    fs::create_dir_all(out)?;
+/// Makes the folder, and returns its path.
+pub(crate) fn run(options: &Options) -> Result<PathBuf> {
+    let kind = if options.release { "release" } else { "dev" };
+    let out = match &options.out {
+        Some(out) => std::path::absolute(out)?,
+        None => crate::tree::target()?.join("package").join(kind),
+    };
+    let (built, target) = if options.release {
+        let target = release_target(options)?;
+        writeln!(io::stdout(), "{target}: release programs, on {}", libc_name(&target))?;
+        let built = build(release_build(&root(), &crate::tree::target()?, &target)?)?;
+        if options.verify_reproducible {
+            same(&built, &build_elsewhere(&target)?)?;
+            writeln!(io::stdout(), "built again in another folder: the same bytes")?;
+        }
+        (built, target)
+    } else {
+        let target = crate::tree::host()?;
+        writeln!(io::stdout(), "{target}: dev programs, on {}, for tests; --release makes others", libc_name(&target))?;
+        (build(dev_build())?, target)
+    };
+    fs::create_dir_all(&out)?;
     for (name, path) in &built.programs {
         copy(path, &out.join(name))?;
+        if !options.release {
+            succeed(Command::new("strip").arg(out.join(name)))?;
+        }
     }
-    fs::write(out.join(LAUNCHER), zip(&fs::read(out.join("bootstrap"))?)?)?;
+    // Deflating dev programs takes longer than it saves.
+    let method = if options.release { CompressionMethod::Deflated } else { CompressionMethod::Stored };
+    fs::write(out.join(LAUNCHER), zip(&fs::read(out.join("bootstrap"))?, method)?)?;
     let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).exec()?;
-    let components = components(&metadata, &built, target)?;
+    let components = components(&metadata, &built, &target)?;
     fs::write(out.join(COMPONENTS), format!("{components:#}\n"))?;
-    let image = context(out)?;
-    let mut names: Vec<&str> = PROGRAMS.iter().map(|(_, program)| *program).collect();
-    names.extend([LAUNCHER, COMPONENTS]);
+    let mut names: Vec<String> = PROGRAMS.iter().map(|(_, program)| (*program).to_owned()).collect();
+    names.extend([LAUNCHER, COMPONENTS].map(str::to_owned));
+    for template in TEMPLATES {
+        copy(&root().join("infra").join(template), &out.join("infra").join(template))?;
+        names.push(format!("infra/{template}"));
+    }
+    let image = context(&out)?;
     names.sort_unstable();
     let mut sums = String::new();
-    for name in names {
+    for name in &names {
         let bytes = fs::read(out.join(name))?;
         writeln!(io::stdout(), "{:>10} {name}", bytes.len())?;
         sums.push_str(&format!("{}  {name}\n", HEXLOWER.encode(&Sha256::digest(&bytes))));
     }
     fs::write(out.join("SHA256SUMS"), sums)?;
-    for (name, limit) in LIMITS {
+    for (name, limit) in LIMITS.iter().filter(|_| options.release) {
         let size = fs::metadata(out.join(name))?.len();
         if size > *limit {
             return Err(format!("{name} has {size} bytes, {limit} are allowed").into());
         }
     }
-    build_image(&image)
+    build_image(&image)?;
+    writeln!(io::stdout(), "package: {}", out.display())?;
+    Ok(out)
 }
 
 /// What cargo made.
@@ -124,51 +165,68 @@ struct Built {
     inside: BTreeSet<PackageId>,
 }
 
-/// Builds the programs of the workspace in `folder`, in its own target folder.
-fn build(folder: &Path, target: &str) -> Result<Built> {
+/// The dev programs, with the features that the whole workspace resolves to, so that nothing is built twice.
+fn dev_build() -> Command {
+    let mut command = Command::new("cargo");
+    command.args(["build", "--workspace"]).args(PROGRAMS.iter().flat_map(|(_, program)| ["--bin", program]));
+    command.current_dir(root());
+    command
+}
+
+/// Release programs of the sources in `folder`.
+fn release_build(folder: &Path, target_folder: &Path, target: &str) -> Result<Command> {
     let folder = folder.canonicalize()?;
     let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let cargo_home = cargo_home.or_else(|| Some(std::env::home_dir()?.join(".cargo"))).ok_or("there is no home")?;
     let flags = [
         "-Ctarget-feature=+crt-static".to_owned(),
         format!("--remap-path-prefix={}=/cargo", cargo_home.display()),
+        format!("--remap-path-prefix={}=/target", target_folder.display()),
         format!("--remap-path-prefix={}=/relay", folder.display()),
     ];
     let mut command = Command::new("cargo");
-    command.args(["build", "--release", "--locked", "--bins", "--target", target]);
-    command.args(["--message-format", "json-render-diagnostics", "--target-dir"]).arg(folder.join("target"));
+    command.args(["build", "--release", "--locked", "--bins", "--target", target, "--target-dir"]);
+    command.arg(target_folder.join("package/build"));
     command.args(PROGRAMS.iter().flat_map(|(package, _)| ["--package", package]));
     // Nothing else may add flags: they would be in the bytes.
-    command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")).current_dir(folder);
+    Ok(command)
+}
+
+/// Runs a build, and takes from cargo what it made.
+fn build(mut command: Command) -> Result<Built> {
     io::stdout().flush()?;
-    let mut child = command.current_dir(&folder).stdout(Stdio::piped()).spawn()?;
+    command.args(["--message-format", "json-render-diagnostics"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let mut built = Built { programs: BTreeMap::new(), inside: BTreeSet::new() };
-    let here = folder.join("target").join(target);
+    let mut made = Vec::new();
     let told = child.stdout.take().ok_or("cargo has no output")?;
     for message in Message::parse_stream(BufReader::new(told)) {
         let Message::CompilerArtifact(artifact) = message? else { continue };
-        if artifact.filenames.iter().any(|file| file.as_std_path().starts_with(&here)) {
-            built.inside.insert(artifact.package_id);
-        }
         if let Some(program) = artifact.executable {
             built.programs.insert(artifact.target.name, program.into_std_path_buf());
         }
+        made.push((artifact.package_id, artifact.filenames));
     }
     let status = child.wait()?;
     if !status.success() {
         return Err(format!("cargo build: {status}").into());
     }
+    // What was compiled for the target lies below the programs' folder; what only ran at build time does not.
+    let here = built.programs.values().next().and_then(|program| program.parent()).ok_or("cargo made no program")?;
+    let inside = made.into_iter().filter(|(_, files)| files.iter().any(|file| file.as_std_path().starts_with(here)));
+    built.inside = inside.map(|(id, _)| id).collect();
     Ok(built)
 }
 
 /// The same sources at another place, with a target folder of their own: whatever of a place gets into the bytes differs then.
 fn build_elsewhere(target: &str) -> Result<Built> {
-    let elsewhere = root().join("target/package-elsewhere/relay");
+    let elsewhere = crate::tree::target()?.join("package/elsewhere/relay");
     let files = said(Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]))?;
     for file in files.lines().filter(|file| root().join(file).is_file()) {
         copy(&root().join(file), &elsewhere.join(file))?;
     }
-    build(&elsewhere, target)
+    build(release_build(&elsewhere, &elsewhere.join("target"), target)?)
 }
 
 fn same(first: &Built, second: &Built) -> Outcome {
@@ -182,10 +240,10 @@ fn same(first: &Built, second: &Built) -> Outcome {
 }
 
 /// One file in a zip, with no time of its own, executable by all: what Lambda wants.
-pub(crate) fn zip(bootstrap: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn zip(bootstrap: &[u8], method: CompressionMethod) -> Result<Vec<u8>> {
     let options = SimpleFileOptions::default()
-        .compression_method(CompressionMethod::Deflated)
-        .compression_level(Some(9))
+        .compression_method(method)
+        .compression_level((method == CompressionMethod::Deflated).then_some(9))
         .last_modified_time(DateTime::default())
         .unix_permissions(0o755);
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
@@ -246,10 +304,14 @@ fn components(metadata: &Metadata, built: &Built, target: &str) -> Result<Value>
     }))
 }
 
+fn libc_name(target: &str) -> &'static str {
+    if target.ends_with("-musl") { "musl" } else { "glibc" }
+}
+
 /// The C library that a static program brings along. glibc says in each which one it is.
 fn libc(program: &[u8], target: &str) -> Value {
     const BANNER: &[u8] = b"GNU C Library (";
-    let name = if target.ends_with("-musl") { "musl" } else { "glibc" };
+    let name = libc_name(target);
     let after = program.windows(BANNER.len()).position(|window| window == BANNER).map(|at| at + BANNER.len());
     let version = after.and_then(|at| program.get(at..)?.split(|byte| *byte == b')').next());
     match version.map(String::from_utf8_lossy) {
@@ -272,8 +334,7 @@ fn context(out: &Path) -> Result<PathBuf> {
 }
 
 fn build_image(folder: &Path) -> Outcome {
-    let engine = Command::new("docker").args(["version", "--format", "{{.Server.Version}}"]).output();
-    if !engine.is_ok_and(|output| output.status.success()) {
+    if !has_engine() {
         writeln!(
             io::stdout(),
             "skipped: the runner's image (no Docker engine); elsewhere: docker build {}",
@@ -290,15 +351,6 @@ fn build_image(folder: &Path) -> Outcome {
     )?;
     writeln!(io::stdout(), "{tag} is {id}")?;
     Ok(())
-}
-
-/// A command's standard output, without the end of its line; what it says on stderr is told only when it fails.
-fn said(command: &mut Command) -> Result<String> {
-    let output = command.current_dir(root()).output()?;
-    if !output.status.success() {
-        return Err(format!("{command:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into());
-    }
-    Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
 }
 
 /// Copies with permissions, folders made as needed. What is there is replaced, not written into: it may be running.
@@ -320,7 +372,7 @@ mod tests {
     #[test]
     fn the_zip_is_made_of_the_bytes_alone() {
         let bytes = b"a program".repeat(1_000);
-        let made = zip(&bytes).unwrap();
+        let made = zip(&bytes, CompressionMethod::Deflated).unwrap();
         let mut read = zip::ZipArchive::new(Cursor::new(&made)).unwrap();
         assert_eq!(read.len(), 1);
         let mut bootstrap = read.by_name("bootstrap").unwrap();

@@ -1,79 +1,76 @@
-//! `soak`: what takes too long for each merge. Bounded, and stops by itself; each part leaves what it saw in `target/soak`. The parts with
-//! real processes are in `tests/src/bin/soak`.
+//! `soak`: what takes too long for each merge. Bounded, and stops by itself; each part leaves what it saw in `soak` of the target folder. The parts with
+//! real processes are in `tests/src/soak`.
 
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use clap::ValueEnum as _;
 use serde_json::json;
 
-use crate::{Outcome, ci, tree};
-
-/// Where the reports go.
-const FOLDER: &str = "target/soak";
+use crate::Outcome;
+use crate::run::{cargo, succeed};
+use crate::tree::{programs, target};
 
 /// Seeds of each simulation.
 const SEEDS: f64 = 100_000.0;
 
-const PARTS: [&str; 4] = ["simulation", "deployments", "gigabyte", "long"];
+/// One part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Simulation,
+    Deployments,
+    Gigabyte,
+    Long,
+}
 
 /// What is run, and how much of it.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    parts: Vec<&'static str>,
+    /// Only these parts; may be given more than once.
+    #[arg(long = "part", value_enum)]
+    parts: Vec<Part>,
+    /// How much of each: above 0, at most 1.
+    #[arg(long, default_value_t = 1.0, value_parser = scale)]
     scale: f64,
 }
 
-impl Options {
-    pub(crate) fn parse(arguments: &[&str]) -> Result<Self, Box<dyn std::error::Error>> {
-        let mut options = Self { parts: Vec::new(), scale: 1.0 };
-        for pair in arguments.chunks(2) {
-            match *pair {
-                ["--part", part] => {
-                    let known = PARTS.into_iter().find(|known| *known == part);
-                    options.parts.push(known.ok_or_else(|| format!("--part is one of {}", PARTS.join(", ")))?);
-                }
-                ["--scale", scale] => {
-                    let scale = scale.parse().ok().filter(|scale| *scale > 0.0 && *scale <= 1.0);
-                    options.scale = scale.ok_or("--scale is above 0 and at most 1")?;
-                }
-                _ => return Err("usage: cargo xtask soak [--part PART]… [--scale S]".into()),
-            }
-        }
-        if options.parts.is_empty() {
-            options.parts = PARTS.to_vec();
-        }
-        Ok(options)
-    }
+fn scale(text: &str) -> Result<f64, String> {
+    let scale = text.parse().ok().filter(|scale| *scale > 0.0 && *scale <= 1.0);
+    scale.ok_or_else(|| "above 0 and at most 1".to_owned())
 }
 
 /// Runs the parts, all of them even when one fails.
 pub(crate) fn run(options: &Options) -> Outcome {
-    ci::cargo(&["build", "--quiet", "--workspace", "--bins"])?;
+    cargo(&["build", "--workspace", "--bins"])?;
+    let folder = target()?.join("soak");
+    let parts = if options.parts.is_empty() { Part::value_variants() } else { &options.parts };
     let mut failed = Vec::new();
-    for part in &options.parts {
-        let outcome = match *part {
-            "simulation" => simulate(options.scale),
-            part => {
-                let program = std::env::current_exe()?.with_file_name("soak");
-                ci::succeed(Command::new(program).args([part, &options.scale.to_string(), FOLDER]))
+    for part in parts {
+        let name = part.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let outcome = match part {
+            Part::Simulation => simulate(options.scale, &folder),
+            _ => {
+                let program = programs()?.join("soak");
+                succeed(Command::new(program).args([&name, &options.scale.to_string()]).arg(&folder))
             }
         };
         if let Err(error) = outcome {
-            writeln!(io::stdout(), "soak {part}: {error}")?;
-            failed.push(*part);
+            writeln!(io::stdout(), "soak {name}: {error}")?;
+            failed.push(name);
         }
     }
     if failed.is_empty() { Ok(()) } else { Err(format!("soak: {} failed", failed.join(", ")).into()) }
 }
 
 /// Writer and reader byte for byte, and the whole protocol on walks through its model; what fails prints the line that replays its seed.
-fn simulate(scale: f64) -> Outcome {
+fn simulate(scale: f64, folder: &Path) -> Outcome {
     let seeds = (SEEDS * scale).ceil().to_string();
     let began = Instant::now();
     for (file, test) in [("simulation", "schedules"), ("walks", "no_rule")] {
         let arguments = ["test", "--workspace", "--test", file, test, "--", "--nocapture"];
-        ci::succeed(Command::new("cargo").args(arguments).env("RELAY_SEEDS", &seeds))?;
+        succeed(Command::new("cargo").args(arguments).env("RELAY_SEEDS", &seeds))?;
     }
     let seconds = began.elapsed().as_secs();
     writeln!(
@@ -82,8 +79,7 @@ fn simulate(scale: f64) -> Outcome {
         "seeds of each",
         "seconds"
     )?;
-    let folder = tree::root().join(FOLDER);
-    std::fs::create_dir_all(&folder)?;
+    std::fs::create_dir_all(folder)?;
     let report = json!({ "part": "simulation", "scale": scale, "facts": { "seeds of each": seeds, "seconds": seconds }, "wrong": [] });
     std::fs::write(folder.join("simulation.json"), format!("{report:#}\n"))?;
     Ok(())
@@ -91,16 +87,13 @@ fn simulate(scale: f64) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::scale;
 
     #[test]
-    fn parts_may_be_chosen() {
-        let all = Options { parts: PARTS.to_vec(), scale: 1.0 };
-        assert_eq!(Options::parse(&[]).unwrap(), all);
-        let some = Options { parts: vec!["long", "gigabyte"], scale: 0.1 };
-        assert_eq!(Options::parse(&["--part", "long", "--scale", "0.1", "--part", "gigabyte"]).unwrap(), some);
-        for wrong in [["--part", "short"].as_slice(), &["--scale", "2"], &["--scale"], &["long"]] {
-            assert!(Options::parse(wrong).is_err(), "{wrong:?}");
+    fn a_scale_is_a_share() {
+        assert_eq!(scale("0.1"), Ok(0.1));
+        for wrong in ["0", "2", "-1", "all", "NaN"] {
+            assert!(scale(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -3,6 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cargo_metadata::MetadataCommand;
+
+use crate::Outcome;
+use crate::run::said;
 
 /// Folders that are not the project's.
 const SKIPPED: &[&str] = &["target", "node_modules"];
@@ -66,4 +72,20 @@ fn is_read(path: &str) -> bool {
 /// The workspace's root.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Cargo's target folder, wherever this user has it.
+pub(crate) fn target() -> Outcome<PathBuf> {
+    let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec()?;
+    Ok(metadata.target_directory.into_std_path_buf())
+}
+
+/// The folder of the dev programs: this one's own, as all are built alike.
+pub(crate) fn programs() -> Outcome<PathBuf> {
+    Ok(std::env::current_exe()?.parent().ok_or("this program lies nowhere")?.to_owned())
+}
+
+/// This machine's target triple.
+pub(crate) fn host() -> Outcome<String> {
+    said(Command::new("rustc").args(["--print", "host-tuple"]))
 }

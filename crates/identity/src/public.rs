@@ -55,6 +55,10 @@ impl FrameVerifier for FrameKeys {
         }
         last.as_ref().is_some_and(|(_, key)| key.verify(pae, signature))
     }
+
+    fn is_key(&self, key: &PublicKey) -> bool {
+        VerifyingKey::from_spki(key).is_ok()
+    }
 }
 
 /// KMS's DER signature as r‖s with a low s (clause SIG-3); `None` when it is not a P-256 signature.

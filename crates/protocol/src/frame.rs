@@ -71,6 +71,9 @@ impl From {
 pub trait FrameVerifier {
     /// Whether `signature` is `key`'s over `pae`.
     fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8; 64]) -> bool;
+
+    /// Whether `key` is one at all, of a kind that frames are signed with (clause SIG-4).
+    fn is_key(&self, key: &PublicKey) -> bool;
 }
 
 /// A frame of the runner: signed by the runner key and by nothing else (clause FRM-5).

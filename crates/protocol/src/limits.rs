@@ -1,80 +1,92 @@
 //! Every limit of the protocol, each with its unit and its reason. Nothing else in the workspace invents one.
 
-/// Characters that all RunTask overrides together may have, serialised, escapes included (ECS `TaskOverride`). Clause LIM-1.
-pub const OVERRIDES_MAX: usize = 8_192;
+/// One table: name, type, value, and why it is that, as the document says it.
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $value:expr, $reason:literal;)*) => {
+        $($(#[$doc])* pub const $name: $type = $value;)*
 
-/// Bytes of an SNS body that is parsed at all. Twice [`OVERRIDES_MAX`]: whatever is larger could not be launched, and a parser
-/// should not be fed what cannot be used. Clause LIM-2.
-pub const BUNDLE_MAX: usize = 16_384;
+        /// Every limit: its name, its value, and why it is that. `docs/protocol.md`, section 19, is made from this.
+        pub const ALL: &[(&str, i128, &str)] = &[$((stringify!($name), $value as i128, $reason)),*];
+    };
+}
 
-/// Bytes of one decoded payload (request, approval, control, vouch). Clause LIM-3.
-pub const PAYLOAD_MAX: usize = 8_192;
+limits! {
+    /// Characters that all RunTask overrides together may have, serialised, escapes included (ECS `TaskOverride`). Clause LIM-1.
+    OVERRIDES_MAX: usize = 8_192, "characters of all RunTask overrides together, as ECS counts them";
 
-/// Signatures on one envelope. A request has one, rarely two; eight leaves room and bounds the work of a stranger. Clause LIM-4.
-pub const SIGNATURES_MAX: usize = 8;
+    /// Bytes of an SNS body that is parsed at all. Twice [`OVERRIDES_MAX`]: whatever is larger could not be launched, and a parser
+    /// should not be fed what cannot be used. Clause LIM-2.
+    BUNDLE_MAX: usize = 16_384, "twice the overrides: what is larger cannot be launched";
 
-/// Characters of one `sig` (a compact JWS is the longest). Clause LIM-4.
-pub const SIGNATURE_MAX: usize = 4_096;
+    /// Bytes of one decoded payload (request, approval, control, vouch). Clause LIM-3.
+    PAYLOAD_MAX: usize = 8_192, "one decoded payload";
 
-/// Approvals beside a request. Clause LIM-5.
-pub const APPROVALS_MAX: usize = 8;
+    /// Signatures on one envelope. A request has one, rarely two; eight leaves room and bounds the work of a stranger. Clause LIM-4.
+    SIGNATURES_MAX: usize = 8, "a request has one, rarely two; bounds the work of a stranger";
 
-/// Parameters of one request. Clause LIM-6.
-pub const PARAMETERS_MAX: usize = 64;
+    /// Characters of one `sig` (a compact JWS is the longest). Clause LIM-4.
+    SIGNATURE_MAX: usize = 4_096, "characters of one `sig`; a compact JWS is the longest";
 
-/// Bytes of one parameter's value. The override limit is the true bound. Clause LIM-6.
-pub const PARAMETER_VALUE_MAX: usize = 6_144;
+    /// Approvals beside a request. Clause LIM-5.
+    APPROVALS_MAX: usize = 8, "approvals beside a request";
 
-/// Bytes of one informational text (`origin`, messages of the launcher). Clause LIM-7.
-pub const TEXT_MAX: usize = 512;
+    /// Parameters of one request. Clause LIM-6.
+    PARAMETERS_MAX: usize = 64, "parameters of one request";
 
-/// Seconds from `issued_at` to `expires_at` of a request at most. Clause REQ-9.
-pub const REQUEST_LIFETIME_MAX: i64 = 15 * 60;
+    /// Bytes of one parameter's value. The override limit is the true bound. Clause LIM-6.
+    PARAMETER_VALUE_MAX: usize = 6_144, "one value; the overrides are the true bound";
 
-/// Seconds by which two clocks may differ. Clause REQ-10.
-pub const CLOCK_SKEW: i64 = 60;
+    /// Bytes of one informational text (`origin`, messages of the launcher). Clause LIM-7.
+    TEXT_MAX: usize = 512, "one informational text";
 
-/// Seconds after `expires_at` in which a runner that the launcher started still begins: a slow image pull is no replay. Clause RUN-5.
-pub const START_DELAY_MAX: i64 = 10 * 60;
+    /// Seconds from `issued_at` to `expires_at` of a request at most. Clause REQ-9.
+    REQUEST_LIFETIME_MAX: i64 = 15 * 60, "15 minutes: long enough for a queue, short for a thief";
 
-/// Seconds that an approval lives at most. Clause APP-3.
-pub const APPROVAL_LIFETIME_MAX: i64 = 24 * 60 * 60;
+    /// Seconds by which two clocks may differ. Clause REQ-10.
+    CLOCK_SKEW: i64 = 60, "by which two clocks may differ";
 
-/// Seconds for which a control statement is accepted after it was issued: as long as a request lives. Clause CTL-4.
-pub const CONTROL_LIFETIME: i64 = 15 * 60;
+    /// Seconds after `expires_at` in which a runner that the launcher started still begins: a slow image pull is no replay. Clause RUN-5.
+    START_DELAY_MAX: i64 = 10 * 60, "capacity and image pull between launch and start";
 
-/// Bytes of one frame on the wire: body and attributes. SQS takes 1 MiB, four such frames fill a batch. Clause FRM-2.
-pub const FRAME_MAX: usize = 262_144;
+    /// Seconds that an approval lives at most. Clause APP-3.
+    APPROVAL_LIFETIME_MAX: i64 = 24 * 60 * 60, "a working day and a night";
 
-/// Bytes of a frame's attributes that are kept free beside its body (`from`, `sig`, `vouch`). Clause FRM-2.
-pub const FRAME_ATTRIBUTES_MAX: usize = 8_192;
+    /// Seconds for which a control statement is accepted after it was issued: as long as a request lives. Clause CTL-4.
+    CONTROL_LIFETIME: i64 = 15 * 60, "as long as a request lives";
 
-/// Bytes of output in one frame, decoded. Bounds what a compressed frame may unfold to. Clause FRM-9.
-pub const FRAME_OUTPUT_MAX: usize = 1_048_576;
+    /// Bytes of one frame on the wire: body and attributes. SQS takes 1 MiB, four such frames fill a batch. Clause FRM-2.
+    FRAME_MAX: usize = 262_144, "four frames fill a batch of SQS";
 
-/// Chunks in one output frame. Clause FRM-9.
-pub const FRAME_CHUNKS_MAX: usize = 8_192;
+    /// Bytes of a frame's attributes that are kept free beside its body (`from`, `sig`, `vouch`). Clause FRM-2.
+    FRAME_ATTRIBUTES_MAX: usize = 8_192, "kept free beside a body";
 
-/// Entries in one SQS batch (SQS `SendMessageBatch`).
-pub const BATCH_ENTRIES_MAX: usize = 10;
+    /// Bytes of output in one frame, decoded. Bounds what a compressed frame may unfold to. Clause FRM-9.
+    FRAME_OUTPUT_MAX: usize = 1_048_576, "what a compressed frame may unpack to";
 
-/// Bytes of all entries of one SQS batch together (SQS `SendMessageBatch`: one MiB is shared).
-pub const BATCH_BYTES_MAX: usize = 1_048_576;
+    /// Chunks in one output frame. Clause FRM-9.
+    FRAME_CHUNKS_MAX: usize = 8_192, "bounds the work for one frame";
 
-/// Seconds between heartbeats of a runner. Clause FRM-12.
-pub const HEARTBEAT_SECONDS: u64 = 15;
+    /// Entries in one SQS batch (SQS `SendMessageBatch`).
+    BATCH_ENTRIES_MAX: usize = 10, "SQS `SendMessageBatch`";
 
-/// Bytes of all outputs (`name=value` lines) of a deployment. Clause FRM-14.
-pub const OUTPUTS_MAX: usize = 32 * 1_024;
+    /// Bytes of all entries of one SQS batch together (SQS `SendMessageBatch`: one MiB is shared).
+    BATCH_BYTES_MAX: usize = 1_048_576, "SQS `SendMessageBatch`, all entries together";
 
-/// Seconds for which the launcher and the runner retry a reply queue that is not there yet, or denies yet. Clause FRM-16.
-pub const QUEUE_WAIT_SECONDS: u64 = 60;
+    /// Seconds between heartbeats of a runner. Clause FRM-12.
+    HEARTBEAT_SECONDS: u64 = 15, "silence longer than this is news";
 
-/// Bytes of a claim or lock object that is read.
-pub const CLAIM_MAX: usize = 4_096;
+    /// Bytes of all outputs (`name=value` lines) of a deployment. Clause FRM-14.
+    OUTPUTS_MAX: usize = 32 * 1_024, "fits one frame with room to spare";
 
-/// Entries that an artifact may unpack to. Clause ART-5.
-pub const ARTIFACT_ENTRIES_MAX: usize = 100_000;
+    /// Seconds for which the launcher and the runner retry a reply queue that is not there yet, or denies yet. Clause FRM-16.
+    QUEUE_WAIT_SECONDS: u64 = 60, "SQS's own bound for a new queue and a new policy";
 
-/// How many times its own size an artifact may unpack to. A tree of text shrinks tenfold; a bomb, ten-thousandfold. Clause ART-5.
-pub const ARTIFACT_RATIO_MAX: u64 = 100;
+    /// Bytes of a claim or lock object that is read.
+    CLAIM_MAX: usize = 4_096, "bytes of a claim or lock that are read";
+
+    /// Entries that an artifact may unpack to. Clause ART-5.
+    ARTIFACT_ENTRIES_MAX: usize = 100_000, "entries of one artifact";
+
+    /// How many times its own size an artifact may unpack to. A tree of text shrinks tenfold; a bomb, ten-thousandfold. Clause ART-5.
+    ARTIFACT_RATIO_MAX: u64 = 100, "text shrinks tenfold; a bomb, ten-thousandfold";
+}

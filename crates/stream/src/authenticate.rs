@@ -54,21 +54,44 @@ pub enum Verdict {
     Rejected(Rejected),
 }
 
-/// Why a frame is dropped. For the count and the debug log; never shown as the tool's words.
+/// Why a frame is dropped (clause FRM-1). For the count and the debug log; never shown as the tool's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejected {
     /// Larger than a frame may be.
     TooLarge,
-    /// `from` is neither runner nor launcher, or `sig` is missing.
-    Attributes,
-    /// The signature is not valid.
-    Signature,
-    /// The vouch is not valid, or for something else.
+    /// `from` is neither runner nor launcher.
+    Sender,
+    /// The vouch does not verify.
     Vouch,
-    /// Signed, but not of a frame's form.
+    /// The vouch is of another deployment or request.
+    WrongVouch,
+    /// The vouch is for a key that is none.
+    Key,
+    /// It is not signed by its sender's key.
+    Signature,
+    /// Signed, but not of the form of its kind.
     Malformed,
-    /// Of another deployment or another request.
-    Other,
+    /// Of another deployment.
+    WrongDeployment,
+    /// A launcher's frame of another request.
+    WrongRequest,
+}
+
+impl Rejected {
+    /// The failure class, as `docs/protocol.md` names it in section 21.
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::TooLarge => "frame-too-large",
+            Self::Sender => "unknown-sender",
+            Self::Vouch => "bad-vouch",
+            Self::WrongVouch => "wrong-vouch",
+            Self::Key => "bad-key",
+            Self::Signature => "bad-frame-signature",
+            Self::Malformed => "malformed-frame",
+            Self::WrongDeployment => "wrong-deployment",
+            Self::WrongRequest => "wrong-request",
+        }
+    }
 }
 
 /// Believes frames of one deployment.
@@ -136,44 +159,51 @@ impl<V: FrameVerifier> Authenticator<V> {
         if raw.size() > FRAME_MAX {
             return Err(Rejected::TooLarge);
         }
-        let from = From::parse(&raw.from).ok_or(Rejected::Attributes)?;
-        let sig: [u8; 64] =
-            from_base64(&raw.sig).ok().and_then(|sig| sig.try_into().ok()).ok_or(Rejected::Attributes)?;
-        let pae = from.pae(&raw.body);
+        let from = From::parse(&raw.from).ok_or(Rejected::Sender)?;
         match from {
-            From::Launcher => {
-                if self.target_key.as_ref().is_some_and(|key| !self.verifier.verify(key, &pae, &sig)) {
-                    return Err(Rejected::Signature);
-                }
-                let frame = LauncherFrame::parse(&raw.body).map_err(|_| Rejected::Malformed)?;
-                let ours = match &frame.kind {
-                    LauncherKind::Unverified { body_sha256, .. } => Some(*body_sha256) == self.body,
-                    // Another request's, as long as one's own is not known.
-                    LauncherKind::Refused { reason: Reason::IdInUse, .. } if self.request.is_none() => false,
-                    kind => kind.request_digest().is_none_or(|digest| self.is_request(digest)),
-                };
-                if frame.deployment_id == self.id && ours {
-                    Ok(Some(Authentic::Launcher(frame)))
-                } else {
-                    Err(Rejected::Other)
-                }
-            }
-            From::Runner => {
-                let vouch = match (&self.runner, &raw.vouch) {
-                    (Some(known), _) => known.clone(),
-                    (None, Some(vouch)) => self.believe(vouch)?,
-                    (None, None) => return Ok(None),
-                };
-                if !self.verifier.verify(&vouch.runner_key, &pae, &sig) {
-                    return Err(Rejected::Signature);
-                }
-                // Kept only now: without a pin, a vouch whose key did not sign its own frame must not shut out the true one.
-                self.request = Some(vouch.request_digest);
-                self.runner.get_or_insert(vouch);
-                let frame = RunnerFrame::parse(&raw.body).map_err(|_| Rejected::Malformed)?;
-                if frame.deployment_id == self.id { Ok(Some(Authentic::Runner(frame))) } else { Err(Rejected::Other) }
-            }
+            From::Launcher => self.check_launcher(raw).map(Some),
+            From::Runner => self.check_runner(raw),
         }
+    }
+
+    fn check_launcher(&self, raw: &Raw) -> Result<Authentic, Rejected> {
+        if let Some(key) = &self.target_key {
+            self.check_signature(From::Launcher, key, raw)?;
+        }
+        let frame = LauncherFrame::parse(&raw.body).map_err(|_| Rejected::Malformed)?;
+        if frame.deployment_id != self.id {
+            return Err(Rejected::WrongDeployment);
+        }
+        let ours = match &frame.kind {
+            LauncherKind::Unverified { body_sha256, .. } => Some(*body_sha256) == self.body,
+            // Another request's, as long as one's own is not known.
+            LauncherKind::Refused { reason: Reason::IdInUse, .. } if self.request.is_none() => false,
+            kind => kind.request_digest().is_none_or(|digest| self.is_request(digest)),
+        };
+        if ours { Ok(Authentic::Launcher(frame)) } else { Err(Rejected::WrongRequest) }
+    }
+
+    fn check_runner(&mut self, raw: &Raw) -> Result<Option<Authentic>, Rejected> {
+        let vouch = match (&self.runner, &raw.vouch) {
+            (Some(known), _) => known.clone(),
+            (None, Some(vouch)) => self.believe(vouch)?,
+            (None, None) => return Ok(None),
+        };
+        self.check_signature(From::Runner, &vouch.runner_key, raw)?;
+        // Kept only now: without a pin, a vouch whose key did not sign its own frame must not shut out the true one.
+        self.request = Some(vouch.request_digest);
+        self.runner.get_or_insert(vouch);
+        let frame = RunnerFrame::parse(&raw.body).map_err(|_| Rejected::Malformed)?;
+        if frame.deployment_id != self.id {
+            return Err(Rejected::WrongDeployment);
+        }
+        Ok(Some(Authentic::Runner(frame)))
+    }
+
+    fn check_signature(&self, from: From, key: &PublicKey, raw: &Raw) -> Result<(), Rejected> {
+        let sig = from_base64(&raw.sig).ok().and_then(|sig| <[u8; 64]>::try_from(sig).ok());
+        let valid = sig.is_some_and(|sig| self.verifier.verify(key, &from.pae(&raw.body), &sig));
+        if valid { Ok(()) } else { Err(Rejected::Signature) }
     }
 
     fn believe(&self, vouch: &str) -> Result<Vouch, Rejected> {
@@ -186,11 +216,10 @@ impl<V: FrameVerifier> Authenticator<V> {
             None if envelope.payload_type() != Vouch::TYPE => return Err(Rejected::Vouch),
             None => Vouch::parse(envelope.unverified_payload()).map_err(|_| Rejected::Vouch)?,
         };
-        if vouch.deployment_id == self.id && self.is_request(vouch.request_digest) {
-            Ok(vouch)
-        } else {
-            Err(Rejected::Vouch)
+        if vouch.deployment_id != self.id || !self.is_request(vouch.request_digest) {
+            return Err(Rejected::WrongVouch);
         }
+        if self.verifier.is_key(&vouch.runner_key) { Ok(vouch) } else { Err(Rejected::Key) }
     }
 
     fn is_request(&self, digest: Digest) -> bool {

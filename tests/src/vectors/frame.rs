@@ -6,6 +6,8 @@ mod vouches;
 use relay_protocol::frame::{Chunk, Chunks, LAUNCHER_FRAME_TYPE, Offsets, RUNNER_FRAME_TYPE, Stream};
 use relay_protocol::{Digest, Statement as _, Vouch, encoding};
 
+use relay_stream::Raw;
+
 use super::keys::{self, Key};
 use super::request::{self, Payload, text};
 use super::{Body, Cases, Vector};
@@ -70,6 +72,17 @@ fn started() -> String {
 
 fn heartbeat() -> String {
     frame("heartbeat", r#","elapsed_ms":15000"#)
+}
+
+/// What fixes the runner key for a reader: a frame that it signed, with the target key's vouch.
+pub(super) fn by_the_runner() -> Raw {
+    let body = heartbeat();
+    Raw {
+        from: "runner".to_owned(),
+        sig: keys::runner().detached(RUNNER_FRAME_TYPE, &body),
+        vouch: Some(vouched(&vouch(), &keys::target())),
+        body,
+    }
 }
 
 fn refused(digest: &str) -> String {

@@ -1,14 +1,16 @@
 //! What our code says of a vector: the pure functions of `relay-protocol` and `relay-identity`, in the order that `docs/protocol.md` demands.
 
-use relay_identity::{SingleKey, TrustRoots, TrustedSigner};
+use relay_identity::{FrameKeys, SingleKey, TrustRoots, TrustedSigner};
 use relay_protocol::claim::{Claim, Lock};
 use relay_protocol::envelope::{EnvelopeError, Statement, Verifier};
-use relay_protocol::frame::{From, LauncherKind, OutputError, RunnerKind};
+use relay_protocol::frame::{Chunks, LauncherKind, OutputError, RunnerKind};
 use relay_protocol::request::{Hints, RequestError, Stage};
 use relay_protocol::{
-    AccountId, Approval, Bundle, Control, Digest, Envelope, LauncherFrame, Message, PublicKey, Request, RunnerFrame,
-    Timestamp, Verified, VerifyError, Vouch, limits, record::Record,
+    AccountId, Approval, Bundle, Control, Envelope, LauncherFrame, Message, PublicKey, Request, RunnerFrame, Timestamp,
+    Verified, VerifyError, Vouch, limits, record::Record,
 };
+
+use relay_stream::{Authentic, Authenticator, Raw, Verdict};
 
 use super::Vector;
 
@@ -186,86 +188,41 @@ fn statement_of<T: Statement + Clone, V: Verifier>(envelope: &Envelope, verifier
     Ok(verified.statement().clone())
 }
 
+/// By the CLI's own [`Authenticator`]; what a reader then makes of the output is [`Chunks::unfold`]'s.
 fn frame(vector: &Vector) -> Result<Out, &'static str> {
-    let attributes = [("from", &vector.from), ("sig", &vector.sig), ("vouch", &vector.vouch)];
-    let size: usize = attributes
-        .iter()
-        .filter_map(|(name, value)| value.as_ref().map(|value| name.len() + "String".len() + value.len()))
-        .sum();
-    let body = vector.body.bytes();
-    if size + body.len() > limits::FRAME_MAX {
-        return Err("frame-too-large");
+    let (id, digest) = (vector.deployment_id.parse().unwrap(), vector.request_digest.parse().unwrap());
+    let pin = vector.target_key.as_deref().map(|key| key.parse().unwrap());
+    let mut reader = Authenticator::new(id, digest, vector.body_sha256.parse().unwrap(), pin, FrameKeys::default());
+    if let Some(key) = &vector.runner_key {
+        let earlier = reader.judge(super::frame::by_the_runner());
+        assert!(matches!(earlier, Verdict::Authentic(_)), "{earlier:?}");
+        assert_eq!(reader.vouch().map(|vouch| vouch.runner_key.to_string()).as_ref(), Some(key));
     }
-    let body = String::from_utf8(body).map_err(|_| "malformed-frame")?;
-    let from = vector.from.as_deref().and_then(From::parse).ok_or("unknown-sender")?;
-    let key = match from {
-        From::Runner => Some(SingleKey::new(&runner_key(vector)?).map_err(|_| "bad-key")?),
-        // Without a pin, taken at its word.
-        From::Launcher => vector.target_key.as_deref().map(|key| SingleKey::new(&key.parse().unwrap()).unwrap()),
+    let raw = Raw {
+        from: vector.from.clone().unwrap_or_default(),
+        sig: vector.sig.clone().unwrap_or_default(),
+        vouch: vector.vouch.clone(),
+        body: String::from_utf8(vector.body.bytes()).map_err(|_| "malformed-frame")?,
     };
-    let sig = vector.sig.as_deref().unwrap_or_default();
-    if key.is_some_and(|key| !key.verify_detached(&from.pae(&body), sig)) {
-        return Err("bad-frame-signature");
-    }
-    match from {
-        From::Runner => runner_frame(vector, &body),
-        From::Launcher => launcher_frame(vector, &body),
-    }
-}
-
-fn runner_key(vector: &Vector) -> Result<PublicKey, &'static str> {
-    if let Some(known) = &vector.runner_key {
-        return Ok(known.parse().unwrap());
-    }
-    let text = vector.vouch.as_deref().ok_or("no-vouch")?;
-    let envelope = Envelope::parse(text.as_bytes(), limits::FRAME_ATTRIBUTES_MAX).map_err(|_| "bad-vouch")?;
-    let vouch: Vouch = match &vector.target_key {
-        Some(key) => {
-            statement_of(&envelope, &SingleKey::new(&key.parse().unwrap()).unwrap()).map_err(|_| "bad-vouch")?
-        }
-        None if envelope.payload_type() == Vouch::TYPE => {
-            Vouch::parse(envelope.unverified_payload()).map_err(|_| "bad-vouch")?
-        }
-        None => return Err("bad-vouch"),
-    };
-    let mine = vouch.deployment_id.as_str() == vector.deployment_id
-        && vouch.request_digest.to_string() == vector.request_digest;
-    if mine { Ok(vouch.runner_key) } else { Err("wrong-vouch") }
-}
-
-fn runner_frame(vector: &Vector, body: &str) -> Result<Out, &'static str> {
-    let frame = RunnerFrame::parse(body).map_err(|_| "malformed-frame")?;
-    if frame.deployment_id.as_str() != vector.deployment_id {
-        return Err("wrong-deployment");
-    }
-    match frame.kind {
-        RunnerKind::Unknown => Err("ignored"),
-        RunnerKind::Output(chunks) => chunks.unfold().map(|_| Out::default()).map_err(|error| match error {
-            OutputError::Form => "output-form",
-            OutputError::Packed => "output-packed",
-            OutputError::Sizes => "output-sizes",
-            OutputError::TooLarge => "output-too-large",
-        }),
-        _ => Ok(Out::default()),
+    match reader.judge(raw) {
+        Verdict::NotYet(_) => Err("no-vouch"),
+        Verdict::Rejected(rejected) => Err(rejected.class()),
+        Verdict::Authentic(authentic) => match *authentic {
+            Authentic::Runner(RunnerFrame { kind: RunnerKind::Unknown, .. })
+            | Authentic::Launcher(LauncherFrame { kind: LauncherKind::Unknown, .. }) => Err("ignored"),
+            Authentic::Runner(RunnerFrame { kind: RunnerKind::Output(chunks), .. }) => unfold(*chunks),
+            _ => Ok(Out::default()),
+        },
     }
 }
 
-fn launcher_frame(vector: &Vector, body: &str) -> Result<Out, &'static str> {
-    let frame = LauncherFrame::parse(body).map_err(|_| "malformed-frame")?;
-    if frame.deployment_id.as_str() != vector.deployment_id {
-        return Err("wrong-deployment");
-    }
-    let mine = |digest: Digest, own: &str| digest.to_string() == own;
-    match &frame.kind {
-        LauncherKind::Unknown => Err("ignored"),
-        LauncherKind::Unverified { body_sha256, .. } if !mine(*body_sha256, &vector.body_sha256) => {
-            Err("wrong-request")
-        }
-        kind if kind.request_digest().is_some_and(|digest| !mine(digest, &vector.request_digest)) => {
-            Err("wrong-request")
-        }
-        _ => Ok(Out::default()),
-    }
+fn unfold(chunks: Chunks) -> Result<Out, &'static str> {
+    chunks.unfold().map(|_| Out::default()).map_err(|error| match error {
+        OutputError::Form => "output-form",
+        OutputError::Packed => "output-packed",
+        OutputError::Sizes => "output-sizes",
+        OutputError::TooLarge => "output-too-large",
+    })
 }
 
 /// For the makers: a moment as text.

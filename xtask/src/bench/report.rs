@@ -134,7 +134,7 @@ fn demands(results: &Value) -> Vec<Demand> {
         [("relay", "`relay`", "≤ 16 MB", 16e6), ("relay-launcher.zip", "launcher's zip", "≤ 6 MB", 6e6)]
     {
         let Some(bytes) = number(&results["sizes"][name]) else { continue };
-        let what = format!("size of {what}, {}", results["sizes"]["what"].as_str().unwrap_or_default());
+        let what = format!("size of {what}");
         demands.push(Demand { what, wanted, got: format!("{:.2} MB", bytes / 1e6), met: bytes <= limit });
     }
     let many = &results["many"];

@@ -19,6 +19,10 @@ impl FrameVerifier for Toy {
     fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8; 64]) -> bool {
         toy_sign(key, pae) == *signature
     }
+
+    fn is_key(&self, _: &PublicKey) -> bool {
+        true
+    }
 }
 
 /// The keys of one deployment, and the vouch of the one for the other.

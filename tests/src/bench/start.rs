@@ -1,0 +1,95 @@
+//! How long it takes until something happens: `relay deploy` from its start to its publication, the launcher from its start, or from
+//! the event, to
+//! RunTask. The sandbox answers at once; what it still takes is subtracted, by its own log.
+
+use std::time::Duration;
+
+use relay_tests::kit::sandbox::{CI, Entry};
+use relay_tests::{Options, Sandbox};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::statistics::{summary, uncovered};
+use crate::tool::now_ns;
+use crate::{Form, Outcome};
+
+/// All of it.
+pub(crate) fn measure(form: Form) -> Outcome<Value> {
+    let sandbox = Sandbox::start(Options { launchers: 1, ..Options::default() });
+    let mut results = [const { Vec::new() }; 4];
+    let [cli, cli_beyond, warm, warm_beyond] = &mut results;
+    for _ in 0..form.pick(5, 20, 50) {
+        let (began, id) = deploy(&sandbox)?;
+        let log = sandbox.log();
+        let published = entry(&log, |entry| entry.is("sns", "Publish"))?;
+        let by_ci: Vec<&Entry> = log.iter().filter(|entry| entry.account == CI).collect();
+        cli.push(published.at_unix_us - began);
+        cli_beyond.push(uncovered(began, published.at_unix_us, &spans(&by_ci)));
+        let invoked = entry(&log, |entry| entry.is("lambda", "Invoke"))?.at_unix_us;
+        let (all, beyond) = to_run_task(&log, &id, invoked)?;
+        warm.push(all);
+        warm_beyond.push(beyond);
+    }
+    let [cli, cli_beyond, warm, warm_beyond] = results.each_ref().map(|samples| summary(samples));
+    let (cold, cold_beyond) = cold(&sandbox, form.pick(3, 8, 15))?;
+    let result = json!({
+        "cli": { "to_publish": cli, "beyond_aws": cli_beyond },
+        "launcher_warm": { "to_run_task": warm, "beyond_aws": warm_beyond },
+        "launcher_cold": { "to_run_task": summary(&cold), "beyond_aws": summary(&cold_beyond) },
+    });
+    println!("{result}");
+    Ok(result)
+}
+
+/// The launcher's process is killed, and a deployment asked for while there is none: what happens then is a cold start.
+fn cold(sandbox: &Sandbox, wanted: usize) -> Outcome<(Vec<u64>, Vec<u64>)> {
+    let (mut cold, mut beyond) = (Vec::new(), Vec::new());
+    // The sandbox waits the longer the more often it dies; at first it may be back before the event is there.
+    for _ in 0..wanted * 3 {
+        let pids: Vec<i32> = serde_json::from_str(&sandbox.http("GET", "launchers", b"").1)?;
+        for pid in pids.into_iter().filter_map(Pid::from_raw) {
+            kill_process(pid, Signal::KILL)?;
+        }
+        let (_, id) = deploy(sandbox)?;
+        let log = sandbox.log();
+        let started = entry(&log, |entry| entry.is("lambda", "LauncherStarted"))?.at_unix_us;
+        let invoked = entry(&log, |entry| entry.is("lambda", "Invoke"))?.at_unix_us;
+        if invoked < started {
+            let (all, rest) = to_run_task(&log, &id, started)?;
+            cold.push(all);
+            beyond.push(rest);
+        }
+        if cold.len() == wanted {
+            break;
+        }
+    }
+    Ok((cold, beyond))
+}
+
+/// From `began` to RunTask, and what of it no AWS call of the launcher took.
+fn to_run_task(log: &[Entry], id: &str, began: u64) -> Outcome<(u64, u64)> {
+    let run = entry(log, |entry| entry.is("ecs", "RunTask") && entry.text("startedBy") == id)?.at_unix_us;
+    let own: Vec<&Entry> = log.iter().filter(|entry| entry.principal.ends_with("/relay-launcher")).collect();
+    Ok((run.saturating_sub(began), uncovered(began, run, &spans(&own))))
+}
+
+fn spans(entries: &[&Entry]) -> Vec<(u64, u64)> {
+    entries.iter().map(|entry| (entry.at_unix_us, entry.at_unix_us + entry.took_us)).collect()
+}
+
+/// The newest.
+fn entry(log: &[Entry], is: impl Fn(&Entry) -> bool) -> Outcome<&Entry> {
+    log.iter().rev().find(|entry| is(entry)).ok_or_else(|| "the log has no such entry".into())
+}
+
+/// One deployment, and when it was begun, in microseconds since the Unix epoch.
+fn deploy(sandbox: &Sandbox) -> Outcome<(u64, String)> {
+    let deploy = sandbox.deploy("demo/hello").param("name", "bench").bound(Duration::from_secs(60));
+    // The program's start is to be measured, not the making of its folder.
+    let began = now_ns() / 1_000;
+    let done = deploy.run();
+    if done.code != 0 {
+        return Err(format!("relay deploy: {}: {}", done.code, done.err()).into());
+    }
+    Ok((began, done.id()))
+}

@@ -1,0 +1,638 @@
+//! Both accounts on ministack, an AWS emulator that nobody here wrote, so that our own misreading of AWS cannot hide. Only ECS is the sandbox's:
+//! ministack honours neither `clientToken` nor `entryPoint`.
+//!
+//! Owns the set-up: the virtual environment, the processes and their end, topic, key, buckets, roles, function. It refuses to call AWS through
+//! relay's own adapters: botocore does it, in a process of its own (`client.py`).
+
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::kit::sandbox::bin_dir;
+
+/// The account that CI is in.
+pub const CI: &str = "111111111111";
+/// The account that is deployed to.
+pub const TARGET: &str = "222222222222";
+/// The one region.
+pub const REGION: &str = "eu-west-1";
+/// The function that is the launcher.
+pub const FUNCTION: &str = "relay-launcher";
+
+const TOPIC: &str = "arn:aws:sns:eu-west-1:222222222222:relay";
+const BUCKET: &str = "relay-222222222222-eu-west-1";
+/// The name that the sandbox's targets have for it.
+const ARTIFACTS: &str = "relay-sandbox-artifacts";
+/// ministack's own secret for an account's root, whose key is the account's number.
+const ROOT_SECRET: &str = "test";
+/// How long anything may take to start. Generous: it is not waited for, only given up on.
+const START: Duration = Duration::from_secs(60);
+
+/// What may go wrong here: words for who reads the test's output.
+pub type Outcome<T> = Result<T, String>;
+
+fn named<E: Display>(what: impl Display) -> impl FnOnce(E) -> String {
+    move |error| format!("{what}: {error}")
+}
+
+/// Asks again and again until there is an answer, and says what was waited for when there is none in time.
+pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Outcome<Option<T>>) -> Outcome<T> {
+    let until = Instant::now() + limit;
+    loop {
+        if let Some(answer) = ask()? {
+            return Ok(answer);
+        }
+        if Instant::now() >= until {
+            return Err(format!("waited {} s for {what}", limit.as_secs()));
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
+}
+
+/// Who calls.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    key: String,
+    secret: String,
+    token: Option<String>,
+}
+
+impl Caller {
+    /// An account's root.
+    pub fn root(account: &str) -> Self {
+        Self { key: account.to_owned(), secret: ROOT_SECRET.to_owned(), token: None }
+    }
+
+    /// What an answer of STS has in it.
+    pub fn session(answer: &Value) -> Outcome<Self> {
+        let credentials = |name: &str| text(answer, &["Credentials", name]);
+        Ok(Self {
+            key: credentials("AccessKeyId")?,
+            secret: credentials("SecretAccessKey")?,
+            token: Some(credentials("SessionToken")?),
+        })
+    }
+
+    /// As the variables that every AWS tool reads.
+    pub fn variables(&self) -> Vec<(&'static str, String)> {
+        let mut variables =
+            vec![("AWS_ACCESS_KEY_ID", self.key.clone()), ("AWS_SECRET_ACCESS_KEY", self.secret.clone())];
+        variables.extend(self.token.clone().map(|token| ("AWS_SESSION_TOKEN", token)));
+        variables
+    }
+}
+
+/// A text inside an answer.
+pub fn text(value: &Value, path: &[&str]) -> Outcome<String> {
+    let found = path.iter().try_fold(value, |value, name| value.get(name)).and_then(Value::as_str);
+    found.map(str::to_owned).ok_or_else(|| format!("no {} in {value}", path.join(".")))
+}
+
+/// AWS's answer to botocore, when it was no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Such as `AccessDenied`.
+    pub code: String,
+    /// AWS's words.
+    pub message: String,
+}
+
+impl Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+/// botocore, in a process that ends when this one does.
+#[derive(Debug)]
+struct Client {
+    pipes: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
+}
+
+impl Client {
+    fn start(python: &Path, script: &Path, folder: &Path) -> Outcome<Self> {
+        let mut command = Command::new(python);
+        command.arg(script).env_clear().env("HOME", folder);
+        let mut child = piped(command, &folder.join("client.log"))?;
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err("the client has no pipes".to_owned());
+        };
+        Ok(Self { pipes: Mutex::new((input, BufReader::new(output))) })
+    }
+
+    fn ask(&self, request: &Value) -> Outcome<Result<Value, Refused>> {
+        let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
+        let (input, output) = &mut *pipes;
+        writeln!(input, "{request}").map_err(named("to the client"))?;
+        let mut line = String::new();
+        output.read_line(&mut line).map_err(named("from the client"))?;
+        let mut answer: Value = serde_json::from_str(&line).map_err(named("the client's answer"))?;
+        if let Some(ok) = answer.get_mut("ok") {
+            return Ok(Ok(ok.take()));
+        }
+        Ok(Err(Refused { code: text(&answer, &["error", "code"])?, message: text(&answer, &["error", "message"])? }))
+    }
+}
+
+/// A child with pipes for input and output, and a file for its errors.
+fn piped(mut command: Command, log: &Path) -> Outcome<Child> {
+    let file = File::create(log).map_err(named(log.display()))?;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file);
+    command.spawn().map_err(named(command.get_program().display()))
+}
+
+/// Both accounts, ready to deploy to.
+#[derive(Debug)]
+pub struct World {
+    /// Logs and state; it stays until the next run, for who looks for a cause.
+    pub folder: PathBuf,
+    /// The virtual environment.
+    pub venv: PathBuf,
+    /// ministack.
+    pub endpoint: String,
+    /// ECS, when it is the sandbox's.
+    pub sandbox: String,
+    /// The target key's ARN.
+    pub target_key: String,
+    /// The target key's public half, base64.
+    pub target_public_key: String,
+    environment: Vec<(String, String)>,
+    client: Client,
+    /// Their inputs are open as long as this process lives; they end when it does, whatever way it ends.
+    alive: Vec<Child>,
+}
+
+/// Whether policies count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permissions {
+    /// ministack checks no policy: everybody may do everything.
+    Unchecked,
+    /// ministack checks signatures, the roles' policies and those of topic, queues and keys.
+    Checked,
+}
+
+/// Where things are, before anything runs.
+struct Places {
+    scripts: PathBuf,
+    folder: PathBuf,
+    venv: PathBuf,
+}
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/emulator")
+}
+
+impl Places {
+    fn find(name: &str) -> Outcome<Self> {
+        let scripts = scripts();
+        let venv = virtual_environment(&scripts)?;
+        let runs = bin_dir().with_file_name("ministack-run");
+        sweep(&runs);
+        let folder = runs.join(format!("{}-{name}", std::process::id()));
+        fs::create_dir_all(&folder).map_err(named(folder.display()))?;
+        Ok(Self { scripts, folder, venv })
+    }
+
+    fn python(&self) -> PathBuf {
+        self.venv.join("bin/python")
+    }
+
+    /// A child that is ended, with all that is left in its process group, when this process ends.
+    fn keep(&self, log: &str, build: impl FnOnce(&mut Command)) -> Outcome<Child> {
+        let mut command = Command::new(self.python());
+        command.arg(self.scripts.join("keep.py"));
+        build(&mut command);
+        piped(command, &self.folder.join(log))
+    }
+}
+
+/// `venv.sh` makes it, or says why it cannot.
+fn virtual_environment(scripts: &Path) -> Outcome<PathBuf> {
+    let make = Path::new(env!("CARGO_MANIFEST_DIR")).join("venv.sh");
+    let output = Command::new(&make).arg(scripts.join("ministack.txt")).stdin(Stdio::null()).output();
+    let output = output.map_err(named(make.display()))?;
+    if output.status.success() {
+        return Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+    }
+    Err(format!("{} failed, so nothing was tested:\n{}", make.display(), String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Removes what processes that have ended left behind.
+fn sweep(runs: &Path) {
+    for entry in fs::read_dir(runs).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.split('-').next()).unwrap_or_default();
+        if !Path::new("/proc").join(process).exists() {
+            // If it stays, it is in nobody's way.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+impl World {
+    /// Starts everything and fills both accounts. `name` tells the worlds of one process apart.
+    pub fn start(name: &str, permissions: Permissions) -> Outcome<Self> {
+        let places = Places::find(name)?;
+        let mut world = Self::with(&places, permissions)?;
+        let binaries = bin_dir();
+        world.make_target_account()?;
+        world.make_ci_account()?;
+        world.make_roles()?;
+        let sandbox = world.start_sandbox(&places, &binaries)?;
+        world.alive.push(sandbox);
+        world.make_function(&places, &binaries)?;
+        Ok(world)
+    }
+
+    /// Two accounts with nothing in them, and all services ministack's own.
+    pub fn empty(name: &str, permissions: Permissions) -> Outcome<Self> {
+        Self::with(&Places::find(name)?, permissions)
+    }
+
+    fn with(places: &Places, permissions: Permissions) -> Outcome<Self> {
+        let (ministack, endpoint) = start_ministack(places, permissions)?;
+        let client = Client::start(&places.python(), &places.scripts.join("client.py"), &places.folder)?;
+        Ok(Self {
+            folder: places.folder.clone(),
+            venv: places.venv.clone(),
+            endpoint,
+            sandbox: String::new(),
+            target_key: String::new(),
+            target_public_key: String::new(),
+            environment: Vec::new(),
+            client,
+            alive: vec![ministack],
+        })
+    }
+
+    /// Python's own file server on loopback for `folder`, until this process ends. Returns its address.
+    pub fn serve(&mut self, folder: &Path) -> Outcome<String> {
+        let port = free_port()?.to_string();
+        let places = Places { scripts: scripts(), folder: self.folder.clone(), venv: self.venv.clone() };
+        let server = places.keep("files.log", |command| {
+            command.arg(places.python()).args(["-m", "http.server", &port, "--bind", "127.0.0.1", "--directory"]);
+            command.arg(folder);
+        })?;
+        self.alive.push(server);
+        let address = format!("127.0.0.1:{port}");
+        wait_for("the file server", START, || Ok(TcpStream::connect(&address).ok()))?;
+        Ok(address)
+    }
+
+    /// One call by `caller`; the inner error is AWS's no.
+    pub fn ask(
+        &self,
+        caller: &Caller,
+        service: &str,
+        operation: &str,
+        parameters: Value,
+    ) -> Outcome<Result<Value, Refused>> {
+        let endpoint = if service == "ecs" && !self.sandbox.is_empty() { &self.sandbox } else { &self.endpoint };
+        self.client.ask(&json!({
+            "endpoint": endpoint, "region": REGION, "service": service, "operation": operation, "parameters": parameters,
+            "key": caller.key, "secret": caller.secret, "token": caller.token,
+        }))
+    }
+
+    /// One call by the root of an account, which must succeed.
+    pub fn call(&self, account: &str, service: &str, operation: &str, parameters: Value) -> Outcome<Value> {
+        let answer = self.ask(&Caller::root(account), service, operation, parameters)?;
+        answer.map_err(named(format!("{service}:{operation}")))
+    }
+
+    /// A session of a role.
+    pub fn session(&self, role_arn: &str, name: &str) -> Outcome<Caller> {
+        let account = role_arn.split(':').nth(4).unwrap_or_default();
+        let parameters = json!({"RoleArn": role_arn, "RoleSessionName": name});
+        Caller::session(&self.call(account, "sts", "AssumeRole", parameters)?)
+    }
+
+    fn make_target_account(&mut self) -> Outcome<()> {
+        self.call(TARGET, "sns", "CreateTopic", json!({"Name": "relay"}))?;
+        let policy = json!({"Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{CI}:root")}, "Action": "sns:Publish", "Resource": TOPIC,
+        }]});
+        let attribute = json!({"TopicArn": TOPIC, "AttributeName": "Policy", "AttributeValue": policy.to_string()});
+        self.call(TARGET, "sns", "SetTopicAttributes", attribute)?;
+        let key = self.call(
+            TARGET,
+            "kms",
+            "CreateKey",
+            json!({"KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY", "Description": "relay's target key"}),
+        )?;
+        self.target_key = text(&key, &["KeyMetadata", "Arn"])?;
+        let public = self.call(TARGET, "kms", "GetPublicKey", json!({"KeyId": self.target_key}))?;
+        self.target_public_key = text(&public, &["PublicKey", "$bytes"])?;
+        self.make_bucket(TARGET, BUCKET)
+    }
+
+    fn make_ci_account(&self) -> Outcome<()> {
+        self.make_bucket(CI, ARTIFACTS)?;
+        let policy = json!({"Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{TARGET}:root")}, "Action": "s3:GetObject",
+            "Resource": format!("arn:aws:s3:::{ARTIFACTS}/*"),
+        }]});
+        self.call(CI, "s3", "PutBucketPolicy", json!({"Bucket": ARTIFACTS, "Policy": policy.to_string()})).map(|_| ())
+    }
+
+    fn make_bucket(&self, account: &str, name: &str) -> Outcome<()> {
+        let parameters = json!({"Bucket": name, "CreateBucketConfiguration": {"LocationConstraint": REGION}});
+        self.call(account, "s3", "CreateBucket", parameters).map(|_| ())
+    }
+
+    /// Makes a role with one policy, and returns its ARN.
+    pub fn make_role(&self, account: &str, path: &str, name: &str, trusted: &Value, may: &Value) -> Outcome<String> {
+        let trust = json!({"Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Principal": trusted, "Action": ["sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession"],
+        }]});
+        let role = json!({"Path": path, "RoleName": name, "AssumeRolePolicyDocument": trust.to_string()});
+        let arn = text(&self.call(account, "iam", "CreateRole", role)?, &["Role", "Arn"])?;
+        let policy = json!({"Version": "2012-10-17", "Statement": may});
+        let inline = json!({"RoleName": name, "PolicyName": "may", "PolicyDocument": policy.to_string()});
+        self.call(account, "iam", "PutRolePolicy", inline)?;
+        Ok(arn)
+    }
+
+    /// The runner's roles, one for each target, with what the design says that a runner may do; the launcher's; one for a tool.
+    fn make_roles(&self) -> Outcome<()> {
+        let queues = |kind: &str| format!("arn:aws:sqs:{REGION}:{CI}:relay-*{kind}");
+        let objects = |prefixes: &[&str]| -> Vec<String> {
+            prefixes.iter().map(|prefix| format!("arn:aws:s3:::{BUCKET}/{prefix}/*")).collect()
+        };
+        let common = [
+            json!({"Effect": "Allow", "Action": ["sqs:SendMessage", "sqs:SendMessageBatch"], "Resource": queues("-reply")}),
+            json!({"Effect": "Allow", "Action": "kms:Sign", "Resource": self.target_key}),
+            json!({"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": objects(&["claims", "locks", "saved"])}),
+            json!({"Effect": "Allow", "Action": "s3:ListBucket", "Resource": format!("arn:aws:s3:::{BUCKET}")}),
+        ];
+        let mut runner = common.to_vec();
+        runner.extend([
+            json!({"Effect": "Allow", "Action": ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], "Resource": queues("-control")}),
+            json!({"Effect": "Allow", "Action": "kms:GetPublicKey", "Resource": self.target_key}),
+            json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": format!("arn:aws:s3:::{ARTIFACTS}/*")}),
+            json!({"Effect": "Allow", "Action": ["sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession"], "Resource": format!("arn:aws:iam::{TARGET}:role/relay-deploy/*")}),
+        ]);
+        let credentials = self.folder.join("task-credentials");
+        fs::create_dir_all(&credentials).map_err(named(credentials.display()))?;
+        let ecs = json!({"AWS": format!("arn:aws:iam::{TARGET}:root"), "Service": "ecs-tasks.amazonaws.com"});
+        for target in ["hello", "shell", "source", "cloudformation", "role", "fixed"] {
+            let name = format!("relay-demo-{target}");
+            let arn = self.make_role(TARGET, "/relay/", &name, &ecs, &json!(runner))?;
+            let session = self.call(TARGET, "sts", "AssumeRole", json!({"RoleArn": arn, "RoleSessionName": "task"}))?;
+            let answer = json!({
+                "RoleArn": arn, "AccessKeyId": session["Credentials"]["AccessKeyId"],
+                "SecretAccessKey": session["Credentials"]["SecretAccessKey"], "Token": session["Credentials"]["SessionToken"],
+                "Expiration": session["Credentials"]["Expiration"],
+            });
+            let file = credentials.join(format!("{name}.json"));
+            fs::write(&file, answer.to_string()).map_err(named(file.display()))?;
+        }
+        let lambda = json!({"Service": "lambda.amazonaws.com"});
+        self.make_role(TARGET, "/relay/", FUNCTION, &lambda, &json!(common))?;
+        let runner = json!({"AWS": format!("arn:aws:iam::{TARGET}:role/relay/relay-demo-role")});
+        let may = json!([{"Effect": "Allow", "Action": "ssm:GetParameter", "Resource": "*"}]);
+        self.make_role(TARGET, "/relay-deploy/", "demo", &runner, &may).map(|_| ())
+    }
+
+    fn start_sandbox(&mut self, places: &Places, binaries: &Path) -> Outcome<Child> {
+        let state = self.folder.join("sandbox");
+        let options = [
+            ("topic", TOPIC.to_owned()),
+            ("bucket", BUCKET.to_owned()),
+            ("target_key", self.target_key.clone()),
+            ("aws", self.venv.join("bin/aws").display().to_string()),
+            ("cloudformation_endpoint", self.endpoint.clone()),
+            ("cloudformation_access_key", TARGET.to_owned()),
+            ("cloudformation_secret_key", ROOT_SECRET.to_owned()),
+        ];
+        let mut child = places.keep("sandbox.log", |command| {
+            command.arg(binaries.join("relay-sandbox")).args(["up", "--third-party", &self.endpoint]);
+            command.arg("--task-credentials").arg(self.folder.join("task-credentials"));
+            command.arg("--state").arg(&state).arg("--targets").arg(places.scripts.join("targets"));
+            command.args(options.iter().flat_map(|(key, value)| ["--option".to_owned(), format!("{key}={value}")]));
+        })?;
+        let output = child.stdout.take().ok_or("the sandbox has no output")?;
+        let ready = BufReader::new(output).lines().map_while(Result::ok).any(|line| line == "# ready");
+        if !ready {
+            return Err(with_log("the sandbox did not start", &self.folder.join("sandbox.log")));
+        }
+        let file = state.join("environment.json");
+        let bytes = fs::read(&file).map_err(named(file.display()))?;
+        let read: std::collections::BTreeMap<String, String> =
+            serde_json::from_slice(&bytes).map_err(named(file.display()))?;
+        self.environment = read.into_iter().collect();
+        self.environment.push(("RELAY_TARGET_PUBLIC_KEY".to_owned(), self.target_public_key.clone()));
+        self.sandbox = self.variable("RELAY_SANDBOX_ENDPOINT")?;
+        Ok(child)
+    }
+
+    /// A variable of the environment that `relay` is given.
+    pub fn variable(&self, name: &str) -> Outcome<String> {
+        let found = self.environment.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.clone()).ok_or_else(|| format!("the sandbox does not say {name}"))
+    }
+
+    fn make_function(&self, places: &Places, binaries: &Path) -> Outcome<()> {
+        let code = pack_function(places, binaries)?;
+        let variables = json!({
+            "AWS_ENDPOINT_URL": self.endpoint, "AWS_ENDPOINT_URL_ECS": self.sandbox, "RELAY_TOPIC_ARN": TOPIC,
+            "RELAY_CLUSTER": "relay", "RELAY_BUCKET": BUCKET, "RELAY_TARGET_KEY": self.target_key, "RELAY_CI_ACCOUNTS": CI,
+        });
+        let function = self.call(
+            TARGET,
+            "lambda",
+            "CreateFunction",
+            json!({
+                "FunctionName": FUNCTION, "Runtime": "provided.al2023", "Handler": "bootstrap", "Timeout": 60, "MemorySize": 256,
+                "Role": format!("arn:aws:iam::{TARGET}:role/relay/{FUNCTION}"), "Code": {"ZipFile": {"$file": code}},
+                "Environment": {"Variables": variables},
+            }),
+        )?;
+        let arn = text(&function, &["FunctionArn"])?;
+        wait_for("the function to become active", START, || {
+            let answer = self.call(TARGET, "lambda", "GetFunctionConfiguration", json!({"FunctionName": FUNCTION}))?;
+            Ok((text(&answer, &["State"])? == "Active").then_some(()))
+        })?;
+        self.call(
+            TARGET,
+            "lambda",
+            "AddPermission",
+            json!({
+                "FunctionName": FUNCTION, "StatementId": "topic", "Action": "lambda:InvokeFunction",
+                "Principal": "sns.amazonaws.com", "SourceArn": TOPIC,
+            }),
+        )?;
+        let subscription = json!({"TopicArn": TOPIC, "Protocol": "lambda", "Endpoint": arn});
+        self.call(TARGET, "sns", "Subscribe", subscription).map(|_| ())
+    }
+
+    /// Starts `relay deploy`, in the CI account.
+    pub fn deploy(&self, arguments: &[&str]) -> Outcome<Deploying> {
+        self.deploy_as(None, arguments)
+    }
+
+    /// Starts `relay deploy` as somebody else than the CI account's root.
+    pub fn deploy_as(&self, caller: Option<&Caller>, arguments: &[&str]) -> Outcome<Deploying> {
+        let folder = tempfile::tempdir_in(&self.folder).map_err(named("a folder for the result"))?.keep();
+        let mut command = Command::new(bin_dir().join("relay"));
+        command.arg("deploy").args(arguments).args(["--result-file", "result.json"]).current_dir(&folder);
+        command.env_clear().envs(self.environment.iter().cloned());
+        if let Some(caller) = caller {
+            command.envs(caller.variables());
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(named("relay"))?;
+        let reader = |pipe: Option<Box<dyn std::io::Read + Send>>| {
+            std::thread::spawn(move || {
+                let mut bytes = Vec::new();
+                pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
+                bytes
+            })
+        };
+        let stdout = reader(child.stdout.take().map(|pipe| Box::new(pipe) as _));
+        let stderr = reader(child.stderr.take().map(|pipe| Box::new(pipe) as _));
+        Ok(Deploying { child, stdout, stderr, result: folder.join("result.json") })
+    }
+
+    /// The sandbox's tasks that a deployment started.
+    pub fn tasks(&self, deployment_id: &str) -> Outcome<Vec<Value>> {
+        let text = get(&format!("{}/_sandbox/tasks", self.sandbox))?;
+        let all: Vec<Value> = serde_json::from_str(&text).map_err(named("the sandbox's tasks"))?;
+        Ok(all.into_iter().filter(|task| task["startedBy"] == deployment_id).collect())
+    }
+
+    /// What the launcher logged about a deployment, from CloudWatch Logs.
+    pub fn launcher_log(&self, deployment_id: &str) -> Outcome<Vec<String>> {
+        let group = json!({"logGroupName": format!("/aws/lambda/{FUNCTION}"), "limit": 10_000});
+        // The group appears with the first line.
+        let Ok(answer) = self.ask(&Caller::root(TARGET), "logs", "FilterLogEvents", group)? else {
+            return Ok(Vec::new());
+        };
+        let events = answer["events"].as_array().cloned().unwrap_or_default();
+        let lines = events.iter().filter_map(|event| event["message"].as_str()).flat_map(str::lines);
+        Ok(lines.filter(|line| line.contains(deployment_id)).map(str::to_owned).collect())
+    }
+}
+
+fn start_ministack(places: &Places, permissions: Permissions) -> Outcome<(Child, String)> {
+    let folder = places.folder.join("ministack");
+    fs::create_dir_all(&folder).map_err(named(folder.display()))?;
+    let port = free_port()?;
+    let mut child = places.keep("ministack.log", |command| {
+        command.arg(places.venv.join("bin/ministack")).current_dir(&folder).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", &folder).env("TMPDIR", &folder);
+        command.env("BIND_HOST", "127.0.0.1").env("GATEWAY_PORT", port.to_string()).env("MINISTACK_REGION", REGION);
+        // Its MQTT listener has a fixed port, and none of these tests needs it: so that several may run at once.
+        command.env("IOT_MTLS_ENABLED", "0").env("AUTH", (permissions == Permissions::Checked).to_string());
+    })?;
+    let log = places.folder.join("ministack.out");
+    let (mut output, mut file) = (child.stdout.take(), File::create(&log).map_err(named(log.display()))?);
+    // A full pipe would stop it.
+    std::thread::spawn(move || output.as_mut().map(|output| std::io::copy(output, &mut file)));
+    let endpoint = format!("http://127.0.0.1:{port}");
+    wait_for("ministack to be ready", START, || {
+        if let Some(status) = child.try_wait().map_err(named("ministack"))? {
+            return Err(with_log(&format!("ministack ended with {status}"), &places.folder.join("ministack.log")));
+        }
+        Ok(get(&format!("{endpoint}/_ministack/ready")).ok().filter(|answer| answer.contains("\"completed\"")))
+    })?;
+    Ok((child, endpoint))
+}
+
+fn free_port() -> Outcome<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(named("a free port"))?;
+    Ok(listener.local_addr().map_err(named("a free port"))?.port())
+}
+
+/// A zip with the launcher, without its symbols: ministack, like Lambda, takes no 250 MB.
+fn pack_function(places: &Places, binaries: &Path) -> Outcome<PathBuf> {
+    let (program, code) = (places.folder.join("bootstrap"), places.folder.join("function.zip"));
+    let built = binaries.join("bootstrap");
+    let stripped = Command::new("strip").arg("-o").arg(&program).arg(&built).status();
+    if !stripped.is_ok_and(|status| status.success()) {
+        fs::copy(&built, &program).map_err(named(built.display()))?;
+    }
+    let packed = Command::new(places.python()).args(["-m", "zipfile", "-c"]).arg(&code).arg(&program).status();
+    fs::remove_file(&program).map_err(named(program.display()))?;
+    if packed.map_err(named("python -m zipfile"))?.success() {
+        Ok(code)
+    } else {
+        Err("the zip was not made".to_owned())
+    }
+}
+
+fn with_log(what: &str, log: &Path) -> String {
+    format!("{what}; {} says:\n{}", log.display(), fs::read_to_string(log).unwrap_or_default())
+}
+
+/// The body of a plain GET.
+fn get(url: &str) -> Outcome<String> {
+    let (host, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).ok_or("not a URL")?;
+    let mut stream = TcpStream::connect(host).map_err(named(url))?;
+    stream.set_read_timeout(Some(START)).map_err(named(url))?;
+    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n").map_err(named(url))?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(named(url))?;
+    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).ok_or_else(|| format!("{url}: no answer"))
+}
+
+/// A `relay deploy` that runs.
+#[derive(Debug)]
+pub struct Deploying {
+    child: Child,
+    stdout: JoinHandle<Vec<u8>>,
+    stderr: JoinHandle<Vec<u8>>,
+    result: PathBuf,
+}
+
+/// How a `relay deploy` ended.
+#[derive(Debug)]
+pub struct Deployed {
+    /// The exit code; none when a signal ended it.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: Vec<u8>,
+    /// What it printed on stderr: relay's words among the tool's.
+    pub stderr: Vec<u8>,
+    /// The result file; null when there is none.
+    pub result: Value,
+}
+
+impl Deploying {
+    /// Sends SIGINT, as a CI system does to abort a job.
+    pub fn interrupt(&self) -> Outcome<()> {
+        let sent = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().map_err(named("kill"))?;
+        if sent.success() { Ok(()) } else { Err("relay could not be interrupted".to_owned()) }
+    }
+
+    /// Waits for its end, and kills it when that does not come.
+    pub fn end(mut self) -> Outcome<Deployed> {
+        let ended =
+            wait_for("relay deploy to end", Duration::from_secs(180), || self.child.try_wait().map_err(named("relay")));
+        if ended.is_err() {
+            // It may have ended just now.
+            let _ = self.child.kill();
+        }
+        let status = self.child.wait().map_err(named("relay"))?;
+        let join = |thread: JoinHandle<Vec<u8>>| thread.join().map_err(|_| "a reader panicked".to_owned());
+        let (stdout, stderr) = (join(self.stdout)?, join(self.stderr)?);
+        ended.map_err(|error| format!("{error}; it said:\n{}", String::from_utf8_lossy(&stderr)))?;
+        let result = fs::read(&self.result).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Ok(Deployed { code: status.code(), stdout, stderr, result: result.unwrap_or_default() })
+    }
+}
+
+impl Deployed {
+    /// Its errors, for people.
+    pub fn words(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+}

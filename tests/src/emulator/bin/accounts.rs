@@ -1,0 +1,457 @@
+//! Two accounts of ministack, installed as infra/README.md says, and one target: `example/shop`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use relay_tests::emulator::{CI, Caller, Outcome, Permissions, REGION, TARGET, World, text, wait_for};
+use serde_json::{Value, json};
+
+use crate::deviations::{self, File as Template};
+
+pub(crate) const TOPIC: &str = "arn:aws:sns:eu-west-1:222222222222:relay";
+pub(crate) const BUCKET: &str = "relay-222222222222-eu-west-1";
+pub(crate) const ARTIFACTS: &str = "relay-artifacts-111111111111-eu-west-1";
+pub(crate) const CI_ROLE: &str = "arn:aws:iam::111111111111:role/relay-ci/relay-ci";
+pub(crate) const RUNNER_ROLE: &str = "arn:aws:iam::222222222222:role/relay/runner/relay-example-shop";
+pub(crate) const DEPLOY_ROLE: &str = "arn:aws:iam::222222222222:role/relay-deploy/shop";
+pub(crate) const BOUNDARY: &str = "arn:aws:iam::222222222222:policy/relay/relay-boundary-eu-west-1";
+/// The password that the tool prints, and nobody reads.
+pub(crate) const PASSWORD: &str = "correct-horse-battery";
+/// What lies in the image beside the runner.
+const PROGRAMS: &[&str] = &["sh", "cat", "sleep"];
+/// How long anything may take here. Generous: it is not waited for, only given up on.
+pub(crate) const LIMIT: Duration = Duration::from_secs(100);
+
+/// It says a line, waits until it may go on where it was asked to, and ends with the code that it was asked for.
+const STEP: &str = "cat source/hello; echo \"the password is $PASSWORD\" >&2; [ \"$2\" = no ] || until [ -e /work/go ]; do sleep 0.1; done; \
+                    echo made > made; echo \"made=yes\" >> \"$RELAY_OUTPUT\"; echo done; exit \"$1\"";
+
+/// The deploy role's rights.
+const DEPLOY_POLICY: &str = r#"{"Version":"2012-10-17","Statement":[{"Sid":"Setting","Effect":"Allow","Action":"ssm:GetParameter","Resource":"arn:aws:ssm:eu-west-1:222222222222:parameter/shop/setting"}]}"#;
+
+fn named<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> String {
+    move |error| format!("{what}: {error}")
+}
+
+/// Runs a command, and returns its stdout.
+pub(crate) fn said(command: &mut Command) -> Outcome<String> {
+    let output = command.stdin(Stdio::null()).output().map_err(named(command.get_program().display()))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    Err(format!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)))
+}
+
+/// `docker` with these arguments.
+pub(crate) fn docker(arguments: &[&str]) -> Outcome<String> {
+    said(Command::new("docker").args(arguments))
+}
+
+/// Everything, ready to deploy to. Its containers and images go with it.
+pub(crate) struct Accounts {
+    pub(crate) world: World,
+    pub(crate) target_key: String,
+    /// CI's key in KMS, which signs the requests.
+    pub(crate) request_key: String,
+    /// CI's session of the role in ci-account.yaml.
+    pub(crate) ci: Caller,
+    /// The runner's session, as the task has it.
+    pub(crate) runner: Caller,
+    permissions: bool,
+    package: PathBuf,
+    image: Image,
+    /// What the CI job has in its environment.
+    environment: BTreeMap<&'static str, String>,
+}
+
+/// The name under which the image of this run and the one that it is made from are known; they end with the value.
+struct Image {
+    name: String,
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let images = [format!("{}:shop", self.name), format!("{}:runner", self.name)];
+        let gone = wait_for("the containers to be gone", LIMIT, || {
+            let left = docker(&["ps", "--all", "--quiet", "--filter", &format!("ancestor={}", images[0])])?;
+            for id in left.lines() {
+                // ministack removes them too, and only one of the two can.
+                let _ = docker(&["rm", "--force", id]);
+            }
+            Ok(left.is_empty().then_some(()))
+        });
+        if let Err(error) = gone.and_then(|()| docker(&["rmi", "--force", &images[0], &images[1]])) {
+            eprintln!("left behind: {error}");
+        }
+    }
+}
+
+impl Accounts {
+    /// From what `cargo xtask package` made in `package`.
+    pub(crate) fn make(name: &str, package: &Path, permissions: bool) -> Outcome<Self> {
+        docker(&["version", "--format", "{{.Server.Version}}"]).map_err(named("a Docker engine is needed"))?;
+        let mut world = World::empty(name, if permissions { Permissions::Checked } else { Permissions::Unchecked })?;
+        let package = package.canonicalize().map_err(named(package.display()))?;
+        let image = Image { name: format!("relay-third-party-{}", std::process::id()) };
+        let served = world.folder.join("served");
+        fs::create_dir(&served).map_err(named(served.display()))?;
+        let files = world.serve(&served)?;
+        let mut this = Self {
+            target_key: String::new(),
+            request_key: String::new(),
+            ci: Caller::root(CI),
+            runner: Caller::root(TARGET),
+            permissions,
+            package,
+            image,
+            environment: BTreeMap::new(),
+            world,
+        };
+        this.install_ci()?;
+        this.install_foundation()?;
+        this.install_target(&files)?;
+        if permissions {
+            this.put_boundaries()?;
+        }
+        this.ci = this.ci_session("repo:example/shop:environment:production")??;
+        this.runner = this.runner_session(&served)?;
+        Ok(this)
+    }
+
+    fn install_ci(&mut self) -> Outcome<()> {
+        let provider =
+            json!({"Url": "https://token.actions.githubusercontent.com", "ClientIDList": ["sts.amazonaws.com"]});
+        self.world.call(CI, "iam", "CreateOpenIDConnectProvider", provider)?;
+        let parameters = [
+            "Provider=github",
+            "CreateProvider=false",
+            "Subjects=repo:example/shop:environment:production",
+            &format!("TopicArns={TOPIC}"),
+            &format!("QueueRegions={REGION}"),
+            &format!("TargetAccountIds={TARGET}"),
+            "SigningKey=true",
+        ];
+        let outputs = self.stack(CI, "relay-ci", &template("ci-account.yaml")?, Some(Template::Ci), &parameters)?;
+        self.request_key =
+            outputs.get("SigningKeyArn").cloned().ok_or("ci-account.yaml has no output SigningKeyArn")?;
+        Ok(())
+    }
+
+    fn install_foundation(&mut self) -> Outcome<()> {
+        let code = json!({"Bucket": "example-code", "CreateBucketConfiguration": {"LocationConstraint": REGION}});
+        self.world.call(TARGET, "s3", "CreateBucket", code)?;
+        let zip = json!({"$file": self.package.join("relay-launcher.zip")});
+        let zip = json!({"Bucket": "example-code", "Key": "relay-launcher.zip", "Body": zip});
+        self.world.call(TARGET, "s3", "PutObject", zip)?;
+        let parameters = [
+            &format!("CiAccountIds={CI}"),
+            &format!("CiRoleArns={CI_ROLE}"),
+            "CodeBucket=example-code",
+            "CodeKey=relay-launcher.zip",
+            &format!("Architecture={}", if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }),
+        ];
+        let outputs =
+            self.stack(TARGET, "relay", &template("foundation.yaml")?, Some(Template::Foundation), &parameters)?;
+        self.target_key = outputs.get("TargetKeyArn").cloned().ok_or("foundation.yaml has no output TargetKeyArn")?;
+        wait_for("the launcher to be active", LIMIT, || {
+            let name = json!({"FunctionName": "relay-launcher"});
+            let function = self.world.call(TARGET, "lambda", "GetFunctionConfiguration", name)?;
+            Ok((text(&function, &["State"])? == "Active").then_some(()))
+        })
+    }
+
+    fn install_target(&mut self, files: &str) -> Outcome<()> {
+        let secret = json!({"Name": "shop/password", "SecretString": PASSWORD});
+        let secret = text(&self.world.call(TARGET, "secretsmanager", "CreateSecret", secret)?, &["ARN"])?;
+        for (name, kind) in [("/shop/token", "SecureString"), ("/shop/setting", "String")] {
+            self.world.call(TARGET, "ssm", "PutParameter", json!({"Name": name, "Type": kind, "Value": "any"}))?;
+        }
+        let folder = self.world.folder.join("target");
+        fs::create_dir_all(folder.join("source")).map_err(named(folder.display()))?;
+        let write = |name: &str, text: &str| fs::write(folder.join(name), text).map_err(named(name));
+        write("source/hello", "hello from the artifact\n")?;
+        write("policy.json", DEPLOY_POLICY)?;
+        let signer = self.public_key(CI, &self.request_key)?;
+        let configuration = format!(
+            r#"target = "example/shop"
+topic = "{TOPIC}"
+bucket = "{BUCKET}"
+target_key = "{target_key}"
+runner_role = "relay-example-shop"
+role = "{DEPLOY_ROLE}"
+endpoint = "{endpoint}"
+policy = '''permit(principal in Group::"ci", action, resource);'''
+
+[parameters]
+code = {{ pattern = "[0-9]{{1,3}}" }}
+wait = {{ pattern = "yes|no" }}
+source = {{ artifact = "s3://{ARTIFACTS}/example/shop/", max = "1MiB" }}
+
+[environment]
+PATH = "/bin"
+
+[secrets]
+PASSWORD = "{secret}"
+TOKEN = "arn:aws:ssm:{REGION}:{TARGET}:parameter/shop/token"
+
+[[signers]]
+name = "ci"
+key = "{signer}"
+groups = ["ci"]
+ci_accounts = ["{CI}"]
+
+[[steps]]
+name = "build"
+run = ["sh", "-c", {step}, "sh", "{{code}}", "{{wait}}"]
+save = ["made"]
+"#,
+            target_key = self.target_key,
+            endpoint = self.world.endpoint,
+            step = json!(STEP),
+        );
+        write("shop.toml", &configuration)?;
+        let id = self.make_image(&folder, &configuration, files)?;
+        let mut render = Command::new(self.package.join("relay-admin"));
+        render.args(["target", "render", "shop.toml", "--deploy-policy", "policy.json", "--image"]);
+        let rendered = said(render.arg(format!("none/shop@{id}")).current_dir(&folder))?;
+        let network =
+            self.stack(TARGET, "relay-network", &template("network.yaml")?, None, &[&format!("CiAccountIds={CI}")])?;
+        let parameters: Vec<String> = ["VpcId", "Subnets"]
+            .iter()
+            .map(|name| format!("{name}={}", network.get(*name).map(String::as_str).unwrap_or_default()))
+            .collect();
+        let parameters: Vec<&str> = parameters.iter().map(String::as_str).collect();
+        self.stack(TARGET, "relay-example-shop", &rendered, Some(Template::Target), &parameters)?;
+        self.environment = BTreeMap::from([
+            ("RELAY_TOPIC_ARN", TOPIC.to_owned()),
+            ("RELAY_SIGNING_KEY", self.request_key.clone()),
+            ("RELAY_TARGET_PUBLIC_KEY", self.public_key(TARGET, &self.target_key)?),
+            ("RELAY_ARTIFACTS", format!("s3://{ARTIFACTS}/{{target}}/")),
+            ("AWS_ENDPOINT_URL", self.world.endpoint.clone()),
+            ("AWS_REGION", REGION.to_owned()),
+        ]);
+        Ok(())
+    }
+
+    fn public_key(&self, account: &str, key: &str) -> Outcome<String> {
+        text(&self.world.call(account, "kms", "GetPublicKey", json!({"KeyId": key}))?, &["PublicKey", "$bytes"])
+    }
+
+    fn put_boundaries(&self) -> Outcome<()> {
+        let roles = self.world.call(TARGET, "iam", "ListRoles", json!({"PathPrefix": "/relay/"}))?;
+        roles["Roles"].as_array().into_iter().flatten().try_for_each(|role| {
+            let boundary = json!({"RoleName": role["RoleName"], "PermissionsBoundary": BOUNDARY});
+            self.world.call(TARGET, "iam", "PutRolePermissionsBoundary", boundary).map(|_| ())
+        })
+    }
+
+    /// The runner's image with a shell in it, as there is no volume that brings the two together. Returns its id.
+    fn make_image(&self, folder: &Path, configuration: &str, files: &str) -> Outcome<String> {
+        let runner = format!("{}:runner", self.image.name);
+        docker(&["build", "--quiet", "--tag", &runner, &self.package.join("image").display().to_string()])?;
+        let root = folder.join("image");
+        let mut needed = BTreeSet::new();
+        for name in PROGRAMS {
+            let path = PathBuf::from(said(Command::new("sh").args(["-c", "command -v \"$0\"", name]))?);
+            let libraries = said(Command::new("ldd").arg(&path))?;
+            needed.extend(
+                libraries
+                    .split_whitespace()
+                    .filter(|word| word.starts_with('/'))
+                    .map(|word| (PathBuf::from(word), PathBuf::from(word.trim_start_matches('/')))),
+            );
+            needed.insert((path, Path::new("bin").join(name)));
+        }
+        for (from, to) in needed {
+            let to = root.join("root").join(to);
+            fs::create_dir_all(to.parent().ok_or("no folder")?).map_err(named(to.display()))?;
+            fs::copy(&from, &to).map_err(named(from.display()))?;
+        }
+        let pin = relay_policy::Pin::of(&"example/shop".parse().map_err(named("the target"))?, configuration);
+        let command = "export AWS_CONTAINER_CREDENTIALS_FULL_URI=$0; exec \"$@\"";
+        let mut entry_point =
+            ["/bin/sh", "-c", command, &format!("http://{files}/credentials.json")].map(str::to_owned).to_vec();
+        entry_point.extend(pin.entry_point("/relay-runner"));
+        let lines = format!("FROM {runner}\nCOPY root /\nWORKDIR /work\nUSER 0\nENTRYPOINT {}\n", json!(entry_point));
+        fs::write(root.join("Dockerfile"), lines).map_err(named("Dockerfile"))?;
+        docker(&["build", "--quiet", "--tag", &format!("{}:shop", self.image.name), &root.display().to_string()])
+    }
+
+    /// A stack, made by the AWS CLI as a person would. Returns its outputs.
+    fn stack(
+        &self,
+        account: &str,
+        name: &str,
+        template: &str,
+        kind: Option<Template>,
+        parameters: &[&str],
+    ) -> Outcome<BTreeMap<String, String>> {
+        let template = match kind {
+            Some(kind) => deviations::apply(kind, template, &self.world.endpoint, self.permissions)?,
+            None => template.to_owned(),
+        };
+        let file = self.world.folder.join(format!("{name}.yaml"));
+        fs::write(&file, template).map_err(named(file.display()))?;
+        let mut aws = Command::new(self.world.venv.join("bin/aws"));
+        aws.args(["cloudformation", "deploy", "--stack-name", name, "--capabilities", "CAPABILITY_NAMED_IAM"]);
+        aws.arg("--template-file").arg(&file).arg("--parameter-overrides").args(parameters);
+        aws.env_clear().envs(Caller::root(account).variables()).env("AWS_ENDPOINT_URL", &self.world.endpoint);
+        aws.env("AWS_DEFAULT_REGION", REGION).env("AWS_PAGER", "");
+        said(&mut aws)?;
+        println!("stack {name} in {account}");
+        let stacks = self.world.call(account, "cloudformation", "DescribeStacks", json!({"StackName": name}))?;
+        let outputs = stacks["Stacks"][0]["Outputs"].as_array().cloned().unwrap_or_default();
+        outputs.iter().map(|output| Ok((text(output, &["OutputKey"])?, text(output, &["OutputValue"])?))).collect()
+    }
+
+    /// What a job of GitHub Actions with this `sub` gets. The inner error is STS's no.
+    pub(crate) fn ci_session(&self, subject: &str) -> Outcome<Outcome<Caller>> {
+        let part = |value: Value| {
+            relay_protocol::encoding::base64(value.to_string().as_bytes())
+                .replace('+', "-")
+                .replace('/', "_")
+                .replace('=', "")
+        };
+        let claims =
+            json!({"iss": "https://token.actions.githubusercontent.com", "aud": "sts.amazonaws.com", "sub": subject});
+        let token = format!("{}.{}.none", part(json!({"alg": "RS256", "typ": "JWT"})), part(claims));
+        let parameters = json!({"RoleArn": CI_ROLE, "RoleSessionName": "job-1", "WebIdentityToken": token});
+        let answer = self.world.ask(&Caller::root(CI), "sts", "AssumeRoleWithWebIdentity", parameters)?;
+        Ok(answer.map_err(|refused| refused.to_string()).and_then(|answer| Caller::session(&answer)))
+    }
+
+    /// ECS's part: the runner's session, in the folder from where the task fetches it.
+    fn runner_session(&self, served: &Path) -> Outcome<Caller> {
+        let name = RUNNER_ROLE.rsplit('/').next().unwrap_or_default();
+        let role = self.world.call(TARGET, "iam", "GetRole", json!({"RoleName": name}))?;
+        let trust = |document: &Value| {
+            let parameters = json!({"RoleName": name, "PolicyDocument": document.to_string()});
+            self.world.call(TARGET, "iam", "UpdateAssumeRolePolicy", parameters)
+        };
+        let root = json!({"AWS": format!("arn:aws:iam::{TARGET}:root")});
+        trust(
+            &json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": root, "Action": "sts:AssumeRole"}]}),
+        )?;
+        let session =
+            self.world.call(TARGET, "sts", "AssumeRole", json!({"RoleArn": RUNNER_ROLE, "RoleSessionName": "task"}))?;
+        trust(&role["Role"]["AssumeRolePolicyDocument"])?;
+        let given = &session["Credentials"];
+        let credentials = json!({
+            "RoleArn": RUNNER_ROLE, "AccessKeyId": given["AccessKeyId"], "SecretAccessKey": given["SecretAccessKey"],
+            "Token": given["SessionToken"], "Expiration": given["Expiration"],
+        });
+        fs::write(served.join("credentials.json"), credentials.to_string()).map_err(named("credentials.json"))?;
+        Caller::session(&session)
+    }
+
+    /// Starts `relay deploy example/shop` as the CI job.
+    pub(crate) fn deploy(&self, arguments: &[&str]) -> Outcome<Deployment> {
+        let folder = tempfile::tempdir_in(&self.world.folder).map_err(named("a folder for the result"))?.keep();
+        let file = |name: &str| File::create(folder.join(name)).map_err(named(name));
+        let mut relay = Command::new(self.package.join("relay"));
+        relay.args(["deploy", "example/shop", "--result-file", "result.json"]).args(arguments).current_dir(&folder);
+        if !arguments.contains(&"--artifact") {
+            relay.arg("--artifact").arg(format!("source={}", self.world.folder.join("target/source").display()));
+        }
+        relay.env_clear().envs(&self.environment).envs(self.ci.variables());
+        relay.stdin(Stdio::null()).stdout(file("stdout")?).stderr(file("stderr")?);
+        Ok(Deployment { child: relay.spawn().map_err(named("relay"))?, folder })
+    }
+
+    /// The containers that run.
+    pub(crate) fn containers(&self) -> Outcome<Vec<String>> {
+        let running = docker(&["ps", "--quiet", "--filter", &format!("ancestor={}:shop", self.image.name)])?;
+        Ok(running.lines().map(str::to_owned).collect())
+    }
+
+    /// Lets the tool that waits go on.
+    pub(crate) fn go(&self) -> Outcome<()> {
+        let file = self.world.folder.join("target/source/hello").display().to_string();
+        for container in self.containers()? {
+            docker(&["cp", &file, &format!("{container}:/work/go")])?;
+        }
+        Ok(())
+    }
+
+    /// An error, with what the launcher and the tasks logged last.
+    pub(crate) fn with_logs(&self, error: &str) -> String {
+        let last = |text: String| {
+            let lines: Vec<&str> = text.lines().collect();
+            lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n")
+        };
+        let log = |group| self.log(group).map_or_else(|error| error, last);
+        format!("{error}\n--- the launcher\n{}\n--- the tasks\n{}", log("/relay/launcher"), log("/relay/tasks"))
+    }
+
+    /// A log group of the target account, as one text.
+    pub(crate) fn log(&self, group: &str) -> Outcome<String> {
+        // The streams appear with the first line.
+        let events = self.world.ask(
+            &Caller::root(TARGET),
+            "logs",
+            "FilterLogEvents",
+            json!({"logGroupName": group, "limit": 10_000}),
+        )?;
+        let events = events.unwrap_or_default()["events"].as_array().cloned().unwrap_or_default();
+        Ok(events.iter().filter_map(|event| event["message"].as_str()).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+fn template(name: &str) -> Outcome<String> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra").join(name);
+    fs::read_to_string(&file).map_err(named(file.display()))
+}
+
+/// A `relay deploy` that runs; it ends with the value.
+pub(crate) struct Deployment {
+    child: Child,
+    folder: PathBuf,
+}
+
+/// How it ended.
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) result: Value,
+}
+
+impl Deployment {
+    pub(crate) fn stdout(&self) -> String {
+        self.read("stdout")
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        self.read("stderr")
+    }
+
+    fn read(&self, name: &str) -> String {
+        String::from_utf8_lossy(&fs::read(self.folder.join(name)).unwrap_or_default()).into_owned()
+    }
+
+    pub(crate) fn interrupt(&self) -> Outcome<()> {
+        said(Command::new("kill").args(["-INT", &self.child.id().to_string()])).map(|_| ())
+    }
+
+    pub(crate) fn has_ended(&mut self) -> Outcome<Option<i32>> {
+        Ok(self.child.try_wait().map_err(named("relay"))?.map(|status| status.code().unwrap_or(-1)))
+    }
+
+    pub(crate) fn end(mut self) -> Outcome<Ended> {
+        let code = wait_for("relay deploy to end", LIMIT, || self.has_ended());
+        let code = code.map_err(|error| format!("{error}; it said:\n{}", self.stderr()))?;
+        let result = serde_json::from_str(&self.read("result.json")).unwrap_or_default();
+        Ok(Ended { code: Some(code), stdout: self.stdout(), stderr: self.stderr(), result })
+    }
+}
+
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        // It has ended already in most cases.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,198 @@
+//! Where ministack is not AWS, and what is changed for it. On AWS none of this is needed. Everything else is as it is installed.
+
+use relay_tests::emulator::Outcome;
+
+/// A template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum File {
+    Ci,
+    Foundation,
+    Target,
+    /// Not a template: the policy that `relay` gives the queues it makes.
+    Queue,
+}
+
+/// One way in which ministack differs.
+pub(crate) struct Deviation {
+    /// What it does, and so what is not shown here.
+    pub(crate) why: &'static str,
+    /// Whether it matters only where permissions are checked.
+    pub(crate) checked: bool,
+    /// What is written in place of what. `{endpoint}` is ministack's address.
+    changes: &'static [(File, &'static str, &'static str)],
+}
+
+const fn always(why: &'static str, changes: &'static [(File, &'static str, &'static str)]) -> Deviation {
+    Deviation { why, checked: false, changes }
+}
+
+const fn checked(why: &'static str, changes: &'static [(File, &'static str, &'static str)]) -> Deviation {
+    Deviation { why, checked: true, changes }
+}
+
+/// All that are known.
+pub(crate) const DEVIATIONS: &[Deviation] = &[
+    always(
+        "HTTP only, at one address: the configuration has an `endpoint`. That everything wants TLS is not shown.",
+        &[],
+    ),
+    always(
+        "Lambda tells a function no endpoint.",
+        &[(
+            File::Foundation,
+            "          RELAY_FROZEN: !Ref Frozen\n",
+            "          RELAY_FROZEN: !Ref Frozen\n          AWS_ENDPOINT_URL: {endpoint}\n",
+        )],
+    ),
+    always("SNS invokes a function once: no retry, no dead letters.", &[]),
+    always("ECS knows no clientToken, so RunTask does not show \"at most once\"; and it sends no task events.", &[]),
+    always(
+        "ECS ignores entryPoint, dependsOn, volumes, user, linuxParameters and a read-only root: one container, of an image that is made from the runner's, and whose ENTRYPOINT is the pinned command.",
+        &[],
+    ),
+    always(
+        "There is no registry: the image is named by its id, which is a digest too.",
+        &[(File::Target, "\"none/shop@sha256:", "\"sha256:")],
+    ),
+    always(
+        "A task has no network of its own. The SDK takes http credentials from loopback alone, so the container is on this machine's network.",
+        &[(File::Target, "NetworkMode: awsvpc", "NetworkMode: host")],
+    ),
+    always(
+        "ECS hands a task credentials of nobody. Here the account's root assumes the runner's role, for which its trust policy is opened for a moment, and Python's file server hands the session out; ENTRYPOINT says where.",
+        &[],
+    ),
+    always(
+        "CloudFormation makes no OIDC provider (CreateProvider=true): IAM does. STS checks no signature of a token, so CI's is not signed.",
+        &[],
+    ),
+    always(
+        "S3 sees another account as its root, with no tags, and fills no variable in a policy's resource; and it denies it what is not TLS.",
+        &[
+            (File::Ci, "aws:SecureTransport: \"false\"", "aws:SecureTransport: \"unknown\""),
+            (File::Ci, "/${!aws:PrincipalTag/relay-target}/*", "/*"),
+            (
+                File::Ci,
+                "{ aws:PrincipalArn: !Sub \"arn:${AWS::Partition}:iam::*:role/relay/runner/*\" }",
+                "{ aws:PrincipalArn: [\"arn:aws:iam::*:root\", \"arn:aws:sts::*:assumed-role/relay-example-shop/*\"] }",
+            ),
+        ],
+    ),
+    checked(
+        "aws:PrincipalArn is the session's ARN, which has no path, in place of the role's.",
+        &[
+            (
+                File::Foundation,
+                "aws:PrincipalArn:\n                  - !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay/relay-launcher-${AWS::Region}\"\n                  - !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay/runner/*\"",
+                "aws:PrincipalArn:\n                  - !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-launcher-${AWS::Region}/*\"\n                  - !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-example-shop/*\"",
+            ),
+            (
+                File::Foundation,
+                "aws:PrincipalArn: !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay/*\"",
+                "aws:PrincipalArn: !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-*\"",
+            ),
+            (
+                File::Foundation,
+                "aws:PrincipalArn: !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay/relay-jwks-${AWS::Region}\"",
+                "aws:PrincipalArn: !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-jwks-${AWS::Region}/*\"",
+            ),
+            (
+                File::Foundation,
+                "aws:PrincipalArn: !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay-deploy/*\"",
+                "aws:PrincipalArn: !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/shop*\"",
+            ),
+            (
+                File::Ci,
+                "[!Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay-ci/relay-ci\"]",
+                "[!Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-ci/*\"]",
+            ),
+            (File::Queue, "arn:aws:iam::222222222222:role/relay/*", "arn:aws:sts::222222222222:assumed-role/relay-*"),
+        ],
+    ),
+    checked(
+        "Batches are actions of their own: on AWS, SendMessage and DeleteMessage cover them.",
+        &[
+            (File::Ci, "sqs:SendMessage", "sqs:SendMessage*"),
+            (File::Ci, "sqs:DeleteMessage", "sqs:DeleteMessage*"),
+            (File::Foundation, "sqs:SendMessage", "sqs:SendMessage*"),
+            (File::Foundation, "sqs:DeleteMessage", "sqs:DeleteMessage*"),
+            (File::Target, "\"sqs:SendMessage\"", "\"sqs:SendMessage*\""),
+            (File::Target, "\"sqs:DeleteMessage\"", "\"sqs:DeleteMessage*\""),
+            (File::Queue, "sqs:SendMessage", "sqs:SendMessage*"),
+            (File::Queue, "sqs:DeleteMessage", "sqs:DeleteMessage*"),
+        ],
+    ),
+    checked(
+        "Each call of ECS is checked against the cluster, whatever its resource is on AWS, and there is no ecs:cluster.",
+        &[
+            (File::Foundation, ":container-instance/relay/*\"", ":cluster/relay\""),
+            (File::Foundation, ":task-definition/relay_*:*\"", ":cluster/relay\""),
+            (File::Foundation, ":task/relay/*\"", ":cluster/relay\""),
+            (File::Foundation, "ArnEquals: { ecs:cluster:", "ArnEqualsIfExists: { ecs:cluster:"),
+            (File::Target, ":task/relay/*\"", ":cluster/relay\""),
+        ],
+    ),
+    checked(
+        "A request without TLS is just that: denied, unless the denial is switched off.",
+        &[(File::Foundation, "aws:SecureTransport: \"false\"", "aws:SecureTransport: \"unknown\"")],
+    ),
+    checked(
+        "S3 has no keys for conditional writes in a policy, so these two denials would deny all: switched off.",
+        &[
+            (File::Foundation, "\"Null\": { s3:if-none-match: \"true\" }", "\"Null\": { s3:if-none-match: \"false\" }"),
+            (
+                File::Foundation,
+                "\"Null\": { s3:if-match: \"true\", s3:if-none-match: \"true\" }",
+                "\"Null\": { s3:if-match: \"false\", s3:if-none-match: \"false\" }",
+            ),
+        ],
+    ),
+    checked(
+        "A bucket's account is taken for the caller's.",
+        &[(
+            File::Foundation,
+            "Resource: !Sub \"arn:${AWS::Partition}:s3:::*/*\"\n            Condition:\n              StringEquals: { aws:ResourceAccount: !Ref CiAccountIds }",
+            "Resource: !Sub \"arn:${AWS::Partition}:s3:::relay-artifacts-*/*\"",
+        )],
+    ),
+    checked(
+        "A parameter that is asked for by its ARN has that ARN in its ARN.",
+        &[(
+            File::Target,
+            "[\"arn:aws:ssm:eu-west-1:222222222222:parameter/shop/token\"]",
+            "[\"arn:aws:ssm:eu-west-1:222222222222:parameter/arn:aws:ssm:eu-west-1:222222222222:parameter/shop/token\"]",
+        )],
+    ),
+    checked("CloudFormation gives a role no boundary: here IAM is told afterwards, for every role under /relay/.", &[]),
+    checked(
+        "S3 asks for no right to the key that it encrypts with, RunTask for none to pass a role, the engine and Lambda for none to log.",
+        &[],
+    ),
+];
+
+/// A template as ministack needs it. A change that has nothing to change is a mistake, here or in the template.
+pub(crate) fn apply(file: File, text: &str, endpoint: &str, permissions: bool) -> Outcome<String> {
+    let mut text = text.to_owned();
+    for deviation in DEVIATIONS.iter().filter(|deviation| permissions || !deviation.checked) {
+        for (_, from, to) in deviation.changes.iter().filter(|(of, _, _)| *of == file) {
+            // A queue's policy holds what that queue needs.
+            if file != File::Queue && !text.contains(from) {
+                return Err(format!(
+                    "there is no {from:?} in the template {file:?}, which stands in the way of: {}",
+                    deviation.why
+                ));
+            }
+            text = text.replace(from, &to.replace("{endpoint}", endpoint));
+        }
+    }
+    Ok(text)
+}
+
+/// Prints them.
+pub(crate) fn tell(permissions: bool) {
+    println!("\nWhere ministack is not AWS:");
+    for deviation in DEVIATIONS.iter().filter(|deviation| permissions || !deviation.checked) {
+        let changed = if deviation.changes.is_empty() { "" } else { " (changed in the templates)" };
+        println!("  - {}{changed}", deviation.why);
+    }
+}

@@ -1,0 +1,278 @@
+//! Requests made by hand: any member changed, signed by any key or none, published as any bytes; and the answers to them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use relay_identity::{PrivateKey, SingleKey};
+use relay_protocol::frame::From;
+use relay_protocol::limits::REQUEST_LIFETIME_MAX;
+use relay_protocol::request::Hints;
+use relay_protocol::{
+    Bundle, Cancel, Control, DeploymentId, Digest, Envelope, Message, QueueUrl, Request, Statement as _, Timestamp,
+    Vouch, overrides,
+};
+use serde_json::{Value, json};
+
+use crate::kit::account::{Launch, Message as Received};
+use crate::kit::sandbox::{CI, Sandbox};
+use crate::kit::wait::eventually;
+
+/// Kinds of frames that end a deployment.
+const TERMINAL: [&str; 4] = ["finished", "refused", "launch_failed", "unverified"];
+
+/// A request that a test makes itself. Its members may be changed before it is signed.
+#[derive(Debug)]
+pub struct Asking {
+    sandbox: Arc<Sandbox>,
+    /// The request.
+    pub request: Request,
+    /// The key that signs it.
+    pub key: PrivateKey,
+    /// The session key, which signs control statements.
+    pub session: PrivateKey,
+    replies: Mutex<Vec<Reply>>,
+}
+
+/// A frame in the reply queue.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// `runner` or `launcher`.
+    pub from: String,
+    /// The body.
+    pub body: Value,
+    /// The vouch.
+    pub vouch: Option<String>,
+    /// Whether its signature is its sender's: the target key's, or that of the runner key that the target key vouches for.
+    pub genuine: bool,
+    /// As it came.
+    pub raw: Received,
+}
+
+impl Reply {
+    /// Its kind.
+    pub fn kind(&self) -> &str {
+        self.body["kind"].as_str().unwrap_or_default()
+    }
+
+    /// The reason: of a refusal, or in an outcome.
+    pub fn reason(&self) -> &str {
+        let outcome = self.body.pointer("/outcome/ended/reason");
+        self.body.get("reason").or(outcome).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The words beside the reason.
+    pub fn message(&self) -> &str {
+        let outcome = self.body.pointer("/outcome/ended/message");
+        self.body.get("message").or(outcome).and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
+/// 32 random bytes.
+fn seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).expect("randomness");
+    seed
+}
+
+/// A new key.
+pub fn new_key() -> PrivateKey {
+    PrivateKey::from_seed(seed())
+}
+
+/// A new deployment id.
+pub fn new_id() -> DeploymentId {
+    let millis = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_millis();
+    let mut random = [0; 10];
+    random.copy_from_slice(&seed()[..10]);
+    DeploymentId::new(u64::try_from(millis).expect("milliseconds"), random)
+}
+
+/// Now, in whole seconds.
+pub fn now() -> Timestamp {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs();
+    Timestamp::from_unix(i64::try_from(seconds).expect("seconds"))
+}
+
+impl Asking {
+    /// A good request, with queues made for it.
+    pub fn new(sandbox: &Arc<Sandbox>, target: &str, parameters: &[(&str, &str)]) -> Self {
+        let asking = Self::without_queues(sandbox, target, parameters);
+        asking.create_queues();
+        asking
+    }
+
+    /// A good request whose queues do not exist.
+    pub fn without_queues(sandbox: &Arc<Sandbox>, target: &str, parameters: &[(&str, &str)]) -> Self {
+        let (id, session) = (new_id(), new_key());
+        let account = CI.parse().expect("an account");
+        let queue = |name: String| QueueUrl::of(&sandbox.topic().region(), &account, &name).expect("a queue");
+        let pair = |(name, value): &(&str, &str)| (name.parse().expect("a parameter's name"), (*value).to_owned());
+        let request = Request {
+            audience: sandbox.topic(),
+            target: target.parse().expect("a target"),
+            parameters: parameters.iter().map(pair).collect::<BTreeMap<_, _>>(),
+            reply_queue: queue(id.reply_queue_name()),
+            control_queue: Some(queue(id.control_queue_name())),
+            session_key: session.public().clone(),
+            issued_at: now(),
+            expires_at: now().plus(REQUEST_LIFETIME_MAX),
+            origin: relay_protocol::request::Origin::default(),
+            traceparent: None,
+            deployment_id: id,
+        };
+        Self { sandbox: Arc::clone(sandbox), request, key: sandbox.signing_key(), session, replies: Mutex::default() }
+    }
+
+    /// Makes its queues.
+    pub fn create_queues(&self) {
+        let id = &self.request.deployment_id;
+        self.sandbox.ci().create_queue(&id.reply_queue_name());
+        self.sandbox.ci().create_queue(&id.control_queue_name());
+    }
+
+    /// With its times moved by so many seconds.
+    #[must_use]
+    pub fn moved(mut self, seconds: i64) -> Self {
+        self.request.issued_at = self.request.issued_at.plus(seconds);
+        self.request.expires_at = self.request.expires_at.plus(seconds);
+        self
+    }
+
+    /// The deployment id.
+    pub fn id(&self) -> String {
+        self.request.deployment_id.to_string()
+    }
+
+    /// The signed envelope.
+    pub fn envelope(&self) -> Envelope {
+        self.key.sign_envelope(Envelope::new(Request::TYPE, self.request.to_payload()))
+    }
+
+    /// The request digest.
+    pub fn digest(&self) -> Digest {
+        self.envelope().digest()
+    }
+
+    /// The body to publish.
+    pub fn bundle(&self) -> String {
+        bundle(self.envelope())
+    }
+
+    /// The hints that belong to it.
+    pub fn hints(&self) -> Hints {
+        Hints::of(&self.request)
+    }
+
+    /// Publishes it as it should be.
+    pub fn publish(&self) {
+        self.publish_as(&self.bundle(), &self.hints()).expect("the request is published");
+    }
+
+    /// Publishes any bytes with any hints.
+    pub fn publish_as(&self, body: &str, hints: &Hints) -> Result<(), String> {
+        let attributes = [
+            ("target", hints.target.as_str()),
+            ("deployment_id", hints.deployment_id.as_str()),
+            ("ci_account", hints.ci_account.as_str()),
+        ];
+        self.sandbox.ci().publish(self.sandbox.topic().as_str(), body, &attributes)
+    }
+
+    /// The Lambda event that its publication becomes.
+    pub fn event(&self) -> Value {
+        let hints = self.hints();
+        let attribute = |value: &str| json!({"Type": "String", "Value": value});
+        json!({"Records": [{"EventSource": "aws:sns", "EventVersion": "1.0", "Sns": {
+            "Type": "Notification", "MessageId": self.id(), "TopicArn": self.request.audience, "Message": self.bundle(),
+            "MessageAttributes": {
+                "target": attribute(hints.target.as_str()),
+                "deployment_id": attribute(hints.deployment_id.as_str()),
+                "ci_account": attribute(hints.ci_account.as_str()),
+            },
+        }}]})
+    }
+
+    /// A RunTask of it, as whoever may call RunTask could make it, with a token of its own.
+    pub fn launch(&self) -> Launch {
+        Launch {
+            definition: self.request.target.family(),
+            environment: vec![(overrides::VARIABLE.to_owned(), self.bundle())],
+            started_by: Some(self.id()),
+            ..Launch::default()
+        }
+    }
+
+    /// A control statement, signed by `key`.
+    pub fn cancel(&self, key: &PrivateKey, digest: Digest) -> String {
+        let control = Control {
+            deployment_id: self.request.deployment_id.clone(),
+            request_digest: digest,
+            issued_at: now(),
+            cancel: Cancel::Requested,
+        };
+        Message::control_json(&key.sign_envelope(Envelope::new(Control::TYPE, control.to_payload())))
+    }
+
+    /// Sends something to its control queue.
+    pub fn control(&self, body: &str) {
+        let queue = self.request.control_queue.as_ref().expect("a control queue");
+        self.sandbox.ci().send(queue.as_str(), body, &[]).expect("the statement is sent");
+    }
+
+    /// All frames so far, in the order in which they came.
+    pub fn replies(&self) -> Vec<Reply> {
+        let messages = self.sandbox.ci().receive(self.request.reply_queue.as_str());
+        let mut replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
+        replies.extend(messages.into_iter().map(|message| self.judge(&message)));
+        replies.clone()
+    }
+
+    fn judge(&self, message: &Received) -> Reply {
+        let text = |name: &str| message.attributes.get(name).cloned();
+        let (from, sig) = (text("from").unwrap_or_default(), text("sig").unwrap_or_default());
+        let target = self.sandbox.target_key();
+        let key = match From::parse(&from) {
+            Some(From::Launcher) => Some(target),
+            Some(From::Runner) => text("vouch").and_then(|vouch| runner_key(&vouch, &target, self)),
+            None => None,
+        };
+        let pae = From::parse(&from).map(|from| from.pae(&message.body)).unwrap_or_default();
+        Reply {
+            genuine: key.is_some_and(|key| key.verify_detached(&pae, &sig)),
+            body: serde_json::from_str(&message.body).unwrap_or_default(),
+            vouch: text("vouch"),
+            from,
+            raw: message.clone(),
+        }
+    }
+
+    /// The first frame that ends it.
+    #[track_caller]
+    pub fn end(&self) -> Reply {
+        eventually(&format!("{} ends", self.id()), || {
+            self.replies().into_iter().find(|reply| TERMINAL.contains(&reply.kind()))
+        })
+    }
+
+    /// The first frame of this kind.
+    #[track_caller]
+    pub fn reply(&self, kind: &str) -> Reply {
+        eventually(&format!("{}: a frame `{kind}`", self.id()), || {
+            self.replies().into_iter().find(|reply| reply.kind() == kind)
+        })
+    }
+}
+
+/// The runner key that a vouch is for, if it is the target key's and of this request.
+fn runner_key(vouch: &str, target: &SingleKey, asking: &Asking) -> Option<SingleKey> {
+    let vouch = Envelope::parse(vouch.as_bytes(), 8_192).ok()?.verify::<Vouch, _>(target).ok()?;
+    let vouch = vouch.statement();
+    (vouch.deployment_id == asking.request.deployment_id && vouch.request_digest == asking.digest()).then_some(())?;
+    SingleKey::new(&vouch.runner_key).ok()
+}
+
+/// The body with one request and no approvals.
+pub fn bundle(request: Envelope) -> String {
+    Bundle { request, approvals: Vec::new() }.to_json()
+}

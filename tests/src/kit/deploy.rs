@@ -1,0 +1,303 @@
+//! `relay deploy` as a process, from its arguments to its exit code and every byte that it printed.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::kit::sandbox::{Sandbox, command};
+use crate::kit::wait::{LONG, eventually};
+
+/// A `relay deploy` that is not started yet.
+#[derive(Debug)]
+pub struct Deploy {
+    command: Command,
+    folder: TempDir,
+    bound: Duration,
+}
+
+/// One that runs.
+#[derive(Debug)]
+pub struct Running {
+    child: Leash,
+    stdout: Pipe,
+    stderr: Pipe,
+    folder: TempDir,
+    began: Instant,
+    bound: Duration,
+}
+
+/// One that ended.
+#[derive(Debug)]
+pub struct Deployed {
+    /// The exit code; 128+n when signal n ended it.
+    pub code: i32,
+    /// Everything on stdout.
+    pub stdout: Vec<u8>,
+    /// Everything on stderr: the tool's and relay's own words.
+    pub stderr: Vec<u8>,
+    /// The result file, if it was written.
+    pub result: Option<Value>,
+}
+
+/// A process that does not outlive the test that started it, not even one that panics.
+#[derive(Debug)]
+struct Leash(Child);
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        // One that was waited for is gone already, and then neither does anything.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a thread reads out of a pipe, from the first byte to the last.
+#[derive(Debug)]
+struct Pipe {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    thread: JoinHandle<()>,
+}
+
+impl Pipe {
+    fn read(mut from: impl Read + Send + 'static) -> Self {
+        let bytes: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let into = Arc::clone(&bytes);
+        let thread = std::thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 16];
+            while let Ok(count @ 1..) = from.read(&mut buffer) {
+                into.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..count]);
+            }
+        });
+        Self { bytes, thread }
+    }
+
+    fn has(&self, text: &str) -> bool {
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    }
+
+    fn end(self) -> Vec<u8> {
+        self.thread.join().expect("the reader does not panic");
+        std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Sandbox {
+    /// A deployment of `target`, with the sandbox's environment.
+    pub fn deploy(&self, target: &str) -> Deploy {
+        let mut deploy = self.relay(&["deploy", target]);
+        let result = deploy.folder.path().join("result.json");
+        deploy.command.arg("--result-file").arg(result);
+        deploy
+    }
+
+    /// Any call of `relay`, with the sandbox's environment.
+    pub fn relay(&self, arguments: &[&str]) -> Deploy {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut command = command("relay");
+        command.args(arguments).envs(self.environment()).current_dir(folder.path());
+        Deploy { command, folder, bound: LONG }
+    }
+
+    /// A deployment of `demo/shell` with this script.
+    pub fn shell(&self, script: &str) -> Deploy {
+        self.deploy("demo/shell").param("script", script)
+    }
+}
+
+impl Deploy {
+    /// `--param`.
+    #[must_use]
+    pub fn param(mut self, name: &str, value: &str) -> Self {
+        self.command.arg("--param").arg(format!("{name}={value}"));
+        self
+    }
+
+    /// Further arguments.
+    #[must_use]
+    pub fn args(mut self, arguments: &[&str]) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// A variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Without a variable.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
+    /// A bound of one's own.
+    #[must_use]
+    pub fn bound(mut self, bound: Duration) -> Self {
+        self.bound = bound;
+        self
+    }
+
+    /// The folder that it runs in.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    /// Starts it.
+    pub fn start(mut self) -> Running {
+        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().expect("relay starts");
+        let stdout = Pipe::read(child.stdout.take().expect("a pipe"));
+        let stderr = Pipe::read(child.stderr.take().expect("a pipe"));
+        Running { child: Leash(child), stdout, stderr, folder: self.folder, began: Instant::now(), bound: self.bound }
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub fn run(self) -> Deployed {
+        self.start().wait()
+    }
+}
+
+impl Running {
+    /// Waits until stdout has `text` in it.
+    #[track_caller]
+    pub fn until_stdout(&self, text: &str) {
+        eventually(&format!("stdout has `{text}`; stderr: {}", self.stderr_so_far()), || {
+            self.stdout.has(text).then_some(())
+        });
+    }
+
+    /// Whether stdout comes to have `text` in it before the end.
+    #[track_caller]
+    pub fn prints(&self, text: &str) -> bool {
+        eventually(&format!("stdout has `{text}`, or it ends"), || {
+            let ended = self.has_ended();
+            if self.stdout.has(text) { Some(true) } else { ended.then_some(false) }
+        })
+    }
+
+    /// Whether it has closed stdout, as it does at its end.
+    pub fn has_ended(&self) -> bool {
+        self.stdout.thread.is_finished()
+    }
+
+    /// Waits until stderr has `text` in it.
+    #[track_caller]
+    pub fn until_stderr(&self, text: &str) {
+        eventually(&format!("stderr has `{text}`"), || self.stderr.has(text).then_some(()));
+    }
+
+    fn stderr_so_far(&self) -> String {
+        let bytes = self.stderr.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The deployment id, as soon as it is published.
+    #[track_caller]
+    pub fn id(&self) -> String {
+        eventually("the request is published", || id_in(&self.stderr_so_far()))
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(self.pid(), signal).expect("relay is there");
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child.0)
+    }
+
+    /// Waits for the end.
+    #[track_caller]
+    pub fn wait(mut self) -> Deployed {
+        use std::os::unix::process::ExitStatusExt as _;
+        let status = loop {
+            if let Some(status) = self.child.0.try_wait().expect("relay can be waited for") {
+                break status;
+            }
+            if self.began.elapsed() > self.bound {
+                panic!("relay did not end within {:?}; it said: {}", self.bound, self.stderr_so_far());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let text = std::fs::read_to_string(self.folder.path().join("result.json")).ok();
+        Deployed {
+            code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()),
+            stdout: self.stdout.end(),
+            stderr: self.stderr.end(),
+            result: text.map(|text| serde_json::from_str(&text).expect("the result file is JSON")),
+        }
+    }
+}
+
+/// The id in relay's own words: `relay published 0.1s demo/shell as 0190…`.
+fn id_in(stderr: &str) -> Option<String> {
+    let line = stderr.lines().find(|line| line.starts_with("relay published "))?;
+    line.rsplit_once(" as ").map(|(_, id)| id.to_owned()).filter(|id| id.len() == 36)
+}
+
+impl Deployed {
+    /// stdout as text.
+    pub fn out(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// stderr as text.
+    pub fn err(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+
+    /// The tool's stderr: without relay's own lines.
+    pub fn tool_err(&self) -> Vec<u8> {
+        let lines = self.stderr.split_inclusive(|b| *b == b'\n');
+        let own = |line: &&[u8]| !line.starts_with(b"relay ") && !line.starts_with(b"relay: ");
+        lines.filter(own).flatten().copied().collect()
+    }
+
+    /// The deployment id.
+    #[track_caller]
+    pub fn id(&self) -> String {
+        id_in(&self.err()).unwrap_or_else(|| panic!("nothing was published: {}", self.err()))
+    }
+
+    /// A part of the result file, by JSON pointer.
+    #[track_caller]
+    pub fn result(&self, pointer: &str) -> &Value {
+        let result = self.result.as_ref().unwrap_or_else(|| panic!("there is no result file: {}", self.err()));
+        result.pointer(pointer).unwrap_or(&Value::Null)
+    }
+
+    /// Demands an exit code.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.out(), self.err());
+        self
+    }
+
+    /// Demands words on stderr.
+    #[track_caller]
+    pub fn says(self, words: &str) -> Self {
+        assert!(self.err().contains(words), "`{words}` is not in: {}", self.err());
+        self
+    }
+}
+
+/// `relay` with any arguments, without a sandbox, in `folder`: exit code, stdout, stderr.
+pub fn relay(folder: &std::path::Path, arguments: &[&str]) -> (i32, String, String) {
+    let output =
+        command("relay").args(arguments).current_dir(folder).stdin(Stdio::null()).output().expect("relay starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}

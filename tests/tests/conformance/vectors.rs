@@ -1,0 +1,50 @@
+//! Walks `vectors/`: the verdict of our code on each file is the one that the file expects.
+
+use std::collections::BTreeSet;
+
+use relay_tests::vectors::{Vector, made, on_disk, verdict};
+
+#[test]
+fn our_verdict_is_the_expected_one() {
+    let mut wrong = Vec::new();
+    let all = on_disk();
+    for (name, text) in &all {
+        let vector: Vector = serde_json::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let (folder, _) = name.split_once('/').expect("a vector lies in a directory");
+        let (said, out) = match verdict(folder, &vector) {
+            Ok(out) => ("ok", out),
+            Err(class) => (class, relay_tests::vectors::Out::default()),
+        };
+        let same = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+        let right =
+            said == vector.expect && same(&vector.digest, &out.digest) && same(&vector.canonical, &out.canonical);
+        if !right {
+            wrong.push(format!("{name}: expected {}, we say {said} ({})", vector.expect, vector.comment));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} vectors:\n{}", wrong.len(), all.len(), wrong.join("\n"));
+    assert!(all.len() > 150, "the directory is walked: {}", all.len());
+}
+
+#[test]
+fn the_files_are_what_the_fixed_keys_make() {
+    let (disk, made) = (on_disk(), made());
+    for (name, text) in &made {
+        assert!(disk.get(name) == Some(text), "vectors/{name} differs: cargo run -p relay-tests --bin make-vectors");
+    }
+    for name in disk.keys() {
+        assert!(made.contains_key(name), "nothing makes vectors/{name}");
+    }
+}
+
+#[test]
+fn every_failure_class_of_the_document_has_a_vector() {
+    let document = include_str!("../../../docs/protocol.md");
+    let (_, section) = document.split_once("## 21. Failure classes").expect("section 21");
+    let (table, _) = section.split_once("A vector is").expect("the end of the table");
+    let listed: BTreeSet<String> =
+        table.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned())).collect();
+    let expected: BTreeSet<String> =
+        on_disk().values().map(|text| serde_json::from_str::<Vector>(text).unwrap().expect).collect();
+    assert_eq!(listed, expected);
+}

@@ -1,0 +1,323 @@
+//! Whole deployments, each under one fault, as a table: the exit code, what was printed, and the words that tell whose turn it is. The
+//! output is the tool's to the byte, or what is missing of it is said; and the tool never runs twice.
+
+use std::panic::catch_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use relay_tests::kit::targets::{Head, SHELL, target};
+use relay_tests::{Options, Sandbox};
+use serde_json::{Value, json};
+
+/// Its own code, which no word of relay's is mixed up with.
+const CODE: i32 = 7;
+
+/// A tool that prints for a second and ends.
+const SHORT: &str = "i=0; while [ $i -lt 20 ]; do echo line; i=$((i+1)); sleep 0.05; done; exit 7";
+
+/// One that prints until it is ended.
+const ENDLESS: &str = "while :; do echo line; sleep 0.05; done";
+
+/// A target with one slot.
+const SINGLE: &str = "test/single";
+
+/// One line of the table.
+#[derive(Clone)]
+struct Row {
+    name: &'static str,
+    target: &'static str,
+    rules: Value,
+    settings: Vec<&'static str>,
+    script: &'static str,
+    args: Vec<&'static str>,
+    codes: Vec<i32>,
+    says: Vec<&'static str>,
+}
+
+/// A fault that the deployment overcomes.
+fn overcome(name: &'static str, rules: Value) -> Row {
+    let (target, args, settings) = ("demo/shell", vec!["--strict-output"], vec!["task_events=true"]);
+    Row { name, target, rules, settings, script: SHORT, args, codes: vec![CODE], says: Vec::new() }
+}
+
+/// A fault that ends it.
+fn ended(name: &'static str, rules: Value, code: i32, says: &[&'static str]) -> Row {
+    let args = vec!["--drain-timeout", "2s"];
+    Row { args, script: ENDLESS, codes: vec![code], says: says.to_vec(), ..overcome(name, rules) }
+}
+
+impl Row {
+    fn set(mut self, setting: &'static str) -> Self {
+        self.settings.push(setting);
+        self
+    }
+
+    fn without_events(mut self) -> Self {
+        self.settings.retain(|setting| *setting != "task_events=true");
+        self
+    }
+
+    fn args(mut self, args: &[&'static str]) -> Self {
+        self.args.extend(args);
+        self
+    }
+}
+
+fn rule(service: &str, operation: &str, kind: &str) -> Value {
+    json!({"service": service, "operation": operation, "kind": kind})
+}
+
+/// The rule with one more field.
+fn with(mut rule: Value, name: &str, value: Value) -> Value {
+    rule[name] = value;
+    rule
+}
+
+fn once(rule: Value) -> Value {
+    with(rule, "count", json!(1))
+}
+
+fn of_task(kind: &str) -> Value {
+    with(rule("ecs", "RunTask", kind), "delay_ms", json!([1_500, 1_500]))
+}
+
+fn event(kind: &str) -> Value {
+    with(rule("lambda", "Invoke", kind), "match", json!("events"))
+}
+
+fn on(rule: Value, what: &str) -> Value {
+    with(rule, "match", json!(what))
+}
+
+fn table() -> Vec<Row> {
+    let put = |kind: &str| rule("s3", "PutObject", kind);
+    let lost = |service: &str, operation: &str| once(rule(service, operation, "lost-response"));
+    let limit = "You've reached the limit on the number of vCPUs you can run concurrently";
+    let patient = &["--admission-timeout", "8s"][..];
+    vec![
+        // A task and its end.
+        ended("the task is killed", json!([of_task("task-killed")]), 122, &["(lost)", "bytes of stdout"]),
+        ended(
+            "the runner dies behind a batch",
+            json!([with(
+                on(once(rule("sqs", "SendMessageBatch", "crash")), "role/relay/relay-demo-shell"),
+                "after",
+                json!(2)
+            )]),
+            122,
+            &["(lost)", "bytes of stdout", "aws ecs describe-tasks"],
+        ),
+        ended(
+            "the task never starts",
+            json!([rule("ecs", "RunTask", "never-started")]),
+            122,
+            &["while waiting for the runner's start", "aws ecs describe-tasks"],
+        )
+        .args(&["--start-timeout", "3s"]),
+        ended(
+            "out of memory",
+            json!([of_task("out-of-memory")]),
+            122,
+            &["(out_of_memory)", "OutOfMemoryError", "hint: the target's owner raises the task's memory"],
+        ),
+        ended(
+            "the image cannot be pulled",
+            json!([rule("ecs", "RunTask", "image-pull")]),
+            121,
+            &["never started", "CannotPullContainerError", "(image_pull)", "hint: the target's owner checks the image"],
+        ),
+        ended(
+            "no network interface",
+            json!([rule("ecs", "RunTask", "no-network")]),
+            121,
+            &["never started", "(network)", "hint: the target's owner checks the subnets"],
+        ),
+        ended(
+            "no capacity, said later",
+            json!([rule("ecs", "RunTask", "no-capacity")]),
+            121,
+            &["never started", "(capacity)", "hint: nobody's fault"],
+        ),
+        ended(
+            "no capacity, said at once",
+            json!([rule("ecs", "RunTask", "run-task-failures")]),
+            121,
+            &["never started", "(capacity)", "hint: nobody's fault"],
+        )
+        .set("function_timeout_ms=12000"),
+        ended(
+            "the quota is used up",
+            json!([with(rule("ecs", "RunTask", "run-task-failures"), "code", json!(limit))]),
+            121,
+            &["(quota)", "hint: the target account's owner asks AWS"],
+        )
+        .set("function_timeout_ms=12000"),
+        ended(
+            "a Spot interruption",
+            json!([of_task("spot-interruption")]),
+            122,
+            &["(stopped)", "hint: ask who stopped it"],
+        ),
+        ended("maintenance", json!([of_task("maintenance")]), 122, &["(stopped)"]),
+        ended("stopped by hand", json!([of_task("stopped-by-hand")]), 122, &["(stopped)", "hint: ask who stopped it"]),
+        // The launcher.
+        overcome("the launcher dies behind RunTask", json!([once(rule("ecs", "RunTask", "crash"))])),
+        overcome("the launcher dies before its answer", json!([once(rule("runtime", "Response", "crash"))])),
+        ended(
+            "the launcher always dies",
+            json!([rule("runtime", "Next", "crash")]),
+            122,
+            &["while waiting for the launcher's answer", "dead-letter queue"],
+        )
+        .args(patient),
+        overcome(
+            "it dies once as it starts",
+            json!([once(rule("runtime", "Next", "cold-start")), once(rule("runtime", "Init", "crash"))]),
+        ),
+        ended(
+            "it always dies as it starts",
+            json!([rule("runtime", "Next", "cold-start"), rule("runtime", "Init", "crash")]),
+            122,
+            &["while waiting for the launcher's answer", "dead-letter queue"],
+        )
+        .args(patient),
+        overcome(
+            "a slow cold start",
+            json!([
+                once(rule("runtime", "Next", "cold-start")),
+                with(rule("runtime", "Init", "delay"), "delay_ms", json!([3_000, 3_000]))
+            ]),
+        ),
+        overcome(
+            "two invocations at once",
+            json!([
+                rule("lambda", "Invoke", "duplicate"),
+                with(rule("ecs", "RunTask", "delay"), "delay_ms", json!([500, 500]))
+            ]),
+        ),
+        // Events of the task.
+        overcome("events come late", json!([with(event("delay"), "delay_ms", json!([1_000, 3_000]))])),
+        overcome("events come twice", json!([event("duplicate")])),
+        overcome("events overtake each other", json!([event("reorder")])),
+        overcome("events are lost", json!([event("lost")])),
+        ended(
+            "events are lost, and the watchdog tells the end",
+            json!([event("lost"), of_task("task-killed")]),
+            122,
+            &["(lost)", "bytes of stdout"],
+        )
+        .set("schedule_ms=300"),
+        // Queues, claim and lock, lost answers.
+        overcome(
+            "new queues are not there for five seconds",
+            json!([with(rule("sqs", "CreateQueue", "not-visible"), "delay_ms", json!([5_000, 5_000]))]),
+        ),
+        overcome("the claim races", json!([with(on(put("conflict"), "claims/"), "count", json!(2))])),
+        Row {
+            target: SINGLE,
+            ..overcome("the only lock races", json!([with(on(put("conflict"), "locks/"), "count", json!(3))]))
+        },
+        overcome("the claim's answer is lost", json!([on(lost("s3", "PutObject"), "claims/")])),
+        overcome("the lock's answer is lost", json!([on(lost("s3", "PutObject"), "locks/")])),
+        overcome("RunTask's answer is lost", json!([lost("ecs", "RunTask")])),
+        overcome("answers to sent batches are lost", json!([with(lost("sqs", "SendMessageBatch"), "count", json!(3))])),
+        overcome("Publish's answer is lost", json!([lost("sns", "Publish")])),
+        overcome("CreateQueue's answers are lost", json!([with(lost("sqs", "CreateQueue"), "count", json!(2))])),
+        overcome("answers to deletes are lost", json!([with(lost("sqs", "DeleteMessageBatch"), "count", json!(3))])),
+        // Services away or busy.
+        overcome("KMS is throttled for a while", json!([with(rule("kms", "*", "throttle"), "count", json!(6))])),
+        ended(
+            "KMS is throttled for ever",
+            json!([rule("kms", "Sign", "throttle")]),
+            122,
+            &["while waiting for the launcher's answer"],
+        )
+        .args(patient),
+        overcome("STS is away for a moment", json!([with(rule("sts", "*", "outage"), "count", json!(2))])),
+        // The runner has exited with 125 before it could say anything: that nothing ran is its word, not what was read.
+        ended("STS is away", json!([rule("sts", "*", "outage")]), 122, &["(runner)", "hint: see the task's log"]),
+        Row {
+            // The SDK gives a call up after four tries: what then happens must be said, whatever it is.
+            codes: vec![CODE, 121, 122, 125],
+            ..overcome(
+                "half of all calls are throttled",
+                json!([with(rule("*", "*", "throttle"), "probability", json!(0.5))]),
+            )
+        }
+        .args(&["--admission-timeout", "30s", "--start-timeout", "30s", "--silence-timeout", "30s"])
+        .without_events(),
+    ]
+}
+
+fn check(row: &Row) -> Result<(), String> {
+    let single = target(SINGLE, &Head { concurrency: 1, ..Head::default() }, SHELL);
+    let options = row.settings.iter().fold(Options::default(), |options, setting| options.set(setting));
+    let options = options.target(SINGLE, single);
+    let sandbox = Sandbox::start(options);
+    sandbox.set_faults(&json!({"seed": 7, "rule": row.rules}).to_string());
+    let marker = sandbox.folder().join("ran");
+    let script = format!("echo ran >> {}; {}", marker.display(), row.script);
+    let done =
+        sandbox.deploy(row.target).param("script", &script).args(&row.args).bound(Duration::from_secs(100)).run();
+    let wrong = |what: String| Err(format!("{}: {what}\nstderr: {}", row.name, done.err()));
+    if !row.codes.contains(&done.code) {
+        return wrong(format!("exit code {}, not {:?}", done.code, row.codes));
+    }
+    let runs = std::fs::read_to_string(&marker).unwrap_or_default().lines().count();
+    if runs > 1 || (done.code == CODE && runs != 1) {
+        return wrong(format!("{runs} runs of the tool"));
+    }
+    let out = done.out();
+    let lines = out.split_inclusive('\n').filter(|line| *line == "line\n").count();
+    if out.len() != 5 * lines {
+        return wrong(format!("this is not the tool's output: {out:?}"));
+    }
+    match done.code {
+        CODE if lines != 20 || *done.result("/output/verified") != json!(true) => {
+            return wrong(format!("{lines} lines of 20, or not verified"));
+        }
+        121 if !out.is_empty() => return wrong("what never started has printed".to_owned()),
+        // Up to where it is the truth is told, to the byte.
+        122 if done.err().contains("the task is arn:")
+            && !done.err().contains(&format!("{} bytes of stdout", out.len())) =>
+        {
+            return wrong(format!("{} bytes were printed, and something else is said", out.len()));
+        }
+        _ => {}
+    }
+    // A fault that was never applied shows nothing.
+    let applied = sandbox.log().iter().flat_map(|entry| entry.faults.clone()).collect::<Vec<_>>();
+    for rule in row.rules.as_array().unwrap() {
+        let kind = rule["kind"].as_str().unwrap().replace("lost-response", "timeout-after");
+        if !applied.contains(&kind) {
+            return wrong(format!("`{kind}` was never applied"));
+        }
+    }
+    match row.says.iter().find(|words| !done.err().contains(**words)) {
+        Some(words) => wrong(format!("`{words}` is not said")),
+        None => Ok(()),
+    }
+}
+
+/// All rows, three at a time, each with a sandbox of its own; or the one that `RELAY_ROW` names.
+#[test]
+fn every_fault_ends_as_the_table_says() {
+    let only = std::env::var("RELAY_ROW").ok();
+    let rows: Vec<Row> =
+        table().into_iter().filter(|row| only.as_deref().is_none_or(|name| name == row.name)).collect();
+    assert!(!rows.is_empty(), "no row is called {only:?}");
+    let next = AtomicUsize::new(0);
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let work = || {
+            let mut failures = Vec::new();
+            while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let checked = catch_unwind(|| check(row));
+                failures.extend(checked.unwrap_or_else(|_| Err(format!("{}: see the panic above", row.name))).err());
+            }
+            failures
+        };
+        let workers: Vec<_> = (0..3).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+    assert!(failures.is_empty(), "{} of {} rows:\n{}", failures.len(), rows.len(), failures.join("\n\n"));
+}

@@ -1,0 +1,191 @@
+//! `relay-admin` with an operator's credentials: what is alive, how it is stopped; and a set-up made by `init`, deployed to.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use relay_tests::kit::sandbox::{TARGET, command};
+use relay_tests::{Options, Sandbox, eventually};
+use serde_json::{Value, json};
+
+fn sandbox() -> Arc<Sandbox> {
+    Sandbox::start(Options::default())
+}
+
+/// Arguments, variables, the exit code, and words.
+type Row<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a str);
+
+/// Exit code, standard output, standard error of `relay-admin` as the target account's operator.
+fn admin(sandbox: &Sandbox, arguments: &[&str]) -> (i32, String, String) {
+    admin_with(sandbox, arguments, &[])
+}
+
+fn admin_with(sandbox: &Sandbox, arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
+    let mut command = command("relay-admin");
+    command.args(arguments).envs(sandbox.environment()).env("AWS_ACCESS_KEY_ID", TARGET).stdin(Stdio::null());
+    command.envs(environment.iter().copied());
+    let output = command.output().expect("relay-admin starts");
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn ps(sandbox: &Sandbox) -> Vec<Value> {
+    let (code, out, err) = admin(sandbox, &["ps", "--output", "json"]);
+    assert_eq!(code, 0, "{err}");
+    out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn live(sandbox: &Sandbox, id: &str) -> Option<Value> {
+    ps(sandbox).into_iter().find(|one| one["deployment_id"] == id)
+}
+
+const PATIENT: &str = "trap 'echo got INT; exit 0' INT; echo begun; while :; do sleep 0.05; done";
+
+#[test]
+fn what_is_alive_is_listed_and_can_be_stopped() {
+    let sandbox = sandbox();
+    let running = sandbox
+        .shell(PATIENT)
+        .env("GITHUB_ACTIONS", "true")
+        .env("GITHUB_ACTOR", "an\u{202e}na")
+        .env("GITHUB_SERVER_URL", "https://github.example")
+        .env("GITHUB_REPOSITORY", "example/payments")
+        .env("GITHUB_RUN_ID", "7")
+        .start();
+    running.until_stdout("begun");
+    let id = running.id();
+    let seen = live(&sandbox, &id).expect("it is alive");
+    assert_eq!((&seen["target"], &seen["state"]), (&json!("demo/shell"), &json!("RUNNING")));
+    assert_eq!(seen["says"]["run_url"], "https://github.example/example/payments/actions/runs/7");
+    assert_eq!(seen["task_arn"], sandbox.tasks_of(&id)[0].arn());
+    let (code, out, _) = admin(&sandbox, &["ps"]);
+    let row = out.lines().find(|line| line.starts_with(&id)).expect("a row");
+    assert_eq!((code, out.lines().next().unwrap().split_whitespace().next()), (0, Some("DEPLOYMENT")));
+    // What the request says of itself is a stranger's word, and cannot turn the row around.
+    assert!(row.contains("demo/shell") && row.contains("RUNNING") && row.contains("github an\\u{202e}na"), "{row}");
+
+    let (code, out, err) = admin(&sandbox, &["stop", &id, "--reason", "wrong account"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains(&format!("asked ECS to stop {id} (demo/shell)")) && out.contains("120 seconds"), "{out}");
+    let done = running.wait().exits(122).says("stopped");
+    assert_eq!(done.out(), "begun\ngot INT\n", "the tool had its signal, and its last words came");
+    let task = sandbox.task_when(sandbox.tasks_of(&id)[0].arn(), "STOPPED");
+    assert_eq!(
+        task.0["stoppedReason"],
+        format!("stopped by arn:aws:sts::{TARGET}:assumed-role/operator/operator: wrong account")
+    );
+    assert_eq!(live(&sandbox, &id), None);
+    let (code, _, err) = admin(&sandbox, &["stop", &id]);
+    assert!(code == 1 && err.contains("has stopped already: stopped by arn:"), "{err}");
+}
+
+#[test]
+fn what_is_stopping_already_is_not_asked_again() {
+    let sandbox = sandbox();
+    let gate = sandbox.folder().join("stopping");
+    let script = format!("trap 'echo got INT' INT; echo begun; while [ ! -e {} ]; do sleep 0.05; done", gate.display());
+    let running = sandbox.shell(&script).start();
+    running.until_stdout("begun");
+    let id = running.id();
+    assert_eq!(admin(&sandbox, &["stop", &id]).0, 0);
+    eventually("it is seen to be stopping", || live(&sandbox, &id).filter(|one| one["state"] == "STOPPING"));
+    let (code, out, _) = admin(&sandbox, &["stop", &id, "--reason", "again"]);
+    assert!(code == 0 && out.contains("is stopping already: stopped by"), "{out}");
+    let stops = sandbox.calls("ecs", "StopTask");
+    let arn = sandbox.tasks_of(&id)[0].arn().to_owned();
+    assert_eq!(stops.iter().filter(|call| call.text("task") == arn).count(), 1);
+    std::fs::write(gate, "").unwrap();
+    running.wait().exits(122);
+}
+
+#[test]
+fn what_cannot_be_done_is_said_with_its_reason() {
+    let sandbox = sandbox();
+    let stranger = "01980000-0000-7000-8000-000000000000";
+    let rows: [Row; 6] = [
+        (&["stop", stranger], &[], 1, "there is no task of 01980000-0000-7000-8000-000000000000 in the cluster relay"),
+        (&["stop", "payments/production"], &[], 2, "not a deployment id"),
+        (&["stop", stranger, "--cluster", "nowhere"], &[], 2, "ClusterNotFoundException"),
+        (&["ps", "--cluster", "nowhere"], &[], 2, "hint: check the name, the account and the region"),
+        (&["ps"], &[("AWS_ACCESS_KEY_ID", "AKIANOBODY")], 2, "hint: there are no valid AWS credentials here"),
+        (
+            &["ps"],
+            &[("AWS_REGION", ""), ("AWS_CONFIG_FILE", "/nowhere"), ("AWS_EC2_METADATA_DISABLED", "true")],
+            2,
+            "no region is known: set AWS_REGION",
+        ),
+    ];
+    for (arguments, environment, code, words) in rows {
+        let (found, out, err) = admin_with(&sandbox, arguments, environment);
+        assert_eq!((found, out.as_str()), (code, ""), "{arguments:?} {environment:?}: {err}");
+        assert!(err.contains(words), "{words}: {err}");
+    }
+    let (code, out, err) = admin(&sandbox, &["ps", "--cluster", "default"]);
+    assert_eq!((code, out.as_str()), (0, ""));
+    assert!(err.contains("no deployment is alive in the cluster default"), "{err}");
+}
+
+/// What only a sandbox needs in a configuration, and its key for the account's.
+fn for_the_sandbox(configuration: &str) -> String {
+    let key = "\"arn:aws:kms:eu-west-1:222222222222:alias/relay-target\"";
+    assert!(configuration.contains(key), "{configuration}");
+    format!(
+        "endpoint = \"${{ENDPOINT}}\"\nworkspace = \"${{WORKSPACE}}\"\nuid = 0\n{}",
+        configuration.replace(key, "\"${TARGET_KEY}\"")
+    )
+}
+
+#[test]
+fn what_init_writes_deploys() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [
+        "init",
+        folder.path().to_str().unwrap(),
+        "--target",
+        "payments/production",
+        "--target-account",
+        TARGET,
+        "--region",
+        "eu-west-1",
+        "--ci-account",
+        "111111111111",
+        "--ci",
+        "gitlab",
+        "--ci-source",
+        "example/payments",
+        "--code-bucket",
+        "example-code",
+        "--new-key",
+    ];
+    let made = command("relay-admin").args(arguments).stdin(Stdio::null()).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let configuration = std::fs::read_to_string(folder.path().join("targets/payments-production.toml")).unwrap();
+    let sandbox = Sandbox::start(Options::default().target("payments/production", for_the_sandbox(&configuration)));
+    let config = folder.path().join("relay.toml");
+    let own = ["RELAY_TOPIC_ARN", "RELAY_SIGNING_KEY", "RELAY_ARTIFACTS"];
+    let mut deploy = sandbox.deploy("payments/production").param("version", "1.2.3");
+    for name in own {
+        deploy = deploy.without(name);
+    }
+    let done = deploy.args(&["--config", config.to_str().unwrap()]).run().exits(0);
+    assert_eq!(done.out(), "deploying 1.2.3\n");
+    assert_eq!(*done.result("/output/verified"), json!(true));
+    doctor_agrees(&sandbox, folder.path(), &own);
+}
+
+/// Its store for artifacts is ci-account.yaml's, which a sandbox has not; the rest is as it should be.
+fn doctor_agrees(sandbox: &Sandbox, folder: &Path, own: &[&str]) {
+    let mut doctor = command("relay");
+    doctor.args(["doctor", "--try"]).envs(sandbox.environment()).current_dir(folder);
+    for name in own {
+        doctor.env_remove(name);
+    }
+    let words = String::from_utf8(doctor.output().unwrap().stdout).unwrap();
+    let bad: Vec<&str> = words.lines().filter(|line| !line.starts_with("ok") && !line.starts_with("skip")).collect();
+    assert_eq!(
+        bad,
+        [
+            "bad   artifacts: there is no bucket relay-artifacts-111111111111-eu-west-1 — check `artifacts` in relay.toml"
+        ]
+    );
+}

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# venv.sh REQUIREMENTS: makes the virtual environment with what that file lists, and prints its path. It is kept in the user's
+# cache under the file's own digest, so each list is installed once for all clones. Quick when it is there already.
+# Exit code 3: this machine has no Python for it, or no package index; nothing is wrong with what was to be checked.
+set -euo pipefail
+
+[ $# -eq 1 ] || { printf 'usage: %s REQUIREMENTS\n' "$0" >&2 && exit 1; }
+wanted="$1"
+cache="${XDG_CACHE_HOME:-${HOME:?}/.cache}/relay"
+venv="$cache/$(basename "$wanted" .txt)-$(sha256sum "$wanted" | cut -c1-12)"
+
+cannot() {
+    printf '%s\n' "$1" >&2
+    exit 3
+}
+
+mkdir -p "$cache"
+# Two may ask at the same time: one makes it, the other waits.
+exec 9>"$venv.lock"
+flock 9
+
+if ! { [ -e "$venv/done" ] && "$venv/bin/python" -c ''; } 2>/dev/null; then
+    python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ||
+        cannot "there is no Python 3.10 or newer with venv and pip (on Debian: python3-venv and python3-pip)"
+    log="$venv.log"
+    python3 -m venv --clear "$venv" >"$log" 2>&1 || cannot "$venv could not be made; see $log"
+    "$venv/bin/python" -m pip install --disable-pip-version-check --no-input -r "$wanted" >>"$log" 2>&1 ||
+        cannot "pip could not install $(grep -v '^#' "$wanted" | tr '\n' ' '); see $log"
+    touch "$venv/done"
+fi
+printf '%s\n' "$venv"

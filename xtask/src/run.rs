@@ -1,0 +1,56 @@
+//! Running other programs, in the workspace's root.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::Outcome;
+use crate::tree::root;
+
+/// Runs `cargo` with these arguments; its output goes where ours goes.
+pub(crate) fn cargo(arguments: &[&str]) -> Outcome {
+    succeed(Command::new("cargo").args(arguments))
+}
+
+/// Runs a command; its output goes where ours goes.
+pub(crate) fn succeed(command: &mut Command) -> Outcome {
+    // A child's output would come before what is still buffered here.
+    io::stdout().flush()?;
+    let status = command.current_dir(root()).stdin(Stdio::null()).status()?;
+    if status.success() { Ok(()) } else { Err(format!("{}: {status}", name(command)).into()) }
+}
+
+/// Runs a command that says much; its output is shown only when it fails.
+pub(crate) fn quietly(command: &mut Command) -> Outcome {
+    let output = command.current_dir(root()).stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    io::stdout().write_all(&output.stdout)?;
+    io::stderr().write_all(&output.stderr)?;
+    Err(format!("{}: {}", name(command), output.status).into())
+}
+
+/// A command's standard output, without the end of its last line.
+pub(crate) fn said(command: &mut Command) -> Outcome<String> {
+    let output = command.current_dir(root()).stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{}: {}: {}", name(command), output.status, words.trim()).into());
+    }
+    Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
+}
+
+/// Whether a program is there, and answers.
+pub(crate) fn answers(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program).args(arguments).stdin(Stdio::null()).output().is_ok_and(|output| output.status.success())
+}
+
+/// Whether a Docker engine runs.
+pub(crate) fn has_engine() -> bool {
+    answers("docker", &["version", "--format", "{{.Server.Version}}"])
+}
+
+fn name(command: &Command) -> String {
+    Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
