@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::kit::sandbox::bin_dir;
+use crate::kit::targets::{Head, target};
 
 /// The account that CI is in.
 pub const CI: &str = "111111111111";
@@ -402,8 +403,28 @@ impl World {
         self.make_role(TARGET, "/relay-deploy/", "demo", &runner, &may).map(|_| ())
     }
 
+    /// Targets beside those that the sandbox has: one for a CI that may not create queues, whose queue was made for it with a policy
+    /// that the emulator can judge; and one whose tool has a role of its own.
+    fn write_targets(&self) -> Outcome<PathBuf> {
+        let folder = self.folder.join("targets");
+        fs::create_dir_all(&folder).map_err(named(folder.display()))?;
+        let greet = "\n[[steps]]\nname = \"greet\"\nrun = [\"echo\", \"hello, strictly\"]\n";
+        let queue = format!("https://sqs.{REGION}.amazonaws.com/{CI}/relay-made-before-reply");
+        let fixed = target("demo/fixed", &Head::default(), greet)
+            .replace("\ntimeout", &format!("\nfixed_queues = [\"{queue}\"]\ntimeout"));
+        let who = "AWS_ENDPOINT_URL = \"${ENDPOINT}\"\nAWS_DEFAULT_REGION = \"eu-west-1\"\nAWS_PAGER = \"\"\n\n[[steps]]\n\
+                   name = \"who\"\nrun = [\"${AWS}\", \"sts\", \"get-caller-identity\", \"--output\", \"json\"]\n";
+        let role = target("demo/role", &Head::default(), who)
+            .replace("\ntimeout", &format!("\nrole = \"arn:aws:iam::{TARGET}:role/relay-deploy/demo\"\ntimeout"));
+        for (name, text) in [("fixed.toml", fixed), ("role.toml", role)] {
+            fs::write(folder.join(name), text).map_err(named(name))?;
+        }
+        Ok(folder)
+    }
+
     fn start_sandbox(&mut self, places: &Places, binaries: &Path) -> Outcome<Child> {
         let state = self.folder.join("sandbox");
+        let targets = self.write_targets()?;
         let options = [
             ("topic", TOPIC.to_owned()),
             ("bucket", BUCKET.to_owned()),
@@ -416,7 +437,7 @@ impl World {
         let mut child = places.keep("sandbox.log", |command| {
             command.arg(binaries.join("relay-sandbox")).args(["up", "--third-party", &self.endpoint]);
             command.arg("--task-credentials").arg(self.folder.join("task-credentials"));
-            command.arg("--state").arg(&state).arg("--targets").arg(places.scripts.join("targets"));
+            command.arg("--state").arg(&state).arg("--targets").arg(&targets);
             command.args(options.iter().flat_map(|(key, value)| ["--option".to_owned(), format!("{key}={value}")]));
         })?;
         let output = child.stdout.take().ok_or("the sandbox has no output")?;

@@ -15,49 +15,22 @@ fn key(n: u8) -> PrivateKey {
     PrivateKey::from_seed([n; 32])
 }
 
+/// The head that the tests of `relay-policy` and of this crate share, and what this one does.
 fn configuration(policy: &str) -> String {
-    let (ci, anna, old) = (key(1), key(2), key(3));
-    format!(
-        r#"target = "payments/production"
-topic = "arn:aws:sns:eu-west-1:222222222222:relay"
-bucket = "relay-222222222222-eu-west-1"
-target_key = "arn:aws:kms:eu-west-1:222222222222:key/x"
-runner_role = "relay-payments-production"
-policy = '''{policy}'''
-
-[parameters]
-image = {{ pattern = "sha256:[0-9a-f]{{4}}" }}
-
-[[signers]]
-name = "ci"
-key = "{}"
-groups = ["payments-ci"]
-ci_accounts = ["111111111111"]
-
-[[signers]]
-name = "anna"
-key = "{}"
-groups = ["people"]
-ci_accounts = ["111111111111"]
-
-[[signers]]
-name = "ci-old"
-person = "ci"
-key = "{}"
-ci_accounts = ["111111111111"]
+    let keyed = |text: String, n: u8| text.replace(&format!("${{KEY_{n}}}"), &key(n).public().to_string());
+    let head = include_str!("../../policy/tests/payments.toml").replace("${POLICY}", policy);
+    (1..=3).fold(head, keyed)
+        + r#"[parameters]
+image = { pattern = "sha256:[0-9a-f]{4}" }
 
 [[steps]]
 name = "apply"
-run = ["terraform", "apply", "-var", "image={{image}} x"]
+run = ["terraform", "apply", "-var", "image={image} x"]
 
 [[rollback]]
 name = "undo"
 run = ["terraform", "destroy"]
-"#,
-        ci.public(),
-        anna.public(),
-        old.public()
-    )
+"#
 }
 
 /// A folder with `t.toml` in it, in which the program runs.
@@ -111,7 +84,7 @@ fn errors_have_a_place_and_findings_a_field() {
     };
     for (from, to, expected) in [
         ("bucket =", "buckett =", &["error: t.toml: ", "line 3", "unknown field `buckett`"] as &[&str]),
-        ("[[steps]]", "[[steps]", &["error: t.toml: ", "line 29"]),
+        ("[[steps]]", "[[steps]", &["error: t.toml: ", "line 32"]),
         ("sha256:[0-9a-f]{4}", "sha256:[0-9a-f", &["error: t.toml: `parameters.image`"]),
         ("\"sha256:", "\"^sha256:", &["t.toml: parameters.image: ", "half an anchor"]),
         ("sha256:[0-9a-f]{4}", ".*", &["t.toml: parameters.image: ", "lets everything through"]),
