@@ -1,4 +1,4 @@
-//! The CLI: it reads frames with the real reader (`relay-stream`), in the order that the queue gives them.
+//! The CLI: it reads frames with the real reader (`relay-engine`), in the order that the queue gives them.
 //!
 //! A reader is large and cannot be compared. So each state of it has a number: the way there is kept, the reader is led along it once more
 //! for each new frame, and two readers that show the same are the same.
@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::time::Duration;
 
+use relay_engine::conclude::{self, Conclusion};
+use relay_engine::{Authenticator, Clocks, Direct, Outgoing, Raw, Reader};
 use relay_protocol::encoding::base64;
 use relay_protocol::frame::{FrameVerifier, From, LauncherFrame, LauncherKind, RunnerKind, Stream};
 use relay_protocol::outcome::{self, ExitCode};
 use relay_protocol::{DeploymentId, Envelope, PublicKey, Reason, Signature, Statement as _, Timestamp, Vouch};
-use relay_stream::{Authenticator, Clocks, Direct, Outgoing, Raw, Reader};
 
 use crate::launcher::{arn, digest, stop_reason};
 use crate::world::{About, At, Bug, End, Fault, Frame, Halt, Invocation, Outcome, Steps, TaskNo, Verdict, Who};
@@ -104,33 +105,18 @@ impl Readers {
     }
 }
 
-/// What the CLI makes of the reader's end, as `relay deploy` does for its exit code.
-pub(crate) fn said(end: &relay_stream::End, bug: Option<Bug>) -> End {
-    let of = |code: ExitCode| match code {
-        ExitCode::Refused => End::Refused,
-        ExitCode::NeverStarted => End::NeverStarted,
-        ExitCode::Unknown => End::Unknown,
-        code => End::Ended(code.code()),
-    };
-    match end {
-        relay_stream::End::Finished { finished, .. } => match &finished.outcome {
-            outcome::Outcome::Exited { code, .. } => End::Tool(*code),
-            // The runner has stopped it: what the tool had done by then is in the output.
-            outcome::Outcome::Ended { reason: Reason::Stopped, .. } => End::Ended(ExitCode::Unknown.code()),
-            outcome::Outcome::Ended { reason, .. } => of(reason.exit_code()),
-        },
-        relay_stream::End::Refused { reason, .. } | relay_stream::End::NeverStarted { reason, .. } => {
-            of(reason.exit_code())
-        }
-        relay_stream::End::Stopped { reason: reason @ (Reason::Cancelled | Reason::TimedOut), .. } => {
-            of(reason.exit_code())
-        }
-        relay_stream::End::Stopped { reason, started: false, .. }
-            if reason.exit_code() == ExitCode::NeverStarted || bug == Some(Bug::UnreadIsUnstarted) =>
-        {
-            End::NeverStarted
-        }
-        relay_stream::End::Stopped { .. } | relay_stream::End::Silent { .. } => End::Unknown,
+/// What the CLI makes of the reader's end: its exit code, by [`conclude`].
+pub(crate) fn said(end: &relay_engine::End, bug: Option<Bug>) -> End {
+    if bug == Some(Bug::UnreadIsUnstarted) && matches!(end, relay_engine::End::Stopped { started: false, .. }) {
+        return End::NeverStarted;
+    }
+    match conclude::conclude(Some(end), None, false) {
+        Conclusion::Tool(code) => End::Tool(code),
+        Conclusion::Relay(ExitCode::Refused) => End::Refused,
+        Conclusion::Relay(ExitCode::NeverStarted) => End::NeverStarted,
+        // The runner has stopped it: what the tool had done by then is in the output.
+        Conclusion::Relay(ExitCode::Unknown) if !matches!(end, relay_engine::End::Finished { .. }) => End::Unknown,
+        Conclusion::Relay(code) => End::Ended(code.code()),
     }
 }
 

@@ -1,11 +1,11 @@
-//! The launcher's lines, one call to AWS each. What stands already, what is said of it, and when the watchdog stops a task is decided by the
-//! launcher's own functions.
+//! The launcher's steps, one call to AWS each, in the order of [`admission::next`], [`cancel::next`] and [`end::next`].
 
-use relay_aws::tasks;
-use relay_launcher::standing::{self, Next};
+use relay_engine::launch::admission::{self, Found, Need, Ran};
+use relay_engine::launch::cancel::{self, Aim};
+use relay_engine::launch::{end, prior, reasons};
 use relay_protocol::claim::{self, Claim};
 use relay_protocol::frame::LauncherKind;
-use relay_protocol::{Digest, Reason, Timestamp};
+use relay_protocol::{Digest, Reason, Timestamp, task};
 
 use crate::world::{About, At, Bug, Fault, Frame, Holder, Id, Invocation, Life, Pace, Setup, Steps, Task, TaskNo};
 use crate::world::{Verdict, Who, Why, World};
@@ -23,19 +23,19 @@ pub(crate) fn digest() -> Digest {
 /// What the watchdog and the event say of a task that stopped so.
 pub(crate) fn stop_reason(why: Why) -> Reason {
     let (code, words, started, exit) = match why {
-        Why::Cancelled => ("UserInitiated", standing::CANCELLED, true, None),
-        Why::Overdue => ("UserInitiated", standing::OVERDUE, true, None),
+        Why::Cancelled => ("UserInitiated", reasons::CANCELLED, true, None),
+        Why::Overdue => ("UserInitiated", reasons::OVERDUE, true, None),
         Why::NeverStarted => ("TaskFailedToStart", "CannotPullContainerError: pull image manifest", false, None),
         Why::Refusal => ("EssentialContainerExited", "Essential container in task exited", true, Some(120)),
         Why::Exited => ("EssentialContainerExited", "Essential container in task exited", true, Some(0)),
         Why::Killed => ("EssentialContainerExited", "Essential container in task exited", true, Some(137)),
     };
-    standing::stop_reason(&tasks::Task {
+    reasons::stop_reason(&task::Task {
         stop_code: Some(code.to_owned()),
         stopped_reason: Some(words.to_owned()),
         started_at: started.then(|| Timestamp::from_unix(1)),
         exit_code: exit,
-        ..tasks::Task::default()
+        ..task::Task::default()
     })
 }
 
@@ -62,14 +62,25 @@ fn as_frame(kind: &LauncherKind) -> Option<Frame> {
     }
 }
 
-/// What stands, by the launcher's own word; `None`: decide.
-fn stands(claim: Option<Holder>, task: Option<TaskNo>) -> Option<Frame> {
-    let (claim, arn) = (claim.map(as_claim), task.map(arn));
-    let task = arn.as_deref().map(|arn| (arn, Some(digest())));
-    match standing::next(claim.as_ref(), task, digest(), Timestamp::from_unix(0)) {
-        Next::Repeat(kind) => as_frame(&kind),
-        Next::Decide => None,
-    }
+/// What is said of a claim, by the launcher's own word.
+fn of_claim(holder: Holder) -> Option<Frame> {
+    as_frame(&prior::of_claim(&as_claim(holder), digest(), Timestamp::from_unix(0)))
+}
+
+/// What is said of a task that the id has started.
+fn of_task(task: TaskNo) -> Option<Frame> {
+    as_frame(&prior::of_task(&arn(task), Some(digest()), digest(), Timestamp::from_unix(0)))
+}
+
+/// A task as ECS describes it.
+fn as_task(task: &Task) -> task::Task {
+    let status = match task.life {
+        Life::Waiting => "PENDING",
+        Life::Running(_) => "RUNNING",
+        Life::Stopped(_) => "STOPPED",
+    };
+    let desired = if task.stop.is_some() { "STOPPED" } else { "RUNNING" };
+    task::Task { last_status: status.to_owned(), desired_status: desired.to_owned(), ..task::Task::default() }
 }
 
 impl World {
@@ -92,7 +103,7 @@ impl World {
 
     /// Whether no slot is free: an early word.
     fn is_busy(&self) -> bool {
-        self.lock.iter().all(|holder| holder.is_some_and(|task| !self.has_stopped(task)))
+        !self.lock.iter().any(|holder| self.slot(*holder, None).is_free())
     }
 }
 
@@ -124,61 +135,87 @@ pub(crate) fn steps(steps: &mut Steps<'_>) {
     watchdog(steps);
 }
 
-/// What is told of a task's end must stay true if ECS has made another task: so it is claimed first, as a refusal is. Where a runner of
-/// another task holds the claim, this task was nobody's.
+/// Tells a task's end, in the order of [`end::next`]; all in one step.
 fn tell(world: &mut World, setup: &Setup, task: TaskNo) {
-    if let Task { id, life: Life::Stopped(why), .. } = *world.task(task) {
-        if setup.bug != Some(Bug::EndUnclaimed) {
-            let holder = *world.of(id).claim.get_or_insert(Holder::Verdict(Verdict::LaunchFailed));
-            if matches!(holder, Holder::Runner(other, _) if other != task) {
-                return;
+    let Task { id, life: Life::Stopped(why), .. } = *world.task(task) else { return };
+    let of = |holder: Holder| match holder {
+        Holder::Runner(other, _) if other != task => end::Holder::Another,
+        Holder::Runner(..) | Holder::Verdict(_) => end::Holder::This,
+    };
+    let mut holder = end::Holder::default();
+    if setup.bug == Some(Bug::EndUnclaimed) {
+        holder = end::Holder::This;
+    }
+    loop {
+        match end::next(holder) {
+            end::Need::ReadClaim => holder = world.of(id).claim.map_or(end::Holder::Nobody, of),
+            end::Need::Claim => {
+                holder = of(*world.of(id).claim.get_or_insert(Holder::Verdict(Verdict::LaunchFailed)));
             }
+            end::Need::Tell => return world.send(id, Frame::Stopped(task, why)),
+            end::Need::Drop => return,
         }
-        world.send(id, Frame::Stopped(task, why));
     }
 }
 
 fn request(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: Id) {
     let (now, setup) = (steps.now, steps.setup);
-    let claim = now.deployments[usize::from(id)].claim;
+    let (known, answer) = match one.at {
+        At::Begin => (admission::Known::default(), None),
+        At::Request(known, answer) => (known, answer),
+        At::Cancel(..) => return,
+    };
+    // How it came to its answer makes no difference any more.
+    let answers = admission::Known { claim: Found::Something, ..admission::Known::default() };
+    let go = |world: &mut World, known, answer| {
+        let known = if admission::next(known) == Need::Answer { answers } else { known };
+        world.go(index, At::Request(known, answer));
+    };
+    let found = |answer: Option<Frame>| if answer.is_some() { Found::Something } else { Found::Nothing };
+    let ran = admission::Known { ran: Some(Ran::Task), ..known };
     let task = now.tasks_of(id).next();
     let new_task = |world: &mut World| {
         world.tasks.push(Task { id, life: Life::Waiting, stop: None, told: false });
         let task = TaskNo::try_from(world.tasks.len() - 1).unwrap_or_default();
-        world.go(index, At::Answer(Frame::Admitted(task)));
+        go(world, ran, Some(Frame::Admitted(task)));
     };
-    match one.at {
-        At::Begin => steps.at(Pace::Delivery, who, "reads the claim", |world| {
-            world.go(index, stands(claim, None).map_or(At::List, At::Answer));
+    match admission::next(known) {
+        Need::ReadClaim => steps.at(Pace::Delivery, who, "reads the claim", |world| {
+            let answer = world.of(id).claim.and_then(of_claim);
+            go(world, admission::Known { claim: found(answer), ..known }, answer);
         }),
-        At::List => {
-            steps.must(who, "lists tasks", |world| {
-                world.go(index, stands(None, task).map_or(At::Decide, At::Answer));
-            });
+        Need::ListTasks => {
+            let lists = |task: Option<TaskNo>| {
+                let answer = task.and_then(of_task);
+                (admission::Known { task: found(answer), ..known }, answer)
+            };
+            let (shown, answer) = lists(task);
+            steps.must(who, "lists tasks", |world| go(world, shown, answer));
             if task.is_some() {
+                let (stale, answer) = lists(None);
                 steps.fault(Fault::Stale, who, "lists tasks, and is not shown the one there is", |world| {
-                    world.go(index, At::Decide);
+                    go(world, stale, answer);
                 });
             }
         }
-        At::Decide => {
-            let no = match setup.bug {
-                Some(Bug::RefuseUnclaimed) => At::Answer(Frame::Final(Verdict::Refused)),
-                _ => At::Conclude(Verdict::Refused),
-            };
+        Need::Authorise => {
+            let unclaimed = setup.bug == Some(Bug::RefuseUnclaimed);
+            let no = admission::Known { allowed: Some(false), concluded: unclaimed, ..known };
+            let word = unclaimed.then_some(Frame::Final(Verdict::Refused));
             if now.is_busy() {
-                steps.must(who, "decides: busy", |world| world.go(index, no));
+                steps.must(who, "decides: busy", |world| go(world, no, word));
             } else {
-                steps.must(who, "decides: allowed", |world| world.go(index, At::Run));
+                let yes = admission::Known { allowed: Some(true), ..known };
+                steps.must(who, "decides: allowed", |world| go(world, yes, None));
             }
             if setup.denials {
-                steps.may(who, "decides: refused", |world| world.go(index, no));
+                steps.may(who, "decides: refused", |world| go(world, no, word));
             }
         }
-        At::Run => {
+        Need::RunTask => {
             match task {
                 Some(task) => steps.must(who, "RunTask gives the task of this token", |world| {
-                    world.go(index, At::Answer(Frame::Admitted(task)));
+                    go(world, ran, Some(Frame::Admitted(task)));
                 }),
                 None => steps.must(who, "RunTask makes a task", new_task),
             }
@@ -186,86 +223,99 @@ fn request(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: I
                 steps.fault(Fault::Forgets, who, "RunTask makes another task: the token is forgotten", new_task);
             }
             steps.fault(Fault::Failures, who, "RunTask fails for as long as there is time", |world| {
-                world.go(index, At::Conclude(Verdict::LaunchFailed));
+                go(world, admission::Known { ran: Some(Ran::Failed), ..known }, None);
             });
         }
-        At::Conclude(verdict) => steps.must(who, "puts the claim, or reads who was faster", |world| {
-            let stands_now = *world.of(id).claim.get_or_insert(Holder::Verdict(verdict));
-            // There is a claim now, so something stands.
-            world.go(index, stands(Some(stands_now), None).map_or(At::Begin, At::Answer));
+        Need::Claim(verdict) => steps.must(who, "puts the claim, or reads who was faster", |world| {
+            let verdict = match verdict {
+                claim::Verdict::Refused => Verdict::Refused,
+                claim::Verdict::LaunchFailed => Verdict::LaunchFailed,
+            };
+            let stands = *world.of(id).claim.get_or_insert(Holder::Verdict(verdict));
+            go(world, admission::Known { concluded: true, ..known }, of_claim(stands));
         }),
-        At::Answer(frame) => steps.must(who, "answers", |world| {
-            world.send(id, frame);
+        Need::Answer => steps.must(who, "answers", |world| {
+            if let Some(frame) = answer {
+                world.send(id, frame);
+            }
             world.done(index);
         }),
-        At::Missing | At::Forward | At::Note | At::Stop(_) => {}
-    }
-}
-
-/// How a task is made to end, if it still has to be.
-fn aim(now: &World, setup: &Setup, task: TaskNo) -> Option<At> {
-    match &now.tasks[usize::from(task)] {
-        Task { stop: Some(_), .. } | Task { life: Life::Stopped(_), .. } => None,
-        Task { life: Life::Running(_), .. } if setup.control => Some(At::Forward),
-        _ => Some(At::Stop(task)),
     }
 }
 
 fn cancel(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: Id) {
     let (now, setup) = (steps.now, steps.setup);
-    match one.at {
-        At::Begin => {
-            let request_is_on_its_way = now.invocations.iter().any(|other| other.about == About::Request(id));
-            let last = setup.cancel_gets_through && one.tries == 1;
-            if last && request_is_on_its_way {
+    let (known, task) = match one.at {
+        At::Begin => (cancel::Known::default(), None),
+        At::Cancel(known, task) => (known, task),
+        At::Request(..) => return,
+    };
+    let last = setup.cancel_gets_through && one.tries == 1;
+    // Once the task is found it is looked at in the same step, and how it was found makes no difference any more.
+    let go = |world: &mut World, mut known, task: Option<TaskNo>| {
+        if cancel::next(known) == cancel::Need::Judge {
+            let aim = task.map(|task| cancel::aim(&as_task(world.task(task)), setup.control));
+            known = cancel::Known {
+                holder: cancel::Holder::Runner,
+                started: None,
+                aim: aim.or(Some(Aim::Nothing)),
+                ..known
+            };
+        }
+        match cancel::next(known) {
+            cancel::Need::Done => world.done(index),
+            _ => world.go(index, At::Cancel(known, task)),
+        }
+    };
+    match cancel::next(known) {
+        cancel::Need::ReadClaim => {
+            if last && now.invocations.iter().any(|other| other.about == About::Request(id)) {
                 return;
             }
-            let next = match now.tasks_of(id).next() {
-                Some(task) => aim(now, setup, task),
-                None => Some(At::Missing),
+            let (holder, task) = match now.deployments[usize::from(id)].claim {
+                None => (cancel::Holder::Nobody, None),
+                Some(Holder::Runner(task, _)) if setup.bug != Some(Bug::ClaimIsAnEnd) => {
+                    (cancel::Holder::Runner, Some(task))
+                }
+                Some(Holder::Runner(..) | Holder::Verdict(_)) => (cancel::Holder::Launcher, None),
             };
-            steps.at(Pace::Delivery, who, "looks for the task", |world| match next {
-                Some(at) => world.go(index, at),
-                None => world.done(index),
+            steps.at(Pace::Delivery, who, "reads the claim", |world| {
+                go(world, cancel::Known { holder, ..known }, task);
             });
-            if next != Some(At::Missing) && !last {
-                steps.fault(Fault::Stale, who, "looks for the task, and is not shown it", |world| {
-                    world.go(index, At::Missing);
+        }
+        cancel::Need::ListTasks => {
+            let task = now.tasks_of(id).next();
+            steps.must(who, "lists tasks", |world| {
+                go(world, cancel::Known { started: Some(task.is_some()), ..known }, task);
+            });
+            if task.is_some() && !last {
+                steps.fault(Fault::Stale, who, "lists tasks, and is not shown the one there is", |world| {
+                    go(world, cancel::Known { started: Some(false), ..known }, None);
                 });
             }
         }
-        At::Missing => {
-            // A runner's claim names its task, whatever ListTasks shows.
-            let next = match now.deployments[usize::from(id)].claim {
-                Some(Holder::Runner(task, _)) if setup.bug != Some(Bug::ClaimIsAnEnd) => aim(now, setup, task),
-                Some(_) => None,
-                None if setup.bug == Some(Bug::CancelDropped) => None,
-                None => {
-                    steps
-                        .must(who, "finds neither task nor claim: fails, to be tried again", |world| world.fail(index));
-                    return;
-                }
-            };
-            steps.must(who, "finds no task, reads the claim", |world| match next {
-                Some(at) => world.go(index, at),
-                None => world.done(index),
+        cancel::Need::Fail => {
+            steps.must(who, "finds neither claim nor task: fails, to be tried again", |world| match setup.bug {
+                Some(Bug::CancelDropped) => world.done(index),
+                _ => world.fail(index),
             });
         }
-        At::Forward => steps.must(who, "passes it on to the control queue", |world| {
+        cancel::Need::Forward => steps.must(who, "passes it on to the control queue", |world| {
             world.of(id).control = true;
-            world.go(index, At::Note);
+            go(world, cancel::Known { forwarded: Some(true), ..known }, task);
         }),
-        At::Note => steps.must(who, "notes it", |world| {
+        cancel::Need::Note => steps.must(who, "notes it", |world| {
             world.of(id).note = true;
-            world.done(index);
+            go(world, cancel::Known { noted: true, ..known }, task);
         }),
-        At::Stop(task) => steps.must(who, "StopTask", |world| {
-            if !world.has_stopped(task) {
+        cancel::Need::Stop => steps.must(who, "StopTask", |world| {
+            if let Some(task) = task.filter(|task| !world.has_stopped(*task)) {
                 world.task(task).stop.get_or_insert(Why::Cancelled);
             }
-            world.done(index);
+            go(world, cancel::Known { stopped: true, ..known }, task);
         }),
-        At::List | At::Decide | At::Run | At::Conclude(_) | At::Answer(_) => {}
+        // Both follow in the step before.
+        cancel::Need::Judge | cancel::Need::Done => {}
     }
 }
 
@@ -274,8 +324,8 @@ pub(crate) const GRACE: i64 = 120;
 
 /// Whether the watchdog stops a task, by the launcher's own word.
 pub(crate) fn to_stop(deadline: Timestamp, cancelled: Option<Timestamp>, now: Timestamp) -> Option<Why> {
-    let words = standing::to_stop(deadline, cancelled, GRACE, now)?;
-    Some(if words == standing::CANCELLED { Why::Cancelled } else { Why::Overdue })
+    let words = reasons::to_stop(deadline, cancelled, GRACE, now)?;
+    Some(if words == reasons::CANCELLED { Why::Cancelled } else { Why::Overdue })
 }
 
 /// Its rounds come again and again, so one that fails costs nothing here.

@@ -1,10 +1,10 @@
 //! The protocol as a model, explored exhaustively within bounds: CLI, SNS, Lambda, ECS with and without its memory of tokens, runner, claim,
 //! lock, both queues, events, watchdog; every order, and every fault of [`world::Fault`] at every line, up to a number.
 //!
-//! What the model says of AWS and of the order of calls is written here ([`world`], [`launcher`], [`runner`], [`cli`]). What can be asked of the
-//! programs themselves is: what stands already, why a task stopped and when the watchdog stops it is decided by the launcher's own
-//! `standing`, frames are made by the runner's own writer and read by the CLI's own reader. [`world::Bug`] makes mistakes on purpose, to show
-//! that each is found. Bounds and results: `docs/reliability.md`.
+//! What the model says of AWS is written here ([`world`], [`launcher`], [`runner`], [`cli`]). What the programs do, they are asked
+//! themselves: `relay_engine` says what the launcher and the runner need next, whose the claim is, whether a slot may be taken, what stands
+//! already, why a task stopped, when the watchdog stops it, and what the CLI exits with; frames are made by the runner's own writer and read
+//! by the CLI's own reader. [`world::Bug`] makes mistakes on purpose, to show that each is found. Bounds and results: `docs/reliability.md`.
 //!
 //! Not in the model, and tested elsewhere: signatures, policy, bytes, seconds, several requests under one id, the rollback.
 
@@ -62,22 +62,17 @@ impl Model for Protocol {
     }
 
     fn broken(&self, world: &World) -> Option<&'static str> {
-        let process = |task: &Task| match &task.life {
-            Life::Running(process) => Some((process.at, process.said)),
-            Life::Waiting | Life::Stopped(_) => None,
-        };
-        let holders = world.tasks.iter().filter_map(process);
-        let holders = holders.filter(|(at, _)| matches!(at, Line::Look | Line::Start | Line::Tool | Line::Release(_)));
+        let holders = world.tasks.iter().filter_map(Task::running).filter(|process| process.holds());
         if holders.count() > usize::from(self.setup.slots) {
             return Some("at most so many hold the lock as the target allows");
         }
         let deployments = (0..).zip(&world.deployments);
         world.broken.or(deployments.into_iter().find_map(|(id, deployment)| {
-            let mut tools = world.tasks.iter().filter(|task| task.id == id).filter_map(process);
-            let tool = tools.find(|(at, _)| *at == Line::Tool);
+            let mut tools = world.tasks.iter().filter(|task| task.id == id).filter_map(Task::running);
+            let tool = tools.find(|process| process.line == Line::Runs);
             match (deployment.end, tool) {
                 _ if deployment.runs > 1 => Some("the tool starts at most once"),
-                (_, Some((_, 0))) => Some("nothing runs before `started` has arrived"),
+                (_, Some(process)) if process.said == 0 => Some("nothing runs before `started` has arrived"),
                 (Some(End::Refused | End::NeverStarted), _) if deployment.runs > 0 => {
                     Some("what the CLI calls refused or never started has not run and never runs")
                 }

@@ -1,4 +1,7 @@
-//! The runner's lines, and what ECS does with its task. A line ends where AWS has answered.
+//! The runner's steps, in the order of [`run::next`], and what ECS does with its task. A step ends where AWS has answered.
+
+use relay_engine::run::{self, Need};
+use relay_engine::{claim, lock};
 
 use crate::world::World;
 use crate::world::{
@@ -7,15 +10,27 @@ use crate::world::{
 
 impl Process {
     fn new(nonce: u8, setup: &Setup) -> Self {
-        let at = if setup.bug == Some(Bug::NoClaim) { Line::Decide } else { Line::Claim };
-        Self { at, nonce, halt: None, said: 0, hung: false }
+        let held = (setup.bug == Some(Bug::NoClaim)).then_some(true);
+        let known = run::Known { claimed: held, vouched: held, ..run::Known::default() };
+        Self { known, line: Line::Begins, outcome: None, nonce, halt: None, said: 0, hung: false }
+    }
+
+    /// It has learned something, and begins with what it needs next.
+    fn learns(&mut self, change: impl FnOnce(&mut run::Known)) {
+        change(&mut self.known);
+        self.line = Line::Begins;
+    }
+
+    fn ends(&mut self, outcome: Outcome, change: impl FnOnce(&mut run::Known)) {
+        self.outcome = Some(outcome);
+        self.learns(change);
     }
 }
 
 impl World {
-    fn line(&mut self, task: TaskNo, at: Line) {
+    fn change(&mut self, task: TaskNo, change: impl FnOnce(&mut Process)) {
         if let Some(process) = self.process(task) {
-            process.at = at;
+            change(process);
         }
     }
 
@@ -52,11 +67,10 @@ pub(crate) fn steps(steps: &mut Steps<'_>) {
                 }
                 if !process.hung {
                     steps.fault(Fault::Hang, who, "its runner stands still", |world| {
-                        if let Some(process) = world.process(number) {
-                            process.hung = true;
-                        }
+                        world.change(number, |process| process.hung = true);
                     });
-                    runs(steps, number, task, process);
+                    hears(steps, number, task, process);
+                    does(steps, number, task, process);
                 }
             }
             Life::Stopped(_) => {}
@@ -64,129 +78,100 @@ pub(crate) fn steps(steps: &mut Steps<'_>) {
     }
 }
 
-fn runs(steps: &mut Steps<'_>, number: TaskNo, task: &Task, process: &Process) {
+/// What may ask it to stop. Before it has claimed it has no ear for SIGTERM, and at its end none any more.
+fn hears(steps: &mut Steps<'_>, number: TaskNo, task: &Task, process: &Process) {
+    if process.halt.is_some() {
+        return;
+    }
+    let (now, setup) = (steps.now, steps.setup);
+    let need = process.need();
+    let mut halt = |pace, what, why| {
+        steps.at(pace, Who::Runner(number), what, |world| world.change(number, |process| process.halt = Some(why)));
+    };
+    if task.stop.is_some() && !matches!(need, Some(Need::Claim | Need::Release | Need::Finish)) {
+        halt(Pace::Call, "hears SIGTERM", Halt::Terminated);
+    }
+    if matches!(need, None | Some(Need::RunTool)) {
+        if now.deployments[usize::from(task.id)].control {
+            halt(Pace::Call, "hears the cancel", Halt::Cancelled);
+        }
+        if setup.timeouts {
+            halt(Pace::Deadline, "its time is over", Halt::TimedOut);
+        }
+    }
+}
+
+fn does(steps: &mut Steps<'_>, number: TaskNo, task: &Task, process: &Process) {
     let (now, setup) = (steps.now, steps.setup);
     let (who, id) = (Who::Runner(number), task.id);
     let deployment = &now.deployments[usize::from(id)];
-    if process.halt.is_none() {
-        let mut halt = |pace, what, why| {
-            steps.at(pace, who, what, |world| {
-                if let Some(process) = world.process(number) {
-                    process.halt = Some(why);
-                }
+    let Some(need) = process.need() else {
+        return runs(steps, number, task, process);
+    };
+    match need {
+        Need::Claim => puts_claim(steps, number, process, deployment.claim, id),
+        // The target key's word comes with the claim: what fails there fails without a word, as a lost claim does.
+        Need::Vouch | Need::Exit => {}
+        Need::Authorise => {
+            steps.must(who, "decides: allowed", |world| {
+                world.change(number, |process| {
+                    process.learns(|known| {
+                        known.allowed = Some(true);
+                        known.started = (setup.bug == Some(Bug::ToolBeforeStarted)).then_some(true);
+                    });
+                });
             });
-        };
-        // Before it has claimed it has no ear for SIGTERM.
-        if task.stop.is_some() && !matches!(process.at, Line::Claim | Line::Release(_) | Line::Finish(_)) {
-            halt(Pace::Call, "hears SIGTERM", Halt::Terminated);
-        }
-        if matches!(process.at, Line::Start | Line::Tool) {
-            if deployment.control {
-                halt(Pace::Call, "hears the cancel", Halt::Cancelled);
-            }
-            if setup.timeouts {
-                halt(Pace::Deadline, "its time is over", Halt::TimedOut);
-            }
-        }
-    }
-    match process.at {
-        Line::Claim => claim(steps, number, process, deployment.claim, id),
-        Line::Decide => {
-            let next = if setup.bug == Some(Bug::ToolBeforeStarted) { Line::Lock(0) } else { Line::Started };
-            steps.must(who, "decides: allowed", |world| world.line(number, next));
             if setup.denials {
-                steps.may(who, "decides: refused", |world| world.line(number, Line::Finish(Outcome::Denied)));
+                steps.may(who, "decides: refused", |world| {
+                    world.change(number, |process| {
+                        process.ends(Outcome::Denied, |known| known.allowed = Some(false));
+                    });
+                });
             }
         }
-        Line::Started => {
+        Need::SayStarted => {
             steps.must(who, "sends `started`", |world| {
                 world.send(id, Frame::Started(number));
-                said(world, number, Line::Lock(0));
+                world.change(number, |process| {
+                    process.said += 1;
+                    process.learns(|known| known.started = Some(true));
+                });
             });
             steps.fault(Fault::Outage, who, "cannot send `started` in time", |world| {
-                said(world, number, Line::Finish(Outcome::Fault));
-            });
-        }
-        Line::Lock(look) => {
-            let slot = usize::from(id + look) % now.lock.len();
-            let holder = now.lock[slot];
-            let free = holder.is_none_or(|holder| now.has_stopped(holder)) || setup.bug == Some(Bug::TakeOver);
-            let last = usize::from(look) + 1 == 2 * now.lock.len();
-            let next = match (free, last) {
-                (true, _) => Line::Take(look, holder),
-                (false, false) => Line::Lock(look + 1),
-                (false, true) => Line::Finish(Outcome::Denied),
-            };
-            steps.must(who, "reads a slot, asks ECS about its holder", |world| world.line(number, next));
-        }
-        Line::Take(look, seen) => {
-            let slot = usize::from(id + look) % now.lock.len();
-            let held = now.lock[slot] == seen;
-            let last = usize::from(look) + 1 == 2 * now.lock.len();
-            let next = match (held || now.lock[slot] == Some(number), last) {
-                (true, _) => Line::Look,
-                (false, false) => Line::Lock(look + 1),
-                (false, true) => Line::Finish(Outcome::Denied),
-            };
-            steps.must(who, "puts the slot, or reads who was faster", |world| {
-                if held {
-                    world.lock[slot] = Some(number);
-                }
-                world.line(number, next);
-            });
-            if held {
-                steps.fault(Fault::LostAnswer, who, "puts the slot; the answer is lost", |world| {
-                    world.lock[slot] = Some(number);
+                world.change(number, |process| {
+                    process.said += 1;
+                    process.ends(Outcome::Fault, |known| known.started = Some(false));
                 });
-            }
+            });
         }
-        Line::Look => {
+        Need::TakeLock => takes_lock(steps, number, id, process.line),
+        Need::LookForCancel => {
             let found = deployment.control.then_some(Halt::Cancelled);
             steps.must(who, "looks into the control queue", |world| {
-                world.line(number, Line::Start);
-                if let Some(process) = world.process(number) {
+                world.change(number, |process| {
                     process.halt = process.halt.or(found);
-                }
+                    process.learns(|known| known.looked = true);
+                });
             });
             steps.fault(Fault::LostCancel, who, "cannot look into the control queue", |world| {
-                world.line(number, Line::Start);
+                world.change(number, |process| process.learns(|known| known.looked = true));
             });
         }
-        Line::Start => match process.halt {
-            Some(halt) => steps.must(who, "does not start the tool", |world| {
-                world.line(number, Line::Release(Outcome::Halted(halt)));
-            }),
-            None => steps.must(who, "starts the tool", |world| {
-                if setup.bug != Some(Bug::ToolBeforeClaim) {
-                    world.start_tool(number);
-                }
-                world.line(number, Line::Tool);
-            }),
-        },
-        Line::Tool => {
-            if (1..=setup.prints).contains(&process.said) {
-                steps.at(Pace::Tool, who, "the tool prints", |world| {
-                    world.send(id, Frame::Output(number, process.said));
-                    said(world, number, Line::Tool);
-                });
+        Need::RunTool => steps.must(who, "starts the tool", |world| {
+            if setup.bug != Some(Bug::ToolBeforeClaim) {
+                world.start_tool(number);
             }
-            for (code, what) in [(0, "the tool exits with 0"), (1, "the tool exits with 1")] {
-                steps.at(Pace::Exit, who, what, |world| {
-                    world.of(id).code = Some(code);
-                    world.line(number, Line::Release(Outcome::Exit(code)));
-                });
-            }
-            if let Some(halt) = process.halt {
-                steps.must(who, "stops the tool", |world| {
-                    world.line(number, Line::Release(Outcome::Halted(halt)));
-                });
-            }
-        }
-        Line::Release(outcome) => steps.must(who, "frees the slot", |world| {
-            world.lock.iter_mut().filter(|slot| **slot == Some(number)).for_each(|slot| *slot = None);
-            world.line(number, Line::Finish(outcome));
+            world.change(number, |process| process.line = Line::Runs);
         }),
-        Line::Finish(outcome) => steps.must(who, "sends `finished`, exits", |world| {
+        Need::Release => steps.must(who, "frees the slot", |world| {
+            world.lock.iter_mut().filter(|slot| **slot == Some(number)).for_each(|slot| *slot = None);
+            world.change(number, |process| {
+                process.outcome = process.outcome.or(process.halt.map(Outcome::Halted));
+                process.learns(|known| known.released = true);
+            });
+        }),
+        Need::Finish => steps.must(who, "sends `finished`, exits", |world| {
+            let outcome = process.outcome.unwrap_or(Outcome::Fault);
             if outcome == Outcome::Fault || setup.bug == Some(Bug::ToolBeforeStarted) {
                 world.send(id, Frame::Started(number));
             }
@@ -197,23 +182,86 @@ fn runs(steps: &mut Steps<'_>, number: TaskNo, task: &Task, process: &Process) {
     }
 }
 
-fn said(world: &mut World, task: TaskNo, next: Line) {
-    if let Some(process) = world.process(task) {
-        (process.said, process.at) = (process.said + 1, next);
+/// While the tool runs.
+fn runs(steps: &mut Steps<'_>, number: TaskNo, task: &Task, process: &Process) {
+    let (who, id) = (Who::Runner(number), task.id);
+    if (1..=steps.setup.prints).contains(&process.said) {
+        steps.at(Pace::Tool, who, "the tool prints", |world| {
+            world.send(id, Frame::Output(number, process.said));
+            world.change(number, |process| process.said += 1);
+        });
+    }
+    for (code, what) in [(0, "the tool exits with 0"), (1, "the tool exits with 1")] {
+        steps.at(Pace::Exit, who, what, |world| {
+            world.of(id).code = Some(code);
+            world.change(number, |process| process.ends(Outcome::Exit(code), |known| known.ended = true));
+        });
+    }
+    if let Some(halt) = process.halt {
+        steps.must(who, "stops the tool", |world| {
+            world.change(number, |process| process.ends(Outcome::Halted(halt), |known| known.ended = true));
+        });
     }
 }
 
-fn claim(steps: &mut Steps<'_>, number: TaskNo, process: &Process, stands: Option<Holder>, id: u8) {
+fn takes_lock(steps: &mut Steps<'_>, number: TaskNo, id: u8, line: Line) {
+    let (now, setup) = (steps.now, steps.setup);
+    let who = Who::Runner(number);
+    let slots = u32::try_from(now.lock.len()).unwrap_or(1);
+    let slot_of = |look: u8| lock::order(u32::from(id), slots).nth(usize::from(look)).unwrap_or_default() as usize;
+    let is_last = |look: u8| lock::order(0, slots).nth(usize::from(look) + 1).is_none();
+    let goes_on = move |process: &mut Process, look: u8, last: bool| match last {
+        true => process.ends(Outcome::Denied, |known| known.locked = Some(false)),
+        false => process.line = Line::Looks(look + 1),
+    };
+    match line {
+        Line::Begins | Line::Looks(_) => {
+            let look = if let Line::Looks(look) = line { look } else { 0 };
+            let holder = now.lock[slot_of(look)];
+            let free = now.slot(holder, Some(number)).is_free() || setup.bug == Some(Bug::TakeOver);
+            let last = is_last(look);
+            steps.must(who, "reads a slot, asks ECS about its holder", |world| {
+                world.change(number, |process| match free {
+                    true => process.line = Line::Takes(look, holder),
+                    false => goes_on(process, look, last),
+                });
+            });
+        }
+        Line::Takes(look, seen) => {
+            let slot = slot_of(look);
+            let (held, last) = (now.lock[slot] == seen, is_last(look));
+            let mine = held || now.lock[slot] == Some(number);
+            steps.must(who, "puts the slot, or reads who was faster", |world| {
+                if held {
+                    world.lock[slot] = Some(number);
+                }
+                world.change(number, |process| match mine {
+                    true => process.learns(|known| known.locked = Some(true)),
+                    false => goes_on(process, look, last),
+                });
+            });
+            if held {
+                steps.fault(Fault::LostAnswer, who, "puts the slot; the answer is lost", |world| {
+                    world.lock[slot] = Some(number);
+                });
+            }
+        }
+        Line::Runs => {}
+    }
+}
+
+fn puts_claim(steps: &mut Steps<'_>, number: TaskNo, process: &Process, stands: Option<Holder>, id: u8) {
     let setup = steps.setup;
     let who = Who::Runner(number);
     let mine = Holder::Runner(number, process.nonce);
     let early = setup.bug == Some(Bug::ToolBeforeClaim);
-    let won = match (stands, setup.bug) {
-        (None, _) => true,
-        (Some(Holder::Runner(..)), Some(Bug::ClaimByDigest)) => true,
-        (Some(Holder::Runner(task, _)), Some(Bug::ClaimByTask)) => task == number,
-        (Some(_), Some(Bug::ClaimNotReadBack)) => false,
-        (Some(holder), _) => holder == mine,
+    let put = if stands.is_none() { claim::Put::Written } else { claim::Put::Exists };
+    let won = match (claim::after_put(put), stands, setup.bug) {
+        (claim::After::Won, ..) => true,
+        (_, Some(Holder::Runner(..)), Some(Bug::ClaimByDigest)) => true,
+        (_, Some(Holder::Runner(task, _)), Some(Bug::ClaimByTask)) => task == number,
+        (_, Some(_), Some(Bug::ClaimNotReadBack)) => false,
+        _ => claim::is_mine(stands.as_ref(), &mine),
     };
     steps.must(who, "puts the claim, or reads who was faster", |world| {
         world.of(id).claim.get_or_insert(mine);
@@ -221,7 +269,8 @@ fn claim(steps: &mut Steps<'_>, number: TaskNo, process: &Process, stands: Optio
             world.start_tool(number);
         }
         if won {
-            world.line(number, Line::Decide);
+            let learns = |known: &mut run::Known| (known.claimed, known.vouched) = (Some(true), Some(true));
+            world.change(number, |process| process.learns(learns));
             return;
         }
         if world.of(id).claim == Some(mine) {

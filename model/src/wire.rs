@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use relay_engine::{Authenticator, Clocks, Direct, Event, Outgoing, Raw, Reader};
 use relay_protocol::Timestamp;
 use relay_protocol::frame::{RunnerKind, Stream};
-use relay_stream::{Authenticator, Clocks, Direct, Event, Outgoing, Raw, Reader};
 
 use crate::cli::{Honest, id, key, of_runner, raw, said, told};
 use crate::launcher::{arn, digest};
@@ -278,7 +278,7 @@ impl Wire {
         if !self.is_true() {
             return Err("what is printed is what the tool printed, in order, once");
         }
-        if let Some(relay_stream::End::Finished { verified, .. }) = &end
+        if let Some(relay_engine::End::Finished { verified, .. }) = &end
             && !self.late
             && (*verified == self.gaps || *verified && self.printed != self.truth)
         {

@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use relay_engine::launch::{admission, cancel};
+use relay_engine::lock::Slot;
+use relay_engine::run;
+
 use crate::explore::Step;
 
 /// A deployment, by number.
@@ -155,6 +159,16 @@ pub struct Task {
     pub told: bool,
 }
 
+impl Task {
+    /// Its process, if one runs.
+    pub fn running(&self) -> Option<&Process> {
+        match &self.life {
+            Life::Running(process) => Some(process),
+            Life::Waiting | Life::Stopped(_) => None,
+        }
+    }
+}
+
 /// How far a task is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Life {
@@ -169,8 +183,12 @@ pub enum Life {
 /// A runner's process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Process {
-    /// The line that it is at.
-    pub at: Line,
+    /// What it knows: [`run::next`] says what it needs next.
+    pub known: run::Known,
+    /// How far it is with that.
+    pub line: Line,
+    /// How it ended, as soon as that is known.
+    pub outcome: Option<Outcome>,
     /// Made new by each process.
     pub nonce: u8,
     /// Whether it was asked to stop: the first word counts.
@@ -181,29 +199,30 @@ pub struct Process {
     pub hung: bool,
 }
 
-/// The runner's lines, in order.
+impl Process {
+    /// What it needs next; `None` while its tool runs.
+    pub fn need(&self) -> Option<run::Need> {
+        let known = run::Known { halted: self.halt.is_some(), ..self.known };
+        (self.line != Line::Runs).then(|| run::next(&known))
+    }
+
+    /// Whether it holds a slot.
+    pub fn holds(&self) -> bool {
+        self.known.locked == Some(true) && !self.known.released
+    }
+}
+
+/// How far a process is with what it needs now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Line {
-    /// Puts the claim.
-    Claim,
-    /// Decides again.
-    Decide,
-    /// Sends `started` and waits until it has arrived.
-    Started,
-    /// Reads a slot, at its n-th look, and asks ECS about its holder.
-    Lock(u8),
-    /// Puts that slot, when its content is still what it was.
-    Take(u8, Option<TaskNo>),
-    /// Looks into the control queue.
-    Look,
-    /// Starts the tool.
-    Start,
-    /// The tool runs.
-    Tool,
-    /// Frees the slot.
-    Release(Outcome),
-    /// Sends `finished`, and exits.
-    Finish(Outcome),
+    /// At the beginning.
+    Begins,
+    /// It has looked at so many slots, and none of them was free.
+    Looks(u8),
+    /// It puts the slot of its n-th look, when its content is still what it was.
+    Takes(u8, Option<TaskNo>),
+    /// Its tool runs.
+    Runs,
 }
 
 /// One invocation of the launcher.
@@ -228,29 +247,15 @@ pub enum About {
     Stopped(TaskNo),
 }
 
-/// The launcher's lines.
+/// How far an invocation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum At {
-    /// The first line: what it is depends on what it is about.
+    /// At the beginning.
     Begin,
-    /// Lists the id's tasks.
-    List,
-    /// Decides, and looks at the lock.
-    Decide,
-    /// RunTask.
-    Run,
-    /// Puts the claim with a verdict.
-    Conclude(Verdict),
-    /// Sends a frame.
-    Answer(Frame),
-    /// A cancel: found no task, reads the claim.
-    Missing,
-    /// A cancel: sends it to the control queue.
-    Forward,
-    /// A cancel: notes its time.
-    Note,
-    /// A cancel: StopTask.
-    Stop(TaskNo),
+    /// A request: [`admission::next`] says what comes next; the frame is the answer so far.
+    Request(admission::Known, Option<Frame>),
+    /// A cancel: [`cancel::next`] says what comes next; the task is the one that it is about.
+    Cancel(cancel::Known, Option<TaskNo>),
 }
 
 /// What can go wrong. Each takes one of [`Setup::faults`].
@@ -516,7 +521,10 @@ impl World {
                 world.of(id).end = Some(End::Killed);
             }
             if setup.begin == Begin::AtLock {
-                let process = Process { at: Line::Lock(0), nonce: 0, halt: None, said: 1, hung: false };
+                let yes = Some(true);
+                let known = run::Known { claimed: yes, vouched: yes, allowed: yes, started: yes, ..Default::default() };
+                let (line, outcome) = (Line::Begins, None);
+                let process = Process { known, line, outcome, nonce: 0, halt: None, said: 1, hung: false };
                 world.tasks.push(Task { id, life: Life::Running(process), stop: None, told: false });
                 world.of(id).claim = Some(Holder::Runner(id, 0));
             } else {
@@ -548,6 +556,16 @@ impl World {
     /// Whether ECS says that a task has stopped.
     pub fn has_stopped(&self, task: TaskNo) -> bool {
         matches!(self.tasks[usize::from(task)].life, Life::Stopped(_))
+    }
+
+    /// What `asker` learns of a slot that `holder` holds.
+    pub fn slot(&self, holder: Option<TaskNo>, asker: Option<TaskNo>) -> Slot {
+        match holder {
+            None => Slot::Empty,
+            Some(holder) if asker == Some(holder) => Slot::Mine,
+            Some(holder) if self.has_stopped(holder) => Slot::Stopped,
+            Some(_) => Slot::Alive,
+        }
     }
 
     /// The tasks of a deployment, as ListTasks shows them: first those that are to run.

@@ -108,7 +108,7 @@ fn found(bug: Bug, kinds: &'static [Fault]) -> Option<(u64, Finding)> {
         walk if kinds.is_empty() => walk,
         walk => Walk { setup: Setup { kinds, deployments: 1, slots: 2, faults: 8, ..walk.setup }, trouble: 40, ..walk },
     };
-    let (seed, finding) = (0..100_000).find_map(|seed| Some((seed, walk(&of(seed, Some(bug)), seed).err()?)))?;
+    let (seed, finding) = (0..1_000_000).find_map(|seed| Some((seed, walk(&of(seed, Some(bug)), seed).err()?)))?;
     if let Err(finding) = walk(&of(seed, None), seed) {
         panic!("without {bug:?}, seed {seed}: {finding}");
     }

@@ -9,11 +9,11 @@ use relay_aws::clock::now;
 use relay_aws::keys::Keys;
 use relay_aws::objects::Objects;
 use relay_aws::{Failure, Sdk};
+use relay_engine::{Authenticator, Clocks, End, Event, Raw, Reader};
 use relay_identity::FrameKeys;
 use relay_protocol::encoding::printable;
 use relay_protocol::frame::Stream;
 use relay_protocol::{ArchivedFrame, PublicKey};
-use relay_stream::{Authenticator, Clocks, End, Event, Raw, Reader};
 
 use crate::cli::Log;
 use crate::error::AdminError;

@@ -6,10 +6,11 @@ use std::io::Write;
 
 use relay_aws::clock::now;
 use relay_aws::sessions::Sessions;
-use relay_aws::tasks::{Task, Tasks};
+use relay_aws::tasks::Tasks;
 use relay_aws::{Failure, Sdk};
 use relay_protocol::encoding::{ascii_json, printable};
 use relay_protocol::request::{Origin, Text};
+use relay_protocol::task::Task;
 use relay_protocol::time::plain_duration;
 use relay_protocol::{Bundle, DeploymentId, Request, Statement as _, TargetName, Timestamp};
 use serde_json::json;

@@ -6,6 +6,7 @@ use aws_sdk_ecs::operation::run_task::RunTaskError;
 use aws_sdk_ecs::types::{
     AwsVpcConfiguration, ContainerOverride, DesiredStatus, KeyValuePair, LaunchType, NetworkConfiguration, TaskOverride,
 };
+use relay_protocol::task::Task;
 use relay_protocol::{Timestamp, overrides};
 
 use crate::error::from_sdk;
@@ -28,37 +29,6 @@ pub struct Definition {
     pub environment: BTreeMap<String, String>,
     /// The labels: subnets and security groups.
     pub labels: BTreeMap<String, String>,
-}
-
-/// What ECS says of a task.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Task {
-    /// Its ARN.
-    pub arn: String,
-    /// The revision that it runs.
-    pub definition: String,
-    /// Who started it: a deployment id, when it was relay.
-    pub started_by: String,
-    /// `PROVISIONING` … `STOPPED`.
-    pub last_status: String,
-    /// `RUNNING`, or `STOPPED` as soon as somebody asked for it.
-    pub desired_status: String,
-    /// When RunTask made it.
-    pub created_at: Option<Timestamp>,
-    /// When its container started.
-    pub started_at: Option<Timestamp>,
-    /// When it had stopped.
-    pub stopped_at: Option<Timestamp>,
-    /// Why it stopped, as a code.
-    pub stop_code: Option<String>,
-    /// Why it stopped, in words.
-    pub stopped_reason: Option<String>,
-    /// What the container exited with.
-    pub exit_code: Option<i32>,
-    /// What ECS says of its containers, where it says something.
-    pub container_reason: Option<String>,
-    /// The verified envelope that it was started with.
-    pub envelope: Option<String>,
 }
 
 /// What RunTask answered.

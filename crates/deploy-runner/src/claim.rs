@@ -1,4 +1,5 @@
-//! The claim and the lock: which process may run a deployment, and how many deployments of a target at a time (clauses CLM-1 to CLM-5, LCK-1 to LCK-3).
+//! The claim and the lock in S3, as [`relay_engine::claim`] and [`relay_engine::lock`] decide: which process may run a deployment, and how
+//! many deployments of a target run at a time.
 
 use std::time::Duration;
 
@@ -7,6 +8,8 @@ use relay_aws::clock::now;
 use relay_aws::objects::{Condition, Objects};
 use relay_aws::tasks::Tasks;
 use relay_aws::{AwsError, Kind};
+use relay_engine::claim::{self, After, Put};
+use relay_engine::lock::{self, Content, Slot};
 use relay_policy::Configuration;
 use relay_protocol::claim::{Claim, Holder, Lock, LockHolder};
 use relay_protocol::limits::CLAIM_MAX;
@@ -19,9 +22,6 @@ const TRIES: u32 = 8;
 
 /// The pause after a lost race, so that who won it can be seen.
 const RACE: Duration = Duration::from_millis(100);
-
-/// Seconds after which a lock whose task ECS does not know any more is free: a new task may not be known yet.
-const UNKNOWN_HOLDER: i64 = 600;
 
 /// Claims `id` for this process, or says who was faster. The body has a nonce of this process: a write whose answer was lost comes back as
 /// "exists", and is then told from a stranger's by it.
@@ -48,28 +48,35 @@ pub(crate) async fn claim(
     let key = Claim::key(id);
     let mut pause = Duration::from_millis(100);
     for attempt in 1.. {
-        match objects.put(bucket, &key, claim.to_bytes(), Condition::Absent).await {
-            Ok(_) => return Ok(()),
-            Err(error) if error.kind == Kind::Precondition => {
+        let put = match objects.put(bucket, &key, claim.to_bytes(), Condition::Absent).await {
+            Ok(_) => Put::Written,
+            Err(error) if error.kind == Kind::Precondition => Put::Exists,
+            Err(error) if error.is_transient() && attempt < TRIES => Put::Unclear,
+            Err(error) => return Err(error.into()),
+        };
+        match claim::after_put(put) {
+            After::Won => return Ok(()),
+            After::ReadBack => {
                 let stands = objects.get(bucket, &key, CLAIM_MAX as u64).await?;
-                return match stands.map(|object| Claim::parse(&object.bytes)) {
-                    Some(Ok(stands)) if stands == claim => Ok(()),
-                    Some(Ok(Claim { holder: Holder::Runner { task_arn, .. }, .. })) => Err(Refusal::Replayed(task_arn)),
-                    Some(Ok(Claim { holder: Holder::Launcher { reason, .. }, .. })) => {
-                        Err(Refusal::Replayed(format!("the launcher, which said {reason}")))
-                    }
-                    // A claim that cannot be read still claims.
-                    Some(Err(_)) | None => Err(Refusal::Replayed("a claim that cannot be read".to_owned())),
-                };
+                let stands = stands.and_then(|object| Claim::parse(&object.bytes).ok());
+                return if claim::is_mine(stands.as_ref(), &claim) { Ok(()) } else { Err(lost_to(stands)) };
             }
-            Err(error) if error.is_transient() && attempt < TRIES => {
+            After::Again => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
             }
-            Err(error) => return Err(error.into()),
         }
     }
     Ok(())
+}
+
+fn lost_to(stands: Option<Claim>) -> Refusal {
+    Refusal::Replayed(match stands.map(|claim| claim.holder) {
+        Some(Holder::Runner { task_arn, .. }) => task_arn,
+        Some(Holder::Launcher { reason, .. }) => format!("the launcher, which said {reason}"),
+        // A claim that cannot be read still claims.
+        None => "a claim that cannot be read".to_owned(),
+    })
 }
 
 /// A slot that this deployment holds.
@@ -84,13 +91,12 @@ pub(crate) struct Held {
 pub(crate) enum Taken {
     /// One is held.
     Held(Held),
-    /// All are held by others; the id of one of them.
-    Busy(DeploymentId),
+    /// All are held; by whom the last of them is.
+    Busy(String),
 }
 
-/// Takes one of the target's slots. A slot is taken over only from a task that ECS says is STOPPED, or no longer knows when the lock is older
-/// than ten minutes.
-pub(crate) async fn lock(
+/// Takes one of the target's slots, when [`lock`] says that it is free.
+pub(crate) async fn take_lock(
     objects: &Objects,
     tasks: &Tasks,
     configuration: &Configuration,
@@ -99,36 +105,22 @@ pub(crate) async fn lock(
 ) -> Result<Taken, AwsError> {
     let mine = LockHolder { deployment_id: id.clone(), task_arn: task_arn.to_owned(), taken_at: now().unix() };
     let body = Lock { holder: Some(mine.clone()) }.to_bytes();
-    let first = u32::from(Digest::of(id.as_str().as_bytes()).as_bytes()[0]) % configuration.concurrency;
-    let mut busy = None;
-    // Twice round: a slot that was lost in a race may be free the next time.
-    for slot in (0..configuration.concurrency * 2).map(|n| (first + n) % configuration.concurrency) {
-        let key = Lock::key(&configuration.target, slot);
+    let mut busy = String::new();
+    for number in lock::order(lock::first(id, configuration.concurrency), configuration.concurrency) {
+        let key = Lock::key(&configuration.target, number);
         let object = objects.get(&configuration.bucket, &key, CLAIM_MAX as u64).await?;
-        let holder = match object.as_ref().map(|object| Lock::parse(&object.bytes)) {
-            Some(Ok(lock)) => lock.holder,
-            // A lock that cannot be read is somebody's: a newer runner's, perhaps.
-            Some(Err(error)) => {
-                let message = format!("the lock {key} cannot be read: {error}");
-                return Err(AwsError {
-                    operation: "s3:GetObject",
-                    kind: Kind::Invalid,
-                    code: None,
-                    message,
-                    resources: Vec::new(),
-                });
+        let (slot, by) = match Content::of(object.as_ref().map(|object| object.bytes.as_slice())) {
+            Content::Empty => (Slot::Empty, String::new()),
+            Content::Held(holder) if holder == mine => (Slot::Mine, String::new()),
+            Content::Held(holder) => {
+                let task = tasks.describe(holder.cluster(), &holder.task_arn).await?;
+                (Slot::held(&holder, task.as_ref(), now()), format!("the deployment {}", holder.deployment_id))
             }
-            None => None,
+            Content::Unreadable => (Slot::Unreadable, format!("whoever wrote {key}, which cannot be read")),
         };
-        if let Some(holder) = holder.filter(|holder| *holder != mine) {
-            let free = match tasks.describe(holder.cluster(), &holder.task_arn).await? {
-                Some(task) => task.last_status == "STOPPED",
-                None => now().unix() - holder.taken_at > UNKNOWN_HOLDER,
-            };
-            if !free {
-                busy = Some(holder.deployment_id);
-                continue;
-            }
+        if !slot.is_free() {
+            busy = by;
+            continue;
         }
         let condition = object.as_ref().map_or(Condition::Absent, |object| Condition::Matches(&object.etag));
         match put(objects, &configuration.bucket, &key, &body, condition).await {
@@ -137,15 +129,16 @@ pub(crate) async fn lock(
                 tokio::time::sleep(RACE).await;
                 // The answer to one's own write may have been lost: then the lock is held after all.
                 if let Some(object) = objects.get(&configuration.bucket, &key, CLAIM_MAX as u64).await?
-                    && Lock::parse(&object.bytes).is_ok_and(|lock| lock.holder.as_ref() == Some(&mine))
+                    && Content::of(Some(&object.bytes)) == Content::Held(mine.clone())
                 {
                     return Ok(Taken::Held(Held { key, etag: object.etag }));
                 }
+                busy = "a deployment that was faster".to_owned();
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(Taken::Busy(busy.unwrap_or_else(|| id.clone())))
+    Ok(Taken::Busy(busy))
 }
 
 /// Writes a lock. S3's 409 says only that somebody wrote at the same time, not that the slot is taken: the next try tells.

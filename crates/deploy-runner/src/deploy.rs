@@ -1,8 +1,8 @@
-//! A claimed deployment, from its decision to its last frame (clauses RUN-7 to RUN-12).
+//! A verified deployment, from its claim to its last frame, in the order of [`relay_engine::run`].
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use relay_aws::clock::now;
 use relay_aws::keys::Keys;
@@ -10,213 +10,148 @@ use relay_aws::objects::Objects;
 use relay_aws::outlet::Outlet;
 use relay_aws::queues::Queues;
 use relay_aws::tasks::Tasks;
+use relay_engine::run::{self, Known, Need};
 use relay_identity::PrivateKey;
-use relay_policy::{Allowed, Asked, Configuration, Denied, Step};
+use relay_policy::{Allowed, Asked, Configuration, Denied, Pin};
 use relay_protocol::encoding::short;
 use relay_protocol::frame::RunnerKind;
 use relay_protocol::limits::QUEUE_WAIT_SECONDS;
-use relay_protocol::outcome::Outcome;
-use relay_protocol::record::RecordStep;
+use relay_protocol::outcome::{ExitCode, Outcome};
 use relay_protocol::request::Stage;
 use relay_protocol::{Envelope, Reason, Statement as _, Timestamp, Vouch};
 use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
 use crate::archive::{Archive, Shelf};
-use crate::claim::{self, Taken};
+use crate::claim::{self, Held, Taken};
 use crate::control::{self, Guard};
 use crate::pump::{Address, Finish, Pump};
+use crate::recipe::{Progress, Recipe};
 use crate::report::{self, Facts};
 use crate::spool::Spool;
-use crate::start::Started;
-use crate::step::{self, Ended, Running};
+use crate::start::{Refusal, Started};
 use crate::stop::{Stop, Stopper};
-use crate::workplace::{Trouble, Workplace};
+use crate::workplace::Trouble;
 
-/// Everything that stays the same while a deployment runs.
-struct Deployment {
-    configuration: Arc<Configuration>,
-    asked: Arc<Asked>,
-    allowed: Allowed,
+/// What stays the same while a deployment runs.
+pub(crate) struct Deployment {
+    pub(crate) configuration: Arc<Configuration>,
+    pub(crate) asked: Arc<Asked>,
+    pin: Pin,
     task_arn: String,
-    sdk: relay_aws::Sdk,
-    objects: Objects,
+    pub(crate) sdk: relay_aws::Sdk,
+    pub(crate) objects: Objects,
+    keys: Keys,
+    pub(crate) stopper: Stopper,
+    pub(crate) mirror: Outlet,
+    started_at: Timestamp,
+}
+
+/// A deployment that can be heard: its frames are believed.
+struct Run {
+    deployment: Deployment,
     pump: Pump,
-    stopper: Stopper,
-    mirror: Outlet,
+    allowed: Option<Allowed>,
+    held: Option<Held>,
+    watchers: Vec<tokio::task::JoinHandle<()>>,
+    progress: Progress,
+    /// How it ended, as soon as that is known.
+    outcome: Option<Outcome>,
 }
 
-/// What the steps came to.
-struct Progress {
-    steps: Vec<RecordStep>,
-    subjects: Vec<relay_protocol::record::Subject>,
-    outputs: std::collections::BTreeMap<String, String>,
-    /// The step that decided the outcome.
-    step: Option<String>,
-    /// What kept the tool from the runner's credentials.
-    isolation: &'static str,
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        let (steps, subjects, outputs) = Default::default();
-        Self { steps, subjects, outputs, step: None, isolation: "none" }
-    }
-}
-
-/// Leads a claimed deployment to its end; returns what the container exits with.
+/// Leads a verified deployment to its end; returns what the container exits with.
 pub(crate) async fn deploy(started: Started, outlet: &Outlet) -> u8 {
-    let started_at = now();
-    let Started { configuration, pin, asked, sdk, task_arn } = started;
-    let stopper = Stopper::new();
-    stopper.listen_for_termination();
-    let id = asked.request().deployment_id.clone();
-    let keys = Keys::new(&sdk);
-    let pump = match open_pump(&configuration, &asked, &sdk, &keys, &task_arn, &stopper).await {
-        Ok(pump) => pump,
-        Err(problem) => {
-            // Without a vouch nobody would believe a frame: ECS's own word about this task is all that the CLI gets.
-            error!(deployment_id = %id, problem = problem.message, "nothing was run");
-            return problem.reason.exit_code().code();
+    let deployment = Deployment::new(started, outlet);
+    let id = deployment.asked.request().deployment_id.clone();
+    let mut known = Known::default();
+    // Until its key is vouched for, nobody would believe a frame: the exit code, which ECS passes on, is all that it can say.
+    let mut code = ExitCode::Fault;
+    loop {
+        match run::next(&known) {
+            Need::Claim => match deployment.claim().await {
+                Ok(()) => {
+                    deployment.stopper.listen_for_termination();
+                    known.claimed = Some(true);
+                }
+                Err(refusal) => {
+                    code = refusal.exit_code();
+                    error!(problem = %refusal, exit_code = code.code(), "nothing was run");
+                    known.claimed = Some(false);
+                }
+            },
+            Need::Vouch => match deployment.open_pump().await {
+                Ok(pump) => {
+                    known.vouched = Some(true);
+                    return Run::new(deployment, pump).lead(known).await;
+                }
+                Err(problem) => {
+                    code = problem.reason.exit_code();
+                    error!(deployment_id = %id, problem = problem.message, "nothing was run");
+                    known.vouched = Some(false);
+                }
+            },
+            // Exit: whatever else a run needs, it needs to be heard first.
+            _ => return code.code(),
         }
-    };
-    let (configuration, asked) = (Arc::new(configuration), Arc::new(asked));
-    let mut progress = Progress::default();
-    let (outcome, allowed, pump) = match relay_policy::authorise(&configuration, &asked, now(), Stage::Run) {
-        Err(Denied { reason, message }) => (Outcome::Ended { reason, message: short(&message) }, None, pump),
-        Ok(allowed) => {
-            let deployment = Deployment {
-                objects: Objects::new(&sdk),
-                stopper: stopper.clone(),
-                mirror: outlet.clone(),
-                configuration: Arc::clone(&configuration),
-                asked: Arc::clone(&asked),
-                task_arn: task_arn.clone(),
-                sdk,
-                allowed,
-                pump,
-            };
-            let outcome = match deployment.run(started_at, &mut progress).await {
-                Ok(outcome) => outcome,
-                Err(Trouble { reason, message }) => Outcome::Ended { reason, message: short(&message) },
-            };
-            let dropped = deployment.mirror.dropped();
-            if dropped > 0 {
-                warn!(deployment_id = %id, bytes = dropped, "the log driver was too slow for the mirror; the frames have everything");
-            }
-            (outcome, Some(deployment.allowed), deployment.pump)
-        }
-    };
-    let code = outcome.exit_code();
-    let Progress { steps, subjects, outputs, step, isolation } = progress;
-    let record = match pump.digests().await {
-        Some(streams) => {
-            let facts = Facts {
-                asked: &asked,
-                pin: &pin,
-                allowed: allowed.as_ref(),
-                task_arn: &task_arn,
-                started_at,
-                finished_at: now(),
-                subjects,
-                steps,
-                outcome: outcome.clone(),
-                streams,
-                outputs: outputs.clone(),
-                isolation,
-            };
-            report::sign(&keys, &configuration.target_key, report::record(facts))
-                .await
-                .inspect_err(|error| error!(%error, "the record was not signed"))
-                .ok()
-        }
-        None => None,
-    };
-    info!(deployment_id = %id, exit_code = code, "finished");
-    if !pump.finish(Finish { outcome, step, outputs, record }, &stopper).await {
-        error!(deployment_id = %id, "the last frame could not be sent; the archive has it");
     }
-    code
-}
-
-/// Makes the runner key, has it vouched for, and starts the pump.
-async fn open_pump(
-    configuration: &Configuration,
-    asked: &Asked,
-    sdk: &relay_aws::Sdk,
-    keys: &Keys,
-    task_arn: &str,
-    stopper: &Stopper,
-) -> Result<Pump, Trouble> {
-    let mut seed = Zeroizing::new([0_u8; 32]);
-    getrandom::fill(&mut *seed).map_err(|error| Trouble::new(Reason::Runner, error))?;
-    let key = PrivateKey::from_seed(*seed);
-    let request = asked.request();
-    let vouch = Vouch {
-        deployment_id: request.deployment_id.clone(),
-        request_digest: asked.request.digest(),
-        task_arn: task_arn.to_owned(),
-        runner_key: key.public().clone(),
-    };
-    let envelope = Envelope::new(Vouch::TYPE, vouch.to_payload());
-    let vouch = report::sign(keys, &configuration.target_key, envelope)
-        .await
-        .map_err(|error| Trouble::new(Reason::Runner, error))?
-        .to_json();
-    let directory = PathBuf::from(&configuration.workspace);
-    let shelf = Shelf {
-        objects: Objects::new(sdk),
-        bucket: configuration.bucket.clone(),
-        target: request.target.clone(),
-        id: request.deployment_id.clone(),
-    };
-    let address = Address {
-        id: request.deployment_id.clone(),
-        queue: request.reply_queue.clone(),
-        queues: Queues::new(sdk),
-        key,
-        vouch,
-    };
-    let archive = Archive::start(shelf, directory.clone(), configuration.spool);
-    Ok(Pump::start(address, Spool::new(directory, configuration.spool), archive, stopper.clone()))
 }
 
 impl Deployment {
-    /// `started`, lock, secrets and artifacts, steps.
-    async fn run(&self, started_at: Timestamp, progress: &mut Progress) -> Result<Outcome, Trouble> {
-        let names = self.configuration.steps.iter().map(|step| step.name.clone()).collect();
-        let deadline = started_at.plus(self.configuration.longest_run());
-        let grace = self.configuration.cancel.grace.as_secs();
-        self.pump
-            .sink()
-            .say(RunnerKind::Started { task_arn: self.task_arn.clone(), steps: names, deadline, grace })
-            .await;
-        if !self.pump.arrived(Duration::from_secs(QUEUE_WAIT_SECONDS)).await {
-            // Nobody would see what it does, and nobody could stop it (clause RUN-8).
-            return Err(Trouble::new(
-                Reason::Runner,
-                "the reply queue could not be reached within a minute, so the tool was not started",
-            ));
+    fn new(started: Started, outlet: &Outlet) -> Self {
+        let Started { configuration, pin, asked, sdk, task_arn } = started;
+        Self {
+            configuration: Arc::new(configuration),
+            asked: Arc::new(asked),
+            pin,
+            task_arn,
+            objects: Objects::new(&sdk),
+            keys: Keys::new(&sdk),
+            sdk,
+            stopper: Stopper::new(),
+            mirror: outlet.clone(),
+            started_at: now(),
         }
+    }
+
+    async fn claim(&self) -> Result<(), Refusal> {
+        let (id, digest) = (&self.asked.request().deployment_id, self.asked.request.digest());
+        claim::claim(&self.objects, &self.configuration.bucket, id, digest, &self.task_arn).await
+    }
+
+    /// Makes the runner key, has it vouched for, and starts the pump.
+    async fn open_pump(&self) -> Result<Pump, Trouble> {
+        let mut seed = Zeroizing::new([0_u8; 32]);
+        getrandom::fill(&mut *seed).map_err(|error| Trouble::new(Reason::Runner, error))?;
+        let key = PrivateKey::from_seed(*seed);
         let request = self.asked.request();
-        let tasks = Tasks::new(&self.sdk);
-        let held = match claim::lock(&self.objects, &tasks, &self.configuration, &request.deployment_id, &self.task_arn)
-            .await
-        {
-            Ok(Taken::Held(held)) => held,
-            Ok(Taken::Busy(holder)) => {
-                return Err(Trouble::new(
-                    Reason::Busy,
-                    format!("{} is held by the deployment {holder}", self.configuration.target),
-                ));
-            }
-            Err(error) => return Err(Trouble::new(Reason::Runner, format!("the lock could not be taken: {error}"))),
+        let vouch = Vouch {
+            deployment_id: request.deployment_id.clone(),
+            request_digest: self.asked.request.digest(),
+            task_arn: self.task_arn.clone(),
+            runner_key: key.public().clone(),
         };
-        let watchers = self.watch().await;
-        let outcome = self.furnish_and_run(progress).await;
-        watchers.iter().for_each(tokio::task::JoinHandle::abort);
-        claim::release(&self.objects, &self.configuration.bucket, &held).await;
-        outcome
+        let envelope = Envelope::new(Vouch::TYPE, vouch.to_payload());
+        let vouch = report::sign(&self.keys, &self.configuration.target_key, envelope)
+            .await
+            .map_err(|error| Trouble::new(Reason::Runner, error))?
+            .to_json();
+        let directory = PathBuf::from(&self.configuration.workspace);
+        let shelf = Shelf {
+            objects: self.objects.clone(),
+            bucket: self.configuration.bucket.clone(),
+            target: request.target.clone(),
+            id: request.deployment_id.clone(),
+        };
+        let address = Address {
+            id: request.deployment_id.clone(),
+            queue: request.reply_queue.clone(),
+            queues: Queues::new(&self.sdk),
+            key,
+            vouch,
+        };
+        let spool = self.configuration.spool;
+        let archive = Archive::start(shelf, directory.clone(), spool);
+        Ok(Pump::start(address, Spool::new(directory, spool), archive, self.stopper.clone()))
     }
 
     /// Whatever may stop the deployment, beside the container's end: its time, a control statement. It is looked for one before the first step.
@@ -235,123 +170,155 @@ impl Deployment {
         }
         watchers
     }
-
-    async fn furnish_and_run(&self, progress: &mut Progress) -> Result<Outcome, Trouble> {
-        let mut workplace = Workplace::make(&self.configuration, &self.asked)?;
-        let mut furnished = workplace.furnish(&self.configuration, &self.asked, &self.sdk).await;
-        if furnished.is_ok() {
-            furnished = workplace.fetch_artifacts(&self.configuration, &self.asked, &self.objects).await;
-        }
-        let outcome = match furnished {
-            Ok(()) => self.steps(&mut workplace, progress).await,
-            Err(trouble) => Err(trouble),
-        };
-        progress.isolation = workplace.isolation();
-        let (outputs, problems) = workplace.outputs();
-        progress.outputs.extend(outputs);
-        for problem in problems {
-            self.pump.sink().note(problem).await;
-        }
-        progress.subjects = std::mem::take(&mut workplace.subjects);
-        workplace.clear();
-        outcome
-    }
-
-    /// The steps in order; the first that fails ends them, and the rollback runs then. The rollback never changes the outcome.
-    async fn steps(&self, workplace: &mut Workplace, progress: &mut Progress) -> Result<Outcome, Trouble> {
-        let mut last = Ended { code: 0, signal: None, stopped: None };
-        for (index, (step, argv)) in self.configuration.steps.iter().zip(&self.allowed.commands.0).enumerate() {
-            if let Some(why) = self.stopper.asked() {
-                if index > 0 {
-                    self.roll_back(workplace, progress).await;
-                }
-                return Ok(stopped(why));
-            }
-            last = self.step(index, step, argv, None, workplace, progress).await;
-            progress.step = Some(step.name.clone());
-            if let Some(why) = last.stopped {
-                self.roll_back(workplace, progress).await;
-                return Ok(stopped(why));
-            }
-            if !step.success_codes.contains(&last.code) {
-                self.roll_back(workplace, progress).await;
-                break;
-            }
-            if !step.save.is_empty() {
-                match workplace.save(&self.configuration, &self.objects, &step.name, &step.save).await {
-                    Ok(digest) => drop(progress.outputs.insert(format!("saved.{}", step.name), digest.to_string())),
-                    Err(trouble) => {
-                        self.roll_back(workplace, progress).await;
-                        return Err(trouble);
-                    }
-                }
-            }
-        }
-        Ok(Outcome::Exited { code: last.code, signal: last.signal })
-    }
-
-    /// The rollback is not stopped by what stopped the steps: it has a stopper of its own, and as much time, all of it together, as the steps
-    /// had. Only the container's end reaches it too.
-    async fn roll_back(&self, workplace: &Workplace, progress: &mut Progress) {
-        if self.configuration.rollback.is_empty() || self.stopper.is_terminated() {
-            return;
-        }
-        let fresh = Stopper::new();
-        fresh.listen_for_termination();
-        let timer = tokio::spawn({
-            let (stopper, timeout) = (fresh.clone(), self.configuration.timeout);
-            async move {
-                tokio::time::sleep(timeout).await;
-                stopper.stop(Stop::TimedOut);
-            }
-        });
-        for (index, (step, argv)) in self.configuration.rollback.iter().zip(&self.allowed.commands.1).enumerate() {
-            let ended = self.step(index, step, argv, Some(&fresh), workplace, progress).await;
-            if ended.stopped.is_some() || !step.success_codes.contains(&ended.code) {
-                self.pump
-                    .sink()
-                    .note(format!("the rollback step `{}` failed with exit code {}", step.name, ended.code))
-                    .await;
-                break;
-            }
-        }
-        timer.abort();
-    }
-
-    /// One step, of the rollback when it has a stopper of its own.
-    async fn step(
-        &self,
-        index: usize,
-        step: &Step,
-        argv: &[String],
-        rollback: Option<&Stopper>,
-        workplace: &Workplace,
-        progress: &mut Progress,
-    ) -> Ended {
-        self.pump.sink().say(RunnerKind::Step { index, name: step.name.clone(), rollback: rollback.is_some() }).await;
-        let began = Instant::now();
-        let running = Running {
-            argv,
-            directory: &workplace.work,
-            environment: &workplace.environment,
-            secrets: &workplace.secrets,
-            user: workplace.user,
-            cancel: self.configuration.cancel,
-            sink: self.pump.sink(),
-            mirror: &self.mirror,
-        };
-        let ended = step::run(&running, rollback.unwrap_or(&self.stopper)).await;
-        let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        progress.steps.push(RecordStep {
-            name: step.name.clone(),
-            argv: argv.iter().map(|argument| workplace.masked(argument)).collect(),
-            exit_code: ended.code,
-            milliseconds,
-        });
-        ended
-    }
 }
 
-fn stopped(why: Stop) -> Outcome {
-    Outcome::Ended { reason: why.reason(), message: why.reason().words().to_owned() }
+impl Run {
+    fn new(deployment: Deployment, pump: Pump) -> Self {
+        let (watchers, progress) = Default::default();
+        Self { deployment, pump, allowed: None, held: None, watchers, progress, outcome: None }
+    }
+
+    /// From the decision to the last frame.
+    async fn lead(mut self, mut known: Known) -> u8 {
+        let mut code = ExitCode::Fault.code();
+        loop {
+            known.halted = self.deployment.stopper.asked().is_some();
+            match run::next(&known) {
+                Need::Authorise => known.allowed = Some(self.authorise()),
+                Need::SayStarted => known.started = Some(self.say_started().await),
+                Need::TakeLock => known.locked = Some(self.take_lock().await),
+                Need::LookForCancel => {
+                    self.watchers = self.deployment.watch().await;
+                    known.looked = true;
+                }
+                Need::RunTool => {
+                    self.run_tool().await;
+                    known.ended = true;
+                }
+                Need::Release => {
+                    self.release().await;
+                    known.released = true;
+                }
+                Need::Finish => {
+                    code = self.finish().await;
+                    return code;
+                }
+                Need::Claim | Need::Vouch | Need::Exit => return code,
+            }
+        }
+    }
+
+    fn ends(&mut self, outcome: Result<Outcome, Trouble>) {
+        let ended = |Trouble { reason, message }| Outcome::Ended { reason, message: short(&message) };
+        self.outcome = Some(outcome.unwrap_or_else(ended));
+    }
+
+    fn authorise(&mut self) -> bool {
+        let Deployment { configuration, asked, .. } = &self.deployment;
+        match relay_policy::authorise(configuration, asked, now(), Stage::Run) {
+            Ok(allowed) => self.allowed = Some(allowed),
+            Err(Denied { reason, message }) => self.ends(Err(Trouble { reason, message })),
+        }
+        self.allowed.is_some()
+    }
+
+    /// Whether `started` has arrived.
+    async fn say_started(&mut self) -> bool {
+        let configuration = &self.deployment.configuration;
+        let started = RunnerKind::Started {
+            task_arn: self.deployment.task_arn.clone(),
+            steps: configuration.steps.iter().map(|step| step.name.clone()).collect(),
+            deadline: self.deployment.started_at.plus(configuration.longest_run()),
+            grace: configuration.cancel.grace.as_secs(),
+        };
+        self.pump.sink().say(started).await;
+        let arrived = self.pump.arrived(Duration::from_secs(QUEUE_WAIT_SECONDS)).await;
+        if !arrived {
+            // Nobody would see what it does, and nobody could stop it (clause RUN-8).
+            let words = "the reply queue could not be reached within a minute, so the tool was not started";
+            self.ends(Err(Trouble::new(Reason::Runner, words)));
+        }
+        arrived
+    }
+
+    /// Whether a slot is held.
+    async fn take_lock(&mut self) -> bool {
+        let Deployment { configuration, asked, task_arn, objects, sdk, .. } = &self.deployment;
+        let id = &asked.request().deployment_id;
+        let trouble = match claim::take_lock(objects, &Tasks::new(sdk), configuration, id, task_arn).await {
+            Ok(Taken::Held(held)) => {
+                self.held = Some(held);
+                return true;
+            }
+            Ok(Taken::Busy(by)) => Trouble::new(Reason::Busy, format!("{} is held by {by}", configuration.target)),
+            Err(error) => Trouble::new(Reason::Runner, format!("the lock could not be taken: {error}")),
+        };
+        self.ends(Err(trouble));
+        false
+    }
+
+    async fn run_tool(&mut self) {
+        let Some(allowed) = &self.allowed else { return };
+        let mut recipe = Recipe::new(&self.deployment, self.pump.sink(), allowed);
+        let outcome = recipe.carry_out().await;
+        self.progress = recipe.progress;
+        self.ends(outcome);
+    }
+
+    /// Gives the slot back; nothing stops the deployment any more.
+    async fn release(&mut self) {
+        self.watchers.drain(..).for_each(|watcher| watcher.abort());
+        if self.outcome.is_none()
+            && let Some(why) = self.deployment.stopper.asked()
+        {
+            // Asked to stop before the tool began.
+            self.outcome = Some(why.outcome());
+        }
+        if let Some(held) = self.held.take() {
+            claim::release(&self.deployment.objects, &self.deployment.configuration.bucket, &held).await;
+        }
+    }
+
+    /// The record, and the last frame.
+    async fn finish(self) -> u8 {
+        let Self { deployment, pump, allowed, progress, outcome, .. } = self;
+        let id = &deployment.asked.request().deployment_id;
+        let dropped = deployment.mirror.dropped();
+        if dropped > 0 {
+            warn!(deployment_id = %id, bytes = dropped, "the log driver was too slow for the mirror; the frames have everything");
+        }
+        // Whatever ends a run says how.
+        let unknown = || Outcome::Ended { reason: Reason::Runner, message: Reason::Runner.words().to_owned() };
+        let outcome = outcome.unwrap_or_else(unknown);
+        let code = outcome.exit_code();
+        let Progress { steps, subjects, outputs, step, isolation } = progress;
+        let record = match pump.digests().await {
+            Some(streams) => {
+                let facts = Facts {
+                    asked: &deployment.asked,
+                    pin: &deployment.pin,
+                    allowed: allowed.as_ref(),
+                    task_arn: &deployment.task_arn,
+                    started_at: deployment.started_at,
+                    finished_at: now(),
+                    subjects,
+                    steps,
+                    outcome: outcome.clone(),
+                    streams,
+                    outputs: outputs.clone(),
+                    isolation,
+                };
+                report::sign(&deployment.keys, &deployment.configuration.target_key, report::record(facts))
+                    .await
+                    .inspect_err(|error| error!(%error, "the record was not signed"))
+                    .ok()
+            }
+            None => None,
+        };
+        info!(deployment_id = %id, exit_code = code, "finished");
+        if !pump.finish(Finish { outcome, step, outputs, record }, &deployment.stopper).await {
+            error!(deployment_id = %id, "the last frame could not be sent; the archive has it");
+        }
+        code
+    }
 }

@@ -5,7 +5,7 @@
 //! `RELAY_ENVELOPE`, whose bytes are pinned or signed, and the container's own credential and metadata variables; anything else could come
 //! from an override.
 //!
-//! The order is the protocol's (clauses RUN-1 to RUN-12): [`start`] verifies and claims, [`deploy`] leads through lock, artifacts and steps,
+//! The order is the protocol's (clauses RUN-1 to RUN-12): [`start`] verifies, [`deploy`] leads from the claim to the last frame,
 //! [`pump`] sends frames, [`archive`] keeps them, [`step`] runs one program.
 
 #![forbid(unsafe_code)]
@@ -19,6 +19,7 @@ mod deploy;
 pub mod environment;
 mod install;
 mod pump;
+mod recipe;
 mod report;
 mod secrets;
 mod spool;

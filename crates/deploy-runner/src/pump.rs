@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use relay_aws::queues::{Entry, Queues};
 use relay_aws::{AwsError, Kind};
+use relay_engine::{Outgoing, Sender, Way, Writer};
 use relay_identity::PrivateKey;
 use relay_protocol::encoding::base64;
 use relay_protocol::frame::{ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH, From, RunnerKind, Stream};
@@ -18,7 +19,6 @@ use relay_protocol::outcome::Outcome;
 use relay_protocol::record::StreamDigest;
 use relay_protocol::time::plain_duration;
 use relay_protocol::{ArchivedFrame, DeploymentId, Envelope, QueueUrl};
-use relay_stream::{Outgoing, Sender, Way, Writer};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tracing::warn;

@@ -1,6 +1,6 @@
 //! What must not be shown. It grows while the steps run, as the tool's credentials are renewed.
 
-use relay_stream::Masker;
+use relay_engine::Masker;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 

@@ -1,6 +1,5 @@
-//! From the container's environment to a deployment that this process, and no other, may run (clauses RUN-1 to RUN-6).
+//! From the container's environment to a deployment that is verified, and may be claimed (clauses RUN-1 to RUN-4).
 
-use relay_aws::objects::Objects;
 use relay_aws::sessions::Sessions;
 use relay_aws::{AwsError, Sdk, metadata};
 use relay_policy::{Asked, Configuration, ConfigurationError, Pin, PinError};
@@ -9,14 +8,14 @@ use relay_protocol::request::RequestError;
 use relay_protocol::{Bundle, EnvelopeError, VerifyError, overrides};
 use tracing::info;
 
-use crate::{claim, install};
+use crate::install;
 
 /// The variable of the task definition that holds the configuration.
 const CONFIGURATION: &str = "RELAY_CONFIGURATION";
 /// The agent's variable with the metadata endpoint.
 const METADATA: &str = "ECS_CONTAINER_METADATA_URI_V4";
 
-/// A deployment that is verified and claimed. Whether it is allowed is decided next, and told to the CLI either way.
+/// A deployment that is verified.
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) configuration: Configuration,
@@ -63,7 +62,7 @@ impl Refusal {
     }
 }
 
-/// Verifies, then claims.
+/// Verifies.
 pub(crate) async fn start(arguments: &[String], variable: impl Fn(&str) -> Option<String>) -> Result<Started, Refusal> {
     let pin = Pin::parse(arguments)?;
     let text = variable(CONFIGURATION).ok_or(Refusal::Missing(CONFIGURATION))?;
@@ -83,7 +82,6 @@ pub(crate) async fn start(arguments: &[String], variable: impl Fn(&str) -> Optio
     let task_arn = metadata::task_arn(&endpoint).await?;
     let id = &asked.request().deployment_id;
     info!(deployment_id = %id, target = %configuration.target, task_arn, "verified");
-    claim::claim(&Objects::new(&sdk), &configuration.bucket, id, asked.request.digest(), &task_arn).await?;
     Ok(Started { configuration, pin, asked, sdk, task_arn })
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use relay_protocol::Reason;
+use relay_protocol::outcome::Outcome;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -26,6 +27,12 @@ impl Stop {
             Self::Cancelled => Reason::Cancelled,
             Self::Terminated => Reason::Stopped,
         }
+    }
+
+    /// What the deployment ends with.
+    pub(crate) fn outcome(self) -> Outcome {
+        let reason = self.reason();
+        Outcome::Ended { reason, message: reason.words().to_owned() }
     }
 }
 

@@ -8,21 +8,25 @@ use lambda_runtime::Error;
 use relay_aws::clock::now;
 use relay_aws::objects::{Condition, Objects};
 use relay_aws::queues::Queues;
-use relay_aws::tasks::{Definition, Launch, Launched, Task, Tasks};
+use relay_aws::tasks::{Definition, Launch, Launched, Tasks};
 use relay_aws::{AwsError, Kind, Sdk};
+use relay_engine::claim::{self, After, Put};
+use relay_engine::launch::admission::{self, Found, Known, Need, Ran};
+use relay_engine::launch::{prior, reasons};
+use relay_engine::lock::{self, Slot};
 use relay_policy::{Allowed, Asked, Configuration, Denied, Pin};
 use relay_protocol::claim::{Claim, Holder, Lock, Verdict};
 use relay_protocol::encoding::short;
 use relay_protocol::frame::LauncherKind;
 use relay_protocol::limits::{CLAIM_MAX, START_DELAY_MAX};
 use relay_protocol::request::{Hints, Stage};
-use relay_protocol::{DeploymentId, Digest, Message, QueueUrl, Reason, TargetName, Timestamp};
+use relay_protocol::task::Task;
+use relay_protocol::{Bundle, DeploymentId, Digest, Message, QueueUrl, Reason, TargetName, Timestamp};
 use tracing::{Instrument as _, error, info, warn};
 
 use crate::answer::Answers;
 use crate::event::{self, Delivered, Notification};
 use crate::settings::Settings;
-use crate::standing::{self, Next};
 
 /// Time that is kept for the answer when launching takes long.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -104,34 +108,25 @@ impl Launcher {
             warn!(topic = %notification.topic, "a message of another topic: dropped");
             return Ok(());
         }
-        if let Ok(Message::Control(envelope)) = Message::parse(notification.body.as_bytes()) {
-            return self.cancel(hints, &envelope, &notification.body).await;
-        }
-        match self.verify(&notification, hints).await? {
-            Ok((target, asked)) => self.verified(&target, &asked, until).await,
-            Err(cause) => {
-                warn!(cause, "unverified");
-                self.answer_unverified(&notification, hints, until).await
-            }
-        }
+        let cause = match Message::parse(notification.body.as_bytes()) {
+            Ok(Message::Control(envelope)) => return self.cancel(hints, &envelope, &notification.body).await,
+            Ok(Message::Request(bundle)) => match self.verify(&bundle, hints).await? {
+                Ok((target, asked)) => return self.verified(&target, &asked, until).await,
+                Err(cause) => cause,
+            },
+            Err(error) => error.to_string(),
+        };
+        warn!(cause, "unverified");
+        self.answer_unverified(&notification, hints, until).await
     }
 
     /// From hint to verified request. The inner error is for the log alone: outside, all of these look the same (clause LAU-5).
-    async fn verify(
-        &self,
-        notification: &Notification,
-        hints: &Hints,
-    ) -> Result<Result<(Target, Asked), String>, AwsError> {
+    async fn verify(&self, bundle: &Bundle, hints: &Hints) -> Result<Result<(Target, Asked), String>, AwsError> {
         let target = match self.target(&hints.target).await? {
             Ok(target) => target,
             Err(cause) => return Ok(Err(cause)),
         };
-        let bundle = match Message::parse(notification.body.as_bytes()) {
-            Ok(Message::Request(bundle)) => bundle,
-            Ok(Message::Control(_)) => return Ok(Err("a control statement in a request's place".to_owned())),
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        Ok(match relay_policy::verify(&bundle, &target.configuration) {
+        Ok(match relay_policy::verify(bundle, &target.configuration) {
             Ok(asked) if hints.agree_with(asked.request()) => Ok((target, asked)),
             Ok(_) => Err("the message's attributes differ from the signed request".to_owned()),
             Err(error) => Err(error.to_string()),
@@ -195,29 +190,57 @@ impl Launcher {
         self.answers.send(&queue, &hints.deployment_id, kind, until).await.map(|_| ())
     }
 
-    /// A verified request: what stands already, else the decision, else the launch.
+    /// A verified request, in the order of [`admission::next`].
     async fn verified(&self, target: &Target, asked: &Asked, mut until: Instant) -> Result<(), AwsError> {
         let id = &asked.request().deployment_id;
         let digest = asked.request.digest();
         let deadline = deadline(&target.configuration, now());
-        let claim = self.read_claim(id).await?;
-        let task = if claim.is_none() { self.started_task(id).await? } else { None };
-        let task = task.as_ref().map(|task| (task.arn.as_str(), digest_of(task)));
-        let kind = match standing::next(claim.as_ref(), task, digest, deadline) {
-            Next::Repeat(kind) => {
-                info!("delivered again: the first answer stands");
-                if now().since(asked.request().issued_at) > FRESH {
-                    until = Instant::now();
+        let mut known = Known::default();
+        let mut answer = None;
+        let mut decision = None;
+        loop {
+            match admission::next(known) {
+                Need::ReadClaim => {
+                    answer = self.read_claim(id).await?.map(|claim| prior::of_claim(&claim, digest, deadline));
+                    known.claim = found(&answer);
                 }
-                kind
+                Need::ListTasks => {
+                    let task = self.started_task(id).await?;
+                    answer = task.map(|task| prior::of_task(&task.arn, digest_of(&task), digest, deadline));
+                    known.task = found(&answer);
+                }
+                Need::Authorise => {
+                    let decided = self.decide(target, asked).await?;
+                    known.allowed = Some(decided.is_ok());
+                    decision = Some(decided);
+                }
+                Need::RunTask => {
+                    let policies = match &decision {
+                        Some(Ok(allowed)) => allowed.policies.clone(),
+                        Some(Err(_)) | None => Vec::new(),
+                    };
+                    match self.launch(target, asked, policies, deadline, until).await? {
+                        Ok(kind) => (known.ran, answer) = (Some(Ran::Task), Some(kind)),
+                        Err(denied) => (known.ran, decision) = (Some(Ran::Failed), Some(Err(denied))),
+                    }
+                }
+                Need::Claim(verdict) => {
+                    let Some(Err(denied)) = decision.take() else {
+                        return Err(AwsError::new("s3:PutObject", Kind::Invalid, "there is no word to claim"));
+                    };
+                    let kind = self.final_word(id, digest, verdict, denied, deadline).await?;
+                    (known.concluded, answer) = (true, Some(kind));
+                }
+                Need::Answer => break,
             }
-            Next::Decide => match self.decide(target, asked).await? {
-                Ok(allowed) => self.launch(target, asked, &allowed, deadline, until).await?,
-                Err(denied) => {
-                    self.final_word(id, digest, Verdict::Refused, denied.reason, denied.message, deadline).await?
-                }
-            },
-        };
+        }
+        let Some(kind) = answer else { return Ok(()) };
+        if known.allowed.is_none() {
+            info!("delivered again: the first answer stands");
+            if now().since(asked.request().issued_at) > FRESH {
+                until = Instant::now();
+            }
+        }
         log(&kind);
         self.answers.send(&asked.request().reply_queue, id, kind, until).await.map(|_| ())
     }
@@ -234,44 +257,43 @@ impl Launcher {
         Ok(match self.busy(&target.configuration).await? {
             Some(holder) => Err(Denied {
                 reason: Reason::Busy,
-                message: format!("{} is held by the deployment {holder}", target.configuration.target),
+                message: format!("{} is held by {holder}", target.configuration.target),
             }),
             None => Ok(allowed),
         })
     }
 
-    /// The holder of the last slot, when every slot is held by a task that is not known to have stopped. An early word only: the runner takes
-    /// the lock, and decides (clause LCK-3).
-    async fn busy(&self, configuration: &Configuration) -> Result<Option<DeploymentId>, AwsError> {
+    /// Who holds the target, when no slot is free. An early word only: the runner takes the lock, and decides (clause LCK-3).
+    async fn busy(&self, configuration: &Configuration) -> Result<Option<String>, AwsError> {
         let mut last = None;
-        for slot in 0..configuration.concurrency {
-            let object = self
-                .objects
-                .get(&self.settings.bucket, &Lock::key(&configuration.target, slot), CLAIM_MAX as u64)
-                .await?;
-            // A lock that cannot be read is somebody's.
-            let holder = match object.map(|object| Lock::parse(&object.bytes)) {
-                Some(Ok(Lock { holder: Some(holder) })) => holder,
-                Some(Err(_)) => continue,
-                None | Some(Ok(Lock { holder: None })) => return Ok(None),
+        for number in 0..configuration.concurrency {
+            let key = Lock::key(&configuration.target, number);
+            let object = self.objects.get(&self.settings.bucket, &key, CLAIM_MAX as u64).await?;
+            let (slot, by) = match lock::Content::of(object.as_ref().map(|object| object.bytes.as_slice())) {
+                lock::Content::Empty => (Slot::Empty, String::new()),
+                lock::Content::Unreadable => (Slot::Unreadable, format!("whoever wrote {key}, which cannot be read")),
+                lock::Content::Held(holder) => {
+                    let task = self.tasks.describe(holder.cluster(), &holder.task_arn).await?;
+                    (Slot::held(&holder, task.as_ref(), now()), format!("the deployment {}", holder.deployment_id))
+                }
             };
-            match self.tasks.describe(holder.cluster(), &holder.task_arn).await? {
-                Some(task) if task.last_status != "STOPPED" => last = Some(holder.deployment_id),
-                _ => return Ok(None),
+            if slot.is_free() {
+                return Ok(None);
             }
+            last = Some(by);
         }
         Ok(last)
     }
 
-    /// RunTask of exactly the revision that was decided about, with the one token, while there is time.
+    /// RunTask of exactly the revision that was decided about, with the one token, while there is time. The inner error is final.
     async fn launch(
         &self,
         target: &Target,
         asked: &Asked,
-        allowed: &Allowed,
+        policies: Vec<String>,
         deadline: Timestamp,
         until: Instant,
-    ) -> Result<LauncherKind, AwsError> {
+    ) -> Result<Result<LauncherKind, Denied>, AwsError> {
         let id = &asked.request().deployment_id;
         let digest = asked.request.digest();
         let envelope = asked.canonical();
@@ -291,29 +313,24 @@ impl Launcher {
         loop {
             let (reason, words) = match self.tasks.run(&launch).await {
                 Ok(Launched::Task(task_arn)) => {
-                    return Ok(LauncherKind::Admitted {
-                        request_digest: digest,
-                        task_arn,
-                        deadline,
-                        policies: allowed.policies.clone(),
-                    });
+                    return Ok(Ok(LauncherKind::Admitted { request_digest: digest, task_arn, deadline, policies }));
                 }
                 Ok(Launched::Failed { reason, detail }) => {
-                    (standing::launch_reason(&reason), format!("{reason} {detail}").trim().to_owned())
+                    (reasons::launch_reason(&reason), format!("{reason} {detail}").trim().to_owned())
                 }
-                Err(error) if error.kind == Kind::Conflict => return self.conflict(id, digest, &error, deadline).await,
+                Err(error) if error.kind == Kind::Conflict => {
+                    return self.conflict(id, digest, &error, deadline).await.map(Ok);
+                }
                 Err(error) if error.kind == Kind::Throttled => (Reason::Quota, error.message),
                 // The effect is not known, so nothing final may be said: Lambda tries again, with the same token.
                 Err(error) if error.kind == Kind::Unreachable => return Err(error),
                 Err(error) => {
-                    let reason = standing::launch_reason(&error.message);
-                    return self
-                        .final_word(id, digest, Verdict::LaunchFailed, reason, error.to_string(), deadline)
-                        .await;
+                    let reason = reasons::launch_reason(&error.message);
+                    return Ok(Err(Denied { reason, message: error.to_string() }));
                 }
             };
             if Instant::now() + pause + ANSWER_TIME >= until {
-                return self.final_word(id, digest, Verdict::LaunchFailed, reason, words, deadline).await;
+                return Ok(Err(Denied { reason, message: words }));
             }
             warn!(reason = reason.code(), words, "not started yet, to be tried again with the same token");
             tokio::time::sleep(pause).await;
@@ -331,11 +348,11 @@ impl Launcher {
     ) -> Result<LauncherKind, AwsError> {
         for arn in &error.resources {
             if let Some(task) = self.tasks.describe(&self.settings.cluster, arn).await? {
-                return Ok(standing::of_task(arn, digest_of(&task), digest, deadline));
+                return Ok(prior::of_task(arn, digest_of(&task), digest, deadline));
             }
         }
         match self.started_task(id).await? {
-            Some(task) => Ok(standing::of_task(&task.arn, digest_of(&task), digest, deadline)),
+            Some(task) => Ok(prior::of_task(&task.arn, digest_of(&task), digest, deadline)),
             None => Err(error.clone()),
         }
     }
@@ -346,24 +363,23 @@ impl Launcher {
         id: &DeploymentId,
         digest: Digest,
         verdict: Verdict,
-        reason: Reason,
-        message: String,
+        Denied { reason, message }: Denied,
         deadline: Timestamp,
     ) -> Result<LauncherKind, AwsError> {
         // A claim must be small enough to be read back.
-        let claim =
-            Claim { request_digest: digest, holder: Holder::Launcher { verdict, reason, message: short(&message) } };
+        let holder = Holder::Launcher { verdict, reason, message: short(&message) };
+        let claim = Claim { request_digest: digest, holder };
         let key = Claim::key(id);
         for _ in 0..5 {
-            match self.objects.put(&self.settings.bucket, &key, claim.to_bytes(), Condition::Absent).await {
-                Ok(_) => return Ok(standing::of_claim(&claim, digest, deadline)),
-                Err(error) if error.kind == Kind::Precondition => {
+            let put = self.objects.put(&self.settings.bucket, &key, claim.to_bytes(), Condition::Absent).await;
+            match claim::after_put(put_of(put)?) {
+                After::Won => return Ok(prior::of_claim(&claim, digest, deadline)),
+                After::ReadBack => {
                     if let Some(stands) = self.read_claim(id).await? {
-                        return Ok(standing::of_claim(&stands, digest, deadline));
+                        return Ok(prior::of_claim(&stands, digest, deadline));
                     }
                 }
-                Err(error) if error.kind == Kind::Conflict => tokio::time::sleep(Duration::from_millis(100)).await,
-                Err(error) => return Err(error),
+                After::Again => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
         Err(AwsError::new("s3:PutObject", Kind::Conflict, "the claim stays contested"))
@@ -391,9 +407,24 @@ impl Launcher {
     }
 }
 
+/// Whether there is an answer already.
+fn found(answer: &Option<LauncherKind>) -> Found {
+    if answer.is_some() { Found::Something } else { Found::Nothing }
+}
+
+/// How S3 answered a write of a claim. What was not answered at all is Lambda's to try again.
+fn put_of(put: Result<String, AwsError>) -> Result<Put, AwsError> {
+    match put {
+        Ok(_) => Ok(Put::Written),
+        Err(error) if error.kind == Kind::Precondition => Ok(Put::Exists),
+        Err(error) if error.kind == Kind::Conflict => Ok(Put::Unclear),
+        Err(error) => Err(error),
+    }
+}
+
 /// The digest of the request in a task's overrides.
 fn digest_of(task: &Task) -> Option<Digest> {
-    task.envelope.as_deref().and_then(standing::digest_of_envelope)
+    task.envelope.as_deref().and_then(prior::digest_of_envelope)
 }
 
 /// When the server ends a deployment that is admitted now, at the latest: a slow start, its time, its grace.

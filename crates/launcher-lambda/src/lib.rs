@@ -4,7 +4,7 @@
 //! queues. It is believed by nobody: the runner verifies again (promise P2). However often a request is delivered, the answer is the same, and
 //! at most one task starts (promise P3).
 //!
-//! [`event`] reads what AWS delivers, [`standing`] decides from claim and tasks (pure), [`launch`] is the I/O around them, [`watch`]
+//! [`event`] reads what AWS delivers, [`launch`] makes the calls for a request in the order that [`relay_engine::launch`] decides, [`watch`]
 //! follows what was launched to its end and passes cancels on, [`answer`] signs and sends frames.
 
 #![forbid(unsafe_code)]
@@ -13,7 +13,6 @@ pub mod answer;
 pub mod event;
 pub mod launch;
 pub mod settings;
-pub mod standing;
 pub mod watch;
 
 use std::sync::Arc;

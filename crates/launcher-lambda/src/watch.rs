@@ -1,5 +1,5 @@
 //! What follows a launch: ECS's events become frames, so that a task that never starts or dies is told (clause LAU-12); a cancel by topic
-//! reaches the task (clause CTL-6); every five minutes it is looked whether events were missed and whether a task outstays its time.
+//! reaches the task (clause CTL-6); a five-minute sweep looks for missed events and for tasks that outstay their time.
 //!
 //! Each task is judged by its own revision, and by the envelope that it was started with, verified again.
 
@@ -9,18 +9,19 @@ use std::time::{Duration, Instant};
 use relay_aws::clock::now;
 use relay_aws::objects::Condition;
 use relay_aws::queues::Entry;
-use relay_aws::tasks::Task;
 use relay_aws::{AwsError, Kind};
-use relay_policy::{Asked, Configuration};
+use relay_engine::launch::cancel::{self, Aim};
+use relay_engine::launch::{end, reasons};
+use relay_policy::{Asked, Configuration, Denied};
 use relay_protocol::claim::{Claim, Holder, Verdict};
 use relay_protocol::encoding::short;
 use relay_protocol::frame::LauncherKind;
 use relay_protocol::request::{Hints, Stage};
-use relay_protocol::{Bundle, DeploymentId, Envelope, Timestamp};
+use relay_protocol::task::Task;
+use relay_protocol::{Bundle, DeploymentId, Envelope, QueueUrl, Timestamp};
 use tracing::{error, info, warn};
 
 use crate::launch::{Launcher, deadline};
-use crate::standing;
 
 /// Seconds for which the end of a task is told again: two rounds of the watchdog, and what a round takes.
 const RECENT: i64 = 660;
@@ -78,7 +79,7 @@ impl Launcher {
     }
 
     async fn look_after(&self, task: &Task) -> Result<(), AwsError> {
-        let stopped = task.last_status == "STOPPED";
+        let stopped = task.has_stopped();
         if stopped && task.stopped_at.is_none_or(|at| now().since(at) > RECENT) {
             return Ok(());
         }
@@ -87,7 +88,7 @@ impl Launcher {
             // One try: a queue that is gone must not keep the others waiting, and the next round tells again.
             return self.tell(task, &asked, Instant::now()).await;
         }
-        if task.desired_status == "STOPPED" {
+        if task.is_to_stop() {
             return Ok(());
         }
         let id = &asked.request().deployment_id;
@@ -103,69 +104,105 @@ impl Launcher {
         let begun = task.created_at.unwrap_or_else(now);
         let late = task.started_at.map(|at| at.plus(configuration.longest_run()));
         let ends = late.map_or(deadline(&configuration, begun), |late| late.max(deadline(&configuration, begun)));
-        match standing::to_stop(ends, cancelled_at, grace, now()) {
+        match reasons::to_stop(ends, cancelled_at, grace, now()) {
             Some(words) => self.stop(task, id, words).await,
             None => Ok(()),
         }
     }
 
-    /// A control statement by topic.
+    /// A control statement by topic, in the order of [`cancel::next`].
     pub(crate) async fn cancel(&self, hints: &Hints, envelope: &Envelope, body: &str) -> Result<(), AwsError> {
         let id = &hints.deployment_id;
-        let claim = self.read_claim(id).await?;
+        let mut known = cancel::Known::default();
         // Who holds the claim runs it; without one, whatever was started by this id may be it.
-        let mut arns = match &claim {
-            Some(Claim { holder: Holder::Runner { task_arn, .. }, .. }) => vec![task_arn.clone()],
-            Some(Claim { holder: Holder::Launcher { .. }, .. }) => Vec::new(),
-            None => self.tasks.started_by(&self.settings.cluster, id.as_str()).await?,
-        };
-        if arns.is_empty() && claim.is_none() {
-            // It may have overtaken its own request: Lambda brings it again.
-            let message = format!("there is neither a task nor a claim of {id} yet");
-            return Err(AwsError::new("ecs:ListTasks", Kind::NotFound, message));
+        let mut arns = Vec::new();
+        let mut judged = None;
+        loop {
+            match cancel::next(known) {
+                cancel::Need::ReadClaim => {
+                    known.holder = match self.read_claim(id).await?.map(|claim| claim.holder) {
+                        None => cancel::Holder::Nobody,
+                        Some(Holder::Launcher { .. }) => cancel::Holder::Launcher,
+                        Some(Holder::Runner { task_arn, .. }) => {
+                            arns.push(task_arn);
+                            cancel::Holder::Runner
+                        }
+                    };
+                }
+                cancel::Need::ListTasks => {
+                    arns = self.tasks.started_by(&self.settings.cluster, id.as_str()).await?;
+                    known.started = Some(!arns.is_empty());
+                }
+                cancel::Need::Fail => {
+                    let message = format!("there is neither a task nor a claim of {id} yet");
+                    return Err(AwsError::new("ecs:ListTasks", Kind::NotFound, message));
+                }
+                cancel::Need::Judge => {
+                    judged = self.judge(&arns, hints, envelope).await?;
+                    known.aim = Some(judged.as_ref().map_or(Aim::Nothing, |(task, asked)| {
+                        cancel::aim(task, asked.request().control_queue.is_some())
+                    }));
+                }
+                cancel::Need::Forward => {
+                    let queue = judged.as_ref().and_then(|(_, asked)| asked.request().control_queue.as_ref());
+                    known.forwarded = Some(match queue {
+                        Some(queue) => self.forward(queue, body).await?,
+                        None => false,
+                    });
+                }
+                cancel::Need::Note => {
+                    info!("cancel passed on to the runner");
+                    self.note(id).await?;
+                    known.noted = true;
+                }
+                cancel::Need::Stop => {
+                    if let Some((task, _)) = &judged {
+                        self.stop(task, id, reasons::CANCELLED).await?;
+                    }
+                    known.stopped = true;
+                }
+                cancel::Need::Done => return Ok(()),
+            }
         }
-        arns.truncate(STARTED_MAX);
-        for arn in &arns {
+    }
+
+    /// The first of these tasks that is one of relay's, if the statement may stop it.
+    async fn judge(
+        &self,
+        arns: &[String],
+        hints: &Hints,
+        envelope: &Envelope,
+    ) -> Result<Option<(Task, Asked)>, AwsError> {
+        for arn in arns.iter().take(STARTED_MAX) {
             if let Some(task) = self.tasks.describe(&self.settings.cluster, arn).await?
                 && let Some((configuration, asked)) = self.asked(&task).await?
             {
-                return self.cancel_task(&task, &configuration, &asked, hints, envelope, body).await;
+                let is_its = configuration.target == hints.target;
+                if is_its && relay_policy::may_cancel(&configuration, &asked, envelope, now()) {
+                    return Ok(Some((task, asked)));
+                }
+                warn!("a control statement that may not stop this deployment: dropped");
+                return Ok(None);
             }
         }
         info!("cancelled, but there is nothing to stop");
-        Ok(())
+        Ok(None)
     }
 
-    async fn cancel_task(
-        &self,
-        task: &Task,
-        configuration: &Configuration,
-        asked: &Asked,
-        hints: &Hints,
-        envelope: &Envelope,
-        body: &str,
-    ) -> Result<(), AwsError> {
-        let id = &hints.deployment_id;
-        if configuration.target != hints.target || !relay_policy::may_cancel(configuration, asked, envelope, now()) {
-            warn!("a control statement that may not stop this deployment: dropped");
-            return Ok(());
-        }
-        if task.desired_status == "STOPPED" || task.last_status == "STOPPED" {
-            return Ok(());
-        }
-        let control = asked.request().control_queue.as_ref().filter(|_| task.last_status == "RUNNING");
-        let Some(queue) = control else { return self.stop(task, id, standing::CANCELLED).await };
-        // The runner ends it with the recipe's signal and grace, which may be longer than the two minutes that ECS would give.
+    /// Whether the control queue took the statement.
+    async fn forward(&self, queue: &QueueUrl, body: &str) -> Result<bool, AwsError> {
         let entry = Entry { body: body.to_owned(), attributes: Vec::new() };
         match self.queues.send(queue, vec![entry]).await {
-            Ok(results) if results.iter().all(Result::is_ok) => {}
-            Err(error) if error.is_transient() => return Err(error),
-            Ok(_) | Err(_) => return self.stop(task, id, standing::CANCELLED).await,
+            Ok(results) => Ok(results.iter().all(Result::is_ok)),
+            Err(error) if error.is_transient() => Err(error),
+            Err(_) => Ok(false),
         }
-        info!(task = task.arn, "cancel passed on to the runner");
+    }
+
+    /// Notes when a cancel was passed on; the first one's time counts.
+    async fn note(&self, id: &DeploymentId) -> Result<(), AwsError> {
         let note = now().to_string().into_bytes();
         match self.objects.put(&self.settings.bucket, &cancel_key(id), note, Condition::Absent).await {
-            // The first cancel's time counts.
             Err(error) if !matches!(error.kind, Kind::Precondition | Kind::Conflict) => Err(error),
             Ok(_) | Err(_) => Ok(()),
         }
@@ -213,17 +250,32 @@ impl Launcher {
         }
     }
 
-    /// Whether this task's end is the deployment's: ECS may have made another one, having forgotten its token. The claim decides: where nobody holds
-    /// it, it is taken for this end, so that nothing runs after it (clause CLM-3).
+    /// Whether this task's end is the deployment's, in the order of [`end::next`].
     async fn is_last_word(&self, task: &Task, asked: &Asked) -> Result<bool, AwsError> {
         let (id, digest) = (&asked.request().deployment_id, asked.request.digest());
-        match self.read_claim(id).await? {
-            Some(Claim { holder: Holder::Runner { task_arn, .. }, .. }) => Ok(task_arn == task.arn),
-            Some(_) => Ok(true),
-            None => {
-                let (reason, words) = (standing::stop_reason(task), task.stopped_reason.clone().unwrap_or_default());
-                let kind = self.final_word(id, digest, Verdict::LaunchFailed, reason, words, now()).await?;
-                Ok(!matches!(kind, LauncherKind::Admitted { task_arn, .. } if task_arn != task.arn))
+        let mut holder = end::Holder::default();
+        loop {
+            match end::next(holder) {
+                end::Need::ReadClaim => {
+                    holder = match self.read_claim(id).await? {
+                        None => end::Holder::Nobody,
+                        Some(Claim { holder: Holder::Runner { task_arn, .. }, .. }) if task_arn != task.arn => {
+                            end::Holder::Another
+                        }
+                        Some(_) => end::Holder::This,
+                    };
+                }
+                end::Need::Claim => {
+                    let (reason, words) = (reasons::stop_reason(task), task.stopped_reason.clone());
+                    let denied = Denied { reason, message: words.unwrap_or_default() };
+                    let kind = self.final_word(id, digest, Verdict::LaunchFailed, denied, now()).await?;
+                    holder = match kind {
+                        LauncherKind::Admitted { task_arn, .. } if task_arn != task.arn => end::Holder::Another,
+                        _ => end::Holder::This,
+                    };
+                }
+                end::Need::Tell => return Ok(true),
+                end::Need::Drop => return Ok(false),
             }
         }
     }
@@ -231,7 +283,7 @@ impl Launcher {
     /// Tells the requester what ECS says. A queue that is gone when the task has stopped is how it should be.
     async fn tell(&self, task: &Task, asked: &Asked, until: Instant) -> Result<(), AwsError> {
         let request = asked.request();
-        let stopped = task.last_status == "STOPPED";
+        let stopped = task.has_stopped();
         if stopped && !self.is_last_word(task, asked).await? {
             return Ok(());
         }
@@ -243,7 +295,7 @@ impl Launcher {
             request_digest: asked.request.digest(),
             task_arn: task.arn.clone(),
             state: task.last_status.clone(),
-            reason: stopped.then(|| standing::stop_reason(task)),
+            reason: stopped.then(|| reasons::stop_reason(task)),
             stop_code: task.stop_code.clone(),
             stopped_reason: words.filter(|_| stopped),
             exit_code: task.exit_code,

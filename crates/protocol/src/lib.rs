@@ -30,6 +30,7 @@ pub mod outcome;
 pub mod overrides;
 pub mod record;
 pub mod request;
+pub mod task;
 pub mod time;
 pub mod vouch;
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use relay_aws::clock::now;
 use relay_aws::queues::VISIBILITY;
 use relay_aws::{Failure, Kind};
+use relay_engine::{Authenticator, Reader};
 use relay_identity::FrameKeys;
-use relay_stream::{Authenticator, Reader};
 
 use crate::args;
 use crate::deploy::end;

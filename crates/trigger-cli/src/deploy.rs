@@ -7,6 +7,7 @@ use relay_aws::objects::Objects;
 use relay_aws::queues::Queues;
 use relay_aws::topic::Topic;
 use relay_aws::{Failure, Sdk};
+use relay_engine::{Authenticator, Reader, conclude};
 use relay_identity::{FrameKeys, PrivateKey};
 use relay_protocol::limits::REQUEST_LIFETIME_MAX;
 use relay_protocol::outcome::ExitCode;
@@ -15,13 +16,12 @@ use relay_protocol::{
     AccountId, Bundle, DeploymentId, Digest, Envelope, QueueUrl, Request, Statement as _, TargetName, Timestamp,
     overrides,
 };
-use relay_stream::{Authenticator, Reader};
 use serde_json::json;
 
 use crate::args;
 use crate::artifacts;
 use crate::cancel::Ways;
-use crate::conclude::{conclude, exit_code, is_busy, is_open};
+use crate::last_words;
 use crate::origin;
 use crate::queues::Pair;
 use crate::result;
@@ -198,7 +198,7 @@ impl This<'_> {
         if arguments.detach && tail.end().is_none() && left.is_none() {
             return Ok(Done::Detached);
         }
-        if self.may_wait && left.is_none() && tail.end().is_some_and(is_busy) {
+        if self.may_wait && left.is_none() && tail.end().is_some_and(conclude::is_busy) {
             return Ok(Done::Busy);
         }
         let (code, open) = end(&arguments.following, &settings.target, show, &tail, &mut phases, left, id);
@@ -219,11 +219,11 @@ pub(crate) fn end(
     let end = tail.end().cloned();
     phases.finished = Some(show.elapsed());
     let strict = following.strict_output;
-    let code = match exit_code(end.as_ref(), left, strict) {
+    let code = match conclude::conclude(end.as_ref(), left, strict).code() {
         _ if strict && show.has_failed() => ExitCode::OutputIncomplete.code(),
         code => code,
     };
-    conclude(show, tail, code, left, id);
+    last_words::say(show, tail, code, left, id);
     if let Some(path) = &following.result_file {
         let result = result::result(id.as_str(), target.as_str(), code, end.as_ref(), phases, tail.task_arn());
         // The deployment is over: its own code is worth more than the file's failure.
@@ -231,7 +231,7 @@ pub(crate) fn end(
             show.warn(&failure.to_string());
         }
     }
-    (code, is_open(end.as_ref()))
+    (code, conclude::is_open(end.as_ref()))
 }
 
 fn request(

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use relay_aws::Failure;
+use relay_engine::End;
 use relay_protocol::outcome::{ExitCode, Outcome};
-use relay_stream::End;
 use serde_json::{Value, json};
 
 use crate::show::Phases;

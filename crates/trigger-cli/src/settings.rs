@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use relay_aws::{Failure, Sdk};
+use relay_engine::Clocks;
 use relay_identity::PrivateKey;
 use relay_protocol::{ParameterName, PublicKey, QueueUrl, Region, TargetName, TopicArn};
-use relay_stream::Clocks;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 

@@ -2,12 +2,12 @@
 
 use relay_aws::clock::now;
 use relay_aws::{Failure, Kind};
+use relay_engine::{Authentic, Authenticator, Verdict};
 use relay_identity::FrameKeys;
 use relay_protocol::encoding::{ascii_json, printable};
 use relay_protocol::frame::{LauncherKind, RunnerKind};
 use relay_protocol::time::plain_duration;
 use relay_protocol::{Digest, Timestamp};
-use relay_stream::{Authentic, Authenticator, Verdict};
 use serde_json::{Value, json};
 
 use crate::args::{self, Output};

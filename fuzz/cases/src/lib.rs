@@ -14,7 +14,7 @@ mod frame;
 mod input;
 mod reader;
 mod statement;
-#[path = "../../../crates/stream/tests/toy/mod.rs"]
+#[path = "../../../crates/engine/tests/toy/mod.rs"]
 mod toy;
 mod writer;
 

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use relay_engine::{Authenticator, Clocks, Direct, End, Event, Outgoing, Raw, Reader};
 use relay_protocol::frame::{Chunk, LauncherKind, RunnerFrame, RunnerKind, Stream};
 use relay_protocol::outcome::{Outcome, Reason};
 use relay_protocol::{DeploymentId, Digest, LauncherFrame, PublicKey, Timestamp};
-use relay_stream::{Authenticator, Clocks, Direct, End, Event, Outgoing, Raw, Reader};
 
 use crate::input::Input;
 use crate::toy::{Keys, Toy};

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use relay_engine::{Outgoing, Sender, Way, Writer};
 use relay_protocol::frame::{Finished, RunnerFrame, RunnerKind, Stream};
 use relay_protocol::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, FRAME_ATTRIBUTES_MAX, FRAME_MAX};
 use relay_protocol::outcome::Outcome;
 use relay_protocol::{DeploymentId, Digest, Timestamp};
-use relay_stream::{Outgoing, Sender, Way, Writer};
 
 use crate::frame::is_sendable;
 use crate::input::Input;

@@ -6,7 +6,7 @@ mod vouches;
 use relay_protocol::frame::{Chunk, Chunks, LAUNCHER_FRAME_TYPE, Offsets, RUNNER_FRAME_TYPE, Stream};
 use relay_protocol::{Digest, Statement as _, Vouch, encoding};
 
-use relay_stream::Raw;
+use relay_engine::Raw;
 
 use super::keys::{self, Key};
 use super::request::{self, Payload, text};

@@ -10,7 +10,7 @@ use relay_protocol::{
     Verified, VerifyError, Vouch, limits, record::Record,
 };
 
-use relay_stream::{Authentic, Authenticator, Raw, Verdict};
+use relay_engine::{Authentic, Authenticator, Raw, Verdict};
 
 use super::Vector;
 

@@ -22,4 +22,5 @@ mod lost; // SQS or S3 away, a disk that forgets: nothing is lost unsaid
 mod many; // many deployments at once
 mod once; // at most once, and one deployment of a target at a time
 mod operator; // `relay-admin` with an operator's credentials
+mod order; // launcher and runner call AWS in the order that the engine decides
 mod output; // what the tool printed is what `relay` prints, to the byte

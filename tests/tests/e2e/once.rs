@@ -495,9 +495,29 @@ fn a_lock_is_taken_over_from_a_dead_task_only() {
     put("test/young", unknown, 60);
     let young = sandbox.deploy("test/young").param("script", "echo never").run().exits(120);
     assert_eq!((young.out().as_str(), young.result("/reason")), ("", &json!("busy")));
+    assert!(sandbox.run_tasks(&young.id()).is_empty(), "the launcher says so already");
     put("test/old", unknown, 601);
     sandbox.deploy("test/old").param("script", "true").run().exits(0);
     // One that was freed.
     sandbox.operator().put_object(&sandbox.bucket(), "locks/test/freed/0", b"{}".to_vec());
     sandbox.deploy("test/freed").param("script", "true").run().exits(0);
+}
+
+// clause: LCK-2
+#[test]
+fn a_lock_that_cannot_be_read_is_held() {
+    let sandbox = sandbox();
+    let newer = b"{\"holder\":{\"of\":\"a newer version\"}}";
+    sandbox.operator().put_object(&sandbox.bucket(), "locks/test/busy/0", newer.to_vec());
+    let done = sandbox.deploy("test/busy").param("script", "echo never").run().exits(120).says("cannot be read");
+    assert_eq!((done.out().as_str(), done.result("/reason")), ("", &json!("busy")));
+    assert!(sandbox.run_tasks(&done.id()).is_empty());
+    // By the runner's own word, where no launcher has looked.
+    let asking = Asking::new(&sandbox, "test/busy", &[("script", "echo never")]);
+    sandbox.operator().run_task(&asking.launch()).unwrap();
+    let end = asking.end();
+    assert_eq!((end.kind(), end.reason()), ("finished", "busy"));
+    assert!(end.message().contains("locks/test/busy/0"), "{}", end.message());
+    let stands = sandbox.operator().get_json(&sandbox.bucket(), "locks/test/busy/0");
+    assert_eq!(stands, serde_json::from_slice(newer).ok(), "nobody has overwritten it");
 }

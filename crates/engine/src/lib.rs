@@ -1,8 +1,17 @@
-//! The time of relay: how output becomes frames, and how frames become output again, exactly once and in order (promises P4, P5, P6).
+//! Every decision of relay that is about time or order, without I/O and without a clock: the programs obey it, and the model runs it.
 //!
-//! State machines without I/O and without a clock: [`Writer`] and [`Sender`] in the runner, the [`Reader`] in the CLI. Time goes in as a
-//! [`Duration`](std::time::Duration) since some start that the caller chose; what is to be done is polled out. Signatures are made and
-//! checked at the edge, through a [`FrameVerifier`](relay_protocol::frame::FrameVerifier). The [`Masker`] takes secrets out of a stream before it is written.
+//! | module | decides |
+//! |---|---|
+//! | [`launch`] | the order of the launcher's calls; what stands already; what ECS's words mean |
+//! | [`run`] | the order of the runner's calls |
+//! | [`claim`], [`lock`] | which process may run a deployment; when a slot may be taken |
+//! | [`conclude`] | what `relay deploy` exits with |
+//! | [`Writer`], [`Sender`], [`Masker`] | how output becomes frames (promise P5) |
+//! | [`Authenticator`], [`Reader`] | which frames are believed, and how they become output again, once and in order (P4, P5, P6) |
+//!
+//! Time goes in as a [`Duration`](std::time::Duration) since some start that the caller chose, or as a
+//! [`Timestamp`](relay_protocol::Timestamp); what is to be done comes out. Signatures are made and checked at the edge, through a
+//! [`FrameVerifier`](relay_protocol::frame::FrameVerifier).
 //!
 //! ```text
 //!  tool ─► Masker ─► Writer ─ frames ─► Sender ─► SQS (duplicates, reorders, delays) ─► Authenticator ─► Reader ─► terminal
@@ -13,10 +22,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking"))]
 
 mod authenticate;
+pub mod claim;
 mod clocks;
+pub mod conclude;
 mod event;
+pub mod launch;
+pub mod lock;
 mod mask;
 mod reader;
+pub mod run;
 mod sender;
 mod writer;
 

@@ -1,68 +1,19 @@
-//! The end of a deployment, as far as anybody here knows it: its exit code, and the last words. What happened, in whose hands it is, what to do
-//! next. "I do not know" is never reported as success or failure (promise P6).
+//! The last words of a deployment: what happened, in whose hands it is, what to do next. Its exit code is [`relay_engine::conclude`]'s.
 
 use std::time::Duration;
 
 use relay_aws::Kind;
+use relay_engine::End;
+use relay_engine::conclude::{is_open, never_ran};
 use relay_protocol::outcome::{ExitCode, Outcome};
 use relay_protocol::time::plain_duration;
 use relay_protocol::{DeploymentId, Reason};
-use relay_stream::End;
 
 use crate::show::Show;
 use crate::tail::Tail;
 
-/// The exit code of an end; `stopping` is what this command itself was told: a signal, or its time-out.
-pub(crate) fn exit_code(end: Option<&End>, stopping: Option<ExitCode>, strict: bool) -> u8 {
-    match end {
-        Some(End::Finished { finished, verified, .. }) => match (&finished.outcome, stopping) {
-            _ if strict && !verified => ExitCode::OutputIncomplete.code(),
-            // Stopped: without a control queue ECS stops the whole task, and the runner cannot know for whom.
-            (Outcome::Ended { reason: Reason::Cancelled | Reason::Stopped, .. }, Some(code)) => code.code(),
-            (outcome, _) => outcome.exit_code(),
-        },
-        Some(End::Refused { reason, .. } | End::NeverStarted { reason, .. }) => reason.exit_code().code(),
-        // By relay itself, as somebody asked or as the time was over.
-        Some(End::Stopped { reason: Reason::Cancelled, .. }) => {
-            stopping.unwrap_or(Reason::Cancelled.exit_code()).code()
-        }
-        Some(End::Stopped { reason: Reason::TimedOut, .. }) => Reason::TimedOut.exit_code().code(),
-        Some(End::Stopped { reason, started: false, .. }) if never_ran(*reason) => ExitCode::NeverStarted.code(),
-        Some(End::Stopped { .. } | End::Silent { .. }) => ExitCode::Unknown.code(),
-        // Left at a second signal: the signal is the reason, and the words say that the outcome is open. A time-out is not over before the
-        // server says so.
-        None => match stopping {
-            Some(code @ (ExitCode::Interrupted | ExitCode::Terminated)) => code.code(),
-            _ => ExitCode::Unknown.code(),
-        },
-    }
-}
-
-/// Whether the outcome is open, so that what the queue still holds may be needed.
-pub(crate) fn is_open(end: Option<&End>) -> bool {
-    match end {
-        None | Some(End::Silent { .. }) => true,
-        Some(End::Stopped { reason, started, .. }) => *started || !never_ran(*reason),
-        Some(_) => false,
-    }
-}
-
-/// Whether another deployment has the target: the launcher saw it, or the runner.
-pub(crate) fn is_busy(end: &End) -> bool {
-    match end {
-        End::Refused { reason, .. } => *reason == Reason::Busy,
-        End::Finished { finished, .. } => matches!(finished.outcome, Outcome::Ended { reason: Reason::Busy, .. }),
-        _ => false,
-    }
-}
-
-/// Whether ECS says that no container ran. Of any other end `started` may only be late: a queue promises no time.
-fn never_ran(reason: Reason) -> bool {
-    reason.exit_code() == ExitCode::NeverStarted
-}
-
 /// The last words.
-pub(crate) fn conclude(show: &Show, tail: &Tail, code: u8, stopping: Option<ExitCode>, id: &DeploymentId) {
+pub(crate) fn say(show: &Show, tail: &Tail, code: u8, stopping: Option<ExitCode>, id: &DeploymentId) {
     let hint = |reason: Reason| show.warn(&format!("hint: {}", reason.hint()));
     let end = tail.end();
     match end {

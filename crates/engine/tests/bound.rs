@@ -7,11 +7,11 @@ mod toy;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use relay_engine::{Authenticator, Clocks, Outgoing, Raw, Reader};
 use relay_protocol::frame::{Finished, LauncherFrame, LauncherKind, RunnerFrame, RunnerKind};
 use relay_protocol::outcome::{Outcome, Reason};
 use relay_protocol::record::StreamDigest;
 use relay_protocol::{DeploymentId, Digest, Timestamp};
-use relay_stream::{Authenticator, Clocks, Outgoing, Raw, Reader};
 use toy::{Keys, Toy};
 
 const MS: Duration = Duration::from_millis(1);

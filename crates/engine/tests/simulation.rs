@@ -9,11 +9,11 @@ mod toy;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use relay_engine::{Authenticator, Clocks, Direct, End, Event, Raw, Reader};
 use relay_protocol::encoding::base64;
 use relay_protocol::frame::{From, Offsets, RunnerFrame, RunnerKind, Stream};
 use relay_protocol::outcome::Outcome;
 use relay_protocol::{DeploymentId, Digest, Timestamp};
-use relay_stream::{Authenticator, Clocks, Direct, End, Event, Raw, Reader};
 
 use crate::toy::{Keys, Toy, toy_sign};
 
@@ -270,7 +270,7 @@ fn a_thousand_schedules_are_byte_identical() {
     let count = number("RELAY_SEEDS").unwrap_or(if first.is_some() { 1 } else { 1_000 });
     for seed in first.unwrap_or(0)..first.unwrap_or(0) + count {
         if let Err(wrong) = run(seed) {
-            panic!("{wrong}; replay: RELAY_SEED={seed} cargo test -p relay-stream --test simulation");
+            panic!("{wrong}; replay: RELAY_SEED={seed} cargo test -p relay-engine --test simulation");
         }
     }
 }

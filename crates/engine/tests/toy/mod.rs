@@ -1,9 +1,9 @@
 //! Keys and signatures that cost nothing, for tests of time and order: a keyed digest stands in for a signature.
 
+use relay_engine::{Outgoing, Raw};
 use relay_protocol::encoding::base64;
 use relay_protocol::frame::{FrameVerifier, From};
 use relay_protocol::{DeploymentId, Digest, Envelope, LauncherFrame, PublicKey, Signature, Statement as _, Vouch};
-use relay_stream::{Outgoing, Raw};
 
 /// Verifies such signatures.
 #[derive(Debug)]

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use relay_engine::{Authenticator, Clocks, Direct, End, Event, Outgoing, Reader};
 use relay_protocol::frame::{RunnerFrame, RunnerKind, Stream};
 use relay_protocol::outcome::Outcome;
 use relay_protocol::{DeploymentId, Digest, Timestamp};
-use relay_stream::{Authenticator, Clocks, Direct, End, Event, Outgoing, Reader};
 
 use crate::toy::{Keys, Toy};
 

@@ -7,9 +7,9 @@ mod toy;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use relay_engine::{Authenticator, Clocks, Direct, End, Event, Outgoing, Reader};
 use relay_protocol::outcome::Outcome;
 use relay_protocol::{DeploymentId, Digest, Timestamp};
-use relay_stream::{Authenticator, Clocks, Direct, End, Event, Outgoing, Reader};
 
 use crate::toy::{Keys, Toy};
 

@@ -1,0 +1,164 @@
+//! What a recipe does while its deployment holds a slot: work directory, secrets, artifacts, steps, rollback (clauses RUN-9 to RUN-11).
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use relay_policy::{Allowed, Step};
+use relay_protocol::frame::RunnerKind;
+use relay_protocol::outcome::Outcome;
+use relay_protocol::record::{RecordStep, Subject};
+
+use crate::deploy::Deployment;
+use crate::pump::Sink;
+use crate::step::{self, Ended, Running};
+use crate::stop::{Stop, Stopper};
+use crate::workplace::{Trouble, Workplace};
+
+/// What the steps came to.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    pub(crate) steps: Vec<RecordStep>,
+    pub(crate) subjects: Vec<Subject>,
+    pub(crate) outputs: BTreeMap<String, String>,
+    /// The step that decided the outcome.
+    pub(crate) step: Option<String>,
+    /// What kept the tool from the runner's credentials.
+    pub(crate) isolation: &'static str,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        let (steps, subjects, outputs) = Default::default();
+        Self { steps, subjects, outputs, step: None, isolation: "none" }
+    }
+}
+
+/// One recipe, being carried out.
+pub(crate) struct Recipe<'a> {
+    deployment: &'a Deployment,
+    sink: &'a Sink,
+    allowed: &'a Allowed,
+    pub(crate) progress: Progress,
+}
+
+impl<'a> Recipe<'a> {
+    /// Nothing of it has run.
+    pub(crate) fn new(deployment: &'a Deployment, sink: &'a Sink, allowed: &'a Allowed) -> Self {
+        Self { deployment, sink, allowed, progress: Progress::default() }
+    }
+
+    /// All of it, and nothing of it is left behind.
+    pub(crate) async fn carry_out(&mut self) -> Result<Outcome, Trouble> {
+        let Deployment { configuration, asked, sdk, objects, .. } = self.deployment;
+        let mut workplace = Workplace::make(configuration, asked)?;
+        let mut furnished = workplace.furnish(configuration, asked, sdk).await;
+        if furnished.is_ok() {
+            furnished = workplace.fetch_artifacts(configuration, asked, objects).await;
+        }
+        let outcome = match furnished {
+            Ok(()) => self.steps(&mut workplace).await,
+            Err(trouble) => Err(trouble),
+        };
+        self.progress.isolation = workplace.isolation();
+        let (outputs, problems) = workplace.outputs();
+        self.progress.outputs.extend(outputs);
+        for problem in problems {
+            self.sink.note(problem).await;
+        }
+        self.progress.subjects = std::mem::take(&mut workplace.subjects);
+        workplace.clear();
+        outcome
+    }
+
+    /// The steps in order; the first that fails ends them, and the rollback runs then. The rollback never changes the outcome.
+    async fn steps(&mut self, workplace: &mut Workplace) -> Result<Outcome, Trouble> {
+        let Deployment { configuration, objects, stopper, .. } = self.deployment;
+        let mut last = Ended { code: 0, signal: None, stopped: None };
+        for (index, (step, argv)) in configuration.steps.iter().zip(&self.allowed.commands.0).enumerate() {
+            if let Some(why) = stopper.asked() {
+                if index > 0 {
+                    self.roll_back(workplace).await;
+                }
+                return Ok(why.outcome());
+            }
+            self.say(index, step, false).await;
+            last = self.step(step, argv, stopper, workplace).await;
+            self.progress.step = Some(step.name.clone());
+            if let Some(why) = last.stopped {
+                self.roll_back(workplace).await;
+                return Ok(why.outcome());
+            }
+            if !step.success_codes.contains(&last.code) {
+                self.roll_back(workplace).await;
+                break;
+            }
+            if !step.save.is_empty() {
+                match workplace.save(configuration, objects, &step.name, &step.save).await {
+                    Ok(digest) => {
+                        self.progress.outputs.insert(format!("saved.{}", step.name), digest.to_string());
+                    }
+                    Err(trouble) => {
+                        self.roll_back(workplace).await;
+                        return Err(trouble);
+                    }
+                }
+            }
+        }
+        Ok(Outcome::Exited { code: last.code, signal: last.signal })
+    }
+
+    /// The rollback is not stopped by what stopped the steps: it has a stopper of its own, and as much time, all of it together, as the
+    /// steps had. Only the container's end reaches it too.
+    async fn roll_back(&mut self, workplace: &Workplace) {
+        let Deployment { configuration, stopper, .. } = self.deployment;
+        if configuration.rollback.is_empty() || stopper.is_terminated() {
+            return;
+        }
+        let fresh = Stopper::new();
+        fresh.listen_for_termination();
+        let timer = tokio::spawn({
+            let (stopper, timeout) = (fresh.clone(), configuration.timeout);
+            async move {
+                tokio::time::sleep(timeout).await;
+                stopper.stop(Stop::TimedOut);
+            }
+        });
+        for (index, (step, argv)) in configuration.rollback.iter().zip(&self.allowed.commands.1).enumerate() {
+            self.say(index, step, true).await;
+            let ended = self.step(step, argv, &fresh, workplace).await;
+            if ended.stopped.is_some() || !step.success_codes.contains(&ended.code) {
+                let words = format!("the rollback step `{}` failed with exit code {}", step.name, ended.code);
+                self.sink.note(words).await;
+                break;
+            }
+        }
+        timer.abort();
+    }
+
+    async fn say(&self, index: usize, step: &Step, rollback: bool) {
+        self.sink.say(RunnerKind::Step { index, name: step.name.clone(), rollback }).await;
+    }
+
+    async fn step(&mut self, step: &Step, argv: &[String], stopper: &Stopper, workplace: &Workplace) -> Ended {
+        let began = Instant::now();
+        let running = Running {
+            argv,
+            directory: &workplace.work,
+            environment: &workplace.environment,
+            secrets: &workplace.secrets,
+            user: workplace.user,
+            cancel: self.deployment.configuration.cancel,
+            sink: self.sink,
+            mirror: &self.deployment.mirror,
+        };
+        let ended = step::run(&running, stopper).await;
+        let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.progress.steps.push(RecordStep {
+            name: step.name.clone(),
+            argv: argv.iter().map(|argument| workplace.masked(argument)).collect(),
+            exit_code: ended.code,
+            milliseconds,
+        });
+        ended
+    }
+}

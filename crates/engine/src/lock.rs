@@ -1,0 +1,134 @@
+//! The lock: when a slot may be taken (clauses LCK-1 to LCK-3). The runner obeys this when it takes a slot, the launcher when it looks
+//! for an early `busy`, and the model when it looks for a way around it.
+
+use relay_protocol::claim::{Lock, LockHolder};
+use relay_protocol::task::Task;
+use relay_protocol::{DeploymentId, Digest, Timestamp};
+
+/// Seconds for which a holder keeps its slot though ECS does not know its task: a new task may not be known yet (clause LCK-2).
+pub const UNKNOWN_HOLDER: i64 = 600;
+
+/// What a slot's object says, before ECS is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// There is no object, or no holder in it.
+    Empty,
+    /// This deployment holds it.
+    Held(LockHolder),
+    /// It cannot be read: a newer version wrote it, perhaps.
+    Unreadable,
+}
+
+impl Content {
+    /// Of the object's bytes, if there is an object.
+    pub fn of(object: Option<&[u8]>) -> Self {
+        match object.map(Lock::parse) {
+            None | Some(Ok(Lock { holder: None })) => Self::Empty,
+            Some(Ok(Lock { holder: Some(holder) })) => Self::Held(holder),
+            Some(Err(_)) => Self::Unreadable,
+        }
+    }
+}
+
+/// What is known of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Slot {
+    /// Nobody holds it.
+    Empty,
+    /// Whoever asks holds it already: the answer to its own write was lost.
+    Mine,
+    /// Held by a task that has not stopped.
+    Alive,
+    /// Held by a task that ECS says is STOPPED.
+    Stopped,
+    /// Held by a task that ECS does not know, for longer than [`UNKNOWN_HOLDER`].
+    Forgotten,
+    /// Held by a task that ECS does not know, for a shorter time.
+    Fresh,
+    /// Held by somebody who cannot be named: its object cannot be read.
+    Unreadable,
+}
+
+impl Slot {
+    /// Of a slot that `holder` holds, whose task ECS describes so at `now`; `None`: ECS does not know the task.
+    pub fn held(holder: &LockHolder, task: Option<&Task>, now: Timestamp) -> Self {
+        match task {
+            Some(task) if task.has_stopped() => Self::Stopped,
+            Some(_) => Self::Alive,
+            None if now.unix().saturating_sub(holder.taken_at) > UNKNOWN_HOLDER => Self::Forgotten,
+            None => Self::Fresh,
+        }
+    }
+
+    /// Whether it may be taken, by a write on the condition that it is still what was read (clause LCK-2).
+    pub fn is_free(self) -> bool {
+        match self {
+            Self::Empty | Self::Mine | Self::Stopped | Self::Forgotten => true,
+            Self::Alive | Self::Fresh | Self::Unreadable => false,
+        }
+    }
+}
+
+/// The slot that a deployment tries first: deployments that come together begin at different ones.
+pub fn first(id: &DeploymentId, slots: u32) -> u32 {
+    u32::from(Digest::of(id.as_str().as_bytes()).as_bytes()[0]) % slots.max(1)
+}
+
+/// The order in which slots are tried, from `first` on, twice round: a slot that was lost in a race may be free the next time.
+pub fn order(first: u32, slots: u32) -> impl Iterator<Item = u32> {
+    (0..slots.saturating_mul(2)).map(move |look| (first % slots + look % slots) % slots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder() -> LockHolder {
+        LockHolder {
+            deployment_id: DeploymentId::new(1, [1; 10]),
+            task_arn: "arn:aws:ecs:eu-west-1:222222222222:task/relay/1".to_owned(),
+            taken_at: 1_000,
+        }
+    }
+
+    // clause: LCK-2
+    #[test]
+    fn a_slot_is_taken_only_from_who_has_ended() {
+        let at = |seconds: i64| Timestamp::from_unix(seconds);
+        let task = |status: &str| Task { last_status: status.to_owned(), ..Task::default() };
+        for (task, now, slot, free) in [
+            (Some(task("RUNNING")), 1_000_000, Slot::Alive, false),
+            (Some(task("DEPROVISIONING")), 1_000_000, Slot::Alive, false),
+            (Some(task("STOPPED")), 1_000, Slot::Stopped, true),
+            (None, 1_600, Slot::Fresh, false),
+            (None, 1_601, Slot::Forgotten, true),
+            // A clock that was set back frees nothing.
+            (None, 0, Slot::Fresh, false),
+        ] {
+            let found = Slot::held(&holder(), task.as_ref(), at(now));
+            assert_eq!((found, found.is_free()), (slot, free), "{task:?} at {now}");
+        }
+        assert!(!Slot::held(&LockHolder { taken_at: i64::MAX, ..holder() }, None, at(i64::MIN)).is_free());
+    }
+
+    // clause: LCK-1, LCK-2
+    #[test]
+    fn what_cannot_be_read_is_held() {
+        let held = Lock { holder: Some(holder()) }.to_bytes();
+        assert_eq!(Content::of(None), Content::Empty);
+        assert_eq!(Content::of(Some(b"{}")), Content::Empty);
+        assert_eq!(Content::of(Some(&held)), Content::Held(holder()));
+        for odd in [b"".as_slice(), b"[]", b"{\"holder\":[]}", b"{\"version\":2}"] {
+            assert_eq!(Content::of(Some(odd)), Content::Unreadable, "{}", String::from_utf8_lossy(odd));
+        }
+        assert!(!Slot::Unreadable.is_free());
+    }
+
+    #[test]
+    fn each_slot_is_tried_twice() {
+        assert_eq!(order(2, 3).collect::<Vec<_>>(), [2, 0, 1, 2, 0, 1]);
+        assert_eq!(order(7, 1).collect::<Vec<_>>(), [0, 0]);
+        assert_eq!(order(0, 0).count(), 0);
+        assert!(first(&DeploymentId::new(1, [1; 10]), 3) < 3);
+    }
+}

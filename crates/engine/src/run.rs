@@ -1,0 +1,137 @@
+//! The order of calls in the runner (clauses CLM-5, RUN-4 to RUN-8, LCK-1): it claims before it does anything, says `started` before
+//! anything runs, and holds a slot from before the tool until after it.
+//!
+//! A driver asks [`next`], does the one thing that comes back, and adds what it learned. What happens within one need (steps, rollback,
+//! artifacts, retries) is the driver's own.
+
+/// What is known of a deployment. It begins with nothing; `None` is "not tried yet".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Known {
+    /// Whether this process holds the claim.
+    pub claimed: Option<bool>,
+    /// Whether the target key has vouched for this process's own key, so that somebody will believe its frames.
+    pub vouched: Option<bool>,
+    /// Whether it is allowed, by the runner's own decision.
+    pub allowed: Option<bool>,
+    /// Whether `started` has arrived in the queue.
+    pub started: Option<bool>,
+    /// Whether this deployment holds a slot.
+    pub locked: Option<bool>,
+    /// Whether the control queue was looked into.
+    pub looked: bool,
+    /// Whether somebody has asked it to stop.
+    pub halted: bool,
+    /// Whether the tool has ended, with all that follows it.
+    pub ended: bool,
+    /// Whether the slot was given back.
+    pub released: bool,
+    /// Whether `finished` was sent, or given up.
+    pub finished: bool,
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Need {
+    /// Claim the deployment (clause CLM-1).
+    Claim,
+    /// Have this process's own key vouched for (clause VCH-1).
+    Vouch,
+    /// Decide again (clauses RUN-5, RUN-6).
+    Authorise,
+    /// Send `started`, and wait until it has arrived (clause RUN-8).
+    SayStarted,
+    /// Take a slot (clause LCK-1).
+    TakeLock,
+    /// Look into the control queue (clause CTL-5).
+    LookForCancel,
+    /// Run the tool: artifacts, steps, rollback.
+    RunTool,
+    /// Give the slot back.
+    Release,
+    /// Send `finished`, with the record (clause RUN-7).
+    Finish,
+    /// Exit. Before the claim is won and vouched for, without a word (clauses RUN-4, CLM-5).
+    Exit,
+}
+
+/// What comes next.
+pub fn next(known: &Known) -> Need {
+    match (known.claimed, known.vouched) {
+        (None, _) => return Need::Claim,
+        (Some(true), None) => return Need::Vouch,
+        (Some(false), _) | (_, Some(false)) => return Need::Exit,
+        (Some(true), Some(true)) => {}
+    }
+    let may_run = match (known.allowed, known.started, known.locked) {
+        (None, ..) => return Need::Authorise,
+        (Some(true), None, _) => return Need::SayStarted,
+        (Some(true), Some(true), None) => return Need::TakeLock,
+        (allowed, started, locked) => allowed == Some(true) && started == Some(true) && locked == Some(true),
+    };
+    if may_run && !known.released {
+        return match known {
+            Known { looked: false, .. } => Need::LookForCancel,
+            Known { ended: false, halted: false, .. } => Need::RunTool,
+            _ => Need::Release,
+        };
+    }
+    if known.finished { Need::Exit } else { Need::Finish }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a deployment needs when everything goes well, in order.
+    fn path(mut known: Known, mut learn: impl FnMut(Need, &mut Known)) -> Vec<Need> {
+        let mut needs = Vec::new();
+        loop {
+            let need = next(&known);
+            needs.push(need);
+            match need {
+                Need::Claim => known.claimed = Some(true),
+                Need::Vouch => known.vouched = Some(true),
+                Need::Authorise => known.allowed = Some(true),
+                Need::SayStarted => known.started = Some(true),
+                Need::TakeLock => known.locked = Some(true),
+                Need::LookForCancel => known.looked = true,
+                Need::RunTool => known.ended = true,
+                Need::Release => known.released = true,
+                Need::Finish => known.finished = true,
+                Need::Exit => return needs,
+            }
+            learn(need, &mut known);
+        }
+    }
+
+    // clause: RUN-4, RUN-7, RUN-8, LCK-1
+    #[test]
+    fn nothing_runs_before_everything_that_it_needs() {
+        use Need::{Authorise, Claim, Exit, Finish, LookForCancel, Release, RunTool, SayStarted, TakeLock, Vouch};
+        let whole = [Claim, Vouch, Authorise, SayStarted, TakeLock, LookForCancel, RunTool, Release, Finish, Exit];
+        assert_eq!(path(Known::default(), |_, _| {}), whole);
+        let fails_at = |at: Need, change: fn(&mut Known)| {
+            path(Known::default(), |need, known| {
+                if need == at {
+                    change(known);
+                }
+            })
+        };
+        assert_eq!(fails_at(Claim, |known| known.claimed = Some(false)), [Claim, Exit]);
+        assert_eq!(fails_at(Vouch, |known| known.vouched = Some(false)), [Claim, Vouch, Exit]);
+        assert_eq!(fails_at(Authorise, |known| known.allowed = Some(false)), [Claim, Vouch, Authorise, Finish, Exit]);
+        assert_eq!(
+            fails_at(SayStarted, |known| known.started = Some(false)),
+            [Claim, Vouch, Authorise, SayStarted, Finish, Exit]
+        );
+        assert_eq!(
+            fails_at(TakeLock, |known| known.locked = Some(false)),
+            [Claim, Vouch, Authorise, SayStarted, TakeLock, Finish, Exit]
+        );
+        // Asked to stop before the tool began: the slot goes back, and the tool never starts.
+        assert_eq!(
+            fails_at(LookForCancel, |known| known.halted = true),
+            [Claim, Vouch, Authorise, SayStarted, TakeLock, LookForCancel, Release, Finish, Exit]
+        );
+    }
+}
