@@ -13,6 +13,7 @@
 mod cli;
 pub mod explore;
 mod launcher;
+mod rng;
 mod runner;
 pub mod walk;
 mod wire;

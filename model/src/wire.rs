@@ -10,7 +10,7 @@ use relay_protocol::frame::{RunnerKind, Stream};
 
 use crate::cli::{Honest, id, key, of_runner, raw, said, told};
 use crate::launcher::{arn, digest};
-use crate::walk::Rng;
+use crate::rng::Rng;
 use crate::world::{Bug, End, Frame, TaskNo};
 
 /// How long a message that was received stays away, and how long most are on their way.

@@ -12,8 +12,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 use zip::CompressionMethod;
 
-use crate::run::{cargo, succeed};
-use crate::tree::{host, root, target};
+use crate::run::{cargo, host, succeed};
+use crate::tree::{root, target};
 use crate::{Outcome, package};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

@@ -12,7 +12,7 @@ use cargo_metadata::{MetadataCommand, TargetKind};
 
 use crate::run::{answers, cargo, has_engine, said, succeed};
 use crate::tree::{programs, root};
-use crate::{Outcome, direction, docs, emulator, infra, package};
+use crate::{Outcome, cycles, direction, docs, emulator, infra, package};
 
 /// Which lane.
 #[derive(Debug, clap::Args)]
@@ -88,6 +88,7 @@ pub(crate) fn demo() -> Outcome {
 fn quick(run: &mut Run) -> Outcome {
     run.step("format", || cargo(&["fmt", "--all", "--check"]))?;
     run.step("direction of dependencies", direction::check)?;
+    run.step("import cycles", cycles::check)?;
     run.step("documents", docs::check)?;
     run.step("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     run.step("unit tests and vectors", || tests(&["--lib", "--bins"], &unit_tests()?))

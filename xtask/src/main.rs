@@ -5,6 +5,7 @@
 mod bench;
 mod ci;
 mod clauses;
+mod cycles;
 mod direction;
 mod docs;
 mod emulator;

@@ -114,7 +114,7 @@ pub(crate) fn run(options: &Options) -> Result<PathBuf> {
         }
         (built, target)
     } else {
-        let target = crate::tree::host()?;
+        let target = crate::run::host()?;
         writeln!(io::stdout(), "{target}: dev programs, on {}, for tests; --release makes others", libc_name(&target))?;
         (build(dev_build())?, target)
     };

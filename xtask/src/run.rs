@@ -41,6 +41,11 @@ pub(crate) fn said(command: &mut Command) -> Outcome<String> {
     Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
 }
 
+/// This machine's target triple.
+pub(crate) fn host() -> Outcome<String> {
+    said(Command::new("rustc").args(["--print", "host-tuple"]))
+}
+
 /// Whether a program is there, and answers.
 pub(crate) fn answers(program: &str, arguments: &[&str]) -> bool {
     Command::new(program).args(arguments).stdin(Stdio::null()).output().is_ok_and(|output| output.status.success())

@@ -3,12 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use cargo_metadata::MetadataCommand;
 
 use crate::Outcome;
-use crate::run::said;
 
 /// Folders that are not the project's.
 const SKIPPED: &[&str] = &["target", "node_modules"];
@@ -83,9 +81,4 @@ pub(crate) fn target() -> Outcome<PathBuf> {
 /// The folder of the dev programs: this one's own, as all are built alike.
 pub(crate) fn programs() -> Outcome<PathBuf> {
     Ok(std::env::current_exe()?.parent().ok_or("this program lies nowhere")?.to_owned())
-}
-
-/// This machine's target triple.
-pub(crate) fn host() -> Outcome<String> {
-    said(Command::new("rustc").args(["--print", "host-tuple"]))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use relay_protocol::{DeploymentId, ParameterName, Timestamp};
 
-use crate::render::Image;
+use crate::image::Image;
 
 /// For platform teams: set relay up, check and try out its targets, see and stop what runs, read what ran. Only `ps`, `stop` and `log` call AWS.
 #[derive(Debug, Parser)]

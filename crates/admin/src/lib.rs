@@ -10,6 +10,7 @@
 
 mod cli;
 mod error;
+mod image;
 mod init;
 mod log;
 mod ps;

@@ -10,10 +10,12 @@
 
 mod entries;
 mod pack;
+mod pack_error;
 mod tree;
 mod unpack;
 mod unpack_error;
 
-pub use pack::{PackError, Packed, pack};
+pub use pack::{Packed, pack};
+pub use pack_error::PackError;
 pub use unpack::{Unpacked, unpack};
 pub use unpack_error::UnpackError;

@@ -12,7 +12,7 @@ use relay_protocol::artifact::{UnsafeEntry, check_link, components};
 use relay_protocol::encoding::printable;
 use relay_protocol::limits;
 
-use crate::pack::PackError;
+use crate::pack_error::PackError;
 
 /// How many links one name may lead through: as many as Linux follows.
 const HOPS_MAX: usize = 40;

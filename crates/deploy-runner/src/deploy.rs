@@ -1,51 +1,27 @@
 //! A verified deployment, from its claim to its last frame, in the order of [`relay_engine::run`].
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use relay_aws::clock::now;
-use relay_aws::keys::Keys;
-use relay_aws::objects::Objects;
 use relay_aws::outlet::Outlet;
-use relay_aws::queues::Queues;
 use relay_aws::tasks::Tasks;
 use relay_engine::run::{self, Known, Need};
-use relay_identity::PrivateKey;
-use relay_policy::{Allowed, Asked, Configuration, Denied, Pin};
+use relay_policy::{Allowed, Denied};
+use relay_protocol::Reason;
 use relay_protocol::encoding::short;
 use relay_protocol::frame::RunnerKind;
 use relay_protocol::limits::QUEUE_WAIT_SECONDS;
 use relay_protocol::outcome::{ExitCode, Outcome};
 use relay_protocol::request::Stage;
-use relay_protocol::{Envelope, Reason, Statement as _, Timestamp, Vouch};
 use tracing::{error, info, warn};
-use zeroize::Zeroizing;
 
-use crate::archive::{Archive, Shelf};
 use crate::claim::{self, Held, Taken};
-use crate::control::{self, Guard};
-use crate::pump::{Address, Finish, Pump};
+use crate::deployment::Deployment;
+use crate::pump::{Finish, Pump};
 use crate::recipe::{Progress, Recipe};
 use crate::report::{self, Facts};
-use crate::spool::Spool;
-use crate::start::{Refusal, Started};
-use crate::stop::{Stop, Stopper};
+use crate::start::Started;
 use crate::workplace::Trouble;
-
-/// What stays the same while a deployment runs.
-pub(crate) struct Deployment {
-    pub(crate) configuration: Arc<Configuration>,
-    pub(crate) asked: Arc<Asked>,
-    pin: Pin,
-    task_arn: String,
-    pub(crate) sdk: relay_aws::Sdk,
-    pub(crate) objects: Objects,
-    keys: Keys,
-    pub(crate) stopper: Stopper,
-    pub(crate) mirror: Outlet,
-    started_at: Timestamp,
-}
 
 /// A deployment that can be heard: its frames are believed.
 struct Run {
@@ -93,82 +69,6 @@ pub(crate) async fn deploy(started: Started, outlet: &Outlet) -> u8 {
             // Exit: whatever else a run needs, it needs to be heard first.
             _ => return code.code(),
         }
-    }
-}
-
-impl Deployment {
-    fn new(started: Started, outlet: &Outlet) -> Self {
-        let Started { configuration, pin, asked, sdk, task_arn } = started;
-        Self {
-            configuration: Arc::new(configuration),
-            asked: Arc::new(asked),
-            pin,
-            task_arn,
-            objects: Objects::new(&sdk),
-            keys: Keys::new(&sdk),
-            sdk,
-            stopper: Stopper::new(),
-            mirror: outlet.clone(),
-            started_at: now(),
-        }
-    }
-
-    async fn claim(&self) -> Result<(), Refusal> {
-        let (id, digest) = (&self.asked.request().deployment_id, self.asked.request.digest());
-        claim::claim(&self.objects, &self.configuration.bucket, id, digest, &self.task_arn).await
-    }
-
-    /// Makes the runner key, has it vouched for, and starts the pump.
-    async fn open_pump(&self) -> Result<Pump, Trouble> {
-        let mut seed = Zeroizing::new([0_u8; 32]);
-        getrandom::fill(&mut *seed).map_err(|error| Trouble::new(Reason::Runner, error))?;
-        let key = PrivateKey::from_seed(*seed);
-        let request = self.asked.request();
-        let vouch = Vouch {
-            deployment_id: request.deployment_id.clone(),
-            request_digest: self.asked.request.digest(),
-            task_arn: self.task_arn.clone(),
-            runner_key: key.public().clone(),
-        };
-        let envelope = Envelope::new(Vouch::TYPE, vouch.to_payload());
-        let vouch = report::sign(&self.keys, &self.configuration.target_key, envelope)
-            .await
-            .map_err(|error| Trouble::new(Reason::Runner, error))?
-            .to_json();
-        let directory = PathBuf::from(&self.configuration.workspace);
-        let shelf = Shelf {
-            objects: self.objects.clone(),
-            bucket: self.configuration.bucket.clone(),
-            target: request.target.clone(),
-            id: request.deployment_id.clone(),
-        };
-        let address = Address {
-            id: request.deployment_id.clone(),
-            queue: request.reply_queue.clone(),
-            queues: Queues::new(&self.sdk),
-            key,
-            vouch,
-        };
-        let spool = self.configuration.spool;
-        let archive = Archive::start(shelf, directory.clone(), spool);
-        Ok(Pump::start(address, Spool::new(directory, spool), archive, self.stopper.clone()))
-    }
-
-    /// Whatever may stop the deployment, beside the container's end: its time, a control statement. It is looked for one before the first step.
-    async fn watch(&self) -> Vec<tokio::task::JoinHandle<()>> {
-        let (timeout, stopper) = (self.configuration.timeout, self.stopper.clone());
-        let timer = tokio::spawn(async move {
-            tokio::time::sleep(timeout).await;
-            stopper.stop(Stop::TimedOut);
-        });
-        let mut watchers = vec![timer];
-        if let Some(queue) = &self.asked.request().control_queue {
-            let queues = Queues::new(&self.sdk);
-            let guard = Guard { configuration: Arc::clone(&self.configuration), asked: Arc::clone(&self.asked) };
-            control::look(&queues, queue, &guard, &self.stopper).await;
-            watchers.push(tokio::spawn(control::listen(queues, queue.clone(), guard, self.stopper.clone())));
-        }
-        watchers
     }
 }
 

@@ -16,6 +16,7 @@ mod claim;
 mod control;
 mod credentials;
 mod deploy;
+mod deployment;
 pub mod environment;
 mod install;
 mod pump;

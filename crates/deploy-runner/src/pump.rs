@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use relay_aws::queues::{Entry, Queues};
 use relay_aws::{AwsError, Kind};
-use relay_engine::{Outgoing, Sender, Way, Writer};
+use relay_engine::{Link, Outgoing, Sender, Writer};
 use relay_identity::PrivateKey;
 use relay_protocol::encoding::base64;
 use relay_protocol::frame::{ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH, From, RunnerKind, Stream};
@@ -264,7 +264,7 @@ impl Pumping {
             if self.sender.is_done() {
                 return;
             }
-            let due = [self.writer.poll_timeout(self.way()), self.sender.poll_timeout()].into_iter().flatten().min();
+            let due = [self.writer.poll_timeout(self.link()), self.sender.poll_timeout()].into_iter().flatten().min();
             let pause = due.map_or(Duration::MAX, |at| at.saturating_sub(self.began.elapsed()));
             tokio::select! {
                 Some(input) = inputs.recv(), if self.backlog.has_room() => self.take(input),
@@ -332,7 +332,7 @@ impl Pumping {
 
     /// Every frame that is due is signed and archived, and then sent, or kept until it can be.
     async fn make_frames(&mut self) {
-        while let Some(frame) = self.writer.poll_frame(self.began.elapsed(), self.way()) {
+        while let Some(frame) = self.writer.poll_frame(self.began.elapsed(), self.link()) {
             let frame = self.sign(frame);
             // Once the archive has ended, nothing is to be kept any more.
             let _ = self.archive.send(frame.frame.to_line()).await;
@@ -369,8 +369,8 @@ impl Pumping {
         }
     }
 
-    fn way(&self) -> Way {
-        if self.backlog.is_empty() { self.sender.way() } else { Way::Blocked }
+    fn link(&self) -> Link {
+        if self.backlog.is_empty() { self.sender.link() } else { Link::Blocked }
     }
 
     fn is_idle(&self) -> bool {

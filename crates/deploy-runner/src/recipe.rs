@@ -8,7 +8,7 @@ use relay_protocol::frame::RunnerKind;
 use relay_protocol::outcome::Outcome;
 use relay_protocol::record::{RecordStep, Subject};
 
-use crate::deploy::Deployment;
+use crate::deployment::Deployment;
 use crate::pump::Sink;
 use crate::step::{self, Ended, Running};
 use crate::stop::{Stop, Stopper};

@@ -25,10 +25,12 @@ mod authenticate;
 pub mod claim;
 mod clocks;
 pub mod conclude;
+mod direct;
 mod event;
 pub mod launch;
 pub mod lock;
 mod mask;
+mod outgoing;
 mod reader;
 pub mod run;
 mod sender;
@@ -36,11 +38,13 @@ mod writer;
 
 pub use authenticate::{Authentic, Authenticator, Raw, Rejected, Verdict};
 pub use clocks::Clocks;
+pub use direct::Direct;
 pub use event::{End, Event, Missing};
 pub use mask::Masker;
+pub use outgoing::{Link, Outgoing};
 pub use reader::{Reader, Token};
-pub use sender::{Direct, Sender, Way};
-pub use writer::{Outgoing, Writer};
+pub use sender::Sender;
+pub use writer::Writer;
 
 /// SHA-256 and length of a stream, as it passes by.
 #[derive(Clone, Debug, Default)]

@@ -6,10 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use relay_protocol::DeploymentId;
 use relay_protocol::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, FRAME_ATTRIBUTES_MAX};
 
-use crate::writer::{Outgoing, Writer};
+use crate::outgoing::Link;
 
 /// Batches that travel at a time, and the bytes of them after which no more set out: two full ones. More of them hide SQS's latency, and 2 MiB every
 /// 20 ms is more than a tool prints; but each byte that travels lies in memory three times, as frame, as entry, and in the call's body.
@@ -21,17 +20,6 @@ const WAITING_MAX: usize = BATCH_BYTES_MAX;
 
 /// The first and the longest pause after a failed send.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-
-/// How the way to the queue is: it decides how long the writer gathers before it cuts a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// All that was sent has arrived.
-    Clear,
-    /// Something is on its way, and more may follow it.
-    Busy,
-    /// No more can be sent now, or what was sent last has failed.
-    Blocked,
-}
 
 #[derive(Debug)]
 struct Item<F> {
@@ -144,14 +132,14 @@ impl<F: Clone> Sender<F> {
         (!self.is_full() && !self.waiting.is_empty() && !last_waits).then_some(self.retry_at)
     }
 
-    /// How the way to the queue is, by what came back last.
-    pub fn way(&self) -> Way {
+    /// How the link to the queue is, by what came back last.
+    pub fn link(&self) -> Link {
         if self.is_idle() {
-            Way::Clear
+            Link::Clear
         } else if self.is_full() || self.failures > 0 || !self.has_room() {
-            Way::Blocked
+            Link::Blocked
         } else {
-            Way::Busy
+            Link::Busy
         }
     }
 
@@ -168,44 +156,6 @@ impl<F: Clone> Sender<F> {
     /// Whether as much travels as may.
     fn is_full(&self) -> bool {
         self.batches >= BATCHES_MAX || self.travelling_bytes >= TRAVELLING_MAX
-    }
-}
-
-/// A writer and a sender with no disk between them: what the sender has no room for stays in the writer. The runner has its backlog there; this is
-/// for models and tests of everything else.
-#[derive(Debug)]
-pub struct Direct {
-    /// What makes the frames.
-    pub writer: Writer,
-    /// What sends them.
-    pub sender: Sender<Outgoing>,
-}
-
-impl Direct {
-    /// Both, new.
-    pub fn new(id: DeploymentId, now: Duration) -> Self {
-        Self { writer: Writer::new(id, now), sender: Sender::new() }
-    }
-
-    /// The next batch to send, if one is due.
-    pub fn poll_batch(&mut self, now: Duration) -> Option<Vec<Outgoing>> {
-        while self.sender.has_room()
-            && let Some(frame) = self.writer.poll_frame(now, self.sender.way())
-        {
-            self.sender.queue(frame.seq, frame.body.len(), frame.last, frame);
-        }
-        Some(self.sender.poll_batch(now)?.into_iter().map(|(_, frame)| frame).collect())
-    }
-
-    /// When [`Direct::poll_batch`] has something to do next, if nothing else happens.
-    pub fn poll_timeout(&self) -> Option<Duration> {
-        let writes = self.sender.has_room().then(|| self.writer.poll_timeout(self.sender.way())).flatten();
-        [writes, self.sender.poll_timeout()].into_iter().flatten().min()
-    }
-
-    /// Whether all that was pushed and said has arrived.
-    pub fn is_idle(&self) -> bool {
-        self.writer.is_idle() && self.sender.is_idle()
     }
 }
 
@@ -239,14 +189,14 @@ mod tests {
         assert_eq!((first.as_slice(), sender.poll_batch(T0), sender.poll_timeout()), (&[0][..], None, None));
         sender.handle_result(T0, &first, &[]);
         assert_eq!(sender.poll_batch(T0), None, "a failure makes a pause");
-        assert_eq!(sender.way(), Way::Blocked);
+        assert_eq!(sender.link(), Link::Blocked);
         let again = numbers(&sender.poll_batch(sender.poll_timeout().unwrap()).unwrap());
         assert_eq!(again, first);
         sender.handle_result(ms(200), &[0], &[0]);
         assert_eq!(numbers(&sender.poll_batch(ms(200)).unwrap()), [1]);
         assert!(!sender.is_done());
         sender.handle_result(ms(200), &[1], &[1]);
-        assert!(sender.is_done() && sender.way() == Way::Clear);
+        assert!(sender.is_done() && sender.link() == Link::Clear);
     }
 
     #[test]
@@ -287,7 +237,7 @@ mod tests {
             }
         }
         assert!(travelling.len() * 4 * quarter < TRAVELLING_MAX + BATCH_BYTES_MAX, "{}", travelling.len());
-        assert_eq!((sender.way(), sender.poll_timeout()), (Way::Blocked, None));
+        assert_eq!((sender.link(), sender.poll_timeout()), (Link::Blocked, None));
         sender.handle_result(T0, &travelling[0], &travelling[0]);
         assert_eq!(sender.poll_timeout(), Some(T0));
         assert!(sender.poll_batch(T0).is_some());
@@ -297,6 +247,6 @@ mod tests {
     fn small_batches_are_bounded_by_their_number() {
         let mut sender = sender(&[1; 50]);
         let batches: Vec<_> = std::iter::from_fn(|| sender.poll_batch(T0)).collect();
-        assert_eq!((batches.len(), sender.way()), (BATCHES_MAX, Way::Blocked));
+        assert_eq!((batches.len(), sender.link()), (BATCHES_MAX, Link::Blocked));
     }
 }

@@ -12,7 +12,7 @@ use relay_protocol::record::StreamDigest;
 use relay_protocol::{DeploymentId, Envelope};
 
 use crate::Tally;
-use crate::sender::Way;
+use crate::outgoing::{Link, Outgoing};
 
 /// The pause between two output frames while others are on their way: short enough that a person sees no delay. Where nothing is on its way the next
 /// is cut at once, so that there are never more than one in SQS's answer time, or 50 a second: seven cents an hour at most.
@@ -35,21 +35,6 @@ const CHUNKS: usize = 1_000;
 
 /// Bytes of a frame's body.
 const BODY_MAX: usize = FRAME_MAX - FRAME_ATTRIBUTES_MAX;
-
-/// A frame that was made: the edge signs the body and adds the attributes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outgoing {
-    /// Its number.
-    pub seq: u64,
-    /// Its body.
-    pub body: String,
-    /// Whether the attribute `vouch` goes with it.
-    pub vouch: bool,
-    /// Whether it is output, and not one of the runner's own few words.
-    pub output: bool,
-    /// Whether it is the deployment's last (clause FRM-13).
-    pub last: bool,
-}
 
 /// See the module's head.
 #[derive(Debug)]
@@ -169,21 +154,21 @@ impl Writer {
     }
 
     /// The next frame, if one is due. It is given away: no frame is made twice.
-    pub fn poll_frame(&mut self, now: Duration, way: Way) -> Option<Outgoing> {
+    pub fn poll_frame(&mut self, now: Duration, link: Link) -> Option<Outgoing> {
         if self.heartbeat_at.is_some_and(|at| now >= at) {
             self.heartbeat_at = Some(now + Duration::from_secs(HEARTBEAT_SECONDS));
             self.make(RunnerKind::Heartbeat { elapsed_ms: self.elapsed(now) });
         }
-        if self.made.is_empty() && !self.pending.is_empty() && now >= self.cut_at(way) {
+        if self.made.is_empty() && !self.pending.is_empty() && now >= self.cut_at(link) {
             self.cut_output(now);
         }
         self.made.pop_front()
     }
 
     /// When [`Writer::poll_frame`] has a frame next, if nothing else happens.
-    pub fn poll_timeout(&self, way: Way) -> Option<Duration> {
+    pub fn poll_timeout(&self, link: Link) -> Option<Duration> {
         let made = (!self.made.is_empty()).then_some(Duration::ZERO);
-        let cut = (!self.pending.is_empty()).then(|| self.cut_at(way));
+        let cut = (!self.pending.is_empty()).then(|| self.cut_at(link));
         [made, cut, self.heartbeat_at].into_iter().flatten().min()
     }
 
@@ -203,14 +188,14 @@ impl Writer {
         u64::try_from(now.saturating_sub(self.began).as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn cut_at(&self, way: Way) -> Duration {
+    fn cut_at(&self, link: Link) -> Duration {
         let after = |pause| self.last_cut.map_or(Duration::ZERO, |last| last + pause);
-        match way {
+        match link {
             // What fills a frame need not wait.
             _ if self.pending_bytes >= self.budget || self.pending.len() >= CHUNKS => Duration::ZERO,
-            Way::Clear => after(PACE),
-            Way::Busy => after(COALESCE),
-            Way::Blocked => self.pending_since + GATHER,
+            Link::Clear => after(PACE),
+            Link::Busy => after(COALESCE),
+            Link::Blocked => self.pending_since + GATHER,
         }
     }
 
@@ -316,31 +301,31 @@ mod tests {
     fn a_line_goes_at_once_unless_another_is_on_its_way() {
         let mut w = writer();
         w.push(T0, Stream::Stdout, b"one\n");
-        assert!(w.poll_frame(T0, Way::Clear).unwrap().output);
+        assert!(w.poll_frame(T0, Link::Clear).unwrap().output);
         w.push(ms(1), Stream::Stdout, b"two\n");
-        assert_eq!(w.poll_frame(ms(4), Way::Busy), None);
-        assert_eq!((w.poll_timeout(Way::Clear), w.poll_timeout(Way::Busy)), (Some(ms(2)), Some(ms(20))));
+        assert_eq!(w.poll_frame(ms(4), Link::Busy), None);
+        assert_eq!((w.poll_timeout(Link::Clear), w.poll_timeout(Link::Busy)), (Some(ms(2)), Some(ms(20))));
         w.push(ms(5), Stream::Stdout, b"three\n");
-        let frame = w.poll_frame(ms(20), Way::Busy).unwrap();
+        let frame = w.poll_frame(ms(20), Link::Busy).unwrap();
         assert!(frame.body.contains("two\\nthree\\n"), "{}", frame.body);
-        assert!(w.is_idle() && w.poll_timeout(Way::Clear).is_none());
+        assert!(w.is_idle() && w.poll_timeout(Link::Clear).is_none());
     }
 
     #[test]
     fn while_nothing_can_be_sent_it_gathers_for_a_second_or_a_whole_frame() {
         let mut w = writer();
         w.push(T0, Stream::Stdout, b"one\n");
-        let _ = w.poll_frame(T0, Way::Clear).unwrap();
+        let _ = w.poll_frame(T0, Link::Clear).unwrap();
         w.push(ms(30), Stream::Stdout, b"two\n");
         w.push(ms(900), Stream::Stderr, b"three\n");
-        assert_eq!((w.poll_frame(ms(1_029), Way::Blocked), w.poll_timeout(Way::Blocked)), (None, Some(ms(1_030))));
-        assert!(w.poll_frame(ms(1_030), Way::Blocked).unwrap().body.contains("three"));
+        assert_eq!((w.poll_frame(ms(1_029), Link::Blocked), w.poll_timeout(Link::Blocked)), (None, Some(ms(1_030))));
+        assert!(w.poll_frame(ms(1_030), Link::Blocked).unwrap().body.contains("three"));
         let mut noise = noise();
         let mut pushed = 0;
         let frame = loop {
             w.push(ms(1_031), Stream::Stdout, &noise(32 << 10));
             pushed += 32 << 10;
-            if let Some(frame) = w.poll_frame(ms(1_031), Way::Blocked) {
+            if let Some(frame) = w.poll_frame(ms(1_031), Link::Blocked) {
                 break frame;
             }
         };
@@ -354,10 +339,10 @@ mod tests {
         w.finish(T0, Outcome::Exited { code: 0, signal: None }, None, BTreeMap::new(), None);
         w.push(T0, Stream::Stdout, b"too late");
         w.say(T0, RunnerKind::Note { text: "too late".into() });
-        let (output, end) = (w.poll_frame(T0, Way::Blocked).unwrap(), w.poll_frame(T0, Way::Blocked).unwrap());
+        let (output, end) = (w.poll_frame(T0, Link::Blocked).unwrap(), w.poll_frame(T0, Link::Blocked).unwrap());
         assert!(output.output && !output.last && output.seq == 0);
         assert!(end.last && end.vouch && end.seq == 1 && end.body.contains(r#""frames":2"#), "{}", end.body);
-        assert!(w.is_idle() && w.poll_timeout(Way::Clear).is_none());
+        assert!(w.is_idle() && w.poll_timeout(Link::Clear).is_none());
     }
 
     #[test]
@@ -366,7 +351,7 @@ mod tests {
         let outputs = BTreeMap::from([("x".to_owned(), "\u{1b}".repeat(32_000))]);
         let record = Envelope::new("t", vec![0; 150_000]);
         w.finish(T0, Outcome::Exited { code: 0, signal: None }, None, outputs, Some(record));
-        let body = w.poll_frame(T0, Way::Clear).unwrap().body;
+        let body = w.poll_frame(T0, Link::Clear).unwrap().body;
         assert!(body.len() <= BODY_MAX && body.contains("\\u001b") && !body.contains("payloadType"));
     }
 
@@ -379,7 +364,7 @@ mod tests {
             w.push(ms(1), Stream::Stdout, &vec![b'x'; length]);
             w.push(ms(1), Stream::Stderr, &noise(length));
             let mut frames = 0;
-            while let Some(frame) = w.poll_frame(Duration::from_secs(100 + round as u64), Way::Busy) {
+            while let Some(frame) = w.poll_frame(Duration::from_secs(100 + round as u64), Link::Busy) {
                 assert!(frame.body.len() <= BODY_MAX, "{}", frame.body.len());
                 frames += 1;
             }
@@ -390,16 +375,16 @@ mod tests {
     #[test]
     fn a_heartbeat_every_fifteen_seconds_from_started_to_the_end() {
         let mut w = writer();
-        assert_eq!(w.poll_timeout(Way::Clear), None);
+        assert_eq!(w.poll_timeout(Link::Clear), None);
         let deadline = relay_protocol::Timestamp::from_unix(0);
         w.say(T0, RunnerKind::Started { task_arn: "t".into(), steps: vec![], deadline, grace: 120 });
-        assert!(w.poll_frame(T0, Way::Clear).unwrap().vouch);
-        assert_eq!(w.poll_timeout(Way::Clear), Some(Duration::from_secs(15)));
-        let beat = w.poll_frame(Duration::from_secs(15), Way::Blocked).unwrap();
+        assert!(w.poll_frame(T0, Link::Clear).unwrap().vouch);
+        assert_eq!(w.poll_timeout(Link::Clear), Some(Duration::from_secs(15)));
+        let beat = w.poll_frame(Duration::from_secs(15), Link::Blocked).unwrap();
         assert!(beat.body.contains("heartbeat") && beat.vouch && !beat.output);
         w.finish(T0, Outcome::Exited { code: 0, signal: None }, None, BTreeMap::new(), None);
-        let _ = w.poll_frame(T0, Way::Clear).unwrap();
-        assert_eq!(w.poll_timeout(Way::Clear), None);
+        let _ = w.poll_frame(T0, Link::Clear).unwrap();
+        assert_eq!(w.poll_timeout(Link::Clear), None);
     }
 
     #[test]

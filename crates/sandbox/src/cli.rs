@@ -1,19 +1,16 @@
 //! The command line: `up`, `exec`, `demo`.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::{ExitCode, ExitStatus};
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use rustix::process::Signal;
-use tokio::process::Child;
-use tokio::signal::unix::{SignalKind, signal};
 
+use crate::demo;
+use crate::exec::{Signals, exec};
 use crate::server::{Options, Sandbox};
 use crate::settings::Settings;
-use crate::{children, demo};
 
 /// Both AWS accounts of a relay set-up on one loopback port.
 #[derive(Debug, Parser)]
@@ -154,65 +151,6 @@ async fn up(sandbox: Sandbox) -> Result<u8, String> {
     signals.next().await;
     sandbox.stop().await;
     Ok(0)
-}
-
-/// SIGINT and SIGTERM, as they come.
-pub(crate) struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, String> {
-        let listen = |kind| signal(kind).map_err(|e| format!("signals: {e}"));
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.interrupt.recv() => Signal::INT,
-            _ = self.terminate.recv() => Signal::TERM,
-        }
-    }
-}
-
-/// Runs a command with the environment set, and passes signals on to it.
-pub(crate) async fn exec(sandbox: &Sandbox, command: &[OsString], signals: Signals) -> Result<u8, String> {
-    let (program, arguments) = command.split_first().ok_or("no command")?;
-    let path = sandbox.environment().iter().find(|(name, _)| name == "PATH").map(|(_, value)| OsString::from(value));
-    let found = match program.to_str() {
-        // The search must see the binaries of relay first.
-        Some(name) if !name.contains('/') => children::on_path(name, path.as_deref()).map(PathBuf::into_os_string),
-        _ => None,
-    };
-    let mut command = tokio::process::Command::new(found.as_ref().unwrap_or(program));
-    // Nothing of another AWS set-up may shine through: a profile, a token, an endpoint of one service.
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
-        command.env_remove(name);
-    }
-    command.args(arguments).envs(sandbox.environment().iter().cloned());
-    let child = command.spawn().map_err(|e| format!("{}: {e}", program.to_string_lossy()))?;
-    wait(child, signals).await
-}
-
-async fn wait(mut child: Child, mut signals: Signals) -> Result<u8, String> {
-    loop {
-        tokio::select! {
-            ended = child.wait() => return ended.map(code).map_err(|e| e.to_string()),
-            signal = signals.next() => {
-                // A terminal has told the whole foreground already, and a second interrupt may mean something else.
-                let told = signal == Signal::INT && std::io::stdin().is_terminal();
-                if let Some(pid) = child.id().filter(|_| !told) {
-                    children::signal(pid, signal);
-                }
-            }
-        }
-    }
-}
-
-fn code(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|n| 128 + n)).unwrap_or(255);
-    u8::try_from(code).unwrap_or(255)
 }
 
 #[cfg(test)]

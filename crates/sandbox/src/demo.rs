@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::Write;
 
-use crate::cli::{Signals, exec};
+use crate::exec::{Signals, exec};
 use crate::log::Entry;
 use crate::server::Sandbox;
 

@@ -22,6 +22,7 @@ mod dispatch;
 mod ecs;
 mod environment;
 mod error;
+mod exec;
 mod faults;
 mod holds;
 mod iam;

@@ -2,74 +2,31 @@
 //!
 //! What can only be told by doing it is said to be unchecked: nothing is guessed from a right that a deployment does not need.
 
+mod facts;
 mod findings;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
 
 use relay_aws::objects::Objects;
-use relay_aws::probe::{Probe, probe};
+use relay_aws::probe::probe;
 use relay_aws::queues::Queues;
-use relay_aws::{AwsError, Failure, Kind, Sdk};
+use relay_aws::{Failure, Kind, Sdk};
 use relay_protocol::encoding::{ascii_json, printable};
 use relay_protocol::limits::REQUEST_LIFETIME_MAX;
 use relay_protocol::outcome::ExitCode;
-use relay_protocol::{PublicKey, QueueUrl, TargetName, TopicArn};
+use relay_protocol::{TargetName, TopicArn};
 use serde_json::json;
 
 use crate::args::{self, Output};
 use crate::deploy::new_id;
+use crate::doctor::facts::{Facts, Key, Queue, Store};
 use crate::doctor::findings::{Finding, findings};
 use crate::queues::Pair;
 use crate::settings::{Layers, Texts};
 use crate::signing::Signer;
 use crate::tags::Tags;
-
-/// What was seen of one target's way.
-#[derive(Debug)]
-struct Facts {
-    target: TargetName,
-    topic: Result<TopicArn, Failure>,
-    key: Result<Key, Failure>,
-    /// The target account's public key.
-    pin: Result<Option<PublicKey>, Failure>,
-    /// What the environment or the profile says; the topic's beats it.
-    region: Option<String>,
-    /// Variables that redirect AWS's endpoints, and whereto.
-    endpoints: Vec<(String, String)>,
-    /// Proxy variables that are set.
-    proxies: Vec<String>,
-    /// None without a topic: nobody would know which region to ask.
-    probe: Option<Probe>,
-    queues: Queue,
-    /// Bucket and prefix, and what S3 answered.
-    artifacts: Result<Option<Store>, Failure>,
-}
-
-#[derive(Debug)]
-struct Key {
-    public: PublicKey,
-    /// Path and mode.
-    file: Option<(PathBuf, u32)>,
-}
-
-/// How the answer is to come back.
-#[derive(Debug)]
-enum Queue {
-    Fixed(Result<QueueUrl, Failure>),
-    NotTried,
-    Tried(Result<(), Failure>),
-}
-
-#[derive(Debug)]
-struct Store {
-    bucket: String,
-    prefix: String,
-    /// Of asking for an object that is not there; none when AWS could not be asked at all.
-    answer: Option<Result<(), AwsError>>,
-}
 
 /// Looks at each target, prints what there is to say, each thing once; the exit code is that of the first bad finding's kind.
 pub(crate) async fn doctor(arguments: &args::Doctor) -> Result<u8, Failure> {

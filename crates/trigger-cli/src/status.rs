@@ -11,8 +11,8 @@ use relay_protocol::{Digest, Timestamp};
 use serde_json::{Value, json};
 
 use crate::args::{self, Output};
+use crate::queues::raw;
 use crate::show::out;
-use crate::tail::raw;
 use crate::whose::{Found, find};
 
 /// How often it looks: each time SQS shows what it likes.

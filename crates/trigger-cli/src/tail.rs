@@ -1,14 +1,14 @@
 //! The tail: receives frames, lets the reader order them, writes them out, deletes what is written, and turns signals into a cancel.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use relay_aws::clock::now;
 use relay_aws::queues::{Queues, Received};
 use relay_aws::{AwsError, Failure, Kind};
-use relay_engine::{End, Event, Raw, Reader, Token};
+use relay_engine::{End, Event, Reader, Token};
 use relay_identity::{FrameKeys, PrivateKey};
-use relay_protocol::frame::{ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH, LauncherKind, Offsets};
+use relay_protocol::frame::{LauncherKind, Offsets};
 use relay_protocol::limits::BATCH_ENTRIES_MAX;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::time::plain_duration;
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::args::OnInterrupt;
 use crate::cancel::{Ways, statement};
-use crate::queues::Pair;
+use crate::queues::{Pair, raw};
 use crate::show::{Phases, Show};
 use crate::tags::Tags;
 
@@ -40,16 +40,6 @@ const LAST_TAGS: Duration = Duration::from_secs(1);
 
 /// No wait of the tail is longer, so that one that was shows that this process itself stood still.
 const TICK: Duration = Duration::from_secs(1);
-
-/// A message as the reader takes it.
-pub(crate) fn raw(mut attributes: BTreeMap<String, String>, body: String) -> Raw {
-    Raw {
-        from: attributes.remove(ATTRIBUTE_FROM).unwrap_or_default(),
-        sig: attributes.remove(ATTRIBUTE_SIG).unwrap_or_default(),
-        vouch: attributes.remove(ATTRIBUTE_VOUCH),
-        body,
-    }
-}
 
 /// How this deployment is asked to stop.
 #[derive(Debug)]

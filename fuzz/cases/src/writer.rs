@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use relay_engine::{Outgoing, Sender, Way, Writer};
+use relay_engine::{Link, Outgoing, Sender, Writer};
 use relay_protocol::frame::{Finished, RunnerFrame, RunnerKind, Stream};
 use relay_protocol::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, FRAME_ATTRIBUTES_MAX, FRAME_MAX};
 use relay_protocol::outcome::Outcome;
@@ -62,13 +62,13 @@ struct Runner {
 }
 
 impl Runner {
-    fn way(&self) -> Way {
-        if self.waiting.is_empty() { self.sender.way() } else { Way::Blocked }
+    fn link(&self) -> Link {
+        if self.waiting.is_empty() { self.sender.link() } else { Link::Blocked }
     }
 
     /// Takes what is due, and passes on what may go.
     fn move_frames(&mut self, now: Duration) {
-        while let Some(frame) = self.writer.poll_frame(now, self.way()) {
+        while let Some(frame) = self.writer.poll_frame(now, self.link()) {
             self.waiting.push_back(frame);
         }
         while self.sender.has_room()
@@ -84,7 +84,7 @@ impl Runner {
 
     fn poll_timeout(&self) -> Option<Duration> {
         let refill = (self.sender.has_room() && !self.waiting.is_empty()).then_some(Duration::ZERO);
-        [self.writer.poll_timeout(self.way()), self.sender.poll_timeout(), refill].into_iter().flatten().min()
+        [self.writer.poll_timeout(self.link()), self.sender.poll_timeout(), refill].into_iter().flatten().min()
     }
 }
 

@@ -8,7 +8,7 @@ use relay_protocol::limits::CLOCK_SKEW;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::time::plain_duration;
 
-use super::{Facts, Queue, Store};
+use super::facts::{Facts, Queue, Store};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,7 +267,7 @@ fn artifacts(facts: &Facts) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Key;
+    use crate::doctor::facts::Key;
     use relay_aws::sessions::Identity;
     use relay_aws::{AwsError, Kind};
     use relay_identity::PrivateKey;

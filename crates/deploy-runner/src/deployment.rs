@@ -1,0 +1,113 @@
+//! One verified deployment in this process: what stays the same from its claim to its last frame.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use relay_aws::clock::now;
+use relay_aws::keys::Keys;
+use relay_aws::objects::Objects;
+use relay_aws::outlet::Outlet;
+use relay_aws::queues::Queues;
+use relay_identity::PrivateKey;
+use relay_policy::{Asked, Configuration, Pin};
+use relay_protocol::{Envelope, Reason, Statement as _, Timestamp, Vouch};
+use zeroize::Zeroizing;
+
+use crate::archive::{Archive, Shelf};
+use crate::control::{self, Guard};
+use crate::pump::{Address, Pump};
+use crate::spool::Spool;
+use crate::start::{Refusal, Started};
+use crate::stop::{Stop, Stopper};
+use crate::workplace::Trouble;
+use crate::{claim, report};
+
+/// What stays the same while a deployment runs.
+pub(crate) struct Deployment {
+    pub(crate) configuration: Arc<Configuration>,
+    pub(crate) asked: Arc<Asked>,
+    pub(crate) pin: Pin,
+    pub(crate) task_arn: String,
+    pub(crate) sdk: relay_aws::Sdk,
+    pub(crate) objects: Objects,
+    pub(crate) keys: Keys,
+    pub(crate) stopper: Stopper,
+    pub(crate) mirror: Outlet,
+    pub(crate) started_at: Timestamp,
+}
+
+impl Deployment {
+    pub(crate) fn new(started: Started, outlet: &Outlet) -> Self {
+        let Started { configuration, pin, asked, sdk, task_arn } = started;
+        Self {
+            configuration: Arc::new(configuration),
+            asked: Arc::new(asked),
+            pin,
+            task_arn,
+            objects: Objects::new(&sdk),
+            keys: Keys::new(&sdk),
+            sdk,
+            stopper: Stopper::new(),
+            mirror: outlet.clone(),
+            started_at: now(),
+        }
+    }
+
+    pub(crate) async fn claim(&self) -> Result<(), Refusal> {
+        let (id, digest) = (&self.asked.request().deployment_id, self.asked.request.digest());
+        claim::claim(&self.objects, &self.configuration.bucket, id, digest, &self.task_arn).await
+    }
+
+    /// Makes the runner key, has it vouched for, and starts the pump.
+    pub(crate) async fn open_pump(&self) -> Result<Pump, Trouble> {
+        let mut seed = Zeroizing::new([0_u8; 32]);
+        getrandom::fill(&mut *seed).map_err(|error| Trouble::new(Reason::Runner, error))?;
+        let key = PrivateKey::from_seed(*seed);
+        let request = self.asked.request();
+        let vouch = Vouch {
+            deployment_id: request.deployment_id.clone(),
+            request_digest: self.asked.request.digest(),
+            task_arn: self.task_arn.clone(),
+            runner_key: key.public().clone(),
+        };
+        let envelope = Envelope::new(Vouch::TYPE, vouch.to_payload());
+        let vouch = report::sign(&self.keys, &self.configuration.target_key, envelope)
+            .await
+            .map_err(|error| Trouble::new(Reason::Runner, error))?
+            .to_json();
+        let directory = PathBuf::from(&self.configuration.workspace);
+        let shelf = Shelf {
+            objects: self.objects.clone(),
+            bucket: self.configuration.bucket.clone(),
+            target: request.target.clone(),
+            id: request.deployment_id.clone(),
+        };
+        let address = Address {
+            id: request.deployment_id.clone(),
+            queue: request.reply_queue.clone(),
+            queues: Queues::new(&self.sdk),
+            key,
+            vouch,
+        };
+        let spool = self.configuration.spool;
+        let archive = Archive::start(shelf, directory.clone(), spool);
+        Ok(Pump::start(address, Spool::new(directory, spool), archive, self.stopper.clone()))
+    }
+
+    /// Whatever may stop the deployment, beside the container's end: its time, a control statement. It is looked for one before the first step.
+    pub(crate) async fn watch(&self) -> Vec<tokio::task::JoinHandle<()>> {
+        let (timeout, stopper) = (self.configuration.timeout, self.stopper.clone());
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(timeout).await;
+            stopper.stop(Stop::TimedOut);
+        });
+        let mut watchers = vec![timer];
+        if let Some(queue) = &self.asked.request().control_queue {
+            let queues = Queues::new(&self.sdk);
+            let guard = Guard { configuration: Arc::clone(&self.configuration), asked: Arc::clone(&self.asked) };
+            control::look(&queues, queue, &guard, &self.stopper).await;
+            watchers.push(tokio::spawn(control::listen(queues, queue.clone(), guard, self.stopper.clone())));
+        }
+        watchers
+    }
+}
