@@ -14,6 +14,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("relay-policy", &["relay-identity", "relay-protocol"]),
     ("relay-aws", &["relay-identity", "relay-protocol"]),
     ("relay-artifact", &["relay-protocol"]),
+    ("relay-console", &["relay-aws", "relay-protocol"]),
     ("relay-model", &["relay-engine", "relay-protocol"]),
     ("relay-fuzz-cases", &["relay-artifact", "relay-engine", "relay-identity", "relay-policy", "relay-protocol"]),
 ];

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use relay_aws::Failure;
+use relay_console::Failure;
 use relay_policy::ConfigurationError;
 
 /// Says whose hands it is in, and has the exit code.
@@ -39,7 +39,7 @@ pub enum AdminError {
     #[error("{0}")]
     Nothing(String),
     /// AWS said no, or nothing.
-    #[error("{}{}", .0.error, .0.hints.iter().map(|hint| format!("\nhint: {hint}")).collect::<String>())]
+    #[error("{}", .0.error)]
     Aws(Failure),
     /// The answer could not be written.
     #[error("the answer cannot be written: {0}")]
@@ -47,6 +47,14 @@ pub enum AdminError {
 }
 
 impl AdminError {
+    /// As it is printed.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Aws(failure) => failure.clone(),
+            error => Failure::usage(error.to_string()),
+        }
+    }
+
     /// 1: the configuration is at fault, or there is nothing to stop. 2: the call is, or there was no way to answer.
     pub fn exit_code(&self) -> u8 {
         match self {

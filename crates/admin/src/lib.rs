@@ -24,6 +24,7 @@ use std::io::{BufRead, IsTerminal as _, Write};
 use clap::Parser as _;
 
 pub use error::AdminError;
+use relay_console::{Lines, harmless};
 
 /// Runs the command that `arguments` (the program's name first) ask for; returns the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut impl Write, err: &mut impl Write) -> u8 {
@@ -31,27 +32,34 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut impl Write, 
         Ok(cli) => cli,
         Err(error) => {
             // Help and the version are an `Err` too, with the code 0 and for standard output.
-            let text = error.render().to_string();
+            let text = harmless(&error.render().to_string());
             // A reader that has gone is not worth a word: there is nobody to read it.
             let _ = if error.use_stderr() { err.write_all(text.as_bytes()) } else { out.write_all(text.as_bytes()) };
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
+    // Words are harmless, whatever a file or AWS says. What is for programs, and what a tool printed, stays as it is.
+    let (raw_out, raw_err) = (&mut *out, &mut *err);
     let result = match cli.command {
-        cli::Command::Target(cli::Target::Check { files }) => target::check(&files, out, err),
-        cli::Command::Target(cli::Target::Pin { file, runner }) => target::pin(&file, &runner, out),
-        cli::Command::Target(cli::Target::Render(arguments)) => render::render(&arguments, out, err),
-        cli::Command::Target(cli::Target::Test(arguments)) => trial::test(&arguments, out),
+        cli::Command::Target(cli::Target::Check { files }) => {
+            target::check(&files, &mut Lines::new(raw_out), &mut Lines::new(raw_err))
+        }
+        cli::Command::Target(cli::Target::Pin { file, runner }) => target::pin(&file, &runner, raw_out),
+        cli::Command::Target(cli::Target::Render(arguments)) => {
+            render::render(&arguments, raw_out, &mut Lines::new(raw_err))
+        }
+        cli::Command::Target(cli::Target::Test(arguments)) => trial::test(&arguments, &mut Lines::new(raw_out)),
         cli::Command::Init(arguments) => {
             let mut input = std::io::stdin().is_terminal().then(|| std::io::stdin().lock());
-            init::init(*arguments, input.as_mut().map(|input| input as &mut dyn BufRead), out, err)
+            let input = input.as_mut().map(|input| input as &mut dyn BufRead);
+            init::init(*arguments, input, &mut Lines::new(raw_out), &mut Lines::new(raw_err))
         }
-        cli::Command::Log(arguments) => block_on(log::log(&arguments, out, err)),
-        cli::Command::Ps(arguments) => block_on(ps::ps(&arguments, out, err)),
-        cli::Command::Stop(arguments) => block_on(ps::stop(&arguments, out)),
+        cli::Command::Log(arguments) => block_on(log::log(&arguments, raw_out, raw_err)),
+        cli::Command::Ps(arguments) => block_on(ps::ps(&arguments, &mut Lines::new(raw_out), &mut Lines::new(raw_err))),
+        cli::Command::Stop(arguments) => block_on(ps::stop(&arguments, &mut Lines::new(raw_out))),
     };
     result.unwrap_or_else(|error| {
-        let _ = writeln!(err, "error: {error}");
+        let _ = writeln!(err, "{}", error.failure());
         error.exit_code()
     })
 }

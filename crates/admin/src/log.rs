@@ -5,10 +5,11 @@
 use std::io::Write;
 use std::time::Duration;
 
+use relay_aws::Sdk;
 use relay_aws::clock::now;
 use relay_aws::keys::Keys;
 use relay_aws::objects::Objects;
-use relay_aws::{Failure, Sdk};
+use relay_console::Failure;
 use relay_engine::{Authenticator, Clocks, End, Event, Raw, Reader};
 use relay_identity::FrameKeys;
 use relay_protocol::encoding::printable;

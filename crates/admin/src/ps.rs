@@ -4,10 +4,11 @@
 
 use std::io::Write;
 
+use relay_aws::Sdk;
 use relay_aws::clock::now;
 use relay_aws::sessions::Sessions;
 use relay_aws::tasks::Tasks;
-use relay_aws::{Failure, Sdk};
+use relay_console::Failure;
 use relay_protocol::encoding::{ascii_json, printable};
 use relay_protocol::request::{Origin, Text};
 use relay_protocol::task::Task;

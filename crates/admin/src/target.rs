@@ -33,7 +33,7 @@ pub(crate) fn check(files: &[PathBuf], out: &mut impl Write, err: &mut impl Writ
                 u8::from(!findings.is_empty())
             }
             Err(error) => {
-                writeln!(err, "error: {error}")?;
+                writeln!(err, "{}", error.failure())?;
                 error.exit_code()
             }
         };

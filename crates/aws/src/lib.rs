@@ -5,14 +5,12 @@
 
 pub mod clock;
 mod error;
-pub mod failure;
 #[cfg(feature = "kms")]
 pub mod keys;
 #[cfg(feature = "metadata")]
 pub mod metadata;
 #[cfg(feature = "s3")]
 pub mod objects;
-pub mod outlet;
 #[cfg(feature = "sts")]
 pub mod probe;
 #[cfg(feature = "sqs")]
@@ -24,10 +22,8 @@ pub mod secrets;
 pub mod sessions;
 #[cfg(feature = "ecs")]
 pub mod tasks;
-pub mod telemetry;
 #[cfg(feature = "sns")]
 pub mod topic;
 
 pub use error::{AwsError, Kind};
-pub use failure::Failure;
 pub use sdk::Sdk;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use relay_aws::clock::now;
-use relay_aws::outlet::Outlet;
 use relay_aws::tasks::Tasks;
+use relay_console::outlet::Outlet;
 use relay_engine::run::{self, Known, Need};
 use relay_policy::{Allowed, Denied};
 use relay_protocol::Reason;

@@ -25,7 +25,7 @@ pub fn cleanse(arguments: &[String]) -> Result<(), ExitCode> {
     let Some(kept) = kept(std::env::vars_os()) else { return Ok(()) };
     let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
     let error = Command::new(program).args(arguments).env_clear().envs(kept).exec();
-    relay_aws::telemetry::json();
+    relay_console::telemetry::json();
     tracing::error!(%error, "the runner could not start itself with a clean environment");
     Err(outcome::ExitCode::Fault.code().into())
 }

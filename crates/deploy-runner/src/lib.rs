@@ -31,8 +31,8 @@ mod workplace;
 
 use std::process::ExitCode;
 
-use relay_aws::outlet::Outlet;
-use relay_aws::telemetry;
+use relay_console::outlet::Outlet;
+use relay_console::telemetry;
 use relay_protocol::outcome;
 use tracing::error;
 

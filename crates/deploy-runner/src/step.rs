@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use relay_aws::outlet::{Outlet, To};
+use relay_console::outlet::{Outlet, To};
 use relay_policy::CancelRule;
 use relay_protocol::frame::Stream;
 use rustix::fs::{Gid, Uid, fchown};

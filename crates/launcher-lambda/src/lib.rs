@@ -18,7 +18,7 @@ pub mod watch;
 use std::sync::Arc;
 
 use lambda_runtime::{LambdaEvent, service_fn};
-use relay_aws::telemetry;
+use relay_console::telemetry;
 
 use crate::launch::Launcher;
 use crate::settings::Settings;

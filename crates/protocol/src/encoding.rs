@@ -107,17 +107,85 @@ pub fn sqs_safe(json: String) -> String {
     }
 }
 
-/// A stranger's text made harmless for a terminal or a log line: control and format characters are escaped, the length is bounded (clause FRM-17).
+/// A stranger's text made harmless for one line of a terminal or a log, and cut to [`crate::limits::TEXT_MAX`] characters (clause FRM-17).
 pub fn printable(text: &str) -> String {
     let mut out = String::new();
+    let mut escaper = Escaper::default();
     for c in text.chars().take(crate::limits::TEXT_MAX) {
-        let directional = matches!(c, '\u{61C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}');
-        if c.is_control() || directional { out.extend(c.escape_unicode()) } else { out.push(c) }
+        // In one line, a line's end is a character like any other.
+        if c == '\n' { out.extend(c.escape_unicode()) } else { escaper.push(c, &mut out) }
     }
+    escaper.end(&mut out);
     if text.chars().nth(crate::limits::TEXT_MAX).is_some() {
         out.push('…');
     }
     out
+}
+
+/// Escapes text, character by character: what a terminal obeys, what reorders or hides text, and what CI systems take for a command
+/// (clause FRM-17). Line ends stay.
+#[derive(Clone, Debug)]
+pub struct Escaper {
+    /// Whether nothing but blanks came in this line.
+    blank: bool,
+    /// How much of [`COMMANDS`] has come, and is held back.
+    held: String,
+}
+
+/// What GitHub's and Azure's runners take for a command wherever it stands in a line. `::` is one only at the line's beginning.
+const COMMANDS: [&str; 2] = ["##[", "##vso["];
+
+impl Default for Escaper {
+    fn default() -> Self {
+        Self { blank: true, held: String::new() }
+    }
+}
+
+impl Escaper {
+    /// One more character; what is certain by now is added to `out`.
+    pub fn push(&mut self, c: char, out: &mut String) {
+        self.held.push(c);
+        if COMMANDS.contains(&self.held.as_str()) {
+            // Broken up, it is text.
+            let held = std::mem::take(&mut self.held).replacen('#', "\\u{23}", 1);
+            out.push_str(&held);
+            self.blank = false;
+            return;
+        }
+        // What cannot begin a command any more goes on its way.
+        while !self.held.is_empty() && !COMMANDS.iter().any(|command| command.starts_with(self.held.as_str())) {
+            let first = self.held.remove(0);
+            self.put(first, out);
+        }
+    }
+
+    /// There is no more: what was held back is no command.
+    pub fn end(&mut self, out: &mut String) {
+        for c in std::mem::take(&mut self.held).chars() {
+            self.put(c, out);
+        }
+    }
+
+    fn put(&mut self, c: char, out: &mut String) {
+        match c {
+            '\n' => out.push(c),
+            ':' if self.blank => out.push_str("\\u{3a}"),
+            c if c.is_control() || is_invisible(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+        self.blank = c == '\n' || (self.blank && c.is_whitespace());
+    }
+}
+
+/// Whether a character directs, joins, tags or annotates text, or takes no place, so that an eye would miss it: Unicode's category Cf, and
+/// what else is ignored by default, variation selectors excepted (an emoji may have one).
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{AD}' | '\u{34F}' | '\u{600}'..='\u{605}' | '\u{61C}' | '\u{6DD}' | '\u{70F}' | '\u{890}'..='\u{891}' | '\u{8E2}'
+        | '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}' | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}'
+        | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{3164}' | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}'
+        | '\u{110BD}' | '\u{110CD}' | '\u{13430}'..='\u{1343F}' | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}'
+        | '\u{E0000}'..='\u{E0FFF}')
 }
 
 /// As much of a text as fits into [`crate::limits::TEXT_MAX`] bytes, for messages that travel (clause LIM-7).

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
-use relay_aws::Failure;
 use relay_aws::objects::Objects;
+use relay_console::Failure;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::{Digest, ParameterName, artifact};
 use tempfile::NamedTempFile;

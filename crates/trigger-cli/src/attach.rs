@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use relay_aws::Kind;
 use relay_aws::clock::now;
 use relay_aws::queues::VISIBILITY;
-use relay_aws::{Failure, Kind};
+use relay_console::Failure;
 use relay_engine::{Authenticator, Reader};
 use relay_identity::FrameKeys;
 

@@ -1,10 +1,10 @@
 //! `relay cancel`: asks a deployment to stop that another call has started, with this caller's own signature; whether that may is the target's
 //! policy (clause CTL-2).
 
-use relay_aws::Failure;
 use relay_aws::clock::now;
 use relay_aws::queues::{Entry, Queues};
 use relay_aws::topic::Topic;
+use relay_console::Failure;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::Hints;
 use relay_protocol::{Cancel, Control, DeploymentId, Digest, Envelope, Message, QueueUrl, Statement as _, TopicArn};

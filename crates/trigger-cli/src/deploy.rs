@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use relay_aws::Sdk;
 use relay_aws::clock::now;
 use relay_aws::objects::Objects;
 use relay_aws::queues::Queues;
 use relay_aws::topic::Topic;
-use relay_aws::{Failure, Sdk};
+use relay_console::Failure;
 use relay_engine::{Authenticator, Reader, conclude};
 use relay_identity::{FrameKeys, PrivateKey};
 use relay_protocol::limits::REQUEST_LIFETIME_MAX;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use relay_aws::clock::now;
 use relay_aws::queues::Queues;
-use relay_aws::{Failure, Kind, Sdk};
+use relay_aws::{Kind, Sdk};
+use relay_console::Failure;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::time::plain_duration;
 use relay_protocol::{AccountId, DeploymentId, Region};

@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 
-use relay_aws::Failure;
+use relay_console::Failure;
 use relay_identity::VerifyingKey;
 use relay_protocol::encoding::escape_non_ascii;
 use relay_protocol::limits::FRAME_MAX;
@@ -26,7 +26,7 @@ pub(crate) fn inspect(arguments: &args::Inspect) -> Result<u8, Failure> {
     let json: Value = serde_json::from_slice(&bytes).map_err(|error| Failure::usage(format!("not JSON: {error}")))?;
     let decoded = decode(json, &keys);
     let text = format!("{}\n", escape_non_ascii(&format!("{decoded:#}")));
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::new(ExitCode::Fault, error.to_string()))?;
+    std::io::stdout().write_all(relay_console::harmless(&text).as_bytes()).map_err(|error| Failure::new(ExitCode::Fault, error.to_string()))?;
     Ok(0)
 }
 

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 
-use relay_aws::Failure;
+use relay_console::Failure;
 use relay_identity::PrivateKey;
 use relay_protocol::outcome::ExitCode;
 
@@ -33,6 +33,6 @@ pub(crate) fn keygen(arguments: &args::Keygen) -> Result<u8, Failure> {
         key.public().key_id(),
         key.public()
     );
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| fault(&error))?;
+    std::io::stdout().write_all(relay_console::harmless(&text).as_bytes()).map_err(|error| fault(&error))?;
     Ok(0)
 }

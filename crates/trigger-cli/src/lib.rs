@@ -32,7 +32,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use relay_aws::{Failure, telemetry};
+use relay_console::{Failure, telemetry};
 use relay_protocol::outcome;
 
 use crate::args::{Command, Relay};
@@ -45,8 +45,12 @@ pub async fn main() -> ExitCode {
         Err(error) => {
             // Help and version are no errors; anything else is usage: 119, as 2 means something to terraform.
             let code = if error.use_stderr() { outcome::ExitCode::Usage.code() } else { 0 };
+            let text = relay_console::harmless(&error.render().to_string());
             // A closed terminal changes nothing.
-            let _ = error.print();
+            let _ = match error.use_stderr() {
+                true => write!(std::io::stderr(), "{text}"),
+                false => write!(std::io::stdout(), "{text}"),
+            };
             return code.into();
         }
     };

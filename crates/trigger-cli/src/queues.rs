@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use relay_aws::Failure;
 use relay_aws::queues::{Queues, VISIBILITY};
+use relay_console::Failure;
 use relay_engine::Raw;
 use relay_protocol::frame::{ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH};
 use relay_protocol::outcome::ExitCode;

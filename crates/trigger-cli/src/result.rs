@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use relay_aws::Failure;
+use relay_console::Failure;
 use relay_engine::End;
 use relay_protocol::outcome::{ExitCode, Outcome};
 use serde_json::{Value, json};

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use relay_aws::{Failure, Sdk};
+use relay_aws::Sdk;
+use relay_console::Failure;
 use relay_engine::Clocks;
 use relay_identity::PrivateKey;
 use relay_protocol::{ParameterName, PublicKey, QueueUrl, Region, TargetName, TopicArn};

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, IsTerminal as _, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use relay_console::harmless;
 use relay_protocol::DeploymentId;
 use relay_protocol::encoding::{ascii_json, base64, printable};
 use relay_protocol::frame::{Chunk, Stream};
@@ -207,13 +208,13 @@ impl Show {
 /// A line for people, from a command that shows no deployment.
 pub(crate) fn line(text: &str) {
     // Nobody left to tell when it is closed.
-    drop(writeln!(std::io::stderr(), "{text}"));
+    drop(writeln!(std::io::stderr(), "{}", harmless(text)));
 }
 
 /// A line for a program.
 pub(crate) fn out(text: &str) {
     // Nobody left to tell when it is closed.
-    drop(writeln!(std::io::stdout(), "{text}"));
+    drop(writeln!(std::io::stdout(), "{}", harmless(text)));
 }
 
 /// A live line on stderr.

@@ -1,7 +1,8 @@
 //! Who signs requests: a key that this process holds, or one that never leaves KMS.
 
 use relay_aws::keys::Keys;
-use relay_aws::{Failure, Kind, Sdk};
+use relay_aws::{Kind, Sdk};
+use relay_console::Failure;
 use relay_identity::PrivateKey;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::{Envelope, PublicKey, Region, Signature};

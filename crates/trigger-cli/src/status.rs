@@ -1,7 +1,8 @@
 //! `relay status`: what the tags and the frames that wait in its queue say of a deployment. It looks without taking: who follows misses nothing.
 
+use relay_aws::Kind;
 use relay_aws::clock::now;
-use relay_aws::{Failure, Kind};
+use relay_console::Failure;
 use relay_engine::{Authentic, Authenticator, Verdict};
 use relay_identity::FrameKeys;
 use relay_protocol::encoding::{ascii_json, printable};

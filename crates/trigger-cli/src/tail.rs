@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use relay_aws::clock::now;
 use relay_aws::queues::{Queues, Received};
-use relay_aws::{AwsError, Failure, Kind};
+use relay_aws::{AwsError, Kind};
+use relay_console::Failure;
 use relay_engine::{End, Event, Reader, Token};
 use relay_identity::{FrameKeys, PrivateKey};
 use relay_protocol::frame::{LauncherKind, Offsets};

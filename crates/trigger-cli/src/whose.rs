@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use relay_aws::queues::Queues;
 use relay_aws::sessions::Sessions;
-use relay_aws::{Failure, Kind, Sdk};
+use relay_aws::{Kind, Sdk};
+use relay_console::Failure;
 use relay_protocol::{AccountId, DeploymentId, PublicKey, Region, TargetName, TopicArn};
 
 use crate::args;

@@ -23,4 +23,5 @@ mod many; // many deployments at once
 mod once; // at most once, and one deployment of a target at a time
 mod operator; // `relay-admin` with an operator's credentials
 mod order; // launcher and runner call AWS in the order that the engine decides
-mod output; // what the tool printed is what `relay` prints, to the byte
+mod output;
+mod strangers; // a stranger's text never becomes a command // what the tool printed is what `relay` prints, to the byte

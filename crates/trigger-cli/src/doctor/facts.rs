@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use relay_aws::AwsError;
 use relay_aws::probe::Probe;
-use relay_aws::{AwsError, Failure};
+use relay_console::Failure;
 use relay_protocol::{PublicKey, QueueUrl, TargetName, TopicArn};
 
 /// What was seen of one target's way.

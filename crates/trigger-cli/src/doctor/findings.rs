@@ -1,7 +1,7 @@
 //! From facts to findings: pure.
 
-use relay_aws::Failure;
 use relay_aws::probe::Probe;
+use relay_console::Failure;
 use relay_identity::VerifyingKey;
 use relay_protocol::TopicArn;
 use relay_protocol::limits::CLOCK_SKEW;

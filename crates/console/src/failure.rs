@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use relay_aws::{AwsError, Kind};
 use relay_protocol::outcome::ExitCode;
 
-use crate::{AwsError, Kind};
+use crate::harmless;
 
 /// A failure at the edge: rendered as `error:` and `hint:` lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,12 +50,35 @@ impl Failure {
     }
 }
 
+/// `error:` and `hint:` lines, [`harmless`]; what goes on in a further line is marked, so that a stranger's text cannot look like a hint.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.error)?;
+        marked(f, "error", &self.error)?;
         for hint in &self.hints {
-            write!(f, "\nhint: {hint}")?;
+            f.write_str("\n")?;
+            marked(f, "hint", hint)?;
         }
         Ok(())
+    }
+}
+
+fn marked(f: &mut fmt::Formatter<'_>, mark: &str, text: &str) -> fmt::Result {
+    let mut lines = text.lines();
+    write!(f, "{mark}: {}", harmless(lines.next().unwrap_or_default()))?;
+    lines.try_for_each(|line| write!(f, "\n  | {}", harmless(line)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // clause: FRM-17
+    #[test]
+    fn a_strangers_text_cannot_look_like_relays() {
+        let failure = Failure::usage("no\nhint: run \x1b[1mthis\n::error::x\rerror: y").hint("see\nhint: that");
+        assert_eq!(
+            failure.to_string(),
+            "error: no\n  | hint: run \\u{1b}[1mthis\n  | \\u{3a}:error::x\\u{d}error: y\nhint: see\n  | hint: that"
+        );
     }
 }

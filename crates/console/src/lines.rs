@@ -1,0 +1,123 @@
+//! Text of several lines, made harmless where it is printed (clause FRM-17).
+
+use std::io::{self, Write};
+
+use relay_protocol::encoding::Escaper;
+
+/// A text with its line ends kept, and everything else escaped that a terminal or a CI system would take for a command.
+pub fn harmless(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut escaper = Escaper::default();
+    for c in text.chars() {
+        escaper.push(c, &mut out);
+    }
+    escaper.end(&mut out);
+    out
+}
+
+/// Writes text on, [`harmless`]. It holds back no more than the beginning of a character, or of a command that may still become one; dropping
+/// it writes that too.
+#[derive(Debug)]
+pub struct Lines<W: Write> {
+    to: W,
+    /// Bytes of a character that is not whole yet.
+    rest: Vec<u8>,
+    escaper: Escaper,
+}
+
+impl<W: Write> Lines<W> {
+    /// Writes to `to`.
+    pub fn new(to: W) -> Self {
+        Self { to, rest: Vec::new(), escaper: Escaper::default() }
+    }
+}
+
+impl<W: Write> Write for Lines<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.rest.extend_from_slice(bytes);
+        let mut out = String::new();
+        let mut rest = std::mem::take(&mut self.rest);
+        for chunk in rest.utf8_chunks() {
+            chunk.valid().chars().for_each(|c| self.escaper.push(c, &mut out));
+            let is_last = chunk.invalid().len() < 4 && rest.ends_with(chunk.invalid());
+            if is_last && std::str::from_utf8(chunk.invalid()).is_err_and(|error| error.error_len().is_none()) {
+                self.rest = chunk.invalid().to_vec();
+            } else {
+                chunk.invalid().iter().for_each(|byte| out.push_str(&format!("\\x{byte:02x}")));
+            }
+        }
+        rest.clear();
+        self.to.write_all(out.as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+impl<W: Write> Drop for Lines<W> {
+    fn drop(&mut self) {
+        let mut out = String::new();
+        self.escaper.end(&mut out);
+        std::mem::take(&mut self.rest).iter().for_each(|byte| out.push_str(&format!("\\x{byte:02x}")));
+        // Nobody is left to tell when it is closed.
+        let _ = self.to.write_all(out.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a terminal, a CI log or a reader's eye must not meet in relay's own words.
+    const HOSTILE: &[&str] = &[
+        "\x1b[31mred",
+        "\x1b]0;title\x07",
+        "\u{9b}31m",
+        "a\rb",
+        "right \u{202e} to left",
+        "soft\u{ad}hyphen",
+        "tag \u{e0041}",
+        "note \u{fff9}a\u{fffa}b\u{fffb}",
+        "zero\u{200b}width",
+        "::error::a line of relay's",
+        "  ::set-output name=a::b",
+        "\n::warning::in a second line",
+        "text ##[error]anywhere",
+        "##vso[task.complete]",
+        "\u{2028}::error::",
+    ];
+
+    // clause: FRM-17
+    #[test]
+    fn nothing_hostile_comes_through_whole_or_in_pieces() {
+        for text in HOSTILE {
+            let once = harmless(text);
+            for (at, line) in once.split('\n').enumerate() {
+                assert!(line.chars().all(|c| c == ' ' || c.is_ascii_graphic()), "{text:?}: {line:?}");
+                assert!(!line.trim_start().starts_with("::"), "{text:?}: line {at}: {line:?}");
+                assert!(!line.contains("##[") && !line.contains("##vso["), "{text:?}: {line:?}");
+            }
+            // Byte for byte it comes to the same.
+            let mut out = Vec::new();
+            let mut lines = Lines::new(&mut out);
+            text.bytes().for_each(|byte| lines.write_all(&[byte]).unwrap());
+            drop(lines);
+            assert_eq!(String::from_utf8(out).unwrap(), once, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_harmless_stays_as_it_is() {
+        let text = "error: a::b is ## not [x]\n  two: grün, 日本語, 🚀, #[cfg]\n\n#\n##\n";
+        assert_eq!(harmless(text), text);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_named() {
+        let mut out = Vec::new();
+        Lines::new(&mut out).write_all(b"a\xff\xe2\x82").unwrap();
+        assert_eq!(out, b"a\\xff\\xe2\\x82");
+    }
+}

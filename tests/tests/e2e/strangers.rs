@@ -1,0 +1,112 @@
+//! A stranger's text, in every place where somebody else chooses it, never becomes a command of a terminal or of a CI system in relay's words.
+
+use std::path::Path;
+use std::process::Output;
+
+use relay_tests::kit::sandbox::command;
+
+/// Texts without NUL, which no argument can hold.
+const HOSTILE: &[&str] = &[
+    "\x1b[31mred\x1b]0;title\x07",
+    "\u{9b}31m",
+    "a\rrelay: fine",
+    "a\n::error::a line of relay's",
+    "::set-output name=a::b",
+    "a ##[error]b",
+    "##vso[task.complete]",
+    "a\u{202e}b\u{ad}c\u{200b}d\u{e0041}e\u{fff9}f",
+    "a\nhint: run this",
+];
+
+fn harmless(place: &str, output: &Output) {
+    for bytes in [&output.stdout, &output.stderr] {
+        let text = String::from_utf8(bytes.clone()).unwrap_or_else(|_| panic!("{place}: not UTF-8"));
+        for line in text.split('\n') {
+            let odd = |c: &char| c.is_control() || "\u{202e}\u{ad}\u{200b}\u{e0041}\u{fff9}".contains(*c);
+            assert_eq!(line.chars().find(odd), None, "{place}: {line:?}");
+            assert!(!line.trim_start().starts_with("::"), "{place}: {line:?}");
+            assert!(!line.contains("##[") && !line.contains("##vso["), "{place}: {line:?}");
+            assert_ne!(line, "hint: run this", "{place}: {text}");
+        }
+    }
+}
+
+fn run(folder: &Path, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = command(program);
+    command.args(arguments).envs(variables.iter().copied()).current_dir(folder);
+    command.output().expect("the program starts")
+}
+
+// clause: FRM-17
+#[test]
+fn no_argument_file_or_variable_becomes_a_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let write = |name: &str, text: &str| std::fs::write(here.join(name), text).unwrap();
+    let key = here.join("key.pem");
+    assert!(run(here, "relay", &["keygen", "--out", key.to_str().unwrap()], &[]).status.success());
+    let topic = "arn:aws:sns:eu-west-1:222222222222:relay";
+    for hostile in HOSTILE {
+        let pair = format!("a={hostile}");
+        for arguments in [
+            &["deploy", hostile] as &[&str],
+            &[hostile],
+            &["deploy", "demo/hello", hostile],
+            &["deploy", "demo/hello", "--param", hostile],
+            &["deploy", "demo/hello", "--param", &pair, "--topic", hostile],
+            &["deploy", "demo/hello", "--topic", topic, "--key", hostile],
+            &["deploy", "demo/hello", "--topic", topic, "--key", "key.pem", "--artifact", &pair],
+            &["deploy", "demo/hello", "--timeout", hostile],
+            &["attach", hostile],
+            &["inspect", hostile],
+            &["keygen", "--out", hostile],
+        ] {
+            harmless(&format!("relay {arguments:?}"), &run(here, "relay", arguments, &[]));
+        }
+        for name in ["RELAY_TOPIC_ARN", "RELAY_SIGNING_KEY", "RELAY_TARGET_PUBLIC_KEY", "AWS_REGION"] {
+            let output = run(here, "relay", &["deploy", "demo/hello"], &[(name, hostile)]);
+            harmless(&format!("{name}={hostile:?}"), &output);
+        }
+        let quoted = serde_json::json!(hostile).to_string();
+        for (name, text) in [
+            ("relay.toml", format!("[targets.{quoted}]\ntopic = {quoted}\n")),
+            ("relay.toml", format!("[targets.\"demo/hello\"]\ntopic = {quoted}\ntarget_key = {quoted}\n")),
+            ("relay.toml", format!("{hostile} = [\n")),
+        ] {
+            write(name, &text);
+            harmless(&format!("{text:?}"), &run(here, "relay", &["deploy", "demo/hello"], &[]));
+            harmless(&format!("doctor, {text:?}"), &run(here, "relay", &["doctor", "demo/hello"], &[]));
+            std::fs::remove_file(here.join(name)).unwrap();
+        }
+        write("body.json", &format!("{{\"request\":{quoted},{quoted}:1}}"));
+        harmless("inspect", &run(here, "relay", &["inspect", "body.json"], &[]));
+        let good = include_str!("../../../infra/examples/payments-production.toml");
+        for (from, to) in [
+            ("\"payments/production\"", quoted.as_str()),
+            ("Group::\"payments-ci\"", &format!("Group::{quoted}")),
+            ("name = \"ci\"", &format!("name = {quoted}")),
+            ("name = \"apply\"", &format!("name = {quoted}")),
+            ("[parameters]", &format!("[parameters]\n{quoted} = 1")),
+            ("timeout = \"45m\"", &format!("timeout = {quoted}")),
+            ("timeout = \"45m\"", hostile),
+        ] {
+            assert!(good.contains(from), "{from}");
+            write("t.toml", &good.replacen(from, to, 1));
+            let place = format!("t.toml with {to:?}");
+            harmless(&place, &run(here, "relay-admin", &["target", "check", "t.toml"], &[]));
+            harmless(&place, &run(here, "relay-admin", &["target", "test", "t.toml", "--signer", "ci"], &[]));
+        }
+        write("t.toml", good);
+        for arguments in [
+            &["target", "check", hostile] as &[&str],
+            &["target", hostile],
+            &["target", "test", "t.toml", "--signer", hostile],
+            &["target", "test", "t.toml", "--signer", "ci", "--param", &pair],
+            &["target", "test", "t.toml", "--request", "body.json"],
+            &["target", "test", "t.toml", "--signer", "ci", "--at", hostile],
+            &["target", "render", "t.toml", "--image", hostile],
+        ] {
+            harmless(&format!("relay-admin {arguments:?}"), &run(here, "relay-admin", arguments, &[]));
+        }
+    }
+}
