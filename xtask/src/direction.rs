@@ -1,10 +1,12 @@
 //! Which crate may depend on which, from `cargo metadata`: the rules of the architecture, held by a machine.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 use crate::Outcome;
+use crate::run::said;
 
 /// The workspace's crates that a crate may name. One that is not listed may name any but what nothing may.
 const MAY_NAME: &[(&str, &[&str])] = &[
@@ -53,12 +55,28 @@ const MUST_NOT_REACH: &[(&[&str], &[&str])] = &[
     ),
 ];
 
+/// SDKs that a program does not call, and so does not compile when it is built by itself. The graph of the whole workspace cannot tell, as it
+/// unites the features of all.
+const MUST_NOT_BUILD: &[(&str, &[&str])] = &[
+    ("relay-trigger-cli", &["aws-sdk-ecs", "aws-sdk-secretsmanager", "aws-sdk-ssm"]),
+    ("relay-launcher", &["aws-sdk-secretsmanager", "aws-sdk-sns", "aws-sdk-ssm"]),
+    ("relay-runner", &["aws-sdk-sns"]),
+];
+
 /// Names by name: what each package depends on, development excepted.
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
 /// Checks the whole workspace.
 pub(crate) fn check() -> Outcome {
-    let findings = findings(&graph()?);
+    let mut findings = findings(&graph()?);
+    for (name, forbidden) in MUST_NOT_BUILD {
+        let mut tree = Command::new("cargo");
+        tree.args(["tree", "--quiet", "--package", name, "--edges", "normal", "--prefix", "none", "--format", "{p}"]);
+        let built = said(&mut tree)?;
+        let built: BTreeSet<&str> = built.lines().filter_map(|line| line.split(' ').next()).collect();
+        let needless = forbidden.iter().filter(|sdk| built.contains(**sdk));
+        findings.extend(needless.map(|sdk| format!("direction: {name} compiles {sdk}, and does not call it")));
+    }
     if findings.is_empty() { Ok(()) } else { Err(findings.join("\n       ").into()) }
 }
 

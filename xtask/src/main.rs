@@ -5,6 +5,7 @@
 mod bench;
 mod ci;
 mod clauses;
+mod cross;
 mod cycles;
 mod direction;
 mod docs;
@@ -12,6 +13,7 @@ mod emulator;
 mod fuzz;
 mod infra;
 mod links;
+mod mutants;
 mod package;
 mod run;
 mod soak;
@@ -53,6 +55,10 @@ enum Command {
     Bench(bench::Options),
     /// Run what takes too long for each merge: simulations, deployments, a gigabyte, twenty minutes.
     Soak(soak::Options),
+    /// Check that the programs compile for each other target whose library rustup has.
+    Cross,
+    /// Change decisions one at a time, and see which changes the tests let live; needs cargo-mutants.
+    Mutants(mutants::Options),
     /// Run every fuzz target in turn; needs a nightly compiler and cargo-fuzz.
     Fuzz(fuzz::Options),
 }
@@ -68,6 +74,8 @@ fn main() -> ExitCode {
         Command::LeastPrivilege(options) => emulator::run("least-privilege", &options),
         Command::Bench(options) => bench::run(&options),
         Command::Soak(options) => soak::run(&options),
+        Command::Cross => cross::check(),
+        Command::Mutants(options) => mutants::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
     };
     match outcome {

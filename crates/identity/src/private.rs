@@ -31,17 +31,17 @@ impl PrivateKey {
     }
 
     fn of(key: ed25519_dalek::SigningKey) -> Self {
-        // A 32-byte point has one DER form of 44 bytes: neither step can fail.
-        let der =
-            key.verifying_key().to_public_key_der().map(ed25519_dalek::pkcs8::Document::into_vec).unwrap_or_default();
-        let public = PublicKey::from_der(&der).unwrap_or_else(|_| unreachable_key());
+        #[allow(clippy::expect_used, reason = "the invariant is in its message")]
+        let der = key.verifying_key().to_public_key_der().expect("a point of 32 bytes has one DER form");
+        #[allow(clippy::expect_used, reason = "the invariant is in its message")]
+        let public = PublicKey::from_der(der.as_bytes()).expect("that form has 44 bytes");
         Self { key, public }
     }
 
     /// The key as PKCS#8 PEM, to be written to a file that only its owner reads.
     pub fn to_pem(&self) -> Zeroizing<String> {
-        // Encoding 32 bytes cannot fail.
-        self.key.to_pkcs8_pem(LineEnding::LF).unwrap_or_default()
+        #[allow(clippy::expect_used, reason = "the invariant is in its message")]
+        self.key.to_pkcs8_pem(LineEnding::LF).expect("32 bytes can be encoded")
     }
 
     /// Its public half.
@@ -59,11 +59,6 @@ impl PrivateKey {
         let signature = Signature::new(self.public.key_id(), &self.sign(&envelope.pae()));
         envelope.with_signature(signature)
     }
-}
-
-/// Stands for what the type system cannot say: the DER of a valid key is never empty.
-fn unreachable_key() -> PublicKey {
-    unreachable!("the DER of an Ed25519 key has 44 bytes")
 }
 
 impl std::fmt::Debug for PrivateKey {

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::encoding::to_json;
 use crate::names::{DeploymentId, TargetName};
 
 /// One line of an object: a runner frame with its attributes. Another field is somebody's later idea, and is passed over.
@@ -27,8 +28,7 @@ impl ArchivedFrame {
 
     /// One line, with its end.
     pub fn to_line(&self) -> String {
-        // Strings only: serialising them cannot fail.
-        let mut line = serde_json::to_string(self).unwrap_or_default();
+        let mut line = to_json(self);
         line.push('\n');
         line
     }

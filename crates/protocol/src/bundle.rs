@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::from_object;
+use crate::encoding::{from_object, to_json};
 use crate::envelope::{Envelope, EnvelopeError, Signer, Verified};
 use crate::limits;
 use crate::{Approval, Request};
@@ -56,8 +56,7 @@ impl Bundle {
 
     /// The JSON form: this order, no whitespace.
     pub fn to_json(&self) -> String {
-        // Envelopes are strings throughout: serialising them cannot fail.
-        serde_json::to_string(self).unwrap_or_default()
+        to_json(self)
     }
 
     /// The one spelling of what was verified, so that duplicates are equal, byte for byte: approvals sorted by payload (clause BUN-3).

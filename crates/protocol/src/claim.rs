@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::{Digest, Object, from_object};
+use crate::encoding::{Digest, Object, from_object, to_json};
 use crate::names::{DeploymentId, TargetName};
 use crate::outcome::Reason;
 
@@ -91,8 +91,7 @@ impl Claim {
 
     /// The object's bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        // Strings only: serialising them cannot fail.
-        serde_json::to_vec(self).unwrap_or_default()
+        to_json(self).into_bytes()
     }
 
     /// Reads the object.
@@ -141,8 +140,7 @@ impl Lock {
 
     /// The object's bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        // Strings and a number: serialising them cannot fail.
-        serde_json::to_vec(self).unwrap_or_default()
+        to_json(self).into_bytes()
     }
 
     /// Reads the object.

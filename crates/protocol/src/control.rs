@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::{Digest, from_object};
+use crate::encoding::{Digest, from_object, to_json};
 use crate::envelope::Statement;
 use crate::limits;
 use crate::names::DeploymentId;
@@ -49,8 +49,7 @@ impl TryFrom<String> for Cancel {
 impl Control {
     /// The payload's bytes as they are signed.
     pub fn to_payload(&self) -> Vec<u8> {
-        // Strings only: serialising them cannot fail.
-        serde_json::to_vec(self).unwrap_or_default()
+        to_json(self).into_bytes()
     }
 
     /// Whether it means this deployment, and is neither old nor from the future (clauses CTL-3, CTL-4).

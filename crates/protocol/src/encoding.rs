@@ -97,6 +97,12 @@ impl From<Digest> for String {
     }
 }
 
+/// The JSON of one of this crate's own types, in the order of its members, without white space: what is signed, hashed and sent.
+#[allow(clippy::expect_used, reason = "the invariant is in its message")]
+pub(crate) fn to_json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("strings, numbers, lists, and maps by string: JSON has them all")
+}
+
 /// Escapes what SQS refuses and serde_json leaves alone (U+007F is allowed, U+FFFE and U+FFFF are not), so that any JSON text can be
 /// an SQS body (clause FRM-3). Control characters below U+0020 are already escaped by JSON.
 pub fn sqs_safe(json: String) -> String {

@@ -236,8 +236,7 @@ impl Envelope {
 
     /// The JSON form: this order of fields, no whitespace, standard base64.
     pub fn to_json(&self) -> String {
-        // Three strings and a list of strings: serialising them cannot fail.
-        serde_json::to_string(&self.to_wire()).unwrap_or_default()
+        encoding::to_json(&self.to_wire())
     }
 
     /// Verifies, then parses the same bytes. The order is the point: parsing comes last (clauses ENV-4 to ENV-10).

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use output::{Chunk, Chunks, Offsets, OutputError, Stream};
 
-use crate::encoding::{Digest, sqs_safe};
+use crate::encoding::{Digest, sqs_safe, to_json};
 use crate::envelope::{Envelope, pae};
 use crate::names::{AccountId, DeploymentId, PublicKey, TargetName};
 use crate::outcome::{Outcome, Reason};
@@ -247,8 +247,7 @@ impl LauncherKind {
 impl RunnerFrame {
     /// The body as it is signed and sent.
     pub fn to_body(&self) -> String {
-        // Strings, numbers and maps by string: serialising them cannot fail.
-        sqs_safe(serde_json::to_string(self).unwrap_or_default())
+        sqs_safe(to_json(self))
     }
 
     /// Reads a body whose signature was verified.
@@ -265,8 +264,7 @@ impl RunnerFrame {
 impl LauncherFrame {
     /// The body as it is signed and sent.
     pub fn to_body(&self) -> String {
-        // Strings and numbers: serialising them cannot fail.
-        sqs_safe(serde_json::to_string(self).unwrap_or_default())
+        sqs_safe(to_json(self))
     }
 
     /// Reads a body whose signature was verified.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::Digest;
+use crate::encoding::{Digest, to_json};
 use crate::names::{DeploymentId, ParameterName, TargetName, TopicArn};
 use crate::outcome::Outcome;
 use crate::request::Origin;
@@ -132,8 +132,7 @@ impl Record {
 
     /// The payload's bytes as they are signed.
     pub fn to_payload(&self) -> Vec<u8> {
-        // Strings and numbers: serialising them cannot fail.
-        serde_json::to_vec(self).unwrap_or_default()
+        to_json(self).into_bytes()
     }
 }
 

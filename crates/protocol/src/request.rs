@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::{Digest, Object, from_object, unique_map};
+use crate::encoding::{Digest, Object, from_object, to_json, unique_map};
 use crate::envelope::Statement;
 use crate::limits;
 use crate::names::{AccountId, DeploymentId, ParameterName, PublicKey, QueueUrl, TargetName, TopicArn};
@@ -196,8 +196,7 @@ pub enum Stage {
 impl Request {
     /// The payload's bytes as the CLI signs them.
     pub fn to_payload(&self) -> Vec<u8> {
-        // Strings and maps of strings: serialising them cannot fail.
-        serde_json::to_vec(self).unwrap_or_default()
+        to_json(self).into_bytes()
     }
 
     /// The lifetime and the clocks (clauses REQ-9, REQ-10, RUN-5).
@@ -262,7 +261,7 @@ impl Request {
             target: &'a TargetName,
         }
         let subject = Subject { audience: &self.audience, parameters: &self.parameters, target: &self.target };
-        Digest::of(&serde_json::to_vec(&subject).unwrap_or_default())
+        Digest::of(to_json(&subject).as_bytes())
     }
 }
 

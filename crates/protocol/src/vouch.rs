@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::{Digest, from_object};
+use crate::encoding::{Digest, from_object, to_json};
 use crate::envelope::Statement;
 use crate::names::{DeploymentId, PublicKey};
 
@@ -23,8 +23,7 @@ pub struct Vouch {
 impl Vouch {
     /// The payload's bytes as they are signed.
     pub fn to_payload(&self) -> Vec<u8> {
-        // Strings only: serialising them cannot fail.
-        serde_json::to_vec(self).unwrap_or_default()
+        to_json(self).into_bytes()
     }
 }
 

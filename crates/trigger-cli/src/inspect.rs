@@ -26,7 +26,9 @@ pub(crate) fn inspect(arguments: &args::Inspect) -> Result<u8, Failure> {
     let json: Value = serde_json::from_slice(&bytes).map_err(|error| Failure::usage(format!("not JSON: {error}")))?;
     let decoded = decode(json, &keys);
     let text = format!("{}\n", escape_non_ascii(&format!("{decoded:#}")));
-    std::io::stdout().write_all(relay_console::harmless(&text).as_bytes()).map_err(|error| Failure::new(ExitCode::Fault, error.to_string()))?;
+    std::io::stdout()
+        .write_all(relay_console::harmless(&text).as_bytes())
+        .map_err(|error| Failure::new(ExitCode::Fault, error.to_string()))?;
     Ok(0)
 }
 

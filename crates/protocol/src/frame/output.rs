@@ -103,8 +103,9 @@ impl Chunks {
     /// Packed chunks: one zstd frame for all. `level` is zstd's.
     pub fn packed(offset: Offsets, chunks: &[Chunk], level: i32) -> Self {
         let all: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.bytes.iter().copied()).collect();
-        // Compression of a slice into memory has no way to fail but a bad level, which zstd clamps.
-        let packed = encoding::base64(&zstd::bulk::compress(&all, level).unwrap_or_default());
+        #[allow(clippy::expect_used, reason = "the invariant is in its message")]
+        let packed = zstd::bulk::compress(&all, level).expect("a slice fits into memory, and zstd clamps its level");
+        let packed = encoding::base64(&packed);
         let wire = |chunk: &Chunk| WireChunk {
             stream: chunk.stream,
             ms: chunk.ms,
