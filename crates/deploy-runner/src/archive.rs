@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use relay_aws::objects::{Condition, Objects};
 use relay_aws::{AwsError, Kind};
+use relay_engine::Backoff;
 use relay_protocol::{ArchivedFrame, DeploymentId, TargetName};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -27,7 +28,7 @@ const AGE: Duration = Duration::from_secs(30);
 const CHANNEL: usize = 2;
 
 /// The first and the longest pause after S3 took nothing.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(20));
+const PAUSE: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(20));
 
 /// Where the objects go.
 #[derive(Clone, Debug)]
@@ -42,7 +43,7 @@ impl Shelf {
     /// Writes one object, however long S3 takes; what is denied, or has no bucket, never will be.
     async fn write(self, number: u64, bytes: Bytes) -> Result<(), AwsError> {
         let key = ArchivedFrame::key(&self.target, &self.id, number);
-        let (mut pause, longest) = PAUSE;
+        let mut backoff = PAUSE;
         loop {
             match self.objects.put(&self.bucket, &key, bytes.clone(), Condition::Absent).await {
                 Ok(_) => return Ok(()),
@@ -51,8 +52,7 @@ impl Shelf {
                 Err(error) if matches!(error.kind, Kind::Denied | Kind::NotFound | Kind::Invalid) => return Err(error),
                 Err(error) => warn!(%error, key, "the archive is written again"),
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(longest);
+            tokio::time::sleep(backoff.pause()).await;
         }
     }
 }

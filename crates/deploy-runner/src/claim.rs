@@ -8,6 +8,7 @@ use relay_aws::clock::now;
 use relay_aws::objects::{Condition, Objects};
 use relay_aws::tasks::Tasks;
 use relay_aws::{AwsError, Kind};
+use relay_engine::Backoff;
 use relay_engine::claim::{self, After, Put};
 use relay_engine::lock::{self, Content, Slot};
 use relay_policy::Configuration;
@@ -46,7 +47,7 @@ pub(crate) async fn claim(
         holder: Holder::Runner { task_arn: task_arn.to_owned(), nonce: HEXLOWER.encode(&random) },
     };
     let key = Claim::key(id);
-    let mut pause = Duration::from_millis(100);
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     for attempt in 1.. {
         let put = match objects.put(bucket, &key, claim.to_bytes(), Condition::Absent).await {
             Ok(_) => Put::Written,
@@ -61,10 +62,7 @@ pub(crate) async fn claim(
                 let stands = stands.and_then(|object| Claim::parse(&object.bytes).ok());
                 return if claim::is_mine(stands.as_ref(), &claim) { Ok(()) } else { Err(lost_to(stands)) };
             }
-            After::Again => {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(5));
-            }
+            After::Again => tokio::time::sleep(backoff.pause()).await,
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use relay_aws::clock::now;
 use relay_aws::queues::{Queues, Received};
+use relay_engine::Backoff;
 use relay_policy::{Asked, Configuration};
 use relay_protocol::limits::BUNDLE_MAX;
 use relay_protocol::{Message, QueueUrl};
@@ -50,7 +51,7 @@ pub(crate) async fn look(queues: &Queues, queue: &QueueUrl, guard: &Guard, stopp
 
 /// Listens until it is aborted. A queue that cannot be read stops nothing: the deployment's own time still ends it.
 pub(crate) async fn listen(queues: Queues, queue: QueueUrl, guard: Guard, stopper: Stopper) {
-    let mut pause = Duration::from_secs(1);
+    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
     loop {
         match queues.receive(&queue, 20).await {
             Ok(received) => {
@@ -60,12 +61,9 @@ pub(crate) async fn listen(queues: Queues, queue: QueueUrl, guard: Guard, stoppe
                     // One that is not deleted comes again, and stops what is stopped already.
                     let _ = queues.delete(&queue, &receipts).await;
                 }
-                pause = Duration::from_secs(1);
+                backoff.reset();
             }
-            Err(_) => {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(30));
-            }
+            Err(_) => tokio::time::sleep(backoff.pause()).await,
         }
     }
 }

@@ -22,6 +22,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking"))]
 
 mod authenticate;
+mod backoff;
 pub mod claim;
 mod clocks;
 pub mod conclude;
@@ -37,6 +38,7 @@ mod sender;
 mod writer;
 
 pub use authenticate::{Authentic, Authenticator, Raw, Rejected, Verdict};
+pub use backoff::Backoff;
 pub use clocks::Clocks;
 pub use direct::Direct;
 pub use event::{End, Event, Missing};

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use relay_protocol::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, FRAME_ATTRIBUTES_MAX};
 
+use crate::backoff::Backoff;
 use crate::outgoing::Link;
 
 /// Batches that travel at a time, and the bytes of them after which no more set out: two full ones. More of them hide SQS's latency, and 2 MiB every
@@ -19,7 +20,7 @@ const TRAVELLING_MAX: usize = 3 * BATCH_BYTES_MAX / 2;
 const WAITING_MAX: usize = BATCH_BYTES_MAX;
 
 /// The first and the longest pause after a failed send.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 #[derive(Debug)]
 struct Item<F> {
@@ -36,7 +37,9 @@ pub struct Sender<F> {
     travelling_bytes: usize,
     batches: usize,
     last: Option<u64>,
-    failures: u32,
+    /// Whether what came back last has failed.
+    failed: bool,
+    backoff: Backoff,
     retry_at: Duration,
 }
 
@@ -56,7 +59,8 @@ impl<F: Clone> Sender<F> {
             travelling_bytes: 0,
             batches: 0,
             last: None,
-            failures: 0,
+            failed: false,
+            backoff: BACKOFF,
             retry_at: Duration::ZERO,
         }
     }
@@ -116,12 +120,11 @@ impl<F: Clone> Sender<F> {
                 self.waiting.insert(*seq, item);
             }
         }
+        self.failed = failed;
         if failed {
-            let (first, longest) = BACKOFF;
-            self.retry_at = now + (first * 2_u32.saturating_pow(self.failures.min(10))).min(longest);
-            self.failures += 1;
+            self.retry_at = now + self.backoff.pause();
         } else {
-            self.failures = 0;
+            self.backoff.reset();
             self.retry_at = now;
         }
     }
@@ -136,7 +139,7 @@ impl<F: Clone> Sender<F> {
     pub fn link(&self) -> Link {
         if self.is_idle() {
             Link::Clear
-        } else if self.is_full() || self.failures > 0 || !self.has_room() {
+        } else if self.is_full() || self.failed || !self.has_room() {
             Link::Blocked
         } else {
             Link::Busy
@@ -213,7 +216,7 @@ mod tests {
             let at = sender.poll_timeout().unwrap();
             let batch = numbers(&sender.poll_batch(at).unwrap());
             sender.handle_result(at, &batch, &[]);
-            assert!(sender.poll_timeout().unwrap() - at <= BACKOFF.1);
+            assert!(sender.poll_timeout().unwrap() - at <= Duration::from_secs(5));
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use relay_aws::keys::Keys;
 use relay_aws::queues::{Entry, Queues};
 use relay_aws::{AwsError, Kind};
+use relay_engine::Backoff;
 use relay_protocol::encoding::base64;
 use relay_protocol::frame::{ATTRIBUTE_FROM, ATTRIBUTE_SIG, From, LauncherFrame, LauncherKind};
 use relay_protocol::limits::QUEUE_WAIT_SECONDS;
@@ -41,7 +42,7 @@ impl Answers {
             attributes: vec![(ATTRIBUTE_FROM, From::Launcher.as_str().to_owned()), (ATTRIBUTE_SIG, base64(&sig))],
         };
         let until = until.min(Instant::now() + Duration::from_secs(QUEUE_WAIT_SECONDS));
-        let mut pause = Duration::from_millis(100);
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {
             let (problem, transient) = match self.queues.send(queue, vec![entry.clone()]).await {
                 Ok(results) => match results.into_iter().next() {
@@ -52,7 +53,7 @@ impl Answers {
                 Err(error) if matches!(error.kind, Kind::NotFound | Kind::Denied) => (error.to_string(), None),
                 Err(error) => return Err(error),
             };
-            if Instant::now() + pause >= until {
+            if Instant::now() + backoff.peek() >= until {
                 // SQS itself is out of reach: the invocation fails, is tried again, and what stands is said again.
                 if let Some(error) = transient {
                     return Err(error);
@@ -60,8 +61,7 @@ impl Answers {
                 tracing::info!(deployment_id = %id, queue = queue.name(), problem, "nobody listens: the reply queue is not there or denies");
                 return Ok(false);
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(5));
+            tokio::time::sleep(backoff.pause()).await;
         }
     }
 }

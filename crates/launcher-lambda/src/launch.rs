@@ -10,6 +10,7 @@ use relay_aws::objects::{Condition, Objects};
 use relay_aws::queues::Queues;
 use relay_aws::tasks::{Definition, Launch, Launched, Tasks};
 use relay_aws::{AwsError, Kind, Sdk};
+use relay_engine::Backoff;
 use relay_engine::claim::{self, After, Put};
 use relay_engine::launch::admission::{self, Found, Known, Need, Ran};
 use relay_engine::launch::{prior, reasons};
@@ -309,7 +310,7 @@ impl Launcher {
             subnets: label(SUBNETS),
             security_groups: label(SECURITY_GROUPS),
         };
-        let mut pause = Duration::from_millis(250);
+        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
         loop {
             let (reason, words) = match self.tasks.run(&launch).await {
                 Ok(Launched::Task(task_arn)) => {
@@ -329,12 +330,11 @@ impl Launcher {
                     return Ok(Err(Denied { reason, message: error.to_string() }));
                 }
             };
-            if Instant::now() + pause + ANSWER_TIME >= until {
+            if Instant::now() + backoff.peek() + ANSWER_TIME >= until {
                 return Ok(Err(Denied { reason, message: words }));
             }
             warn!(reason = reason.code(), words, "not started yet, to be tried again with the same token");
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(5));
+            tokio::time::sleep(backoff.pause()).await;
         }
     }
 

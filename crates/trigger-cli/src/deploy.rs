@@ -8,7 +8,7 @@ use relay_aws::objects::Objects;
 use relay_aws::queues::Queues;
 use relay_aws::topic::Topic;
 use relay_console::Failure;
-use relay_engine::{Authenticator, Reader, conclude};
+use relay_engine::{Authenticator, Backoff, Reader, conclude};
 use relay_identity::{FrameKeys, PrivateKey};
 use relay_protocol::limits::REQUEST_LIFETIME_MAX;
 use relay_protocol::outcome::ExitCode;
@@ -33,7 +33,7 @@ use crate::tags::Tags;
 use crate::tail::{Cancelling, Signals, Tail, Until};
 
 /// The first and the longest pause before a busy target is asked again.
-const BUSY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
+const BUSY: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(30));
 
 /// Does it all; the exit code is the registry's.
 pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
@@ -53,19 +53,19 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
     }
     artifacts::upload(&Objects::new(&sdk), settings.artifact_store.as_ref(), &packed).await?;
     let waits_until = settings.wait.map(|wait| Instant::now() + wait);
-    let mut pause = BUSY.0;
+    let mut busy = BUSY;
     let mut signals = Signals::listen()?;
     let code = loop {
-        let may_wait = waits_until.is_some_and(|until| Instant::now() + pause < until);
+        let may_wait = waits_until.is_some_and(|until| Instant::now() + busy.peek() < until);
         match once(arguments, &settings, &sdk, &mut show, &mut signals, may_wait).await? {
             Some(code) => break code,
             None => {
+                let pause = busy.pause();
                 show.say(&format!("busy; asking again in {}s, under a new id", pause.as_secs()));
                 // Nothing of this command is alive: there would be nothing to cancel.
                 if let Ok((code, _)) = tokio::time::timeout(pause, signals.next()).await {
                     break code.code();
                 }
-                pause = (pause * 2).min(BUSY.1);
             }
         }
     };
