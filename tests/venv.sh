@@ -6,7 +6,8 @@ set -euo pipefail
 
 [ $# -eq 1 ] || { printf 'usage: %s REQUIREMENTS\n' "$0" >&2 && exit 1; }
 wanted="$1"
-cache="${XDG_CACHE_HOME:-${HOME:?}/.cache}/relay"
+home="${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}"
+cache="${XDG_CACHE_HOME:-$home/.cache}/relay"
 venv="$cache/$(basename "$wanted" .txt)-$(sha256sum "$wanted" | cut -c1-12)"
 
 cannot() {

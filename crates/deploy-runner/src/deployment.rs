@@ -94,7 +94,8 @@ impl Deployment {
         Ok(Pump::start(address, Spool::new(directory, spool), archive, self.stopper.clone()))
     }
 
-    /// Whatever may stop the deployment, beside the container's end: its time, a control statement. It is looked for one before the first step.
+    /// Starts what may stop the deployment, beside the container's end: its time, and a control statement. The control queue is read
+    /// once before the first step.
     pub(crate) async fn watch(&self) -> Vec<tokio::task::JoinHandle<()>> {
         let (timeout, stopper) = (self.configuration.timeout, self.stopper.clone());
         let timer = tokio::spawn(async move {
