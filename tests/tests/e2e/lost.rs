@@ -253,10 +253,12 @@ fn a_killed_runner_leaves_what_it_had_archived_and_nobody_can_add_to_it() {
     let (code, stdout, stderr) = log(&sandbox, "demo/shell", &id);
     assert!(code == 1 && stderr.contains("no end of it"), "{code} {stderr}");
     // An object is 1 MiB of lines, of which base64 and attributes are a quarter.
-    // The archive may be ahead of the queue, or behind it; what both have is the same.
+    // The archive may be ahead of the queue, or behind it; what both have is the same. Four batches travel at a time: of those that were on
+    // their way when the runner was killed an earlier one may be missing, and then the CLI says so.
     let both = stdout.len().min(done.stdout.len());
-    assert!(stdout.len() > 700_000 && both > 0, "{} and {}", stdout.len(), done.stdout.len());
-    assert!(stdout[..both] == done.stdout[..both], "the archive and the queue differ");
+    let same = stdout.iter().zip(&done.stdout).take_while(|(archived, printed)| archived == printed).count();
+    assert!(stdout.len() > 700_000 && same > 0, "{} and {}", stdout.len(), done.stdout.len());
+    assert!(same == both || done.err().contains("GAP in the output"), "they differ from {same} on: {}", done.err());
     // A line that somebody else put there is not believed.
     let forged = r#"{"from":"runner","sig":"","body":"{\"deployment_id\":\"x\",\"seq\":1,\"kind\":\"heartbeat\"}"}"#;
     let numbered = |number: u64| key.replace("000000", &format!("{number:06}"));
