@@ -38,7 +38,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut impl Write, 
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
-    // Words are harmless, whatever a file or AWS says. What is for programs, and what a tool printed, stays as it is.
+    // Messages are escaped, whatever a file or AWS puts into them. Output for programs and a tool's own output stay as they are.
     let (raw_out, raw_err) = (&mut *out, &mut *err);
     let result = match cli.command {
         cli::Command::Target(cli::Target::Check { files }) => {

@@ -36,17 +36,18 @@ impl<W: Write> Write for Lines<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.rest.extend_from_slice(bytes);
         let mut out = String::new();
-        let mut rest = std::mem::take(&mut self.rest);
-        for chunk in rest.utf8_chunks() {
+        let rest = std::mem::take(&mut self.rest);
+        let mut chunks = rest.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
             chunk.valid().chars().for_each(|c| self.escaper.push(c, &mut out));
-            let is_last = chunk.invalid().len() < 4 && rest.ends_with(chunk.invalid());
-            if is_last && std::str::from_utf8(chunk.invalid()).is_err_and(|error| error.error_len().is_none()) {
+            // At the end, the beginning of a character is held back.
+            let begins = std::str::from_utf8(chunk.invalid()).is_err_and(|error| error.error_len().is_none());
+            if begins && chunks.peek().is_none() {
                 self.rest = chunk.invalid().to_vec();
             } else {
                 chunk.invalid().iter().for_each(|byte| out.push_str(&format!("\\x{byte:02x}")));
             }
         }
-        rest.clear();
         self.to.write_all(out.as_bytes())?;
         Ok(bytes.len())
     }
@@ -119,5 +120,8 @@ mod tests {
         let mut out = Vec::new();
         Lines::new(&mut out).write_all(b"a\xff\xe2\x82").unwrap();
         assert_eq!(out, b"a\\xff\\xe2\\x82");
+        let mut out = Vec::new();
+        Lines::new(&mut out).write_all(b"\xe2\x82a\xe2\x82").unwrap();
+        assert_eq!(out, b"\\xe2\\x82a\\xe2\\x82", "the same beginning twice: neither is lost");
     }
 }

@@ -107,17 +107,18 @@ pub(crate) async fn take_lock(
     for number in lock::order(lock::first(id, configuration.concurrency), configuration.concurrency) {
         let key = Lock::key(&configuration.target, number);
         let object = objects.get(&configuration.bucket, &key, CLAIM_MAX as u64).await?;
-        let (slot, by) = match Content::of(object.as_ref().map(|object| object.bytes.as_slice())) {
-            Content::Empty => (Slot::Empty, String::new()),
-            Content::Held(holder) if holder == mine => (Slot::Mine, String::new()),
+        let content = Content::of(object.as_ref().map(|object| object.bytes.as_slice()));
+        let slot = match &content {
+            Content::Empty => Slot::Empty,
+            Content::Held(holder) if *holder == mine => Slot::Mine,
             Content::Held(holder) => {
                 let task = tasks.describe(holder.cluster(), &holder.task_arn).await?;
-                (Slot::held(&holder, task.as_ref(), now()), format!("the deployment {}", holder.deployment_id))
+                Slot::held(holder, task.as_ref(), now())
             }
-            Content::Unreadable => (Slot::Unreadable, format!("whoever wrote {key}, which cannot be read")),
+            Content::Unreadable => Slot::Unreadable,
         };
         if !slot.is_free() {
-            busy = by;
+            busy = content.by(&key);
             continue;
         }
         let condition = object.as_ref().map_or(Condition::Absent, |object| Condition::Matches(&object.etag));

@@ -187,7 +187,7 @@ impl Run {
         if dropped > 0 {
             warn!(deployment_id = %id, bytes = dropped, "the log driver was too slow for the mirror; the frames have everything");
         }
-        // Whatever ends a run says how.
+        // Every way to end a run sets its outcome; this is for none of them.
         let unknown = || Outcome::Ended { reason: Reason::Runner, message: Reason::Runner.words().to_owned() };
         let outcome = outcome.unwrap_or_else(unknown);
         let code = outcome.exit_code();

@@ -1,4 +1,4 @@
-//! Pauses between tries: each twice as long as the one before, up to a longest. Who sleeps, and for how often, is the caller's.
+//! Pauses between tries: each is twice as long as the one before, up to a longest. The caller sleeps, and decides when to stop.
 
 use std::time::Duration;
 

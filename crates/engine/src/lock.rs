@@ -28,6 +28,15 @@ impl Content {
             Some(Err(_)) => Self::Unreadable,
         }
     }
+
+    /// Who holds the slot whose object is `key`, in words.
+    pub fn by(&self, key: &str) -> String {
+        match self {
+            Self::Empty => "nobody".to_owned(),
+            Self::Held(holder) => format!("the deployment {}", holder.deployment_id),
+            Self::Unreadable => format!("whoever wrote {key}, which cannot be read"),
+        }
+    }
 }
 
 /// What is known of a slot.

@@ -29,6 +29,24 @@ pub struct Known {
     pub finished: bool,
 }
 
+impl Known {
+    /// Adds what is learned when `need` went well.
+    pub fn went_well(&mut self, need: Need) {
+        match need {
+            Need::Claim => self.claimed = Some(true),
+            Need::Vouch => self.vouched = Some(true),
+            Need::Authorise => self.allowed = Some(true),
+            Need::SayStarted => self.started = Some(true),
+            Need::TakeLock => self.locked = Some(true),
+            Need::LookForCancel => self.looked = true,
+            Need::RunTool => self.ended = true,
+            Need::Release => self.released = true,
+            Need::Finish => self.finished = true,
+            Need::Exit => {}
+        }
+    }
+}
+
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Need {
@@ -88,18 +106,10 @@ mod tests {
         loop {
             let need = next(&known);
             needs.push(need);
-            match need {
-                Need::Claim => known.claimed = Some(true),
-                Need::Vouch => known.vouched = Some(true),
-                Need::Authorise => known.allowed = Some(true),
-                Need::SayStarted => known.started = Some(true),
-                Need::TakeLock => known.locked = Some(true),
-                Need::LookForCancel => known.looked = true,
-                Need::RunTool => known.ended = true,
-                Need::Release => known.released = true,
-                Need::Finish => known.finished = true,
-                Need::Exit => return needs,
+            if need == Need::Exit {
+                return needs;
             }
+            known.went_well(need);
             learn(need, &mut known);
         }
     }

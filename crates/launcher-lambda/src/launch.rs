@@ -14,7 +14,7 @@ use relay_engine::Backoff;
 use relay_engine::claim::{self, After, Put};
 use relay_engine::launch::admission::{self, Found, Known, Need, Ran};
 use relay_engine::launch::{prior, reasons};
-use relay_engine::lock::{self, Slot};
+use relay_engine::lock::{Content, Slot};
 use relay_policy::{Allowed, Asked, Configuration, Denied, Pin};
 use relay_protocol::claim::{Claim, Holder, Lock, Verdict};
 use relay_protocol::encoding::short;
@@ -270,18 +270,19 @@ impl Launcher {
         for number in 0..configuration.concurrency {
             let key = Lock::key(&configuration.target, number);
             let object = self.objects.get(&self.settings.bucket, &key, CLAIM_MAX as u64).await?;
-            let (slot, by) = match lock::Content::of(object.as_ref().map(|object| object.bytes.as_slice())) {
-                lock::Content::Empty => (Slot::Empty, String::new()),
-                lock::Content::Unreadable => (Slot::Unreadable, format!("whoever wrote {key}, which cannot be read")),
-                lock::Content::Held(holder) => {
+            let content = Content::of(object.as_ref().map(|object| object.bytes.as_slice()));
+            let slot = match &content {
+                Content::Empty => Slot::Empty,
+                Content::Unreadable => Slot::Unreadable,
+                Content::Held(holder) => {
                     let task = self.tasks.describe(holder.cluster(), &holder.task_arn).await?;
-                    (Slot::held(&holder, task.as_ref(), now()), format!("the deployment {}", holder.deployment_id))
+                    Slot::held(holder, task.as_ref(), now())
                 }
             };
             if slot.is_free() {
                 return Ok(None);
             }
-            last = Some(by);
+            last = Some(content.by(&key));
         }
         Ok(last)
     }

@@ -110,18 +110,10 @@ fn the_runner_calls_in_the_engines_order() {
     let mut needed = Vec::new();
     loop {
         let need = run::next(&known);
-        match need {
-            Need::Claim => known.claimed = Some(true),
-            Need::Vouch => known.vouched = Some(true),
-            Need::Authorise => known.allowed = Some(true),
-            Need::SayStarted => known.started = Some(true),
-            Need::TakeLock => known.locked = Some(true),
-            Need::LookForCancel => known.looked = true,
-            Need::RunTool => known.ended = true,
-            Need::Release => known.released = true,
-            Need::Finish => known.finished = true,
-            Need::Exit => break,
+        if need == Need::Exit {
+            break;
         }
+        known.went_well(need);
         if !matches!(need, Need::Authorise | Need::RunTool) {
             needed.push(need);
         }
