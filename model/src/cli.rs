@@ -4,14 +4,15 @@
 //! for each new frame, and two readers that show the same are the same.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use relay_engine::conclude::{self, Conclusion};
-use relay_engine::{Authenticator, Clocks, Direct, Outgoing, Raw, Reader};
-use relay_protocol::encoding::base64;
-use relay_protocol::frame::{FrameVerifier, From, LauncherFrame, LauncherKind, RunnerKind, Stream};
+use relay_engine::{Authenticator, Clocks, Finish, Frame as Sent, Inbox, MemorySpool, Outbox, Seal, Start};
+use relay_protocol::frame::{From, LauncherFrame, LauncherKind, RunnerKind, SignedFrame, Stream};
+use relay_protocol::keys::Verifier;
 use relay_protocol::outcome::{self, ExitCode};
 use relay_protocol::{DeploymentId, Envelope, PublicKey, Reason, Signature, Statement as _, Timestamp, Vouch};
 
@@ -22,7 +23,7 @@ use crate::world::{About, At, Bug, End, Fault, Frame, Halt, Invocation, Outcome,
 #[derive(Debug)]
 pub(crate) struct Honest;
 
-impl FrameVerifier for Honest {
+impl Verifier for Honest {
     fn verify(&self, _: &PublicKey, _: &[u8], _: &[u8; 64]) -> bool {
         true
     }
@@ -121,10 +122,10 @@ pub(crate) fn said(end: &relay_engine::End, bug: Option<Bug>) -> End {
 }
 
 /// A reader that was told all this.
-fn lead(way: &[Input]) -> Reader<Honest> {
+fn lead(way: &[Input]) -> Inbox<Honest> {
     let authenticator = Authenticator::new(id(), digest(), digest(), Some(key()), Honest);
     let clocks = Clocks { admission: SILENCE, start: SILENCE, silence: SILENCE, drain: DRAIN, outage: DRAIN };
-    let mut reader = Reader::new(authenticator, clocks, Duration::ZERO, Timestamp::from_unix(0));
+    let mut reader = Inbox::new(authenticator, Start::Fresh, clocks, Duration::ZERO, Timestamp::from_unix(0));
     for input in way {
         match input {
             Input::Frame(frame) => reader.handle(Duration::ZERO, 0, raw(*frame)),
@@ -150,16 +151,15 @@ pub(crate) fn key() -> PublicKey {
 }
 
 /// The frame as it lies in the queue: the runner's are made by its own writer.
-pub(crate) fn raw(frame: Frame) -> Raw {
-    let sig = base64(&[0; 64]);
+pub(crate) fn raw(frame: Frame) -> SignedFrame {
     let launcher = |kind| {
         let body = LauncherFrame { deployment_id: id(), kind }.to_body();
-        Raw { from: From::Launcher.as_str().to_owned(), sig: sig.clone(), vouch: None, body }
+        SignedFrame::new(From::Launcher, &[0; 64], None, body)
     };
-    let runner = |task, frames: Vec<Outgoing>, seq: u8| {
+    let runner = |frames: Vec<Arc<Sent>>, seq: u8| {
         let frame = frames.into_iter().find(|frame| frame.seq == u64::from(seq));
-        let nothing = Outgoing { seq: 0, body: String::new(), vouch: false, output: false, last: false };
-        of_runner(task, &frame.unwrap_or(nothing))
+        frame
+            .map_or_else(|| SignedFrame::new(From::Runner, &[0; 64], None, String::new()), |frame| frame.signed.clone())
     };
     let (request_digest, message) = (digest(), String::new());
     match frame {
@@ -184,50 +184,53 @@ pub(crate) fn raw(frame: Frame) -> Raw {
             stopped_reason: None,
             exit_code: None,
         }),
-        Frame::Started(task) => runner(task, written(task, 1, None), 0),
-        Frame::Output(task, seq) => runner(task, written(task, seq + 1, None), seq),
-        Frame::Finished(task, said, outcome) => runner(task, written(task, said, Some(outcome)), said),
+        Frame::Started(task) => runner(written(task, 1, None), 0),
+        Frame::Output(task, seq) => runner(written(task, seq + 1, None), seq),
+        Frame::Finished(task, said, outcome) => runner(written(task, said, Some(outcome)), said),
     }
 }
 
-/// A frame of the runner's writer as it lies in the queue.
-pub(crate) fn of_runner(task: TaskNo, frame: &Outgoing) -> Raw {
-    let vouch = Vouch { deployment_id: id(), request_digest: digest(), task_arn: arn(task), runner_key: key() };
-    let vouch = Envelope::new(Vouch::TYPE, vouch.to_payload()).with_signature(Signature::new(String::new(), &[0; 64]));
-    Raw {
-        from: From::Runner.as_str().to_owned(),
-        sig: base64(&[0; 64]),
-        vouch: frame.vouch.then(|| vouch.to_json()),
-        body: frame.body.clone(),
+/// Signs for the runner of a task: nobody forges here, so any signature will do.
+#[derive(Debug)]
+pub(crate) struct OfTask(pub(crate) TaskNo);
+
+impl Seal for OfTask {
+    fn seal(&self, body: String, vouch: bool) -> SignedFrame {
+        let vouch = vouch.then(|| {
+            let vouch =
+                Vouch { deployment_id: id(), request_digest: digest(), task_arn: arn(self.0), runner_key: key() };
+            let envelope = Envelope::new(Vouch::TYPE, vouch.to_payload());
+            envelope.with_signature(Signature::new(String::new(), &[0; 64])).to_json()
+        });
+        SignedFrame::new(From::Runner, &[0; 64], vouch, body)
     }
 }
 
-/// What the runner's writer makes of `started`, output and an end: so many frames of it.
-fn written(task: TaskNo, said: u8, outcome: Option<Outcome>) -> Vec<Outgoing> {
-    let mut line = Direct::new(id(), Duration::ZERO);
+/// What the runner makes of `started`, output and an end: so many frames of it.
+fn written(task: TaskNo, said: u8, outcome: Option<Outcome>) -> Vec<Arc<Sent>> {
+    let mut outbox = Outbox::new(id(), Duration::ZERO, OfTask(task), MemorySpool::default());
     let mut frames = Vec::new();
     let mut now = Duration::ZERO;
-    let mut take = |line: &mut Direct| {
+    let mut take = |outbox: &mut Outbox<OfTask, MemorySpool>| {
         now += Duration::from_secs(1);
-        while let Some(batch) = line.poll_batch(now) {
-            let seqs: Vec<u64> = batch.iter().map(|frame| frame.seq).collect();
-            line.sender.handle_result(now, &seqs, &seqs);
-            frames.extend(batch);
+        frames.extend(std::iter::from_fn(|| outbox.poll_frame(now)));
+        while let Some(batch) = outbox.poll_batch(now) {
+            let arrived: Vec<u64> = batch.frames.iter().map(|frame| frame.seq).collect();
+            outbox.handle_result(now, batch.number, &arrived);
         }
     };
     if said > 0 {
-        let deadline = Timestamp::from_unix(1_000_000);
-        line.writer
-            .say(Duration::ZERO, RunnerKind::Started { task_arn: arn(task), steps: Vec::new(), deadline, grace: 120 });
-        take(&mut line);
+        let (task_arn, deadline) = (arn(task), Timestamp::from_unix(1_000_000));
+        outbox.say(Duration::ZERO, RunnerKind::Started { task_arn, steps: Vec::new(), deadline, grace: 120 });
+        take(&mut outbox);
     }
     for _ in 1..said {
-        line.writer.push(Duration::ZERO, Stream::Stdout, b"output\n");
-        take(&mut line);
+        outbox.push(Duration::ZERO, Stream::Stdout, b"output\n");
+        take(&mut outbox);
     }
     if let Some(outcome) = outcome {
-        line.writer.finish(Duration::ZERO, told(outcome), None, BTreeMap::new(), None);
-        take(&mut line);
+        outbox.finish(Duration::ZERO, Finish::of(told(outcome)));
+        take(&mut outbox);
     }
     frames
 }

@@ -1,14 +1,14 @@
-//! What the walks add to the model's decisions: each runner's real writer, each CLI's real reader, and a queue between them that is slow, forgets
-//! answers and hands out twice, all on a virtual clock.
+//! What the walks add to the model's decisions: each runner's real outbox, each CLI's real inbox, and a queue between
+//! them that is slow, forgets answers and hands out twice, all on a virtual clock.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use relay_engine::{Authenticator, Clocks, Direct, Event, Outgoing, Raw, Reader};
+use relay_engine::{Authenticator, Clocks, Event, Finish, Inbox, MemorySpool, Outbox, Start};
 use relay_protocol::Timestamp;
-use relay_protocol::frame::{RunnerKind, Stream};
+use relay_protocol::frame::{RunnerKind, SignedFrame, Stream};
 
-use crate::cli::{Honest, id, key, of_runner, raw, said, told};
+use crate::cli::{Honest, OfTask, id, key, raw, said, told};
 use crate::launcher::{arn, digest};
 use crate::rng::Rng;
 use crate::world::{Bug, End, Frame, TaskNo};
@@ -31,10 +31,10 @@ pub(crate) fn wall(now: Duration) -> Timestamp {
 /// One deployment's reply queue, with the one who reads it and the one who writes into it.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    queue: BTreeMap<u64, (Duration, Raw)>,
+    queue: BTreeMap<u64, (Duration, SignedFrame)>,
     next_message: u64,
     /// The CLI; `None` while nobody reads.
-    reader: Option<Reader<Honest>>,
+    reader: Option<Inbox<Honest>>,
     /// When the next one attaches.
     back: Option<Duration>,
     late: bool,
@@ -53,9 +53,9 @@ pub(crate) struct Wire {
 #[derive(Debug)]
 struct Writing {
     task: TaskNo,
-    line: Direct,
+    outbox: Outbox<OfTask, MemorySpool>,
     /// Answers on their way back: when, the batch, what of it was told to have arrived.
-    answers: Vec<(Duration, Vec<u64>, Vec<u64>)>,
+    answers: Vec<(Duration, u64, Vec<u64>)>,
 }
 
 impl Wire {
@@ -65,7 +65,7 @@ impl Wire {
         Self {
             queue: BTreeMap::new(),
             next_message: 0,
-            reader: Some(Reader::new(authenticator, Clocks::default(), now, wall(now))),
+            reader: Some(Inbox::new(authenticator, Start::Fresh, Clocks::default(), now, wall(now))),
             back: None,
             late: false,
             deaths: 0,
@@ -89,17 +89,17 @@ impl Wire {
                     deadline: wall(deadline),
                     grace: 120,
                 };
-                self.writing(task, now).line.writer.say(now, kind);
+                self.writing(task, now).outbox.say(now, kind);
                 // The runner goes on only when it has arrived.
                 self.flush(rng, now);
             }
             Frame::Output(task, number) => {
                 let text = format!("task {task} prints {number}\n").into_bytes();
-                self.writing(task, now).line.writer.push(now, Stream::Stdout, &text);
+                self.writing(task, now).outbox.push(now, Stream::Stdout, &text);
                 self.truth.extend(text);
             }
             Frame::Finished(task, _, outcome) => {
-                self.writing(task, now).line.writer.finish(now, told(outcome), None, BTreeMap::new(), None);
+                self.writing(task, now).outbox.finish(now, Finish::of(told(outcome)));
                 self.flush(rng, now);
                 self.sender = None;
             }
@@ -107,7 +107,11 @@ impl Wire {
     }
 
     fn writing(&mut self, task: TaskNo, now: Duration) -> &mut Writing {
-        let new = || Writing { task, line: Direct::new(id(), now), answers: Vec::new() };
+        let new = || Writing {
+            task,
+            outbox: Outbox::new(id(), now, OfTask(task), MemorySpool::default()),
+            answers: Vec::new(),
+        };
         self.sender.take_if(|sender| sender.task != task);
         self.sender.get_or_insert_with(new)
     }
@@ -117,7 +121,7 @@ impl Wire {
         self.sender.take_if(|sender| sender.task == task);
     }
 
-    fn enqueue(&mut self, rng: &mut Rng, now: Duration, raw: Raw) {
+    fn enqueue(&mut self, rng: &mut Rng, now: Duration, raw: SignedFrame) {
         // A reader that comes late takes the copy of what was deleted for a hole: with one, there are no copies.
         for _ in 0..if !self.late && rng.chance(10) { 2 } else { 1 } {
             let most = match rng.index(100) {
@@ -135,13 +139,13 @@ impl Wire {
     fn flush(&mut self, rng: &mut Rng, now: Duration) {
         let mut at = now;
         while let Some(sender) = &mut self.sender
-            && !sender.line.is_idle()
+            && !sender.outbox.is_idle()
         {
             for (_, batch, sent) in std::mem::take(&mut sender.answers) {
-                sender.line.sender.handle_result(at, &batch, &sent);
+                sender.outbox.handle_result(at, batch, &sent);
             }
-            if !sender.line.is_idle() {
-                at = at.max(sender.line.poll_timeout().unwrap_or(at));
+            if !sender.outbox.is_idle() {
+                at = at.max(sender.outbox.poll_timeout().unwrap_or(at));
                 self.pump(rng, at, true);
             }
         }
@@ -149,27 +153,28 @@ impl Wire {
 
     fn pump(&mut self, rng: &mut Rng, now: Duration, at_once: bool) {
         let Some(sender) = &mut self.sender else { return };
-        let task = sender.task;
-        let mut arrived: Vec<Outgoing> = Vec::new();
+        let mut arrived: Vec<SignedFrame> = Vec::new();
         for (_, batch, sent) in sender.answers.extract_if(.., |(at, ..)| *at <= now) {
-            sender.line.sender.handle_result(now, &batch, &sent);
+            sender.outbox.handle_result(now, batch, &sent);
         }
-        while let Some(batch) = sender.line.poll_batch(now) {
+        // What lies in the archive is no matter here.
+        while sender.outbox.poll_frame(now).is_some() {}
+        while let Some(batch) = sender.outbox.poll_batch(now) {
             let mut sent = Vec::new();
-            for frame in &batch {
+            for frame in &batch.frames {
                 let arrives = !rng.chance(10);
                 // An answer that is lost sends a frame twice: not where a late reader would take it for a hole.
                 if arrives && (self.late || !rng.chance(5)) {
                     sent.push(frame.seq);
                 }
-                arrived.extend(arrives.then(|| frame.clone()));
+                arrived.extend(arrives.then(|| frame.signed.clone()));
             }
-            let seqs = batch.iter().map(|frame| frame.seq).collect();
             let back = if at_once { now } else { now + rng.below(Duration::from_millis(200)) };
-            sender.answers.push((back, seqs, sent));
+            sender.answers.push((back, batch.number, sent));
+            while sender.outbox.poll_frame(now).is_some() {}
         }
         for frame in arrived {
-            self.enqueue(rng, now, of_runner(task, &frame));
+            self.enqueue(rng, now, frame);
         }
     }
 
@@ -209,13 +214,13 @@ impl Wire {
     /// When something is to be done here. A runner that stands still sends nothing.
     pub(crate) fn due(&self, hung: bool) -> Option<Duration> {
         let sender = self.sender.as_ref().filter(|_| !hung);
-        let sends = sender.and_then(|sender| sender.line.poll_timeout());
+        let sends = sender.and_then(|sender| sender.outbox.poll_timeout());
         let answers = sender.and_then(|sender| sender.answers.iter().map(|(at, ..)| *at).min());
         let reads = self.reader.as_ref().and_then(|_| {
             let visible = self.queue.values().map(|(at, _)| *at).min();
             visible.map(|at| at.max(self.looked + Duration::from_millis(50)).max(self.dark.1))
         });
-        let clock = self.reader.as_ref().and_then(Reader::poll_timeout);
+        let clock = self.reader.as_ref().and_then(Inbox::poll_timeout);
         // A receive that fails is told every ten seconds.
         let (told, dark) = self.dark;
         let dark = (self.reader.is_some() && told < dark).then(|| (told + Duration::from_secs(10)).min(dark));
@@ -235,9 +240,9 @@ impl Wire {
         }
         if self.back.is_some_and(|at| now >= at) {
             let authenticator = Authenticator::attaching(id(), Some(key()), Honest);
-            let settle = VISIBILITY + TRANSIT;
-            // The tags say nothing here: the worst that a reader who comes late can know.
-            self.reader = Some(Reader::attaching(authenticator, Clocks::default(), now, wall(now), settle, 0));
+            // The tags say nothing here: the least that a late reader can know.
+            let start = Start::Join { acknowledged: 0, settle: VISIBILITY + TRANSIT };
+            self.reader = Some(Inbox::new(authenticator, start, Clocks::default(), now, wall(now)));
             (self.back, self.late) = (None, true);
             self.printed.clear();
         }

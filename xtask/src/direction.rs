@@ -12,13 +12,12 @@ use crate::run::said;
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("relay-protocol", &[]),
     ("relay-engine", &["relay-protocol"]),
-    ("relay-identity", &["relay-protocol"]),
-    ("relay-policy", &["relay-identity", "relay-protocol"]),
-    ("relay-aws", &["relay-identity", "relay-protocol"]),
+    ("relay-policy", &["relay-protocol"]),
+    ("relay-aws", &["relay-protocol"]),
     ("relay-artifact", &["relay-protocol"]),
     ("relay-console", &["relay-aws", "relay-protocol"]),
     ("relay-model", &["relay-engine", "relay-protocol"]),
-    ("relay-fuzz-cases", &["relay-artifact", "relay-engine", "relay-identity", "relay-policy", "relay-protocol"]),
+    ("relay-fuzz-cases", &["relay-artifact", "relay-engine", "relay-policy", "relay-protocol"]),
 ];
 
 /// Crates on top: programs. Nothing but the tests may name them.
@@ -42,15 +41,7 @@ const MUST_NOT_REACH: &[(&[&str], &[&str])] = &[
     (&["relay-trigger-cli"], &["cedar-policy"]),
     (
         // What is fuzzed is built anew with each change: without the SDK it is soon done.
-        &[
-            "relay-protocol",
-            "relay-engine",
-            "relay-identity",
-            "relay-policy",
-            "relay-artifact",
-            "relay-fuzz-cases",
-            "relay-model",
-        ],
+        &["relay-protocol", "relay-engine", "relay-policy", "relay-artifact", "relay-fuzz-cases", "relay-model"],
         &["tokio", "hyper", "aws-"],
     ),
 ];
@@ -162,10 +153,7 @@ mod tests {
 
     #[test]
     fn upward_and_forbidden_edges_are_found() {
-        assert_eq!(
-            findings(&graph(&[("relay-policy", &["relay-identity", "serde"]), ("relay-trigger-cli", &["relay-aws"])])),
-            [""; 0]
-        );
+        assert_eq!(findings(&graph(&[("relay-policy", &["serde"]), ("relay-trigger-cli", &["relay-aws"])])), [""; 0]);
         assert_eq!(
             findings(&graph(&[
                 ("relay-protocol", &["relay-engine", "aws-config"]),

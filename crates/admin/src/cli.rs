@@ -8,6 +8,8 @@ use relay_protocol::{DeploymentId, ParameterName, Timestamp};
 use crate::image::Image;
 
 /// For platform teams: set relay up, check and try out its targets, see and stop what runs, read what ran. Only `ps`, `stop` and `log` call AWS.
+///
+/// Exit codes: 0 yes, 1 no, 119 usage or configuration, 125 AWS said no or nothing.
 #[derive(Debug, Parser)]
 #[command(name = "relay-admin", version, propagate_version = true)]
 pub(crate) struct Cli {
@@ -43,7 +45,7 @@ pub(crate) enum Command {
 pub(crate) enum Target {
     /// Say what is wrong with configurations, and what is legal but probably a mistake.
     ///
-    /// Exits with 0 when there is nothing to say, 1 when there is, 2 when a file could not be read. For a commit hook and for CI.
+    /// Exits with 0 when there is nothing to say, 1 when there is, 119 when a file could not be read. For a commit hook and for CI.
     Check {
         /// Configurations.
         #[arg(required = true, value_name = "FILE")]
@@ -53,7 +55,7 @@ pub(crate) enum Target {
     ///
     /// Decides with the same code as the launcher and the runner. Nothing is sent, and no key is needed.
     ///
-    /// Exits with 0 when it is allowed, 1 when it is denied, 2 when the question could not be put.
+    /// Exits with 0 when it is allowed, 1 when it is denied, 119 when the question could not be put.
     #[command(after_help = "Examples:
   relay-admin target test payments.toml --signer ci --param image=sha256:00ff
   relay-admin target test payments.toml --signer ci --param image=sha256:00ff --approved-by anna

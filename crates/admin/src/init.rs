@@ -2,17 +2,17 @@
 
 use std::fmt::Display;
 use std::fs::OpenOptions;
-use std::io::{BufRead, Write};
+use std::io::{self, BufRead, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use relay_identity::{PrivateKey, VerifyingKey};
+use relay_console::Failure;
 use relay_protocol::encoding::printable;
+use relay_protocol::keys::{PrivateKey, VerifyingKey};
 use relay_protocol::{AccountId, PublicKey, Region, TargetName};
 use serde_json::json;
 
 use crate::cli::{Ci, Init};
-use crate::error::AdminError;
 
 /// IAM's limit for a role's name.
 const ROLE_NAME_MAX: usize = 64;
@@ -44,7 +44,7 @@ pub(crate) fn init(
     terminal: Option<&mut dyn BufRead>,
     out: &mut impl Write,
     err: &mut impl Write,
-) -> Result<u8, AdminError> {
+) -> Result<u8, Failure> {
     let dir = arguments.dir.clone();
     let answers = answers(arguments, &mut Questions { terminal, err })?;
     let files = answers.files()?;
@@ -58,7 +58,7 @@ pub(crate) fn init(
         .map(|path| dir.join(path).display().to_string())
         .collect();
     if !there.is_empty() {
-        return Err(AdminError::Usage(format!("nothing was written, as there is already {}", there.join(", "))));
+        return Err(Failure::usage(format!("nothing was written, as there is already {}", there.join(", "))));
     }
     for (path, text) in &files {
         write_new(&dir.join(path), text, 0o644)?;
@@ -73,8 +73,10 @@ pub(crate) fn init(
     Ok(0)
 }
 
-fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), AdminError> {
-    let failed = |error| AdminError::Create { file: path.display().to_string(), error };
+fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+    let failed = |error: io::Error| {
+        Failure::usage(format!("{}: {error}; what was written before it is still there", path.display()))
+    };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
@@ -96,12 +98,12 @@ impl<W: Write> Questions<'_, '_, W> {
         question: &str,
         given: Option<String>,
         read: impl Fn(&str) -> Result<T, E>,
-    ) -> Result<T, AdminError> {
+    ) -> Result<T, Failure> {
         let wrong = |error: E| format!("{flag}: {error}");
         if let Some(text) = given {
-            return read(&text).map_err(|error| AdminError::Usage(wrong(error)));
+            return read(&text).map_err(|error| Failure::usage(wrong(error)));
         }
-        let missing = || AdminError::Usage(format!("{flag} is missing, and there is no terminal to ask at"));
+        let missing = || Failure::usage(format!("{flag} is missing, and there is no terminal to ask at"));
         let terminal = self.terminal.as_mut().ok_or_else(missing)?;
         loop {
             write!(self.err, "{question}: ")?;
@@ -118,7 +120,7 @@ impl<W: Write> Questions<'_, '_, W> {
     }
 }
 
-fn answers<W: Write>(arguments: Init, questions: &mut Questions<'_, '_, W>) -> Result<Answers, AdminError> {
+fn answers<W: Write>(arguments: Init, questions: &mut Questions<'_, '_, W>) -> Result<Answers, Failure> {
     let target: TargetName = questions.ask(
         "--target",
         "Target, service/environment, such as payments/production",
@@ -177,11 +179,11 @@ fn answers<W: Write>(arguments: Init, questions: &mut Questions<'_, '_, W>) -> R
     let home = format!("arn:{}:kms:{region}:{target_account}:key/", partition(&region));
     let target_key = arguments.target_key.map(|arn| match arn.strip_prefix(&home) {
         Some(id) if !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => Ok(arn),
-        _ => Err(AdminError::Usage(format!("--target-key: it begins with {home}"))),
+        _ => Err(Failure::usage(format!("--target-key: it begins with {home}"))),
     });
     let target_public_key = arguments
         .target_public_key
-        .map(|text| public_key(&text).map_err(|error| AdminError::Usage(format!("--target-public-key: {error}"))));
+        .map(|text| public_key(&text).map_err(|error| Failure::usage(format!("--target-public-key: {error}"))));
     Ok(Answers {
         target,
         region,
@@ -204,10 +206,9 @@ fn public_key(text: &str) -> Result<PublicKey, String> {
     Ok(key)
 }
 
-fn new_key() -> Result<(PublicKey, Option<PrivateKey>), AdminError> {
+fn new_key() -> Result<(PublicKey, Option<PrivateKey>), Failure> {
     let mut seed = [0; 32];
-    getrandom::fill(&mut seed)
-        .map_err(|error| AdminError::Usage(format!("the system gives no randomness: {error}")))?;
+    getrandom::fill(&mut seed).map_err(|error| Failure::usage(format!("the system gives no randomness: {error}")))?;
     let key = PrivateKey::from_seed(seed);
     Ok((key.public().clone(), Some(key)))
 }
@@ -295,7 +296,7 @@ impl Answers {
         format!("relay-launcher-{}-{architecture}.zip", env!("CARGO_PKG_VERSION"))
     }
 
-    fn files(&self) -> Result<Vec<(PathBuf, String)>, AdminError> {
+    fn files(&self) -> Result<Vec<(PathBuf, String)>, Failure> {
         let name = flat(&self.target);
         let (ci_file, ci) = match self.ci {
             Ci::Github => ("ci/github.yml", self.github()),
@@ -553,7 +554,7 @@ mod tests {
     use clap::Parser as _;
 
     /// Exit code, what was said, and what was asked.
-    fn at_a_terminal(dir: &Path, flags: &[&str], typed: &str) -> (Result<u8, AdminError>, String, String) {
+    fn at_a_terminal(dir: &Path, flags: &[&str], typed: &str) -> (Result<u8, Failure>, String, String) {
         let arguments = [&["relay-admin", "init", dir.to_str().unwrap()], flags].concat();
         let Command::Init(arguments) = Cli::try_parse_from(arguments).unwrap().command else { panic!("not init") };
         let (mut out, mut err) = (Vec::new(), Vec::new());

@@ -9,7 +9,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking"))]
 
 mod cli;
-mod error;
 mod image;
 mod init;
 mod log;
@@ -23,8 +22,8 @@ use std::io::{BufRead, IsTerminal as _, Write};
 
 use clap::Parser as _;
 
-pub use error::AdminError;
-use relay_console::{Lines, harmless};
+use relay_console::{Failure, Lines, harmless};
+use relay_protocol::outcome::ExitCode;
 
 /// Runs the command that `arguments` (the program's name first) ask for; returns the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut impl Write, err: &mut impl Write) -> u8 {
@@ -35,7 +34,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut impl Write, 
             let text = harmless(&error.render().to_string());
             // A reader that has gone is not worth a word: there is nobody to read it.
             let _ = if error.use_stderr() { err.write_all(text.as_bytes()) } else { out.write_all(text.as_bytes()) };
-            return u8::try_from(error.exit_code()).unwrap_or(2);
+            return if error.use_stderr() { ExitCode::Usage.code() } else { 0 };
         }
     };
     // Messages are escaped, whatever a file or AWS puts into them. Output for programs and a tool's own output stay as they are.
@@ -58,14 +57,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut impl Write, 
         cli::Command::Ps(arguments) => block_on(ps::ps(&arguments, &mut Lines::new(raw_out), &mut Lines::new(raw_err))),
         cli::Command::Stop(arguments) => block_on(ps::stop(&arguments, &mut Lines::new(raw_out))),
     };
-    result.unwrap_or_else(|error| {
-        let _ = writeln!(err, "{}", error.failure());
-        error.exit_code()
+    result.unwrap_or_else(|failure| {
+        let _ = writeln!(err, "{failure}");
+        failure.exit.code()
     })
 }
 
 /// Only what calls AWS needs a runtime.
-fn block_on(work: impl Future<Output = Result<u8, AdminError>>) -> Result<u8, AdminError> {
+fn block_on(work: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
     // Boxed: the SDK's futures are large.
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(Box::pin(work))
 }

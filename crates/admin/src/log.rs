@@ -10,52 +10,55 @@ use relay_aws::clock::now;
 use relay_aws::keys::Keys;
 use relay_aws::objects::Objects;
 use relay_console::Failure;
-use relay_engine::{Authenticator, Clocks, End, Event, Raw, Reader};
-use relay_identity::FrameKeys;
+use relay_engine::{Authenticator, Clocks, End, Event, Inbox, Start};
 use relay_protocol::encoding::printable;
 use relay_protocol::frame::Stream;
-use relay_protocol::{ArchivedFrame, PublicKey};
+use relay_protocol::keys::Cached;
+use relay_protocol::outcome::ExitCode;
+use relay_protocol::{PublicKey, archive};
 
 use crate::cli::Log;
-use crate::error::AdminError;
 use crate::target;
 
 /// Bytes of an object that are read: several times what a runner gathers.
 const OBJECT_MAX: u64 = 16 * 1_024 * 1_024;
 
 /// Writes stdout to `out` and everything else to `err`; 1 when it is not whole, or not over.
-pub(crate) async fn log(arguments: &Log, out: &mut impl Write, err: &mut impl Write) -> Result<u8, AdminError> {
+pub(crate) async fn log(arguments: &Log, out: &mut impl Write, err: &mut impl Write) -> Result<u8, Failure> {
     let (_, configuration) = target::load(&arguments.file)?;
     let sdk = Sdk::from_environment(Some(&configuration.topic.region())).await;
     let key = Keys::new(&sdk).public_key(&configuration.target_key).await;
     let key = key.map_err(|error| Failure::aws("reading the target key's public half", &error))?;
-    let key = PublicKey::from_der(&key)
-        .map_err(|_| AdminError::Usage("the target key has no usable public half".to_owned()))?;
-    let authenticator = Authenticator::attaching(arguments.id.clone(), Some(key), FrameKeys::default());
-    let mut reader = Reader::new(authenticator, Clocks::default(), Duration::ZERO, now());
+    let key =
+        PublicKey::from_der(&key).map_err(|_| Failure::usage("the target key has no usable public half".to_owned()))?;
+    let authenticator = Authenticator::attaching(arguments.id.clone(), Some(key), Cached::default());
+    let mut reader = Inbox::new(authenticator, Start::Fresh, Clocks::default(), Duration::ZERO, now());
     let objects = Objects::new(&sdk);
     let mut token = 0;
     for number in 0.. {
-        let name = ArchivedFrame::key(&configuration.target, &arguments.id, number);
+        let name = archive::key(&configuration.target, &arguments.id, number);
         let object = objects.get(&configuration.bucket, &name, OBJECT_MAX).await;
         let object =
             object.map_err(|error| Failure::aws(&format!("reading s3://{}/{name}", configuration.bucket), &error))?;
         let Some(object) = object else { break };
-        for frame in ArchivedFrame::lines(&object.bytes) {
-            let Ok(ArchivedFrame { from, sig, vouch, body }) = frame else {
+        for frame in archive::frames(&object.bytes) {
+            let Ok(frame) = frame else {
                 writeln!(err, "relay: a line of {name} is not a frame")?;
                 continue;
             };
             token += 1;
-            reader.handle(Duration::ZERO, token, Raw { from, sig, vouch, body });
+            reader.handle(Duration::ZERO, token, frame);
             show(&mut reader, out, err)?;
         }
     }
     if token == 0 {
-        return Err(AdminError::Nothing(format!(
-            "nothing of {} is in the archive of {}: no runner started it, or less than half a minute ago, or its time in the archive is over",
-            arguments.id, configuration.target
-        )));
+        return Err(Failure::new(
+            ExitCode::No,
+            format!(
+                "nothing of {} is in the archive of {}: no runner started it, or less than half a minute ago, or its time in the archive is over",
+                arguments.id, configuration.target
+            ),
+        ));
     }
     if reader.dropped() > 0 {
         writeln!(
@@ -78,19 +81,19 @@ pub(crate) async fn log(arguments: &Log, out: &mut impl Write, err: &mut impl Wr
             if !verified {
                 writeln!(err, "relay: this is not all that the tool printed")?;
             }
-            Ok(u8::from(!verified))
+            Ok(if *verified { 0 } else { ExitCode::No.code() })
         }
         _ => {
             writeln!(
                 err,
                 "relay: the archive has no end of it: it still runs, or its runner was killed; what is here is whole up to byte {stdout} of stdout and {stderr} of stderr"
             )?;
-            Ok(1)
+            Ok(ExitCode::No.code())
         }
     }
 }
 
-fn show(reader: &mut Reader<FrameKeys>, out: &mut impl Write, err: &mut impl Write) -> Result<(), AdminError> {
+fn show(reader: &mut Inbox<Cached>, out: &mut impl Write, err: &mut impl Write) -> Result<(), Failure> {
     while let Some(event) = reader.poll_event() {
         match event {
             Event::Output(chunks) => {

@@ -10,6 +10,7 @@ use relay_aws::sessions::Sessions;
 use relay_aws::tasks::Tasks;
 use relay_console::Failure;
 use relay_protocol::encoding::{ascii_json, printable};
+use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::{Origin, Text};
 use relay_protocol::task::Task;
 use relay_protocol::time::plain_duration;
@@ -17,7 +18,6 @@ use relay_protocol::{Bundle, DeploymentId, Request, Statement as _, TargetName, 
 use serde_json::json;
 
 use crate::cli::{Format, Ps, Stop};
-use crate::error::AdminError;
 
 /// ECS's limit for the reason of StopTask.
 const REASON_MAX: usize = 255;
@@ -65,17 +65,17 @@ impl Live {
 }
 
 /// An operator's set-up, which must name a region.
-async fn sdk() -> Result<Sdk, AdminError> {
+async fn sdk() -> Result<Sdk, Failure> {
     let sdk = Sdk::from_environment(None).await;
     // A variable may be set and empty.
     match sdk.region().is_some_and(|region| !region.is_empty()) {
         true => Ok(sdk),
-        false => Err(AdminError::Usage("no region is known: set AWS_REGION, or one in the AWS profile".to_owned())),
+        false => Err(Failure::usage("no region is known: set AWS_REGION, or one in the AWS profile".to_owned())),
     }
 }
 
 /// Lists what is alive.
-pub(crate) async fn ps(arguments: &Ps, out: &mut impl Write, err: &mut impl Write) -> Result<u8, AdminError> {
+pub(crate) async fn ps(arguments: &Ps, out: &mut impl Write, err: &mut impl Write) -> Result<u8, Failure> {
     let tasks = Tasks::new(&sdk().await?).all(&arguments.cluster).await;
     let tasks = tasks
         .map_err(|error| Failure::aws(&format!("listing the tasks of the cluster {}", arguments.cluster), &error))?;
@@ -107,7 +107,7 @@ pub(crate) async fn ps(arguments: &Ps, out: &mut impl Write, err: &mut impl Writ
     Ok(0)
 }
 
-fn table(rows: &[[String; 6]], out: &mut impl Write) -> Result<(), AdminError> {
+fn table(rows: &[[String; 6]], out: &mut impl Write) -> Result<(), Failure> {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: [usize; 6] = std::array::from_fn(width);
     for row in rows {
@@ -118,7 +118,7 @@ fn table(rows: &[[String; 6]], out: &mut impl Write) -> Result<(), AdminError> {
 }
 
 /// Asks ECS to stop the task of one deployment, and says what follows.
-pub(crate) async fn stop(arguments: &Stop, out: &mut impl Write) -> Result<u8, AdminError> {
+pub(crate) async fn stop(arguments: &Stop, out: &mut impl Write) -> Result<u8, Failure> {
     let (id, cluster) = (&arguments.id, arguments.cluster.as_str());
     let sdk = sdk().await?;
     let tasks = Tasks::new(&sdk);
@@ -129,15 +129,18 @@ pub(crate) async fn stop(arguments: &Stop, out: &mut impl Write) -> Result<u8, A
         found.extend(tasks.describe(cluster, &arn).await.map_err(looked)?);
     }
     let Some((task, live)) = found.iter().find_map(|task| Some((task, Live::of(task)?))) else {
-        return Err(AdminError::Nothing(match found.first() {
-            Some(task) => format!(
-                "{id} has stopped already: {}",
-                printable(task.stopped_reason.as_deref().unwrap_or("ECS gives no reason"))
-            ),
-            None => format!(
-                "there is no task of {id} in the cluster {cluster}: it never had one there, or ECS has forgotten it, about an hour after its end; `relay-admin ps` lists what is alive"
-            ),
-        }));
+        return Err(Failure::new(
+            ExitCode::No,
+            match found.first() {
+                Some(task) => format!(
+                    "{id} has stopped already: {}",
+                    printable(task.stopped_reason.as_deref().unwrap_or("ECS gives no reason"))
+                ),
+                None => format!(
+                    "there is no task of {id} in the cluster {cluster}: it never had one there, or ECS has forgotten it, about an hour after its end; `relay-admin ps` lists what is alive"
+                ),
+            },
+        ));
     };
     if task.desired_status == "STOPPED" {
         let why = printable(task.stopped_reason.as_deref().unwrap_or("ECS gives no reason"));

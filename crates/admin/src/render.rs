@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 
+use relay_console::Failure;
 use relay_policy::{Configuration, ParameterRule, Pin};
 use serde_json::{Value, json};
 
 use crate::cli::Render;
-use crate::error::AdminError;
-use crate::target;
+use crate::target::{self, unreadable};
 
 const TEMPLATE: &str = include_str!("target.yaml");
 
@@ -20,16 +20,16 @@ const TEMPLATE: &str = include_str!("target.yaml");
 const RUNNER: &str = "/relay/relay-runner";
 
 /// Writes the template of the configuration `arguments.file`.
-pub(crate) fn render(arguments: &Render, out: &mut impl Write, err: &mut impl Write) -> Result<u8, AdminError> {
+pub(crate) fn render(arguments: &Render, out: &mut impl Write, err: &mut impl Write) -> Result<u8, Failure> {
     let (text, configuration) = target::load(&arguments.file)?;
     if text.contains("{{resolve:") {
         let file = arguments.file.display();
-        return Err(AdminError::Usage(format!(
+        return Err(Failure::usage(format!(
             "{file} has `{{{{resolve:`, which CloudFormation would replace: then nothing fits its digest any more"
         )));
     }
     if configuration.target_key.contains(":alias/") {
-        return Err(AdminError::Usage(format!(
+        return Err(Failure::usage(format!(
             "`target_key` is the alias {}: IAM knows keys only. Put the foundation's output TargetKeyArn there",
             configuration.target_key
         )));
@@ -38,7 +38,7 @@ pub(crate) fn render(arguments: &Render, out: &mut impl Write, err: &mut impl Wr
     let role = configuration.role.as_deref().filter(|_| !arguments.no_deploy_role);
     let role = role.map(|arn| deploy_role(arn, &configuration)).transpose()?;
     if role.is_none() && (policy.is_some() || !arguments.managed_policies.is_empty()) {
-        return Err(AdminError::Usage(
+        return Err(Failure::usage(
             "a policy was given for the deploy role, but this template makes none: set `role` in the configuration, and leave out --no-deploy-role".to_owned(),
         ));
     }
@@ -50,8 +50,7 @@ pub(crate) fn render(arguments: &Render, out: &mut impl Write, err: &mut impl Wr
     }
     let template = template(&text, &configuration, arguments, role.as_ref(), policy.as_ref())?;
     match &arguments.out {
-        Some(path) => std::fs::write(path, template)
-            .map_err(|error| AdminError::Read { file: path.display().to_string(), error })?,
+        Some(path) => std::fs::write(path, template).map_err(|error| unreadable(&path, &error))?,
         None => out.write_all(template.as_bytes())?,
     }
     Ok(0)
@@ -64,10 +63,10 @@ struct DeployRole {
     arn: String,
 }
 
-fn deploy_role(arn: &str, configuration: &Configuration) -> Result<DeployRole, AdminError> {
+fn deploy_role(arn: &str, configuration: &Configuration) -> Result<DeployRole, Failure> {
     let home = format!("arn:{}:iam::{}:role/relay-deploy/", partition(configuration), configuration.topic.account());
     let inner = arn.strip_prefix(&home).filter(|inner| !inner.is_empty()).ok_or_else(|| {
-        AdminError::Usage(format!(
+        Failure::usage(format!(
             "`role` is {arn}, but deploy roles begin with {home}: rename it, or make it elsewhere and say --no-deploy-role"
         ))
     })?;
@@ -80,15 +79,15 @@ fn partition(configuration: &Configuration) -> &str {
     configuration.topic.as_str().split(':').nth(1).unwrap_or("aws")
 }
 
-fn policy(file: &Path) -> Result<Value, AdminError> {
+fn policy(file: &Path) -> Result<Value, Failure> {
     let name = file.display().to_string();
-    let text = std::fs::read_to_string(file).map_err(|error| AdminError::Read { file: name.clone(), error })?;
+    let text = std::fs::read_to_string(file).map_err(|error| unreadable(file, &error))?;
     let policy: Value =
-        serde_json::from_str(&text).map_err(|error| AdminError::Usage(format!("{name} is no JSON: {error}")))?;
+        serde_json::from_str(&text).map_err(|error| Failure::usage(format!("{name} is no JSON: {error}")))?;
     if policy.get("Statement").is_some_and(Value::is_array) {
         return Ok(policy);
     }
-    Err(AdminError::Usage(format!("{name} is no IAM policy: it has no list `Statement`")))
+    Err(Failure::usage(format!("{name} is no IAM policy: it has no list `Statement`")))
 }
 
 fn template(
@@ -97,7 +96,7 @@ fn template(
     arguments: &Render,
     role: Option<&DeployRole>,
     policy: Option<&Value>,
-) -> Result<String, AdminError> {
+) -> Result<String, Failure> {
     let target = &configuration.target;
     let (account, region) = (configuration.topic.account(), configuration.topic.region());
     let partition = partition(configuration);
@@ -287,7 +286,7 @@ fn deploy_role_resource(
 }
 
 /// Fills the holes, in one pass, so that what is filled in is never searched itself.
-fn fill(values: &[(&str, String)]) -> Result<String, AdminError> {
+fn fill(values: &[(&str, String)]) -> Result<String, Failure> {
     let mut out = String::with_capacity(TEMPLATE.len() * 2);
     let mut rest = TEMPLATE;
     while let Some((before, after)) = rest.split_once('@') {
@@ -295,7 +294,7 @@ fn fill(values: &[(&str, String)]) -> Result<String, AdminError> {
             .split_once('@')
             .and_then(|(name, after)| values.iter().find(|(known, _)| *known == name).map(|(_, value)| (value, after)));
         let Some((value, after)) = hole else {
-            return Err(AdminError::Usage("the built-in template has a hole that nothing fills".to_owned()));
+            return Err(Failure::usage("the built-in template has a hole that nothing fills".to_owned()));
         };
         out.push_str(before);
         out.push_str(value);

@@ -9,28 +9,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use relay_aws::clock::now;
-use relay_identity::{PrivateKey, Proof, TrustRoots, TrustedSigner, VerifyingKey};
+use relay_console::Failure;
 use relay_policy::{Allowed, Asked, Configuration, Denied, Step, authorise, verify};
+use relay_protocol::keys::{PrivateKey, Proof, TrustRoots, TrustedSigner, VerifyingKey};
+use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::{Origin, Stage};
 use relay_protocol::{
     Approval, Bundle, DeploymentId, Envelope, Message, QueueUrl, Reason, Request, Statement as _, limits,
 };
 
 use crate::cli::Test;
-use crate::error::AdminError;
-use crate::target::load;
-
-fn usage(text: impl Into<String>) -> AdminError {
-    AdminError::Usage(text.into())
-}
+use crate::target::{load, unreadable};
 
 /// Asks, and prints the answer.
-pub(crate) fn test(arguments: &Test, out: &mut impl Write) -> Result<u8, AdminError> {
-    let (_, mut configuration) = load(&arguments.file).map_err(|error| match error {
-        // Here 1 means "denied"; a configuration that cannot be read has not said so.
-        AdminError::Configuration { .. } => usage(error.to_string()),
-        other => other,
-    })?;
+pub(crate) fn test(arguments: &Test, out: &mut impl Write) -> Result<u8, Failure> {
+    let (_, mut configuration) = load(&arguments.file)?;
     let decision = match asked(arguments, &mut configuration)? {
         Ok(asked) => {
             let at = arguments.at.unwrap_or(asked.request().issued_at);
@@ -45,12 +38,12 @@ pub(crate) fn test(arguments: &Test, out: &mut impl Write) -> Result<u8, AdminEr
         }
         Err(denied) => {
             writeln!(out, "denied: {}: {}\nhint: {}", denied.reason, denied.message, denied.reason.hint())?;
-            Ok(1)
+            Ok(ExitCode::No.code())
         }
     }
 }
 
-fn say_allowed(configuration: &Configuration, allowed: &Allowed, out: &mut impl Write) -> Result<(), AdminError> {
+fn say_allowed(configuration: &Configuration, allowed: &Allowed, out: &mut impl Write) -> Result<(), Failure> {
     let persons: BTreeSet<&str> = allowed.approvers.iter().map(|approver| approver.person.as_str()).collect();
     let approvals = match persons.len() {
         1 => "1 approval".to_owned(),
@@ -69,27 +62,27 @@ fn say_allowed(configuration: &Configuration, allowed: &Allowed, out: &mut impl 
 }
 
 /// The request, verified; `Ok(Err(…))` when it bears signatures and they are not those of this target.
-fn asked(arguments: &Test, configuration: &mut Configuration) -> Result<Result<Asked, Denied>, AdminError> {
+fn asked(arguments: &Test, configuration: &mut Configuration) -> Result<Result<Asked, Denied>, Failure> {
     let bytes = match &arguments.request {
-        Some(file) => {
-            Some(std::fs::read(file).map_err(|error| AdminError::Read { file: file.display().to_string(), error })?)
-        }
+        Some(file) => Some(std::fs::read(file).map_err(|error| unreadable(file, &error))?),
         None => None,
     };
     if let Some(Ok(Message::Request(bundle))) = bytes.as_deref().map(Message::parse) {
         if arguments.signer.is_some() || arguments.approvals > 0 || !arguments.approved_by.is_empty() {
-            return Err(usage("the request is signed: leave out --signer, --approvals and --approved-by"));
+            return Err(Failure::usage("the request is signed: leave out --signer, --approvals and --approved-by"));
         }
         let unverified =
             |error: relay_protocol::VerifyError| Denied { reason: Reason::Unverified, message: error.to_string() };
         return Ok(verify(&bundle, configuration).map_err(unverified));
     }
-    let name =
-        arguments.signer.as_ref().ok_or_else(|| usage("the request is not signed: say who asks with --signer"))?;
+    let name = arguments
+        .signer
+        .as_ref()
+        .ok_or_else(|| Failure::usage("the request is not signed: say who asks with --signer"))?;
     let signer = find(&configuration.roots, name)?;
     let request = match bytes {
         Some(bytes) => Request::parse(&bytes)
-            .map_err(|error| usage(format!("--request is neither a request nor a bundle of one: {error}")))?,
+            .map_err(|error| Failure::usage(format!("--request is neither a request nor a bundle of one: {error}")))?,
         None => request(arguments, configuration, signer)?,
     };
     let approvers =
@@ -102,7 +95,7 @@ fn asked(arguments: &Test, configuration: &mut Configuration) -> Result<Result<A
         .filter_map(|at| keys.get(at))
         .map(|key| approve(&request, key))
         .collect::<Result<_, _>>()?;
-    let key = keys.get(signer).ok_or_else(|| usage("no such signer"))?;
+    let key = keys.get(signer).ok_or_else(|| Failure::usage("no such signer"))?;
     let request = key.sign_envelope(Envelope::new(Request::TYPE, request.to_payload()));
     match verify(&Bundle { request, approvals }, configuration) {
         Ok(asked) => Ok(Ok(asked)),
@@ -117,7 +110,7 @@ fn asked(arguments: &Test, configuration: &mut Configuration) -> Result<Result<A
 }
 
 /// Which of the signers is meant, by name, public key or key id.
-fn find(roots: &TrustRoots, wanted: &str) -> Result<usize, AdminError> {
+fn find(roots: &TrustRoots, wanted: &str) -> Result<usize, Failure> {
     let is = |signer: &TrustedSigner| {
         signer.name == wanted
             || matches!(&signer.proof, Proof::Key { public, .. } if public.to_string() == wanted || public.key_id() == wanted)
@@ -125,17 +118,17 @@ fn find(roots: &TrustRoots, wanted: &str) -> Result<usize, AdminError> {
     let mut found = roots.signers().iter().enumerate().filter(|(_, signer)| is(signer)).map(|(at, _)| at);
     match (found.next(), found.next()) {
         (Some(at), None) => Ok(at),
-        (Some(_), Some(_)) => Err(usage(format!("several signers are called {wanted}: give the key instead"))),
+        (Some(_), Some(_)) => Err(Failure::usage(format!("several signers are called {wanted}: give the key instead"))),
         (None, _) => {
             let known: Vec<&str> = roots.signers().iter().map(|signer| signer.name.as_str()).collect();
-            Err(usage(format!("no signer is called {wanted}; this target has: {}", known.join(", "))))
+            Err(Failure::usage(format!("no signer is called {wanted}; this target has: {}", known.join(", "))))
         }
     }
 }
 
 /// Lets each signer be recognised by a stand-in key, and adds `unknown` persons who may only approve. The keys are in the signers' order.
-fn stand_in(configuration: &mut Configuration, unknown: u8) -> Result<Vec<PrivateKey>, AdminError> {
-    let odd = |error: relay_identity::VerifyingKeyError| usage(error.to_string());
+fn stand_in(configuration: &mut Configuration, unknown: u8) -> Result<Vec<PrivateKey>, Failure> {
+    let odd = |error: relay_protocol::keys::VerifyingKeyError| Failure::usage(error.to_string());
     let mut signers = configuration.roots.signers().to_vec();
     let mut keys = Vec::new();
     for signer in &mut signers {
@@ -167,19 +160,19 @@ fn key(n: usize) -> PrivateKey {
     PrivateKey::from_seed(seed)
 }
 
-fn approve(request: &Request, key: &PrivateKey) -> Result<Envelope, AdminError> {
+fn approve(request: &Request, key: &PrivateKey) -> Result<Envelope, Failure> {
     let (issued_at, expires_at) = (request.issued_at, request.issued_at.plus(limits::APPROVAL_LIFETIME_MAX));
     let approval = Approval { subject: request.subject(), issued_at, expires_at };
-    let payload = serde_json::to_vec(&approval).map_err(|error| usage(error.to_string()))?;
+    let payload = serde_json::to_vec(&approval).map_err(|error| Failure::usage(error.to_string()))?;
     Ok(key.sign_envelope(Envelope::new(Approval::TYPE, payload)))
 }
 
 /// The request that `relay deploy` would make, from a CI account of the signer.
-fn request(arguments: &Test, configuration: &Configuration, signer: usize) -> Result<Request, AdminError> {
+fn request(arguments: &Test, configuration: &Configuration, signer: usize) -> Result<Request, Failure> {
     let mut parameters = BTreeMap::new();
     for (name, value) in &arguments.parameters {
         if parameters.insert(name.clone(), value.clone()).is_some() {
-            return Err(usage(format!("--param {name} stands twice")));
+            return Err(Failure::usage(format!("--param {name} stands twice")));
         }
     }
     let issued_at = arguments.at.unwrap_or_else(now);
@@ -193,7 +186,7 @@ fn request(arguments: &Test, configuration: &Configuration, signer: usize) -> Re
         (None, [fixed, ..]) => Ok(fixed.clone()),
         _ => {
             let account = account.clone().unwrap_or_else(|| configuration.topic.account());
-            QueueUrl::of(&region, &account, &name).map_err(|error| usage(error.to_string()))
+            QueueUrl::of(&region, &account, &name).map_err(|error| Failure::usage(error.to_string()))
         }
     };
     Ok(Request {

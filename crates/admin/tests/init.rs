@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use relay_identity::PrivateKey;
+use relay_protocol::keys::PrivateKey;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -176,7 +176,7 @@ fn nothing_is_overwritten_and_no_half_is_written() {
     assert_eq!(init(dir.path(), &[], &["--new-key"]).0, 0);
     let before = read(&dir, "keys/ci.pem");
     let (code, _, err) = init(dir.path(), &[], &["--new-key"]);
-    assert!(code == 2 && files(dir.path()).iter().all(|file| err.contains(file)), "{err}");
+    assert!(code == 119 && files(dir.path()).iter().all(|file| err.contains(file)), "{err}");
     assert_eq!(read(&dir, "keys/ci.pem"), before);
 }
 
@@ -185,10 +185,10 @@ fn without_a_terminal_a_missing_flag_is_named() {
     let dir = TempDir::new().unwrap();
     for (flag, _) in FLAGS {
         let (code, _, err) = init(dir.path(), &[(flag, "")], &["--new-key"]);
-        assert!(code == 2 && err.contains(&format!("{flag} is missing")), "{flag}: {err}");
+        assert!(code == 119 && err.contains(&format!("{flag} is missing")), "{flag}: {err}");
     }
     let (code, _, err) = init(dir.path(), &[], &[]);
-    assert!(code == 2 && err.contains("--signer-key (or --new-key) is missing"), "{err}");
+    assert!(code == 119 && err.contains("--signer-key (or --new-key) is missing"), "{err}");
     assert_eq!(files(dir.path()), [""; 0]);
 }
 
@@ -207,7 +207,7 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
         ("--code-bucket", "Code Bucket"),
     ] {
         let (code, _, err) = init(dir.path(), &[(flag, odd)], &["--new-key"]);
-        assert!(code == 2 && err.contains(flag), "{flag} {odd}: {err}");
+        assert!(code == 119 && err.contains(flag), "{flag} {odd}: {err}");
     }
     let other = "arn:aws:kms:eu-west-1:333333333333:key/x";
     for (flag, odd) in
@@ -215,7 +215,7 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
     {
         let more: &[&str] = if flag == "--signer-key" { &[flag, odd] } else { &["--new-key", flag, odd] };
         let (code, _, err) = init(dir.path(), &[], more);
-        assert!(code == 2 && err.contains(flag), "{flag} {odd}: {err}");
+        assert!(code == 119 && err.contains(flag), "{flag} {odd}: {err}");
     }
     assert_eq!(files(dir.path()), [""; 0]);
 }

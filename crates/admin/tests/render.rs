@@ -69,7 +69,7 @@ fn the_text_is_pinned_and_stays_text() {
 fn what_cannot_be_is_refused() {
     let file = example("payments-production.toml");
     let (code, _, err) = render(&file, &["--image", "terraform:1.9"]);
-    assert_eq!(code, 2);
+    assert_eq!(code, 119);
     assert!(err.contains("a tag can be moved"), "{err}");
 
     let folder = tempfile::tempdir().unwrap();
@@ -77,7 +77,7 @@ fn what_cannot_be_is_refused() {
     fs::write(&elsewhere, fs::read_to_string(&file).unwrap().replace("role/relay-deploy/payments", "role/admin"))
         .unwrap();
     let (code, _, err) = render(&elsewhere, &["--image", IMAGE]);
-    assert_eq!(code, 2);
+    assert_eq!(code, 119);
     assert!(err.contains("deploy roles begin with arn:aws:iam::222222222222:role/relay-deploy/"), "{err}");
     assert_eq!(render(&elsewhere, &["--image", IMAGE, "--no-deploy-role"]).0, 0);
     let (code, _, err) = render(

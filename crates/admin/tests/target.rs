@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use relay_identity::PrivateKey;
+use relay_protocol::keys::PrivateKey;
 use relay_protocol::request::Origin;
 use relay_protocol::{Bundle, DeploymentId, Digest, Envelope, Request, Statement as _, Timestamp};
 use tempfile::TempDir;
@@ -105,10 +105,10 @@ fn every_file_is_checked_and_the_worst_decides() {
     let (code, out, err) = place.run(&["target", "check", "bad.toml", "t.toml"]);
     assert!(code == 1 && out.starts_with("t.toml: ok") && err.starts_with("error: bad.toml: "), "{out}{err}");
     let (code, _, err) = place.run(&["target", "check", "gone.toml", "t.toml"]);
-    assert!(code == 2 && err.starts_with("error: gone.toml: No such file"), "{err}");
+    assert!(code == 119 && err.starts_with("error: gone.toml: No such file"), "{err}");
     for bad in [&["target", "check"] as &[&str], &["target"], &["target", "render"], &["target", "test", "t.toml"]] {
         let (code, out, err) = place.run(bad);
-        assert!(code == 2 && out.is_empty() && err.contains("Usage:"), "{bad:?}: {out}{err}");
+        assert!(code == 119 && out.is_empty() && err.contains("Usage:"), "{bad:?}: {out}{err}");
     }
     let (code, out, _) = place.run(&["target", "test", "--help"]);
     assert!(code == 0 && out.contains("no key is needed"), "{out}");
@@ -159,7 +159,7 @@ fn what_is_denied_says_why_and_what_to_do() {
         &["--signer", "ci", "--request", "gone.json"],
     ] {
         let (code, said) = place.test(arguments);
-        assert!(code == 2 && said.starts_with("error: "), "{said}");
+        assert!(code == 119 && said.starts_with("error: "), "{said}");
     }
     let said = place.test(&["--signer", "bob"]).1;
     assert!(said.contains("this target has: ci, anna, ci-old"), "{said}");
@@ -212,14 +212,14 @@ fn a_request_from_a_file_is_decided_at_its_own_time() {
     let (code, said) = ask(&["--signer", "ci", "--at", "2026-12-24T00:00:00Z"]);
     assert!(code == 1 && said.starts_with("denied: expired: "), "{said}");
     let (code, said) = ask(&[]);
-    assert!(code == 2 && said.contains("--signer"), "{said}");
+    assert!(code == 119 && said.contains("--signer"), "{said}");
     let mut other = request();
     other.target = "payments/staging".parse().unwrap();
     place.write("r.json", &String::from_utf8(other.to_payload()).unwrap());
     let (code, said) = ask(&["--signer", "ci"]);
     assert!(code == 1 && said.starts_with("denied: target: "), "{said}");
     place.write("r.json", "{}");
-    assert_eq!(ask(&["--signer", "ci"]).0, 2);
+    assert_eq!(ask(&["--signer", "ci"]).0, 119);
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_signed_bundle_is_verified_with_the_real_keys() {
     write(1);
     let (code, said) = place.test(&["--request", "b.json"]);
     assert!(code == 0 && said.starts_with("allowed by policy0 (signer ci"), "{said}");
-    assert_eq!(place.test(&["--request", "b.json", "--signer", "ci"]).0, 2);
+    assert_eq!(place.test(&["--request", "b.json", "--signer", "ci"]).0, 119);
     write(8);
     let (code, said) = place.test(&["--request", "b.json"]);
     assert!(code == 1 && said.starts_with("denied: unverified: "), "{said}");

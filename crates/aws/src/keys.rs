@@ -3,8 +3,8 @@
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{MessageType, SigningAlgorithmSpec};
 
-use relay_identity::p256_signature_from_der;
 use relay_protocol::Digest;
+use relay_protocol::keys::p256_signature_from_der;
 
 use crate::error::from_sdk;
 use crate::{AwsError, Kind, Sdk};

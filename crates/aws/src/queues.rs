@@ -6,7 +6,7 @@ use aws_sdk_sqs::types::{
     DeleteMessageBatchRequestEntry, MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry,
 };
 use aws_smithy_types::retry::RetryConfig;
-use relay_protocol::QueueUrl;
+use relay_protocol::{QueueUrl, SignedFrame};
 
 use crate::error::from_sdk;
 use crate::{AwsError, Kind, Sdk};
@@ -28,6 +28,13 @@ pub struct Entry {
     pub body: String,
     /// Its string attributes.
     pub attributes: Vec<(&'static str, String)>,
+}
+
+impl From<&SignedFrame> for Entry {
+    fn from(frame: &SignedFrame) -> Self {
+        let attributes = frame.attributes().map(|(name, value)| (name, value.to_owned())).collect();
+        Self { body: frame.body.clone(), attributes }
+    }
 }
 
 /// One message that was received.

@@ -1,6 +1,6 @@
 //! The one form in which a binary says what went wrong: what happened, in whose hands it is, what to do next.
 
-use std::fmt;
+use std::{fmt, io};
 
 use relay_aws::{AwsError, Kind};
 use relay_protocol::outcome::ExitCode;
@@ -47,6 +47,13 @@ impl Failure {
             Kind::Unreachable => failure.hint("check the network, the proxy and AWS_ENDPOINT_URL, then try again"),
             Kind::Precondition | Kind::Conflict | Kind::Invalid => failure,
         }
+    }
+}
+
+/// The answer could not be written.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::new(ExitCode::Fault, format!("the answer cannot be written: {error}"))
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use relay_aws::objects::{Condition, Objects};
 use relay_aws::{AwsError, Kind};
-use relay_engine::Backoff;
-use relay_protocol::{ArchivedFrame, DeploymentId, TargetName};
+use relay_engine::{Backoff, Spool as _};
+use relay_protocol::{DeploymentId, TargetName, archive};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -42,7 +42,7 @@ pub(crate) struct Shelf {
 impl Shelf {
     /// Writes one object, however long S3 takes; what is denied, or has no bucket, never will be.
     async fn write(self, number: u64, bytes: Bytes) -> Result<(), AwsError> {
-        let key = ArchivedFrame::key(&self.target, &self.id, number);
+        let key = archive::key(&self.target, &self.id, number);
         let mut backoff = PAUSE;
         loop {
             match self.objects.put(&self.bucket, &key, bytes.clone(), Condition::Absent).await {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use relay_aws::clock::now;
 use relay_aws::tasks::Tasks;
 use relay_console::outlet::Outlet;
+use relay_engine::Finish;
 use relay_engine::run::{self, Known, Need};
 use relay_policy::{Allowed, Denied};
 use relay_protocol::Reason;
@@ -17,7 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::claim::{self, Held, Taken};
 use crate::deployment::Deployment;
-use crate::pump::{Finish, Pump};
+use crate::pump::Pump;
 use crate::recipe::{Progress, Recipe};
 use crate::report::{self, Facts};
 use crate::start::Started;

@@ -2,20 +2,22 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use relay_aws::clock::now;
 use relay_aws::keys::Keys;
 use relay_aws::objects::Objects;
 use relay_aws::queues::Queues;
 use relay_console::outlet::Outlet;
-use relay_identity::PrivateKey;
+use relay_engine::Outbox;
 use relay_policy::{Asked, Configuration, Pin};
+use relay_protocol::keys::PrivateKey;
 use relay_protocol::{Envelope, Reason, Statement as _, Timestamp, Vouch};
 use zeroize::Zeroizing;
 
 use crate::archive::{Archive, Shelf};
 use crate::control::{self, Guard};
-use crate::pump::{Address, Pump};
+use crate::pump::{Address, Pump, RunnerKey};
 use crate::spool::Spool;
 use crate::start::{Refusal, Started};
 use crate::stop::{Stop, Stopper};
@@ -82,16 +84,11 @@ impl Deployment {
             target: request.target.clone(),
             id: request.deployment_id.clone(),
         };
-        let address = Address {
-            id: request.deployment_id.clone(),
-            queue: request.reply_queue.clone(),
-            queues: Queues::new(&self.sdk),
-            key,
-            vouch,
-        };
-        let spool = self.configuration.spool;
-        let archive = Archive::start(shelf, directory.clone(), spool);
-        Ok(Pump::start(address, Spool::new(directory, spool), archive, self.stopper.clone()))
+        let address = Address { queue: request.reply_queue.clone(), queues: Queues::new(&self.sdk) };
+        let spool = Spool::new(directory.clone(), self.configuration.spool);
+        let outbox = Outbox::new(request.deployment_id.clone(), Duration::ZERO, RunnerKey { key, vouch }, spool);
+        let archive = Archive::start(shelf, directory, self.configuration.spool);
+        Ok(Pump::start(outbox, address, archive, self.stopper.clone()))
     }
 
     /// Starts what may stop the deployment, beside the container's end: its time, and a control statement. The control queue is read

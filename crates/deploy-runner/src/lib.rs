@@ -11,7 +11,6 @@
 #![forbid(unsafe_code)]
 
 mod archive;
-mod backlog;
 mod claim;
 mod control;
 mod credentials;

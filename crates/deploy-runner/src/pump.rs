@@ -1,34 +1,29 @@
-//! The pump: drives writer and sender. Output and words go in by a bounded channel and become frames at once; every frame is signed, goes to the
-//! archive, and out to the reply queue in batches, several at a time. What the sender has no room for waits in the backlog on disk. Only when that
-//! is full too the channel is not read, the pipes are not read, and the tool waits, which is said: nothing is lost for want of room (clause
-//! FRM-15).
+//! The pump: drives the outbox. Output and words go in by a bounded channel and become frames; every frame goes to the
+//! archive, and out to the reply queue in batches, several at a time. Only when the spool on disk is full too, the channel
+//! is not read, the pipes are not read, and the tool waits: nothing is lost for want of room (clause FRM-15).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use relay_aws::queues::{Entry, Queues};
 use relay_aws::{AwsError, Kind};
-use relay_engine::{Link, Outgoing, Sender, Writer};
-use relay_identity::PrivateKey;
-use relay_protocol::encoding::base64;
-use relay_protocol::frame::{ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH, From, RunnerKind, Stream};
+use relay_engine::{Batch, Finish, Frame, Outbox, Seal};
+use relay_protocol::QueueUrl;
+use relay_protocol::frame::{From, RunnerKind, SignedFrame, Stream};
+use relay_protocol::keys::PrivateKey;
 use relay_protocol::limits::QUEUE_WAIT_SECONDS;
-use relay_protocol::outcome::Outcome;
 use relay_protocol::record::StreamDigest;
-use relay_protocol::time::plain_duration;
-use relay_protocol::{ArchivedFrame, DeploymentId, Envelope, QueueUrl};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tracing::warn;
 
 use crate::archive::Archive;
-use crate::backlog::{Backlog, Signed};
 use crate::spool::Spool;
 use crate::stop::Stopper;
 
-/// Chunks between the pipes and the writer.
+/// Chunks between the pipes and the outbox.
 const CHANNEL: usize = 16;
 
 /// After the container's SIGTERM the last frame is tried this long: Fargate kills after 120 s, and the archive wants its end too.
@@ -43,9 +38,6 @@ const HURRY: Duration = Duration::from_secs(2);
 /// How long the archive may take after the last frame.
 const ARCHIVE: Duration = Duration::from_secs(60);
 
-/// How long the tool must have waited before it is told.
-const WAITED: Duration = Duration::from_secs(1);
-
 /// How long a full pump is asked for its digests before the record goes without.
 const ANSWER: Duration = Duration::from_secs(15);
 
@@ -57,23 +49,11 @@ enum Input {
     Finish(Box<Finish>),
 }
 
-/// What the last frame says.
-#[derive(Debug)]
-pub(crate) struct Finish {
-    pub(crate) outcome: Outcome,
-    pub(crate) step: Option<String>,
-    pub(crate) outputs: BTreeMap<String, String>,
-    pub(crate) record: Option<Envelope>,
-}
-
-/// What signs and addresses frames.
-#[derive(Debug)]
+/// Where frames go.
+#[derive(Clone, Debug)]
 pub(crate) struct Address {
-    pub(crate) id: DeploymentId,
     pub(crate) queue: QueueUrl,
     pub(crate) queues: Queues,
-    pub(crate) key: PrivateKey,
-    pub(crate) vouch: String,
 }
 
 /// A handle on the pump's task.
@@ -133,11 +113,25 @@ impl Sink {
 
 impl Pump {
     /// Starts the task.
-    pub(crate) fn start(address: Address, spool: Spool, archive: Archive, stopper: Stopper) -> Self {
+    pub(crate) fn start(
+        outbox: Outbox<RunnerKey, Spool>,
+        address: Address,
+        archive: Archive,
+        stopper: Stopper,
+    ) -> Self {
         let (inputs, receiver) = mpsc::channel(CHANNEL);
         let line = Arc::new(Line::default());
-        let edge = Arc::new(Edge { address, line: Arc::clone(&line) });
-        let pumping = Pumping::new(edge, Backlog::new(spool), archive.lines());
+        let pumping = Pumping {
+            outbox,
+            began: Instant::now(),
+            archive: archive.lines(),
+            address,
+            line: Arc::clone(&line),
+            sends: JoinSet::new(),
+            travelling: HashMap::new(),
+            idle: Vec::new(),
+            gone: None,
+        };
         Self { sender: Sink { inputs, stopper }, task: tokio::spawn(pumping.run(receiver)), archive, line }
     }
 
@@ -197,92 +191,109 @@ impl Pump {
     }
 }
 
-/// What sends need.
-struct Edge {
-    address: Address,
-    line: Arc<Line>,
+/// Signs frames with the runner key.
+#[derive(Debug)]
+pub(crate) struct RunnerKey {
+    pub(crate) key: PrivateKey,
+    /// The target key's word for it.
+    pub(crate) vouch: String,
+}
+
+impl Seal for RunnerKey {
+    fn seal(&self, body: String, vouch: bool) -> SignedFrame {
+        let sig = self.key.sign(&From::Runner.pae(&body));
+        SignedFrame::new(From::Runner, &sig, vouch.then(|| self.vouch.clone()), body)
+    }
 }
 
 /// Which frames of a batch have arrived.
 type Sent = Result<Vec<u64>, AwsError>;
 
+/// A batch on its way: its number, and its frames'.
+struct Travelling {
+    number: u64,
+    seqs: Vec<u64>,
+}
+
 /// The task behind a [`Pump`].
 struct Pumping {
-    edge: Arc<Edge>,
-    archive: mpsc::Sender<String>,
+    outbox: Outbox<RunnerKey, Spool>,
     began: Instant,
-    writer: Writer,
-    sender: Sender<Arc<Signed>>,
-    backlog: Backlog,
+    archive: mpsc::Sender<String>,
+    address: Address,
+    line: Arc<Line>,
     sends: JoinSet<Sent>,
-    /// The frames of each batch that is on its way.
-    travelling: HashMap<Id, Vec<u64>>,
-    /// Who waits for everything to have arrived.
+    travelling: HashMap<Id, Travelling>,
+    /// Callers that wait for everything to have arrived.
     idle: Vec<oneshot::Sender<()>>,
-    /// Since when the queue is gone, and since when the tool is made to wait.
+    /// Since when the queue is gone.
     gone: Option<Instant>,
-    full: Option<Instant>,
 }
 
 impl Pumping {
-    fn new(edge: Arc<Edge>, backlog: Backlog, archive: mpsc::Sender<String>) -> Self {
-        let writer = Writer::new(edge.address.id.clone(), Duration::ZERO);
-        let (sender, sends) = (Sender::new(), JoinSet::new());
-        Self {
-            edge,
-            archive,
-            began: Instant::now(),
-            writer,
-            sender,
-            backlog,
-            sends,
-            travelling: HashMap::new(),
-            idle: Vec::new(),
-            gone: None,
-            full: None,
-        }
-    }
-
     async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
         loop {
             self.make_frames().await;
-            self.refill();
-            while let Some(batch) = self.sender.poll_batch(self.began.elapsed()) {
-                let seqs = batch.iter().map(|(seq, _)| *seq).collect();
-                let sending = self.sends.spawn(send(Arc::clone(&self.edge), batch));
-                self.travelling.insert(sending.id(), seqs);
-                // What set out has made room.
-                self.refill();
+            self.send_batches();
+            while let Some(problem) = self.outbox.poll_problem() {
+                warn!(problem);
             }
-            self.note_waiting();
-            if self.is_idle() {
+            if self.outbox.is_idle() {
                 for waiting in self.idle.drain(..) {
-                    // Whoever asked may have given up meanwhile.
+                    // The caller may have given up meanwhile.
                     let _ = waiting.send(());
                 }
             }
-            if self.sender.is_done() {
+            if self.outbox.is_done() {
                 return;
             }
-            let due = [self.writer.poll_timeout(self.link()), self.sender.poll_timeout()].into_iter().flatten().min();
-            let pause = due.map_or(Duration::MAX, |at| at.saturating_sub(self.began.elapsed()));
+            let pause = self.outbox.poll_timeout().map_or(Duration::MAX, |at| at.saturating_sub(self.began.elapsed()));
             tokio::select! {
-                Some(input) = inputs.recv(), if self.backlog.has_room() => self.take(input),
+                Some(input) = inputs.recv(), if self.outbox.has_room() => self.take(input),
                 Some(sent) = self.sends.join_next_with_id(), if !self.sends.is_empty() => self.handle_sent(sent),
                 () = tokio::time::sleep(pause) => {}
             }
         }
     }
 
+    fn take(&mut self, input: Input) {
+        let now = self.began.elapsed();
+        match input {
+            Input::Output(stream, bytes) => self.outbox.push(now, stream, &bytes),
+            Input::Say(kind) => self.outbox.say(now, kind),
+            // The caller may have given up meanwhile.
+            Input::Digests(answer) => drop(answer.send(self.outbox.digests())),
+            Input::Idle(answer) => self.idle.push(answer),
+            Input::Finish(finish) => self.outbox.finish(now, *finish),
+        }
+    }
+
+    /// Every frame that is due goes to the archive before it is sent.
+    async fn make_frames(&mut self) {
+        while let Some(frame) = self.outbox.poll_frame(self.began.elapsed()) {
+            // Once the archive has ended, nothing is to be kept any more.
+            let _ = self.archive.send(frame.signed.to_line()).await;
+        }
+    }
+
+    fn send_batches(&mut self) {
+        while let Some(Batch { number, frames }) = self.outbox.poll_batch(self.began.elapsed()) {
+            let seqs = frames.iter().map(|frame| frame.seq).collect();
+            let (address, line) = (self.address.clone(), Arc::clone(&self.line));
+            let sending = self.sends.spawn(send(address, line, frames));
+            self.travelling.insert(sending.id(), Travelling { number, seqs });
+        }
+    }
+
     fn handle_sent(&mut self, sent: Result<(Id, Sent), JoinError>) {
         let id = sent.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
-        let batch = self.travelling.remove(&id).unwrap_or_default();
+        let Some(Travelling { number, seqs }) = self.travelling.remove(&id) else { return };
         let arrived = match sent {
             Ok((_, result)) => {
                 if result.is_ok() {
-                    self.edge.line.reached.store(true, Ordering::Relaxed);
+                    self.line.reached.store(true, Ordering::Relaxed);
                 }
-                judge(&batch, result, &mut self.gone)
+                judge(&seqs, result, &mut self.gone)
             }
             // A bug; what it had goes out again.
             Err(error) => {
@@ -290,97 +301,13 @@ impl Pumping {
                 Vec::new()
             }
         };
-        self.sender.handle_result(self.began.elapsed(), &batch, &arrived);
-    }
-
-    fn take(&mut self, input: Input) {
-        let now = self.began.elapsed();
-        match input {
-            Input::Output(stream, bytes) => self.writer.push(now, stream, &bytes),
-            Input::Say(kind) => self.writer.say(now, kind),
-            // Whoever asked may have given up meanwhile.
-            Input::Digests(answer) => drop(answer.send(self.writer.digests())),
-            Input::Idle(answer) => self.idle.push(answer),
-            Input::Finish(finish) => {
-                self.writer.finish(now, finish.outcome, finish.step, finish.outputs, finish.record)
-            }
-        }
-    }
-
-    /// What waited longest goes first.
-    fn refill(&mut self) {
-        while self.sender.has_room() && !self.backlog.is_empty() {
-            match self.backlog.next() {
-                Ok(Some(frame)) => self.queue(frame),
-                Ok(None) => {}
-                Err(lost) => {
-                    warn!(error = %lost.problem, frames = lost.seqs.len(), "the spool cannot be read");
-                    let text = format!(
-                        "output is missing here: the runner's disk failed ({}); the archive should have it: relay-admin log",
-                        lost.problem
-                    );
-                    let mut text = Some(text);
-                    for seq in lost.seqs {
-                        let frame = self.writer.in_place_of(seq, text.take());
-                        let frame = self.sign(frame);
-                        self.queue(frame);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Every frame that is due is signed and archived, and then sent, or kept until it can be.
-    async fn make_frames(&mut self) {
-        while let Some(frame) = self.writer.poll_frame(self.began.elapsed(), self.link()) {
-            let frame = self.sign(frame);
-            // Once the archive has ended, nothing is to be kept any more.
-            let _ = self.archive.send(frame.frame.to_line()).await;
-            if self.backlog.is_empty() && self.sender.has_room() {
-                self.queue(frame);
-            } else {
-                self.backlog.put(frame);
-            }
-        }
-    }
-
-    fn queue(&mut self, frame: Arc<Signed>) {
-        self.sender.queue(frame.seq, frame.frame.body.len(), frame.last, frame);
-    }
-
-    fn sign(&self, frame: Outgoing) -> Arc<Signed> {
-        let Outgoing { seq, body, vouch, output, last } = frame;
-        let Address { key, vouch: vouched, .. } = &self.edge.address;
-        let (from, sig) = (From::Runner.as_str().to_owned(), base64(&key.sign(&From::Runner.pae(&body))));
-        let frame = ArchivedFrame { from, sig, vouch: vouch.then(|| vouched.clone()), body };
-        Arc::new(Signed { seq, output, last, frame })
-    }
-
-    /// The tool is made to wait while the backlog has no room; afterwards that is said.
-    fn note_waiting(&mut self) {
-        if !self.backlog.has_room() {
-            self.full.get_or_insert_with(Instant::now);
-        } else if let Some(waited) = self.full.take().map(|since| since.elapsed()).filter(|waited| *waited >= WAITED) {
-            let waited = plain_duration(i64::try_from(waited.as_secs()).unwrap_or(i64::MAX));
-            let text = format!(
-                "the tool was made to wait for {waited}: the reply queue took nothing, and the spool on disk was full"
-            );
-            self.writer.say(self.began.elapsed(), RunnerKind::Note { text });
-        }
-    }
-
-    fn link(&self) -> Link {
-        if self.backlog.is_empty() { self.sender.link() } else { Link::Blocked }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.writer.is_idle() && self.backlog.is_empty() && self.sender.is_idle()
+        self.outbox.handle_result(self.began.elapsed(), number, &arrived);
     }
 }
 
-/// Which frames of a batch are off the sender's hands. When the queue has been gone for a minute, all are: nobody reads them, and a half-applied
-/// deployment would be worse than a silent one (clause FRM-16).
-fn judge(batch: &[u64], result: Result<Vec<u64>, AwsError>, gone: &mut Option<Instant>) -> Vec<u64> {
+/// Which frames of a batch are off the outbox's hands. When the queue has been gone for a minute, all are: nobody reads
+/// them, and a half-applied deployment would be worse than a silent one (clause FRM-16).
+fn judge(batch: &[u64], result: Sent, gone: &mut Option<Instant>) -> Vec<u64> {
     match result {
         Ok(arrived) => {
             *gone = None;
@@ -402,20 +329,11 @@ fn judge(batch: &[u64], result: Result<Vec<u64>, AwsError>, gone: &mut Option<In
 }
 
 /// Sends a batch.
-async fn send(edge: Arc<Edge>, batch: Vec<(u64, Arc<Signed>)>) -> Sent {
-    let Address { queue, queues, .. } = &edge.address;
-    let seqs: Vec<u64> = batch.iter().map(|(seq, _)| *seq).collect();
-    if edge.line.given_up.load(Ordering::Relaxed) {
-        return Ok(seqs);
+async fn send(Address { queue, queues }: Address, line: Arc<Line>, frames: Vec<Arc<Frame>>) -> Sent {
+    let seqs = frames.iter().map(|frame| frame.seq);
+    if line.given_up.load(Ordering::Relaxed) {
+        return Ok(seqs.collect());
     }
-    let entries = batch.iter().map(|(_, signed)| entry(&signed.frame)).collect();
-    let results = queues.send(queue, entries).await?;
-    let arrived = seqs.into_iter().zip(results).filter(|(_, result)| result.is_ok());
-    Ok(arrived.map(|(seq, _)| seq).collect())
-}
-
-fn entry(frame: &ArchivedFrame) -> Entry {
-    let mut attributes = vec![(ATTRIBUTE_FROM, frame.from.clone()), (ATTRIBUTE_SIG, frame.sig.clone())];
-    attributes.extend(frame.vouch.clone().map(|vouch| (ATTRIBUTE_VOUCH, vouch)));
-    Entry { body: frame.body.clone(), attributes }
+    let results = queues.send(&queue, frames.iter().map(|frame| Entry::from(&frame.signed)).collect()).await?;
+    Ok(seqs.zip(results).filter(|(_, result)| result.is_ok()).map(|(seq, _)| seq).collect())
 }

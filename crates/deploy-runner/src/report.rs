@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use relay_aws::keys::Keys;
 use relay_aws::{AwsError, Kind};
-use relay_identity::KnownSigner;
 use relay_policy::{Allowed, Asked, Pin};
+use relay_protocol::keys::KnownSigner;
 use relay_protocol::outcome::Outcome;
 use relay_protocol::record::{self, Predicate, Record, RecordSigner, RecordStep, StreamDigest, Subject};
 use relay_protocol::{Envelope, PublicKey, Signature, Timestamp};

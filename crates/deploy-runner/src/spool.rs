@@ -42,13 +42,20 @@ impl Spool {
         self.segments.iter().all(|segment| segment.read == segment.written)
     }
 
-    /// Whether there is room: a piece may go beyond it by its own length.
-    pub(crate) fn has_room(&self) -> bool {
+    /// What was read goes away, and what a failed write left empty.
+    fn drop_read(&mut self) {
+        while self.segments.front().is_some_and(|first| first.read == first.written) {
+            self.segments.pop_front();
+        }
+    }
+}
+
+impl relay_engine::Spool for Spool {
+    fn has_room(&self) -> bool {
         self.segments.iter().map(|segment| segment.written).sum::<u64>() < self.max
     }
 
-    /// Appends a piece of at most 4 GiB. After an error it is not there, and everything else still is.
-    pub(crate) fn put(&mut self, piece: &[u8]) -> io::Result<()> {
+    fn put(&mut self, piece: &[u8]) -> io::Result<()> {
         let length = u32::try_from(piece.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
         if self.segments.back().is_none_or(|last| last.written >= FILE) {
             std::fs::create_dir_all(&self.directory)?;
@@ -62,13 +69,11 @@ impl Spool {
         Ok(())
     }
 
-    /// Gives up all that waits.
-    pub(crate) fn clear(&mut self) {
+    fn clear(&mut self) {
         self.segments.clear();
     }
 
-    /// Takes the oldest piece. After an error all that waited is given up: a disk that forgets is not read a second time.
-    pub(crate) fn take(&mut self) -> io::Result<Option<Vec<u8>>> {
+    fn take(&mut self) -> io::Result<Option<Vec<u8>>> {
         self.drop_read();
         let Some(first) = self.segments.front_mut() else { return Ok(None) };
         let taken = first.take();
@@ -78,19 +83,6 @@ impl Spool {
         // At once: who is told that there is no room waits for it, and may never come to take another.
         self.drop_read();
         taken.map(Some)
-    }
-
-    /// What was read goes away, and what a failed write left empty.
-    fn drop_read(&mut self) {
-        while self.segments.front().is_some_and(|first| first.read == first.written) {
-            self.segments.pop_front();
-        }
-    }
-
-    /// Makes the disk forget.
-    #[cfg(test)]
-    pub(crate) fn spoil(&mut self) {
-        self.segments.iter_mut().for_each(|segment| segment.file.set_len(3).unwrap_or_default());
     }
 }
 
@@ -109,6 +101,8 @@ impl Segment {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
+    use relay_engine::Spool as _;
+
     use super::*;
 
     #[test]
@@ -151,7 +145,7 @@ mod tests {
         // A file that became shorter behind our back.
         let mut spool = Spool::new(directory.path().to_owned(), 1 << 30);
         spool.put(b"lost").unwrap();
-        spool.spoil();
+        spool.segments[0].file.set_len(3).unwrap();
         assert!(spool.take().is_err());
         spool.put(b"next").unwrap();
         assert_eq!(spool.take().unwrap().unwrap(), b"next");

@@ -3,7 +3,7 @@
 use relay_protocol::Reason;
 use relay_protocol::outcome::{ExitCode, Outcome};
 
-use crate::End;
+use crate::inbox::End;
 
 /// An exit code, and whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

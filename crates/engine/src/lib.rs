@@ -1,4 +1,5 @@
-//! Every decision of relay that is about time or order, without I/O and without a clock: the programs obey it, and the model runs it.
+//! Every decision of relay that is about time or order, without I/O and without a clock: the programs obey it, and the
+//! model runs it.
 //!
 //! | module | decides |
 //! |---|---|
@@ -6,47 +7,35 @@
 //! | [`run`] | the order of the runner's calls |
 //! | [`claim`], [`lock`] | which process may run a deployment; when a slot may be taken |
 //! | [`conclude`] | what `relay deploy` exits with |
-//! | [`Writer`], [`Sender`], [`Masker`] | how output becomes frames (promise P5) |
-//! | [`Authenticator`], [`Reader`] | which frames are believed, and how they become output again, once and in order (P4, P5, P6) |
+//! | [`Masker`], [`Outbox`] | how output becomes frames (promise P5) |
+//! | [`Inbox`] | which frames are believed, and how they become output again, once and in order (P4, P5, P6) |
 //!
 //! Time goes in as a [`Duration`](std::time::Duration) since some start that the caller chose, or as a
-//! [`Timestamp`](relay_protocol::Timestamp); what is to be done comes out. Signatures are made and checked at the edge, through a
-//! [`FrameVerifier`](relay_protocol::frame::FrameVerifier).
+//! [`Timestamp`](relay_protocol::Timestamp); what is to be done comes out. Signatures are made and checked at the edge,
+//! through a [`Seal`] and a [`Verifier`](relay_protocol::keys::Verifier).
 //!
 //! ```text
-//!  tool ─► Masker ─► Writer ─ frames ─► Sender ─► SQS (duplicates, reorders, delays) ─► Authenticator ─► Reader ─► terminal
+//!  tool ─► Masker ─► Outbox ─ frames ─► SQS (duplicates, reorders, delays) ─► Inbox ─► terminal
 //! ```
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking"))]
 
-mod authenticate;
 mod backoff;
 pub mod claim;
-mod clocks;
 pub mod conclude;
-mod direct;
-mod event;
+mod inbox;
 pub mod launch;
 pub mod lock;
 mod mask;
-mod outgoing;
-mod reader;
+mod outbox;
 pub mod run;
-mod sender;
-mod writer;
 
-pub use authenticate::{Authentic, Authenticator, Raw, Rejected, Verdict};
 pub use backoff::Backoff;
-pub use clocks::Clocks;
-pub use direct::Direct;
-pub use event::{End, Event, Missing};
+pub use inbox::{Authentic, Authenticator, Clocks, End, Event, Inbox, Missing, Rejected, Start, Token, Verdict};
 pub use mask::Masker;
-pub use outgoing::{Link, Outgoing};
-pub use reader::{Reader, Token};
-pub use sender::Sender;
-pub use writer::Writer;
+pub use outbox::{Batch, Finish, Frame, MemorySpool, Outbox, Seal, Spool};
 
 /// SHA-256 and length of a stream, as it passes by.
 #[derive(Clone, Debug, Default)]

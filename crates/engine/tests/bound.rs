@@ -7,11 +7,11 @@ mod toy;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use relay_engine::{Authenticator, Clocks, Outgoing, Raw, Reader};
+use relay_engine::{Authenticator, Clocks, Inbox, Seal as _, Start};
 use relay_protocol::frame::{Finished, LauncherFrame, LauncherKind, RunnerFrame, RunnerKind};
 use relay_protocol::outcome::{Outcome, Reason};
 use relay_protocol::record::StreamDigest;
-use relay_protocol::{DeploymentId, Digest, Timestamp};
+use relay_protocol::{DeploymentId, Digest, SignedFrame, Timestamp};
 use toy::{Keys, Toy};
 
 const MS: Duration = Duration::from_millis(1);
@@ -49,7 +49,7 @@ const WORDS: [Word; 8] = [
 
 /// A deployment as those who send its frames see it.
 struct Stage {
-    reader: Reader<Toy>,
+    reader: Inbox<Toy>,
     id: DeploymentId,
     request: Digest,
     keys: Keys,
@@ -58,7 +58,7 @@ struct Stage {
     token: u64,
     next: u64,
     ahead: u64,
-    last: Option<Raw>,
+    last: Option<SignedFrame>,
 }
 
 impl Stage {
@@ -67,12 +67,12 @@ impl Stage {
         let keys = Keys::new(&id, request);
         let authenticator =
             Authenticator::new(id.clone(), request, Digest::of(b"body"), Some(keys.target.clone()), Toy);
-        let reader = Reader::new(authenticator, clocks, Duration::ZERO, Timestamp::from_unix(0));
+        let reader = Inbox::new(authenticator, Start::Fresh, clocks, Duration::ZERO, Timestamp::from_unix(0));
         let (now, next) = (Duration::ZERO, 0);
         Self { reader, id, request, keys, run, now, token: 0, next, ahead: 1_000, last: None }
     }
 
-    fn handle(&mut self, raw: Raw) {
+    fn handle(&mut self, raw: SignedFrame) {
         self.token += 1;
         self.reader.handle(self.now, self.token, raw);
     }
@@ -84,7 +84,7 @@ impl Stage {
 
     fn runner(&mut self, seq: u64, kind: RunnerKind) {
         let body = RunnerFrame { deployment_id: self.id.clone(), seq, kind }.to_body();
-        let raw = self.keys.signed(&Outgoing { seq, body, vouch: true, output: false, last: false });
+        let raw = self.keys.seal(body, true);
         self.last = Some(raw.clone());
         self.handle(raw);
     }

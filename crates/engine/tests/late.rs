@@ -4,12 +4,12 @@
 
 mod toy;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use relay_engine::{Authenticator, Clocks, Direct, End, Event, Outgoing, Reader};
+use relay_engine::{Authenticator, Clocks, End, Event, Finish, Frame, Inbox, MemorySpool, Outbox, Start};
 use relay_protocol::outcome::Outcome;
 use relay_protocol::{DeploymentId, Digest, Timestamp};
+use std::sync::Arc;
 
 use crate::toy::{Keys, Toy};
 
@@ -22,8 +22,8 @@ fn s(seconds: u64) -> Duration {
 /// A deployment that prints its frames' numbers, a frame each, and the one who comes late to it at 0.
 struct Late {
     keys: Keys,
-    frames: Vec<Outgoing>,
-    reader: Reader<Toy>,
+    frames: Vec<Arc<Frame>>,
+    reader: Inbox<Toy>,
     printed: Vec<String>,
 }
 
@@ -32,36 +32,32 @@ impl Late {
     fn new(count: u64, acknowledged: u64, left: bool) -> Self {
         let id = DeploymentId::new(0, [3; 10]);
         let keys = Keys::new(&id, Digest::of(b"request"));
-        let mut line = Direct::new(id.clone(), Duration::ZERO);
+        let mut outbox = Outbox::new(id.clone(), Duration::ZERO, keys.clone(), MemorySpool::default());
         let mut frames = Vec::new();
         for seq in 0..count {
             let at = s(seq);
             if seq + 1 == count {
-                let outcome = Outcome::Exited { code: 0, signal: None };
-                line.writer.finish(at, outcome, None, BTreeMap::new(), None);
+                outbox.finish(at, Finish::of(Outcome::Exited { code: 0, signal: None }));
             } else {
-                line.writer.push(at, relay_protocol::frame::Stream::Stdout, format!("{seq} ").as_bytes());
+                outbox.push(at, relay_protocol::frame::Stream::Stdout, format!("{seq} ").as_bytes());
             }
-            let batch = line.poll_batch(at).unwrap();
-            let seqs: Vec<u64> = batch.iter().map(|frame| frame.seq).collect();
-            assert_eq!(seqs, [seq]);
-            line.sender.handle_result(at, &seqs, &seqs);
-            frames.extend(batch);
+            let frame = outbox.poll_frame(at).unwrap();
+            assert_eq!(frame.seq, seq);
+            frames.push(frame);
+            let batch = outbox.poll_batch(at).unwrap();
+            outbox.handle_result(at, batch.number, &[seq]);
         }
         let authenticator = Authenticator::attaching(id, Some(keys.target.clone()), Toy);
         let (clocks, today) = (Clocks { silence: s(3_600), ..Clocks::default() }, Timestamp::from_unix(0));
-        let reader = if left {
-            Reader::resuming(authenticator, clocks, Duration::ZERO, today, acknowledged)
-        } else {
-            Reader::attaching(authenticator, clocks, Duration::ZERO, today, SETTLE, acknowledged)
-        };
+        let start = if left { Start::Resume { acknowledged } } else { Start::Join { acknowledged, settle: SETTLE } };
+        let reader = Inbox::new(authenticator, start, clocks, Duration::ZERO, today);
         Self { keys, frames, reader, printed: Vec::new() }
     }
 
     /// These frames come then; each message is named by its frame. What may be deleted afterwards comes back.
     fn come(&mut self, at: Duration, seqs: impl IntoIterator<Item = u64>) -> Vec<u64> {
         for seq in seqs {
-            let mut raw = self.keys.signed(&self.frames[usize::try_from(seq).unwrap()]);
+            let mut raw = self.frames[usize::try_from(seq).unwrap()].signed.clone();
             // Any frame may bear it, and whoever comes late needs one.
             raw.vouch = Some(self.keys.vouch.clone());
             self.reader.handle(at, seq, raw);
@@ -147,7 +143,7 @@ fn where_another_left_on_purpose_nothing_is_passed_by_and_nothing_waited_for() {
     // A copy of what was acknowledged goes; what is new is shown at once.
     assert_eq!(late.come(s(0), [1, 3]), [1, 3]);
     assert_eq!(late.printed(), "3");
-    assert!(late.reader.has_started());
+    assert_eq!(late.reader.task_arn(), Some("task"));
     for seq in 5..39 {
         assert!(late.come(s(15 * seq), [seq]).is_empty());
     }

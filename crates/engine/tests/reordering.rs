@@ -4,12 +4,13 @@
 
 mod toy;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use relay_engine::{Authenticator, Clocks, Direct, End, Event, Outgoing, Reader};
+use relay_engine::{Authenticator, Clocks, End, Event, Finish, Frame, Inbox, MemorySpool, Outbox, Start};
 use relay_protocol::frame::{RunnerFrame, RunnerKind, Stream};
 use relay_protocol::outcome::Outcome;
 use relay_protocol::{DeploymentId, Digest, Timestamp};
@@ -17,8 +18,9 @@ use relay_protocol::{DeploymentId, Digest, Timestamp};
 use crate::toy::{Keys, Toy};
 
 /// The reference: sort by number, drop what is there twice, join.
-fn reference(frames: &[Outgoing]) -> Vec<(Stream, u8)> {
-    let mut frames: Vec<RunnerFrame> = frames.iter().map(|frame| RunnerFrame::parse(&frame.body).unwrap()).collect();
+fn reference(frames: &[Arc<Frame>]) -> Vec<(Stream, u8)> {
+    let mut frames: Vec<RunnerFrame> =
+        frames.iter().map(|frame| RunnerFrame::parse(&frame.signed.body).unwrap()).collect();
     frames.sort_by_key(|frame| frame.seq);
     frames.dedup_by_key(|frame| frame.seq);
     let output = frames.into_iter().filter_map(|frame| match frame.kind {
@@ -46,36 +48,36 @@ fn case() -> impl Strategy<Value = Case> {
         .prop_map(|(writes, order, receives)| Case { writes, order, receives })
 }
 
-/// Everything that a real writer sends for these writes.
-fn frames(id: &DeploymentId, writes: &[(bool, Vec<u8>, u64)]) -> Vec<Outgoing> {
+/// Everything that a real outbox sends for these writes.
+fn frames(id: &DeploymentId, keys: &Keys, writes: &[(bool, Vec<u8>, u64)]) -> Vec<Arc<Frame>> {
     let mut now = Duration::ZERO;
-    let mut line = Direct::new(id.clone(), now);
+    let mut outbox = Outbox::new(id.clone(), now, keys.clone(), MemorySpool::default());
     let mut sent = Vec::new();
-    let mut take = |line: &mut Direct, now| {
-        while let Some(batch) = line.poll_batch(now) {
-            let seqs: Vec<u64> = batch.iter().map(|frame| frame.seq).collect();
-            line.sender.handle_result(now, &seqs, &seqs);
-            sent.extend(batch);
+    let mut take = |outbox: &mut Outbox<Keys, MemorySpool>, now| {
+        while outbox.poll_frame(now).is_some() {}
+        while let Some(batch) = outbox.poll_batch(now) {
+            let seqs: Vec<u64> = batch.frames.iter().map(|frame| frame.seq).collect();
+            outbox.handle_result(now, batch.number, &seqs);
+            sent.extend(batch.frames);
         }
     };
     let deadline = Timestamp::from_unix(86_400);
-    line.writer
-        .say(now, RunnerKind::Started { task_arn: "task".into(), steps: vec!["only".into()], deadline, grace: 120 });
+    outbox.say(now, RunnerKind::Started { task_arn: "task".into(), steps: vec!["only".into()], deadline, grace: 120 });
     for (err, bytes, pause) in writes {
-        line.writer.push(now, if *err { Stream::Stderr } else { Stream::Stdout }, bytes);
-        take(&mut line, now);
+        outbox.push(now, if *err { Stream::Stderr } else { Stream::Stdout }, bytes);
+        take(&mut outbox, now);
         now += Duration::from_millis(*pause);
     }
-    line.writer.finish(now, Outcome::Exited { code: 37, signal: None }, None, BTreeMap::new(), None);
-    while !line.sender.is_done() {
-        take(&mut line, now);
+    outbox.finish(now, Finish::of(Outcome::Exited { code: 37, signal: None }));
+    while !outbox.is_done() {
+        take(&mut outbox, now);
         now += Duration::from_millis(1);
     }
     sent
 }
 
 /// The messages in the order in which they come: first as the case says, then all that have not come yet.
-fn arrivals(frames: &[Outgoing], order: &[prop::sample::Index]) -> Vec<Outgoing> {
+fn arrivals(frames: &[Arc<Frame>], order: &[prop::sample::Index]) -> Vec<Arc<Frame>> {
     let mut places: Vec<usize> = order.iter().map(|index| index.index(frames.len())).collect();
     let there: BTreeSet<usize> = places.iter().copied().collect();
     places.extend((0..frames.len()).filter(|place| !there.contains(place)));
@@ -89,10 +91,10 @@ proptest! {
         let id = DeploymentId::new(0, [3; 10]);
         let request = Digest::of(b"request");
         let keys = Keys::new(&id, request);
-        let frames = frames(&id, &case.writes);
+        let frames = frames(&id, &keys, &case.writes);
         let arrivals = arrivals(&frames, &case.order);
         let authenticator = Authenticator::new(id, request, Digest::of(b"body"), Some(keys.target.clone()), Toy);
-        let mut reader = Reader::new(authenticator, Clocks::default(), Duration::ZERO, Timestamp::from_unix(0));
+        let mut reader = Inbox::new(authenticator, Start::Fresh, Clocks::default(), Duration::ZERO, Timestamp::from_unix(0));
         let mut printed: Vec<(Stream, u8)> = Vec::new();
         let mut deleted: BTreeSet<u64> = BTreeSet::new();
         let (mut rest, mut token) = (arrivals.as_slice(), 0);
@@ -100,7 +102,7 @@ proptest! {
             let batch;
             (batch, rest) = rest.split_at((*receive).min(rest.len()));
             for frame in batch {
-                reader.handle(Duration::ZERO, token, keys.signed(frame));
+                reader.handle(Duration::ZERO, token, frame.signed.clone());
                 token += 1;
             }
             while let Some(event) = reader.poll_event() {
@@ -114,7 +116,7 @@ proptest! {
             let came = &arrivals[..arrivals.len() - rest.len()];
             let had: BTreeSet<u64> = came.iter().map(|frame| frame.seq).collect();
             let hole = (0..).find(|seq| !had.contains(seq)).unwrap_or_default();
-            let whole: Vec<Outgoing> = came.iter().filter(|frame| frame.seq < hole).cloned().collect();
+            let whole: Vec<Arc<Frame>> = came.iter().filter(|frame| frame.seq < hole).cloned().collect();
             prop_assert_eq!(&printed, &reference(&whole));
             let may_go: BTreeSet<u64> = (0..).zip(came).filter(|(_, frame)| frame.seq < hole).map(|(token, _)| token).collect();
             prop_assert_eq!(&deleted, &may_go);

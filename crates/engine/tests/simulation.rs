@@ -1,5 +1,7 @@
-//! Writer and reader on a virtual clock, over a queue that duplicates, reorders, delays, fails half a batch and loses answers; with strangers
-//! who write into it. In half of the schedules the reader dies and another comes late in its place. At no time may a message be deleted whose bytes are not written out: that is what a reader that is killed relies on.
+//! Outbox and inbox on a virtual clock, with a spool that is small and refuses pieces, over a queue that duplicates,
+//! reorders, delays, fails half a batch and loses answers; with strangers who write into it. In half of the schedules the
+//! reader dies and another joins late in its place. At no time may a message be deleted whose bytes are not written out:
+//! that is what a reader that is killed relies on.
 //! One seed, one schedule; a failing seed prints the line that replays it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 #![allow(clippy::disallowed_methods, reason = "the seed comes from the environment")]
@@ -7,13 +9,14 @@
 mod toy;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
 
-use relay_engine::{Authenticator, Clocks, Direct, End, Event, Raw, Reader};
+use relay_engine::{Authenticator, Clocks, End, Event, Finish, Inbox, MemorySpool, Outbox, Spool, Start};
 use relay_protocol::encoding::base64;
 use relay_protocol::frame::{From, Offsets, RunnerFrame, RunnerKind, Stream};
 use relay_protocol::outcome::Outcome;
-use relay_protocol::{DeploymentId, Digest, Timestamp};
+use relay_protocol::{DeploymentId, Digest, SignedFrame, Timestamp};
 
 use crate::toy::{Keys, Toy, toy_sign};
 
@@ -45,14 +48,14 @@ struct World {
     copies: bool,
     now: Duration,
     /// Messages in the queue: visible from, body. A receive hides one for a while; only a delete removes it.
-    queue: BTreeMap<u64, (Duration, Raw)>,
+    queue: BTreeMap<u64, (Duration, SignedFrame)>,
     next_message: u64,
     /// Answers to batches, on their way back: when, batch, what arrived.
-    answers: Vec<(Duration, Vec<u64>, Vec<u64>)>,
+    answers: Vec<(Duration, u64, Vec<u64>)>,
 }
 
 impl World {
-    fn enqueue(&mut self, raw: Raw) {
+    fn enqueue(&mut self, raw: SignedFrame) {
         let copies = if self.copies && self.rng.chance(20) { 2 } else { 1 };
         for _ in 0..copies {
             let at = self.now + Duration::from_millis(self.rng.below(400));
@@ -62,12 +65,43 @@ impl World {
     }
 
     /// A random visible message, hidden for a while from now on.
-    fn receive(&mut self) -> Option<(u64, Raw)> {
+    fn receive(&mut self) -> Option<(u64, SignedFrame)> {
         let visible: Vec<u64> = self.queue.iter().filter(|(_, (at, _))| *at <= self.now).map(|(id, _)| *id).collect();
         let id = *visible.get(usize::try_from(self.rng.below(visible.len().max(1) as u64)).unwrap())?;
         let (at, raw) = self.queue.get_mut(&id).unwrap();
         *at = self.now + VISIBILITY;
         Some((id, raw.clone()))
+    }
+}
+
+/// A spool of twenty pieces; it refuses a piece now and then.
+struct Disk {
+    spool: MemorySpool,
+    pieces: usize,
+    puts: u32,
+    /// Which of 64 puts it refuses.
+    refuses: u64,
+}
+
+impl Spool for Disk {
+    fn has_room(&self) -> bool {
+        self.pieces < 20
+    }
+    fn put(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.puts += 1;
+        if self.refuses >> (self.puts % 64) & 1 == 1 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.pieces += 1;
+        self.spool.put(piece)
+    }
+    fn take(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.pieces = self.pieces.saturating_sub(1);
+        self.spool.take()
+    }
+    fn clear(&mut self) {
+        self.pieces = 0;
+        self.spool.clear();
     }
 }
 
@@ -80,7 +114,7 @@ struct Printed {
 }
 
 /// Returns up to where everything is printed, by this reader or by the one before it.
-fn drain(reader: &mut Reader<Toy>, printed: &mut Printed) -> Offsets {
+fn drain(reader: &mut Inbox<Toy>, printed: &mut Printed) -> Offsets {
     while let Some(event) = reader.poll_event() {
         match event {
             Event::Output(chunks) => {
@@ -100,7 +134,7 @@ fn drain(reader: &mut Reader<Toy>, printed: &mut Printed) -> Offsets {
 }
 
 /// Whether everything that a true output frame says has been printed; what is no such frame may always go.
-fn is_written(raw: &Raw, keys: &Keys, written: Offsets) -> bool {
+fn is_written(raw: &SignedFrame, keys: &Keys, written: Offsets) -> bool {
     let true_sig = base64(&toy_sign(&keys.runner, &From::Runner.pae(&raw.body)));
     let Ok(RunnerFrame { kind: RunnerKind::Output(chunks), .. }) = RunnerFrame::parse(&raw.body) else { return true };
     let mut end = chunks.offset;
@@ -123,9 +157,11 @@ fn run(seed: u64) -> Result<(), String> {
         next_message: 0,
         answers: Vec::new(),
     };
-    let mut line = Direct::new(id.clone(), world.now);
+    let disk =
+        Disk { spool: MemorySpool::default(), pieces: 0, puts: 0, refuses: if seed % 2 == 0 { 0 } else { seed } };
+    let mut outbox = Outbox::new(id.clone(), world.now, keys.clone(), disk);
     let authenticator = Authenticator::new(id.clone(), request, Digest::of(b"body"), Some(keys.target.clone()), Toy);
-    let mut reader = Reader::new(authenticator, Clocks::default(), world.now, Timestamp::from_unix(0));
+    let mut reader = Inbox::new(authenticator, Start::Fresh, Clocks::default(), world.now, Timestamp::from_unix(0));
     let mut printed = Printed::default();
     let mut written = Offsets::default();
     // What the first reader had printed when it died.
@@ -135,7 +171,7 @@ fn run(seed: u64) -> Result<(), String> {
     world.copies = dies.is_none() || tagged;
     let mut truth = Printed::default();
     let deadline = Timestamp::from_unix(86_400);
-    line.writer.say(
+    outbox.say(
         world.now,
         RunnerKind::Started { task_arn: "task".into(), steps: vec!["only".into()], deadline, grace: 120 },
     );
@@ -144,7 +180,7 @@ fn run(seed: u64) -> Result<(), String> {
     let mut finished = false;
     for _ in 0..200_000 {
         // The tool writes now and then: anything from one byte to 300 KB, on either stream.
-        if left > 0 && line.sender.has_room() && world.rng.chance(30) {
+        if left > 0 && outbox.has_room() && world.rng.chance(30) {
             left -= 1;
             let size = usize::try_from(match world.rng.below(10) {
                 0 => world.rng.below(300_000),
@@ -162,32 +198,37 @@ fn run(seed: u64) -> Result<(), String> {
             } else {
                 truth.stderr.extend(&bytes)
             }
-            line.writer.push(world.now, stream, &bytes);
+            outbox.push(world.now, stream, &bytes);
         }
         if left == 0 && !finished {
             finished = true;
-            line.writer.finish(world.now, Outcome::Exited { code: 37, signal: None }, None, BTreeMap::new(), None);
+            outbox.finish(world.now, Finish::of(Outcome::Exited { code: 37, signal: None }));
         }
-        while let Some(batch) = line.poll_batch(world.now) {
+        while outbox.poll_frame(world.now).is_some() {}
+        while let Some(batch) = outbox.poll_batch(world.now) {
             // Each entry may fail; an entry that arrived may be reported as failed (the answer was lost), and is then sent twice.
             let mut arrived = Vec::new();
-            for frame in &batch {
+            for frame in &batch.frames {
                 let effect = !world.rng.chance(15);
                 if effect {
-                    world.enqueue(keys.signed(frame));
+                    world.enqueue(frame.signed.clone());
                 }
                 if effect && !(world.copies && world.rng.chance(10)) {
                     arrived.push(frame.seq);
                 }
             }
             let back = world.now + Duration::from_millis(world.rng.below(100));
-            world.answers.push((back, batch.iter().map(|f| f.seq).collect(), arrived));
+            world.answers.push((back, batch.number, arrived));
+            while outbox.poll_frame(world.now).is_some() {}
         }
         // A stranger writes rubbish, replays old frames, and flips a bit in a copy.
         if world.rng.chance(3) {
-            let forged =
-                world.queue.values().next().map(|(_, raw)| Raw { body: raw.body.replace('l', "L"), ..raw.clone() });
-            world.enqueue(forged.unwrap_or(Raw {
+            let forged = world
+                .queue
+                .values()
+                .next()
+                .map(|(_, raw)| SignedFrame { body: raw.body.replace('l', "L"), ..raw.clone() });
+            world.enqueue(forged.unwrap_or(SignedFrame {
                 from: "runner".into(),
                 sig: String::new(),
                 vouch: None,
@@ -196,7 +237,7 @@ fn run(seed: u64) -> Result<(), String> {
         }
         let due: Vec<_> = world.answers.extract_if(.., |(at, ..)| *at <= world.now).collect();
         for (_, batch, arrived) in due {
-            line.sender.handle_result(world.now, &batch, &arrived);
+            outbox.handle_result(world.now, batch, &arrived);
         }
         if before.is_none() && dies.is_some_and(|at| world.now >= at) {
             before = Some(std::mem::take(&mut printed));
@@ -205,11 +246,12 @@ fn run(seed: u64) -> Result<(), String> {
             // A message may be on its way for half a second.
             let settle = VISIBILITY + Duration::from_secs(1);
             let (clocks, acknowledged) = (Clocks::default(), if tagged { reader.acknowledged() } else { 0 });
-            reader = if tagged && world.rng.chance(50) {
-                Reader::resuming(authenticator, clocks, now, today, acknowledged)
+            let start = if tagged && world.rng.chance(50) {
+                Start::Resume { acknowledged }
             } else {
-                Reader::attaching(authenticator, clocks, now, today, settle, acknowledged)
+                Start::Join { acknowledged, settle }
             };
+            reader = Inbox::new(authenticator, start, clocks, now, today);
         }
         for _ in 0..world.rng.below(4) {
             if let Some((message, raw)) = world.receive() {

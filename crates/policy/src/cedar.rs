@@ -9,7 +9,7 @@ use cedar_policy::{
     Authorizer, Context, Decision, Entities, Entity, EntityUid, PolicySet, Request, RestrictedExpression, Schema,
     ValidationMode, Validator,
 };
-use relay_identity::KnownSigner;
+use relay_protocol::keys::KnownSigner;
 use relay_protocol::{ParameterName, TargetName, Timestamp};
 
 use crate::parameters::ParameterRule;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use relay_identity::Proof;
 use relay_protocol::ParameterName;
+use relay_protocol::keys::Proof;
 
 use crate::configuration::{Configuration, groups};
 use crate::parameters::ParameterRule;

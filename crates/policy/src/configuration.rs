@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use relay_identity::{Proof, TokenRule, TrustRoots, TrustedSigner};
+use relay_protocol::keys::{Proof, TokenRule, TrustRoots, TrustedSigner};
 use relay_protocol::{AccountId, ParameterName, PublicKey, QueueUrl, TargetName, TopicArn};
 use serde::Deserialize;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use relay_identity::{KnownSigner, SingleKey};
+use relay_protocol::keys::{KnownSigner, SingleKey};
 use relay_protocol::request::{RequestError, Stage};
 use relay_protocol::{
     Approval, Bundle, Control, Envelope, ParameterName, Reason, Request, Timestamp, Verified, VerifyError, overrides,
@@ -35,8 +35,8 @@ impl Asked {
 
 /// Verifies a bundle with the signers of a target (clause LAU-3, RUN-4).
 pub fn verify(bundle: &Bundle, configuration: &Configuration) -> Result<Asked, VerifyError> {
-    let request = bundle.request.verify(&configuration.roots)?;
-    let approvals = bundle.approvals.iter().filter_map(|approval| approval.verify(&configuration.roots).ok()).collect();
+    let request = configuration.roots.verify(&bundle.request)?;
+    let approvals = bundle.approvals.iter().filter_map(|approval| configuration.roots.verify(approval).ok()).collect();
     Ok(Asked { request, approvals })
 }
 
@@ -133,11 +133,11 @@ pub fn may_cancel(configuration: &Configuration, asked: &Asked, envelope: &Envel
     let request = asked.request();
     let ours = |control: &Control| control.is_for(&request.deployment_id, asked.request.digest(), now);
     if let Ok(session) = SingleKey::new(&request.session_key)
-        && let Ok(control) = envelope.verify::<Control, _>(&session)
+        && let Ok(control) = session.verify::<Control>(envelope)
     {
         return ours(control.statement());
     }
-    let Ok(control): Result<Verified<Control, _>, _> = envelope.verify(&configuration.roots) else { return false };
+    let Ok(control): Result<Verified<Control, _>, _> = configuration.roots.verify(envelope) else { return false };
     let approvals = persons(&approvers(asked));
     ours(control.statement())
         && control.signers().iter().any(|signer| {

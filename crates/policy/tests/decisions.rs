@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use relay_identity::PrivateKey;
 use relay_policy::{Asked, Configuration, ConfigurationError, Denied, authorise, check, verify};
+use relay_protocol::keys::PrivateKey;
 use relay_protocol::request::{Origin, Stage};
 use relay_protocol::{Approval, Bundle, DeploymentId, Envelope, Reason, Request, Statement as _, Timestamp};
 

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::{Digest, from_object};
+use crate::encoding::Digest;
 use crate::envelope::Statement;
 use crate::limits;
+use crate::strict;
 use crate::time::Timestamp;
 
 /// The payload of `application/vnd.relay.approval.v1+json`.
@@ -36,6 +37,6 @@ impl Statement for Approval {
     const TYPE: &'static str = "application/vnd.relay.approval.v1+json";
 
     fn parse(payload: &[u8]) -> Result<Self, serde_json::Error> {
-        from_object(payload)
+        strict::from_slice(payload)
     }
 }

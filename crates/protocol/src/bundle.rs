@@ -3,9 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::{from_object, to_json};
-use crate::envelope::{Envelope, EnvelopeError, Signer, Verified};
+use crate::encoding::to_json;
+use crate::envelope::{Envelope, EnvelopeError, Verified};
 use crate::limits;
+use crate::strict;
 use crate::{Approval, Request};
 
 /// A request and the approvals beside it, unverified: `{"request":E,"approvals":[E…]}`.
@@ -47,7 +48,7 @@ impl Bundle {
     /// Reads a bundle from at most [`limits::BUNDLE_MAX`] bytes (clauses BUN-1, LIM-2, LIM-5).
     pub fn parse(json: &[u8]) -> Result<Self, EnvelopeError> {
         within_limit(json)?;
-        let bundle: Self = from_object(json)?;
+        let bundle: Self = strict::from_slice(json)?;
         if bundle.approvals.len() > limits::APPROVALS_MAX {
             return Err(EnvelopeError::Approvals);
         }
@@ -60,7 +61,7 @@ impl Bundle {
     }
 
     /// The one spelling of what was verified, so that duplicates are equal, byte for byte: approvals sorted by payload (clause BUN-3).
-    pub fn canonical<S: Signer>(request: &Verified<Request, S>, approvals: &[Verified<Approval, S>]) -> Self {
+    pub fn canonical<S>(request: &Verified<Request, S>, approvals: &[Verified<Approval, S>]) -> Self {
         let mut approvals: Vec<Envelope> = approvals.iter().map(|approval| approval.canonical().clone()).collect();
         let order = |envelope: &Envelope| (envelope.unverified_payload().to_vec(), envelope.to_json());
         approvals.sort_by_cached_key(order);
@@ -73,7 +74,7 @@ impl Message {
     /// Reads what a topic delivered (clauses BUN-1, BUN-2, LIM-2).
     pub fn parse(json: &[u8]) -> Result<Self, EnvelopeError> {
         within_limit(json)?;
-        let wire: Wire = from_object(json)?;
+        let wire: Wire = strict::from_slice(json)?;
         match wire {
             Wire { request: Some(request), approvals: Some(approvals), control: None }
                 if approvals.len() <= limits::APPROVALS_MAX =>

@@ -3,9 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::{Digest, Object, from_object, to_json};
+use crate::encoding::{Digest, to_json};
 use crate::names::{DeploymentId, TargetName};
 use crate::outcome::Reason;
+use crate::strict;
 
 /// The body of `claims/<deployment id>`, written once with `If-None-Match: *` and never deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +20,7 @@ pub struct Claim {
 
 /// Who claimed a deployment id, and to what end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", from = "HolderWire")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Holder {
     /// A runner, which alone may start the tool.
     Runner {
@@ -37,40 +38,6 @@ pub enum Holder {
         /// For people.
         message: String,
     },
-}
-
-/// How a holder is read: serde would take a variant's fields as an array too (clause ENC-6).
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum HolderWire {
-    Runner(Object<RunnerWire>),
-    Launcher(Object<LauncherWire>),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RunnerWire {
-    task_arn: String,
-    nonce: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LauncherWire {
-    verdict: Verdict,
-    reason: Reason,
-    message: String,
-}
-
-impl From<HolderWire> for Holder {
-    fn from(wire: HolderWire) -> Self {
-        match wire {
-            HolderWire::Runner(Object(RunnerWire { task_arn, nonce })) => Self::Runner { task_arn, nonce },
-            HolderWire::Launcher(Object(LauncherWire { verdict, reason, message })) => {
-                Self::Launcher { verdict, reason, message }
-            }
-        }
-    }
 }
 
 /// A final word of the launcher.
@@ -96,7 +63,7 @@ impl Claim {
 
     /// Reads the object.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        from_object(bytes)
+        strict::from_slice(bytes)
     }
 }
 
@@ -105,12 +72,8 @@ impl Claim {
 #[serde(deny_unknown_fields)]
 pub struct Lock {
     /// Who holds it.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "holder_object")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<LockHolder>,
-}
-
-fn holder_object<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<LockHolder>, D::Error> {
-    Ok(Option::<Object<LockHolder>>::deserialize(deserializer)?.map(|object| object.0))
 }
 
 /// Who holds a slot.
@@ -145,6 +108,6 @@ impl Lock {
 
     /// Reads the object.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        from_object(bytes)
+        strict::from_slice(bytes)
     }
 }

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::{Digest, from_object, to_json};
+use crate::encoding::{Digest, to_json};
 use crate::envelope::Statement;
 use crate::limits;
 use crate::names::DeploymentId;
+use crate::strict;
 use crate::time::Timestamp;
 
 /// The payload of `application/vnd.relay.control.v1+json`, signed by the request's session key, or by a signer whom the policy allows.
@@ -24,7 +25,7 @@ pub struct Control {
 
 /// Why a deployment is asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", try_from = "String")]
+#[serde(rename_all = "snake_case")]
 pub enum Cancel {
     /// The CLI got SIGINT.
     Interrupted,
@@ -32,18 +33,6 @@ pub enum Cancel {
     Terminated,
     /// Somebody asked, from elsewhere.
     Requested,
-}
-
-impl TryFrom<String> for Cancel {
-    type Error = &'static str;
-    fn try_from(text: String) -> Result<Self, &'static str> {
-        match text.as_str() {
-            "interrupted" => Ok(Self::Interrupted),
-            "terminated" => Ok(Self::Terminated),
-            "requested" => Ok(Self::Requested),
-            _ => Err("not a reason to cancel: interrupted, terminated or requested"),
-        }
-    }
 }
 
 impl Control {
@@ -65,6 +54,6 @@ impl Statement for Control {
     const TYPE: &'static str = "application/vnd.relay.control.v1+json";
 
     fn parse(payload: &[u8]) -> Result<Self, serde_json::Error> {
-        from_object(payload)
+        strict::from_slice(payload)
     }
 }

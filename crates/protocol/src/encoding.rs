@@ -227,58 +227,6 @@ pub fn ascii_json(value: &serde_json::Value) -> String {
     escape_non_ascii(&value.to_string())
 }
 
-/// A map of strings that refuses a key that stands twice; serde's own maps keep the last silently (clause REQ-2).
-pub(crate) fn unique_map<'de, D, K, V>(deserializer: D) -> Result<std::collections::BTreeMap<K, V>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    K: Deserialize<'de> + Ord + fmt::Display,
-    V: Deserialize<'de>,
-{
-    struct Unique<K, V>(std::marker::PhantomData<(K, V)>);
-    impl<'de, K: Deserialize<'de> + Ord + fmt::Display, V: Deserialize<'de>> serde::de::Visitor<'de> for Unique<K, V> {
-        type Value = std::collections::BTreeMap<K, V>;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object without duplicate keys")
-        }
-        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-            let mut map = std::collections::BTreeMap::new();
-            while let Some((key, value)) = access.next_entry::<K, V>()? {
-                if map.contains_key(&key) {
-                    return Err(serde::de::Error::custom(format!("duplicate key `{key}`")));
-                }
-                map.insert(key, value);
-            }
-            Ok(map)
-        }
-    }
-    deserializer.deserialize_map(Unique(std::marker::PhantomData))
-}
-
-/// A value that is written as an object. serde's derived readers take an array of the fields as well, which would be a second spelling
-/// (clauses ENV-1, REQ-1).
-pub(crate) struct Object<T>(pub(crate) T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OnlyMap<T>(std::marker::PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> serde::de::Visitor<'de> for OnlyMap<T> {
-            type Value = T;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, access: A) -> Result<T, A::Error> {
-                T::deserialize(serde::de::value::MapAccessDeserializer::new(access))
-            }
-        }
-        deserializer.deserialize_map(OnlyMap(std::marker::PhantomData)).map(Self)
-    }
-}
-
-/// Reads one object and nothing behind it.
-pub(crate) fn from_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, serde_json::Error> {
-    serde_json::from_slice::<Object<T>>(json).map(|object| object.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,8 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::{self, Digest, Object};
+use crate::encoding::{self, Digest};
 use crate::limits;
+use crate::strict;
 
 /// DSSE's pre-authentication encoding: what is signed, `"DSSEv1" SP len(type) SP type SP len(body) SP body` (clause ENV-3).
 pub fn pae(payload_type: &str, body: &[u8]) -> Vec<u8> {
@@ -50,13 +51,7 @@ struct Wire {
     payload: String,
     #[serde(rename = "payloadType")]
     payload_type: String,
-    #[serde(deserialize_with = "objects")]
     signatures: Vec<Signature>,
-}
-
-fn objects<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Signature>, D::Error> {
-    let objects = Vec::<Object<Signature>>::deserialize(deserializer)?;
-    Ok(objects.into_iter().map(|object| object.0).collect())
 }
 
 /// An envelope that cannot even be read. Whoever made it is at fault.
@@ -84,19 +79,13 @@ pub enum EnvelopeError {
     Approvals,
 }
 
-/// Whoever made a signature, as a trust root knows him.
-pub trait Signer: Clone {
-    /// The true key id of this signer: hex SHA-256 of the public key. Two signatures with one id are by one signer.
-    fn key_id(&self) -> &str;
-}
-
-/// Knows which signatures are valid, and whose they are. Implemented by `relay-identity` over trust roots.
-pub trait Verifier {
-    /// What it says of a valid signature's maker.
-    type Signer: Signer;
-
-    /// The maker of `signature` over `pae`; `None` when it is not valid by a known key (clause ENV-5: that is ignored, not an error).
-    fn verify(&self, pae: &[u8], signature: &Signature) -> Option<Self::Signer>;
+/// A signer as whoever verifies knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedBy<S> {
+    /// Hex SHA-256 of the public key. Two signatures with one id are by one signer.
+    pub key_id: String,
+    /// What is known of the signer.
+    pub signer: S,
 }
 
 /// A payload that may stand in an envelope, with its one type and its one parser.
@@ -213,7 +202,7 @@ impl Envelope {
         if json.len() > limit {
             return Err(EnvelopeError::TooLarge { found: json.len(), limit });
         }
-        Self::from_wire(encoding::from_object(json)?)
+        Self::from_wire(strict::from_slice(json)?)
     }
 
     fn from_wire(wire: Wire) -> Result<Self, EnvelopeError> {
@@ -240,7 +229,13 @@ impl Envelope {
     }
 
     /// Verifies, then parses the same bytes. The order is the point: parsing comes last (clauses ENV-4 to ENV-10).
-    pub fn verify<T: Statement, V: Verifier>(&self, verifier: &V) -> Result<Verified<T, V::Signer>, VerifyError> {
+    /// `signed_by` says whose a signature over a PAE is; a signature that is nobody's is ignored (clause ENV-5).
+    /// Programs call it through [`TrustRoots::verify`](crate::keys::TrustRoots::verify) and
+    /// [`SingleKey::verify`](crate::keys::SingleKey::verify).
+    pub fn verify<T: Statement, S>(
+        &self,
+        signed_by: impl Fn(&[u8], &Signature) -> Option<SignedBy<S>>,
+    ) -> Result<Verified<T, S>, VerifyError> {
         if self.payload_type != T::TYPE {
             return Err(VerifyError::PayloadType { expected: T::TYPE, found: self.payload_type.clone() });
         }
@@ -251,12 +246,11 @@ impl Envelope {
             return Err(VerifyError::Unsigned);
         }
         let pae = self.pae();
-        let mut valid: Vec<(V::Signer, Signature)> = Vec::new();
+        let mut valid: Vec<(S, Signature)> = Vec::new();
         for signature in &self.signatures {
-            if let Some(signer) = verifier.verify(&pae, signature) {
+            if let Some(SignedBy { key_id, signer }) = signed_by(&pae, signature) {
                 let sig = signature.bytes().map_or_else(|| signature.sig.clone(), |bytes| encoding::base64(&bytes));
-                let canonical = Signature { keyid: signer.key_id().to_owned(), sig };
-                valid.push((signer, canonical));
+                valid.push((signer, Signature { keyid: key_id, sig }));
             }
         }
         if valid.is_empty() {
@@ -279,7 +273,7 @@ impl Serialize for Envelope {
 
 impl<'de> Deserialize<'de> for Envelope {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::from_wire(Object::<Wire>::deserialize(deserializer)?.0).map_err(serde::de::Error::custom)
+        Self::from_wire(Wire::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 
@@ -304,20 +298,10 @@ mod tests {
         assert!(key.verify(&pae("http://example.com/HelloWorld", b"hello worle"), &signature).is_err());
     }
 
-    #[derive(Clone, Debug, PartialEq)]
-    struct Toy(String);
-    impl Signer for Toy {
-        fn key_id(&self) -> &str {
-            &self.0
-        }
-    }
     /// Believes every signature whose hint is not `bad`, and maps `a2` to the signer `a`.
-    struct Toys;
-    impl Verifier for Toys {
-        type Signer = Toy;
-        fn verify(&self, _: &[u8], signature: &Signature) -> Option<Toy> {
-            (signature.keyid != "bad").then(|| Toy(signature.keyid[..1].to_owned()))
-        }
+    fn toys(_: &[u8], signature: &Signature) -> Option<SignedBy<String>> {
+        let name = signature.keyid[..1].to_owned();
+        (signature.keyid != "bad").then(|| SignedBy { key_id: name.clone(), signer: name })
     }
     #[derive(Debug)]
     struct Any;
@@ -336,8 +320,8 @@ mod tests {
             .with_signature(sig("a2", 2))
             .with_signature(sig("bad", 0))
             .with_signature(sig("a", 1));
-        let verified = envelope.verify::<Any, _>(&Toys).unwrap();
-        assert_eq!(verified.signers(), [Toy("a".into()), Toy("b".into())]);
+        let verified = envelope.verify::<Any, _>(toys).unwrap();
+        assert_eq!(verified.signers(), ["a", "b"]);
         assert_eq!(verified.canonical().signatures(), [sig("a", 1), sig("b", 3)]);
     }
 
@@ -345,9 +329,9 @@ mod tests {
     fn another_type_or_no_valid_signature_is_nothing() {
         let sig = Signature::new("bad".into(), &[0; 64]);
         let other = Envelope::new("other", vec![]).with_signature(sig.clone());
-        assert!(matches!(other.verify::<Any, _>(&Toys), Err(VerifyError::PayloadType { .. })));
-        assert!(matches!(Envelope::new("any", vec![]).verify::<Any, _>(&Toys), Err(VerifyError::Unsigned)));
+        assert!(matches!(other.verify::<Any, _>(toys), Err(VerifyError::PayloadType { .. })));
+        assert!(matches!(Envelope::new("any", vec![]).verify::<Any, _>(toys), Err(VerifyError::Unsigned)));
         let unknown = Envelope::new("any", vec![]).with_signature(sig);
-        assert!(matches!(unknown.verify::<Any, _>(&Toys), Err(VerifyError::NoValidSignature { count: 1 })));
+        assert!(matches!(unknown.verify::<Any, _>(toys), Err(VerifyError::NoValidSignature { count: 1 })));
     }
 }

@@ -4,18 +4,21 @@
 //! frame's type and the body's bytes. Readers ignore unknown fields and unknown kinds, except unknown terminal ones (clause VER-3).
 
 mod output;
+mod signed;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use output::{Chunk, Chunks, Offsets, OutputError, Stream};
+pub use signed::SignedFrame;
 
 use crate::encoding::{Digest, sqs_safe, to_json};
 use crate::envelope::{Envelope, pae};
-use crate::names::{AccountId, DeploymentId, PublicKey, TargetName};
+use crate::names::{AccountId, DeploymentId, TargetName};
 use crate::outcome::{Outcome, Reason};
 use crate::record::StreamDigest;
+use crate::strict;
 use crate::time::Timestamp;
 
 /// The type of a runner frame, bound into its signature.
@@ -67,30 +70,20 @@ impl From {
     }
 }
 
-/// Checks a frame's signature of 64 bytes by a public key; programs have it from `relay-identity`.
-pub trait FrameVerifier {
-    /// Whether `signature` is `key`'s over `pae`.
-    fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8; 64]) -> bool;
-
-    /// Whether `key` is one at all, of a kind that frames are signed with (clause SIG-4).
-    fn is_key(&self, key: &PublicKey) -> bool;
-}
-
 /// A frame of the runner: signed by the runner key and by nothing else (clause FRM-5).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunnerFrame {
     /// Whose frame it is.
     pub deployment_id: DeploymentId,
     /// From 0, without a gap (clause FRM-7).
     pub seq: u64,
     /// What it says.
-    #[serde(flatten)]
     pub kind: RunnerKind,
 }
 
 /// What a runner frame says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum RunnerKind {
     /// The first frame: the claim is won, the tool may start.
     Started {
@@ -110,7 +103,7 @@ pub enum RunnerKind {
         /// Its name.
         name: String,
         /// Whether it belongs to the rollback.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "strict::or_default")]
         rollback: bool,
     },
     /// What the tool printed, in the order in which it was read.
@@ -154,18 +147,17 @@ pub struct Finished {
 }
 
 /// A frame of the launcher: signed by the target key and by nothing else (clause FRM-6). Saying it twice changes nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LauncherFrame {
     /// Whose frame it is.
     pub deployment_id: DeploymentId,
     /// What it says.
-    #[serde(flatten)]
     pub kind: LauncherKind,
 }
 
 /// What a launcher frame says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum LauncherKind {
     /// The request was verified and allowed, and this task is to run it.
     Admitted {
@@ -244,15 +236,49 @@ impl LauncherKind {
     }
 }
 
+/// What stands in every frame. A launcher frame has no number.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    deployment_id: DeploymentId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+}
+
+/// The member of the head that names the kind, for readers.
+#[derive(Deserialize)]
+struct Kind {
+    kind: String,
+}
+
+/// The body as it is signed and sent: the members of the kind stand beside those of the head.
+fn to_body(head: &Head, kind: &impl Serialize) -> String {
+    let (head, kind) = (to_json(head), to_json(kind));
+    let head = head.trim_end_matches('}');
+    // serde writes a variant as `{"name":{members}}`, or as `"name"` where it has none.
+    sqs_safe(match kind.strip_prefix('{').and_then(|tagged| tagged.split_once(":{")) {
+        Some((name, members)) => format!("{head},\"kind\":{name},{}", members.strip_suffix('}').unwrap_or(members)),
+        None => format!("{head},\"kind\":{kind}}}"),
+    })
+}
+
+/// Reads a body whose signature was verified (clauses ENC-5, VER-3).
+fn parse<K: serde::de::DeserializeOwned>(body: &str) -> Result<(Head, K), serde_json::Error> {
+    let (head, Kind { kind }) = (strict::from_str(body)?, strict::from_str(body)?);
+    Ok((head, strict::variant_from_str(&kind, body)?))
+}
+
 impl RunnerFrame {
     /// The body as it is signed and sent.
     pub fn to_body(&self) -> String {
-        sqs_safe(to_json(self))
+        let head = Head { deployment_id: self.deployment_id.clone(), seq: Some(self.seq) };
+        to_body(&head, &self.kind)
     }
 
     /// Reads a body whose signature was verified.
     pub fn parse(body: &str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(body)
+        let (Head { deployment_id, seq }, kind) = parse(body)?;
+        let seq = seq.ok_or_else(|| serde::de::Error::missing_field("seq"))?;
+        Ok(Self { deployment_id, seq, kind })
     }
 
     /// Whether the attribute `vouch` goes with it (clause VCH-2).
@@ -264,11 +290,12 @@ impl RunnerFrame {
 impl LauncherFrame {
     /// The body as it is signed and sent.
     pub fn to_body(&self) -> String {
-        sqs_safe(to_json(self))
+        to_body(&Head { deployment_id: self.deployment_id.clone(), seq: None }, &self.kind)
     }
 
     /// Reads a body whose signature was verified.
     pub fn parse(body: &str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(body)
+        let (Head { deployment_id, .. }, kind) = parse(body)?;
+        Ok(Self { deployment_id, kind })
     }
 }

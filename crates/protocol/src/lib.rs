@@ -1,13 +1,13 @@
 //! The bytes of relay: what travels between the CLI, the launcher and the runner, and nothing else.
 //!
 //! This crate owns the envelope (DSSE v1), the request, the approval, the control statement, the frames, the runner key's
-//! vouch, the claim, the record, the registry of outcomes, and every limit. It refuses to do I/O, to read a clock, to make
-//! randomness, or to know a key: verification is a trait ([`Verifier`]) that `relay-identity` implements.
+//! vouch, the claim, the record, the registry of outcomes, every limit, and the [`keys`] that sign and verify. It does no
+//! I/O, reads no clock and makes no randomness.
 //!
 //! `docs/protocol.md` is the norm; a check here names the clause that demands it (`ENV-4`, `REQ-7`, …).
 //!
 //! ```text
-//!  bytes ──► Bundle::parse ──► Envelope::verify(type, verifier) ──► Verified<Request>  ──► decisions
+//!  bytes ──► Bundle::parse ──► TrustRoots::verify(envelope)     ──► Verified<Request>  ──► decisions
 //!            (bounded)          (signatures over PAE first)          (the same bytes, parsed last)
 //! ```
 
@@ -24,23 +24,24 @@ pub mod control;
 pub mod encoding;
 pub mod envelope;
 pub mod frame;
+pub mod keys;
 pub mod limits;
 pub mod names;
 pub mod outcome;
 pub mod overrides;
 pub mod record;
 pub mod request;
+mod strict;
 pub mod task;
 pub mod time;
 pub mod vouch;
 
 pub use approval::Approval;
-pub use archive::ArchivedFrame;
 pub use bundle::{Bundle, Message};
 pub use control::{Cancel, Control};
 pub use encoding::Digest;
-pub use envelope::{Envelope, EnvelopeError, Signature, Signer, Statement, Verified, Verifier, VerifyError, pae};
-pub use frame::{LauncherFrame, RunnerFrame};
+pub use envelope::{Envelope, EnvelopeError, Signature, SignedBy, Statement, Verified, VerifyError, pae};
+pub use frame::{LauncherFrame, RunnerFrame, SignedFrame};
 pub use names::{AccountId, DeploymentId, ParameterName, PublicKey, QueueUrl, Region, TargetName, TopicArn};
 pub use outcome::{ExitCode, Reason};
 pub use request::Request;

@@ -240,7 +240,7 @@ impl DeploymentId {
 }
 
 /// A public key as its SubjectPublicKeyInfo in DER; on the wire standard base64 (clause ENC-4). That it is a point on a curve that relay
-/// knows is for `relay-identity` to say.
+/// knows is for [`VerifyingKey`](crate::keys::VerifyingKey) to say.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PublicKey(Vec<u8>);

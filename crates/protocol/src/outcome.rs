@@ -6,10 +6,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What `relay deploy` exits with when the code is not the tool's own (clause OUT-3).
+/// What relay's programs exit with, except `relay deploy` when the code is the tool's own (clause OUT-3). 0 is success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {
+    /// The answer to a question is no. Of `relay-admin` alone: `relay deploy` leaves 1 to the tool.
+    No = 1,
     /// Usage or configuration; nothing was published. Not 2: `terraform plan -detailed-exitcode` means something by that.
     Usage = 119,
     /// Refused by the launcher or the runner.

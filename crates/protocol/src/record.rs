@@ -140,7 +140,7 @@ impl crate::Statement for Record {
     const TYPE: &'static str = TYPE;
 
     fn parse(payload: &[u8]) -> Result<Self, serde_json::Error> {
-        let record: Self = crate::encoding::from_object(payload)?;
+        let record: Self = crate::strict::from_slice(payload)?;
         if record.statement_type != STATEMENT_TYPE || record.predicate_type != PREDICATE_TYPE {
             return Err(serde::de::Error::custom("not an in-toto statement v1 about a relay deployment"));
         }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::{Digest, Object, from_object, to_json, unique_map};
+use crate::encoding::{Digest, to_json};
 use crate::envelope::Statement;
 use crate::limits;
 use crate::names::{AccountId, DeploymentId, ParameterName, PublicKey, QueueUrl, TargetName, TopicArn};
+use crate::strict;
 use crate::time::{Timestamp, plain_duration};
 
 /// The payload of `application/vnd.relay.request.v1+json`. Every field is signed.
@@ -21,7 +22,6 @@ pub struct Request {
     /// What is deployed to.
     pub target: TargetName,
     /// Strings by name. An artifact's value is its SHA-256 (clause REQ-6).
-    #[serde(deserialize_with = "unique_map")]
     pub parameters: BTreeMap<ParameterName, String>,
     /// Where frames go (clause REQ-7).
     pub reply_queue: QueueUrl,
@@ -35,7 +35,7 @@ pub struct Request {
     /// When it ends (clause REQ-9).
     pub expires_at: Timestamp,
     /// Where it comes from, for people. Never decides anything (clause REQ-12).
-    #[serde(default, skip_serializing_if = "Origin::is_empty", deserialize_with = "origin_object")]
+    #[serde(default, skip_serializing_if = "Origin::is_empty", deserialize_with = "strict::or_default")]
     pub origin: Origin,
     /// W3C trace context (clause REQ-13).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,10 +58,6 @@ pub struct Origin {
     /// Who started the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<Text>,
-}
-
-fn origin_object<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Origin, D::Error> {
-    Object::deserialize(deserializer).map(|object| object.0)
 }
 
 impl Origin {
@@ -290,7 +286,7 @@ impl Statement for Request {
     const TYPE: &'static str = "application/vnd.relay.request.v1+json";
 
     fn parse(payload: &[u8]) -> Result<Self, serde_json::Error> {
-        let request: Self = from_object(payload)?;
+        let request: Self = strict::from_slice(payload)?;
         if !request.session_key.is_ed25519() {
             return Err(serde::de::Error::custom("the session key is not an Ed25519 key"));
         }

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::{Digest, from_object, to_json};
+use crate::encoding::{Digest, to_json};
 use crate::envelope::Statement;
 use crate::names::{DeploymentId, PublicKey};
+use crate::strict;
 
 /// The payload of `application/vnd.relay.runner-key.v1+json`, signed by the target key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +32,7 @@ impl Statement for Vouch {
     const TYPE: &'static str = "application/vnd.relay.runner-key.v1+json";
 
     fn parse(payload: &[u8]) -> Result<Self, serde_json::Error> {
-        let vouch: Self = from_object(payload)?;
+        let vouch: Self = strict::from_slice(payload)?;
         if !vouch.runner_key.is_ed25519() {
             return Err(serde::de::Error::custom("the runner key is not an Ed25519 key"));
         }

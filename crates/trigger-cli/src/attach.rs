@@ -1,29 +1,34 @@
 //! `relay attach`: follows a deployment that another call has left, from another machine too. What the other had printed and deleted does not
 //! come again; what it had only received does, and may so be printed twice rather than never.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use relay_aws::Kind;
 use relay_aws::clock::now;
 use relay_aws::queues::VISIBILITY;
 use relay_console::Failure;
-use relay_engine::{Authenticator, Reader};
-use relay_identity::FrameKeys;
+use relay_engine::{Authenticator, Inbox, Start};
+use relay_protocol::keys::Cached;
 
 use crate::args;
-use crate::deploy::end;
+use crate::cancel::Canceller;
+use crate::clock::Clock;
+use crate::deploy::Ending;
+use crate::follower::Follower;
+use crate::progress::Progress;
 use crate::settings::clocks;
-use crate::show::{Phases, Show};
-use crate::tags::Tags;
-use crate::tail::{Signals, Tail, Until};
+use crate::show::Show;
+use crate::signals::Signals;
+use crate::tags::{TagWriter, Tags};
+use crate::tail::{Patience, Tail, Until};
 use crate::whose::{Found, find};
 
 /// Follows to the end; the exit code is the registry's.
 pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
-    let began = Instant::now();
+    let clock = Clock::start();
     let clocks = clocks(&arguments.following)?;
     let Found { id, target, target_key, queues, pair, tags, .. } = find(&arguments.whose).await?;
-    let mut show = Show::new(arguments.following.output, arguments.following.quiet, began);
+    let mut show = Show::new(arguments.following.output, arguments.following.quiet, clock);
     if target_key.is_none() {
         show.warn("no target key is pinned: the first runner that answers is believed; add target_key to relay.toml");
     }
@@ -40,23 +45,32 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
     // From here on it is this call that reads; should it be killed, the next one must not take what the last one said for exact.
     let mine = Tags { left: false, followed: Some(now()), ..tags.clone() };
     let said = pair.own && queues.tag(&pair.reply, &mine.pairs()).await.is_ok();
-    let authenticator = Authenticator::attaching(id.clone(), target_key, FrameKeys::default());
-    let mut reader = if said && tags.left {
-        Reader::resuming(authenticator, clocks, show.elapsed(), now(), tags.acknowledged)
+    let authenticator = Authenticator::attaching(id.clone(), target_key, Cached::default());
+    let acknowledged = tags.acknowledged;
+    let start = if said && tags.left {
+        Start::Resume { acknowledged }
     } else {
-        let settle = Duration::from_secs(u64::from(VISIBILITY) + 2);
-        Reader::attaching(authenticator, clocks, show.elapsed(), now(), settle, tags.acknowledged)
+        Start::Join { acknowledged, settle: Duration::from_secs(u64::from(VISIBILITY) + 2) }
     };
+    let mut inbox = Inbox::new(authenticator, start, clocks, clock.elapsed(), now());
     if let Some(deadline) = mine.deadline {
-        reader.ends_by(deadline);
+        inbox.ends_by(deadline);
     }
-    let mut tail = Tail::new(reader, queues.clone(), pair.clone(), mine, None, args::OnInterrupt::Detach);
-    let mut phases = Phases::default();
-    let left = tail.run(&mut show, &mut phases, &mut Signals::listen()?, None, Until::End).await;
-    if left.is_some() && tail.end().is_none() {
+    let mut tail = Tail {
+        inbox,
+        follower: Follower::new(queues.clone(), pair.reply.clone(), clock),
+        tags: TagWriter::new(queues.clone(), pair.clone(), mine),
+        canceller: Canceller::default(),
+        progress: Progress::default(),
+        clock,
+    };
+    let patience = Patience { timeout: None, on_interrupt: args::OnInterrupt::Detach };
+    let left = tail.run(&mut show, &mut Signals::listen()?, patience, Until::End).await;
+    if left.is_some() && tail.inbox.poll_end().is_none() {
         show.warn(&format!("left; the deployment goes on: {}", pair.follow(&target, &id)));
     }
-    let (code, open) = end(&arguments.following, &target, &show, &tail, &mut phases, left, &id);
+    let ending = Ending { following: &arguments.following, target: &target, id: &id };
+    let (code, open) = ending.end(&show, &mut tail, left);
     if !open && let Err(failure) = pair.delete(&queues).await {
         show.warn(&failure.to_string());
     }

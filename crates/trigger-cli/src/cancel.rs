@@ -1,22 +1,91 @@
 //! `relay cancel`: asks a deployment to stop that another call has started, with this caller's own signature; whether that may is the target's
 //! policy (clause CTL-2).
 
+use std::time::Instant;
+
 use relay_aws::clock::now;
 use relay_aws::queues::{Entry, Queues};
 use relay_aws::topic::Topic;
 use relay_console::Failure;
+use relay_protocol::keys::PrivateKey;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::Hints;
 use relay_protocol::{Cancel, Control, DeploymentId, Digest, Envelope, Message, QueueUrl, Statement as _, TopicArn};
+use tokio::task::JoinSet;
 
 use crate::args;
 use crate::show::line;
 use crate::status::vouched_request;
 use crate::whose::find;
 
+/// Asks the deployment that this command has started to stop, beside the tailing: AWS may be slow, and a second signal must
+/// still be heard.
+#[derive(Debug, Default)]
+pub(crate) struct Canceller {
+    /// `None` in `relay attach`: the session key is another process's.
+    session: Option<Session>,
+    asked: bool,
+    sending: JoinSet<Vec<String>>,
+}
+
+/// What a cancel by the request's own session key needs.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) key: PrivateKey,
+    pub(crate) request: Digest,
+    pub(crate) routes: CancelRoutes,
+}
+
+impl Canceller {
+    pub(crate) fn new(session: Session) -> Self {
+        Self { session: Some(session), ..Self::default() }
+    }
+
+    /// Whether the deployment was asked to stop.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.asked
+    }
+
+    /// Sends the cancel; [`Canceller::next`] has what to say of it. `after` says what comes of it.
+    pub(crate) fn cancel(&mut self, cancel: Cancel, after: String) {
+        let Some(Session { key, request, routes }) = &self.session else { return };
+        self.asked = true;
+        let id = routes.hints.deployment_id.clone();
+        let body = Message::control_json(&key.sign_envelope(statement(&id, *request, cancel)));
+        let (routes, began) = (routes.clone(), Instant::now());
+        let why = match cancel {
+            Cancel::Interrupted => "SIGINT",
+            Cancel::Terminated => "SIGTERM",
+            Cancel::Requested => "its time is over",
+        };
+        self.sending.spawn(async move {
+            let sent = routes.send(&body).await;
+            let took = began.elapsed().as_secs_f64();
+            match sent {
+                Ok(()) => vec![
+                    format!("{why}, cancel sent {took:.1}s; {after}"),
+                    format!("a second signal leaves at once. CI may end this step sooner; follow: relay attach {id}"),
+                ],
+                Err(error) => vec![
+                    format!("{why}, but the cancel could not be sent ({error}): the deployment goes on"),
+                    format!("a second signal leaves at once. Stop it from elsewhere: relay cancel {id}"),
+                ],
+            }
+        });
+    }
+
+    /// Waits for a cancel to be sent, or for ever when none is on its way: what to say of it.
+    pub(crate) async fn next(&mut self) -> Vec<String> {
+        match self.sending.join_next().await {
+            Some(said) => said.unwrap_or_default(),
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// Where a control statement goes.
 #[derive(Clone, Debug)]
-pub(crate) struct Ways {
+pub(crate) struct CancelRoutes {
     pub(crate) hints: Hints,
     pub(crate) topic: Topic,
     pub(crate) topic_arn: TopicArn,
@@ -24,9 +93,9 @@ pub(crate) struct Ways {
     pub(crate) queue: Option<QueueUrl>,
 }
 
-impl Ways {
-    /// Sends by both ways at once; whether one of them took it, or why neither did. By the control queue it reaches a running task at once; by
-    /// topic also one that does not run yet, or whose runner does not listen.
+impl CancelRoutes {
+    /// Sends by both routes at the same time; whether one of them took it, or why neither did. The control queue is the
+    /// fast route to a running task; the topic also reaches one that does not run yet, or whose runner does not listen.
     pub(crate) async fn send(&self, body: &str) -> Result<(), String> {
         let by_queue = async {
             let queue = self.queue.as_ref()?;
@@ -63,7 +132,7 @@ pub(crate) async fn cancel(arguments: &args::Cancel) -> Result<u8, Failure> {
         })?,
     };
     let envelope = signer.sign(statement(&found.id, request, Cancel::Requested)).await?;
-    let ways = Ways {
+    let routes = CancelRoutes {
         hints: Hints {
             target: found.target.clone(),
             deployment_id: found.id.clone(),
@@ -74,7 +143,8 @@ pub(crate) async fn cancel(arguments: &args::Cancel) -> Result<u8, Failure> {
         queues: found.queues.clone(),
         queue: found.pair.control.clone(),
     };
-    ways.send(&Message::control_json(&envelope))
+    routes
+        .send(&Message::control_json(&envelope))
         .await
         .map_err(|error| Failure::new(ExitCode::Fault, format!("the cancel could not be sent: {error}")))?;
     line(&format!("relay: asked {} ({}) to stop; whether this key may is its target's policy", found.id, found.target));

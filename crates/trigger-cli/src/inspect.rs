@@ -3,8 +3,8 @@
 use std::io::{Read as _, Write as _};
 
 use relay_console::Failure;
-use relay_identity::VerifyingKey;
 use relay_protocol::encoding::escape_non_ascii;
+use relay_protocol::keys::VerifyingKey;
 use relay_protocol::limits::FRAME_MAX;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::{Envelope, PublicKey};

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use relay_console::Failure;
-use relay_identity::PrivateKey;
+use relay_protocol::keys::PrivateKey;
 use relay_protocol::outcome::ExitCode;
 
 use crate::args;

@@ -15,16 +15,17 @@ use crate::tail::Tail;
 /// The last words.
 pub(crate) fn say(show: &Show, tail: &Tail, code: u8, stopping: Option<ExitCode>, id: &DeploymentId) {
     let hint = |reason: Reason| show.warn(&format!("hint: {}", reason.hint()));
-    let end = tail.end();
+    let (inbox, elapsed) = (&tail.inbox, tail.clock.elapsed());
+    let end = inbox.poll_end();
     match end {
         Some(End::Finished { finished, missing, verified }) => {
-            let took = took(show.elapsed());
-            let output = if *verified && tail.came_late() {
+            let took = took(elapsed);
+            let output = if *verified && inbox.came_late() {
                 "output complete from where this began; the digests are of the whole, and were not checked".to_owned()
             } else if *verified {
                 "output verified".to_owned()
             } else {
-                let or = if tail.came_late() {
+                let or = if inbox.came_late() {
                     ", or were shown to whoever followed before; the archive should have all of it: relay-admin log"
                 } else {
                     ""
@@ -80,7 +81,7 @@ pub(crate) fn say(show: &Show, tail: &Tail, code: u8, stopping: Option<ExitCode>
             show.end_line("outcome unknown", &text, false);
         }
         None => {
-            let asked = match (tail.asked_to_stop(), stopping) {
+            let asked = match (tail.canceller.has_asked(), stopping) {
                 (true, _) => "; it was asked to stop, and may still be stopping",
                 (false, Some(_)) => "; it was not asked to stop, and goes on",
                 (false, None) => "",
@@ -91,26 +92,26 @@ pub(crate) fn say(show: &Show, tail: &Tail, code: u8, stopping: Option<ExitCode>
     if is_open(end) {
         say_what_is_known(show, tail);
     }
-    if tail.earlier() > 0 {
+    if inbox.earlier() > 0 {
         show.warn(&format!(
             "{} frames from before this began came late and were not shown; the call before this one has most likely shown them",
-            tail.earlier()
+            inbox.earlier()
         ));
     }
-    if tail.dropped() > 0 {
-        show.warn(&format!("{} frames that were not signed by this deployment's keys were dropped", tail.dropped()));
+    if inbox.dropped() > 0 {
+        show.warn(&format!("{} frames that were not signed by this deployment's keys were dropped", inbox.dropped()));
     }
 }
 
 fn say_what_is_known(show: &Show, tail: &Tail) {
-    if let Some(trouble) = tail.trouble() {
+    if let Some(trouble) = tail.follower.trouble() {
         show.warn(&format!("the reply queue could not be read: {trouble}"));
         if trouble.kind == Kind::Credentials {
             show.warn("hint: CI's credentials ended before the deployment did: give the job a longer session, or one that renews itself (a web identity's), then follow it with relay attach");
         }
     }
-    let offset = tail.offset();
-    match tail.task_arn() {
+    let offset = tail.inbox.offset();
+    match tail.inbox.task_arn() {
         Some(arn) => {
             let cluster = arn.split('/').nth(1).unwrap_or("CLUSTER");
             show.warn(&format!("known: the task is {arn}; {} bytes of stdout and {} of stderr are true", offset.stdout, offset.stderr));

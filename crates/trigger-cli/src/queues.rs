@@ -1,11 +1,7 @@
 //! The queues of one deployment: created in the CI account, open to the target account's roles under `/relay/` alone, deleted at the end.
 
-use std::collections::BTreeMap;
-
 use relay_aws::queues::{Queues, VISIBILITY};
 use relay_console::Failure;
-use relay_engine::Raw;
-use relay_protocol::frame::{ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH};
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::{AccountId, DeploymentId, QueueUrl, Region, TargetName, TopicArn};
 
@@ -126,14 +122,4 @@ fn canonical(url: &str, topic: &TopicArn, name: &str) -> Result<QueueUrl, Failur
     account.and_then(|account| QueueUrl::of(&topic.region(), &account, name).ok()).ok_or_else(|| {
         Failure::new(ExitCode::Fault, format!("SQS gave the queue the URL `{url}`, which has no account in it"))
     })
-}
-
-/// A message as the reader takes it.
-pub(crate) fn raw(mut attributes: BTreeMap<String, String>, body: String) -> Raw {
-    Raw {
-        from: attributes.remove(ATTRIBUTE_FROM).unwrap_or_default(),
-        sig: attributes.remove(ATTRIBUTE_SIG).unwrap_or_default(),
-        vouch: attributes.remove(ATTRIBUTE_VOUCH),
-        body,
-    }
 }

@@ -5,19 +5,14 @@ use std::path::Path;
 use relay_console::Failure;
 use relay_engine::End;
 use relay_protocol::outcome::{ExitCode, Outcome};
+use relay_protocol::{DeploymentId, TargetName};
 use serde_json::{Value, json};
 
-use crate::show::Phases;
+use crate::tail::Tail;
 
 /// What the file says.
-pub(crate) fn result(
-    id: &str,
-    target: &str,
-    exit_code: u8,
-    end: Option<&End>,
-    phases: &Phases,
-    task_arn: Option<&str>,
-) -> Value {
+pub(crate) fn result(id: &DeploymentId, target: &TargetName, exit_code: u8, tail: &Tail) -> Value {
+    let end = tail.inbox.poll_end();
     let (by, reason, message) = match end {
         Some(End::Finished { finished, .. }) => match &finished.outcome {
             Outcome::Exited { .. } => ("tool", None, None),
@@ -45,8 +40,8 @@ pub(crate) fn result(
         "reason": reason,
         "message": message,
         "step": finished.and_then(|(finished, ..)| finished.step.clone()),
-        "task_arn": task_arn,
-        "milliseconds": phases.to_json(),
+        "task_arn": tail.inbox.task_arn(),
+        "milliseconds": tail.progress.phases.to_json(),
         "output": finished.map(|(finished, missing, verified)| json!({
             "verified": verified,
             "missing_frames": missing.frames,

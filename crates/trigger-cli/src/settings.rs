@@ -7,7 +7,7 @@ use std::time::Duration;
 use relay_aws::Sdk;
 use relay_console::Failure;
 use relay_engine::Clocks;
-use relay_identity::PrivateKey;
+use relay_protocol::keys::PrivateKey;
 use relay_protocol::{ParameterName, PublicKey, QueueUrl, Region, TargetName, TopicArn};
 use serde::Deserialize;
 use zeroize::Zeroizing;

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::io::{ErrorKind, IsTerminal as _, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use relay_console::harmless;
@@ -13,30 +13,20 @@ use relay_protocol::frame::{Chunk, Stream};
 use serde_json::{Value, json};
 
 use crate::args::Output;
+use crate::clock::Clock;
 
-/// When each phase began, since the command did.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Phases {
-    pub(crate) published: Option<Duration>,
-    pub(crate) admitted: Option<Duration>,
-    pub(crate) started: Option<Duration>,
-    pub(crate) finished: Option<Duration>,
-    /// ECS's last word about the task.
-    pub(crate) task: Option<String>,
-}
-
-impl Phases {
-    pub(crate) fn to_json(&self) -> Value {
-        let ms = |at: Option<Duration>| at.map(|at| u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
-        json!({ "published": ms(self.published), "admitted": ms(self.admitted), "started": ms(self.started), "finished": ms(self.finished) })
-    }
+/// Whether a line is shown to a user who asked for quiet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Importance {
+    Progress,
+    Must,
 }
 
 /// Shows one deployment.
 #[derive(Debug)]
 pub(crate) struct Show {
     output: Output,
-    began: Instant,
+    clock: Clock,
     bar: Option<ProgressBar>,
     quiet: bool,
     /// A stream that takes no more: the deployment goes on without it.
@@ -49,16 +39,11 @@ pub(crate) struct Show {
 
 impl Show {
     /// The live line is for a person at a terminal only: in a CI log every redraw would be a line.
-    pub(crate) fn new(output: Output, quiet: bool, began: Instant) -> Self {
+    pub(crate) fn new(output: Output, quiet: bool, clock: Clock) -> Self {
         let live =
             output == Output::Text && !quiet && std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
-        let bar = live.then(|| live_line(began.elapsed(), String::new()));
-        Self { output, began, bar, quiet, closed: [false; 2], failed: false, open_line: Cell::new(false) }
-    }
-
-    /// Time since the command began.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.began.elapsed()
+        let bar = live.then(|| live_line(clock.elapsed(), String::new()));
+        Self { output, clock, bar, quiet, closed: [false; 2], failed: false, open_line: Cell::new(false) }
     }
 
     /// Where the deployment is: `relay admitted 0.4s by policy0`.
@@ -67,33 +52,30 @@ impl Show {
             bar.set_message(format!("{name} {}", printable(text)));
         }
         let space = if text.is_empty() { "" } else { " " };
-        self.tell(
-            name,
-            text,
-            more,
-            &format!("relay {name} {:.1}s{space}{}", self.elapsed().as_secs_f64(), printable(text)),
-            false,
-        );
+        let plain = format!("{name} {:.1}s{space}{}", self.clock.elapsed().as_secs_f64(), printable(text));
+        self.tell(&plain, Importance::Progress, self.json(name, text, more));
     }
 
     /// A step begins: `relay step 1/2 plan`.
     pub(crate) fn step(&self, kind: &str, number: usize, of: usize, name: &str) {
+        let plain = format!("{kind} {number}/{of} {}", printable(name));
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("{kind} {number}/{of} {}", printable(name)));
+            bar.set_message(plain.clone());
         }
-        let more = json!({ "number": number, "of": of });
-        self.tell(kind, name, more, &format!("relay {kind} {number}/{of} {}", printable(name)), false);
+        self.tell(&plain, Importance::Progress, self.json(kind, name, json!({ "number": number, "of": of })));
     }
 
     /// How it ended: `relay finished: exit 0, 3m12s, output verified`. Being quiet hides only an end that the exit code tells whole.
     pub(crate) fn end_line(&self, name: &str, text: &str, plain_end: bool) {
-        self.tell(name, text, json!({}), &format!("relay {name}: {}", printable(text)), !plain_end);
+        let importance = if plain_end { Importance::Progress } else { Importance::Must };
+        self.tell(&format!("{name}: {}", printable(text)), importance, self.json(name, text, json!({})));
     }
 
     /// The deployment goes on without this command: its id, alone on stdout, for a script.
     pub(crate) fn detached(&self, follow: &str, id: &DeploymentId) {
         let text = format!("follow it: {follow}");
-        self.tell("detached", &text, json!({ "deployment_id": id }), &format!("relay detached: {text}"), false);
+        let json = self.json("detached", &text, json!({ "deployment_id": id }));
+        self.tell(&format!("detached: {text}"), Importance::Progress, json);
         if self.output == Output::Text {
             self.line(&mut std::io::stdout().lock(), id.as_str());
         }
@@ -101,24 +83,36 @@ impl Show {
 
     /// An explanation.
     pub(crate) fn say(&self, text: &str) {
-        self.tell("note", text, json!({}), &format!("relay: {}", printable(text)), false);
+        self.words("note", text, Importance::Progress);
     }
 
-    /// What must be heard even by who asked for quiet.
+    /// What must be heard even by a user who asked for quiet.
     pub(crate) fn warn(&self, text: &str) {
-        self.tell("warning", text, json!({}), &format!("relay: {}", printable(text)), true);
+        self.words("warning", text, Importance::Must);
     }
 
-    fn tell(&self, name: &str, text: &str, more: Value, plain: &str, important: bool) {
+    fn words(&self, name: &str, text: &str, importance: Importance) {
+        // Without a blank between `relay` and the colon: these are words, and no state.
+        self.print(&format!("relay: {}", printable(text)), importance, self.json(name, text, json!({})));
+    }
+
+    fn tell(&self, plain: &str, importance: Importance, json: Value) {
+        self.print(&format!("relay {plain}"), importance, json);
+    }
+
+    fn json(&self, name: &str, text: &str, more: Value) -> Value {
+        let elapsed_ms = u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut line = json!({ "type": name, "elapsed_ms": elapsed_ms, "text": text });
+        if let (Some(line), Value::Object(more)) = (line.as_object_mut(), more) {
+            line.extend(more);
+        }
+        line
+    }
+
+    fn print(&self, plain: &str, importance: Importance, json: Value) {
         match self.output {
-            Output::Json => {
-                let mut line = json!({ "type": name, "elapsed_ms": u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX), "text": text });
-                if let (Some(line), Value::Object(more)) = (line.as_object_mut(), more) {
-                    line.extend(more);
-                }
-                self.line(&mut std::io::stdout().lock(), &ascii_json(&line));
-            }
-            Output::Text if self.quiet && !important => {}
+            Output::Json => self.line(&mut std::io::stdout().lock(), &ascii_json(&json)),
+            Output::Text if self.quiet && importance == Importance::Progress => {}
             Output::Text => {
                 let start = if self.open_line.replace(false) { "\n" } else { "" };
                 self.line(&mut std::io::stderr().lock(), &format!("{start}{plain}"));
@@ -158,7 +152,7 @@ impl Show {
             bar.finish_and_clear();
             chunks.iter().for_each(|chunk| self.write(chunk));
             if !open {
-                self.bar = Some(live_line(self.elapsed(), bar.message()));
+                self.bar = Some(live_line(self.clock.elapsed(), bar.message()));
             }
         } else {
             bar.suspend(|| chunks.iter().for_each(|chunk| self.write(chunk)));

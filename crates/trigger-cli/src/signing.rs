@@ -3,7 +3,7 @@
 use relay_aws::keys::Keys;
 use relay_aws::{Kind, Sdk};
 use relay_console::Failure;
-use relay_identity::PrivateKey;
+use relay_protocol::keys::PrivateKey;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::{Envelope, PublicKey, Region, Signature};
 

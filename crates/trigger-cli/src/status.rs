@@ -4,15 +4,14 @@ use relay_aws::Kind;
 use relay_aws::clock::now;
 use relay_console::Failure;
 use relay_engine::{Authentic, Authenticator, Verdict};
-use relay_identity::FrameKeys;
 use relay_protocol::encoding::{ascii_json, printable};
 use relay_protocol::frame::{LauncherKind, RunnerKind};
+use relay_protocol::keys::Cached;
 use relay_protocol::time::plain_duration;
-use relay_protocol::{Digest, Timestamp};
+use relay_protocol::{Digest, SignedFrame, Timestamp};
 use serde_json::{Value, json};
 
 use crate::args::{self, Output};
-use crate::queues::raw;
 use crate::show::out;
 use crate::whose::{Found, find};
 
@@ -78,7 +77,7 @@ pub(crate) async fn vouched_request(found: &Found) -> Result<Option<Digest>, Fai
 
 async fn look(found: &Found) -> Result<Seen, Failure> {
     let mut seen = Seen::default();
-    let mut authenticator = Authenticator::attaching(found.id.clone(), found.target_key.clone(), FrameKeys::default());
+    let mut authenticator = Authenticator::attaching(found.id.clone(), found.target_key.clone(), Cached::default());
     let mut waiting = Vec::new();
     for _ in 0..LOOKS {
         let messages = match found.queues.peek(&found.pair.reply).await {
@@ -89,7 +88,7 @@ async fn look(found: &Found) -> Result<Seen, Failure> {
         if messages.is_empty() {
             break;
         }
-        waiting.extend(messages.into_iter().map(|message| raw(message.attributes, message.body)));
+        waiting.extend(messages.into_iter().map(|message| SignedFrame::from_message(message.attributes, message.body)));
     }
     // Twice: what came before the first vouch is understood the second time.
     for _ in 0..2 {

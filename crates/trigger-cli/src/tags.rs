@@ -2,9 +2,17 @@
 //! (clauses NAM-7, FRM-19). Tags are not signed: who may write them could as well delete the queue, so nothing but convenience hangs on them.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
+use relay_aws::clock::now;
+use relay_aws::queues::Queues;
+use relay_engine::Inbox;
+use relay_protocol::keys::Cached;
 use relay_protocol::limits::START_DELAY_MAX;
 use relay_protocol::{DeploymentId, Digest, TargetName, Timestamp, TopicArn};
+use tokio::task::JoinSet;
+
+use crate::queues::Pair;
 
 const DEPLOYMENT: &str = "relay-deployment";
 const TARGET: &str = "relay-target";
@@ -14,6 +22,9 @@ const DEADLINE: &str = "relay-deadline";
 const ACKNOWLEDGED: &str = "relay-acknowledged";
 const FOLLOWED: &str = "relay-followed-at";
 const LEFT: &str = "relay-left";
+
+/// The pause between two writings of the tags.
+const TAGGING: Duration = Duration::from_secs(30);
 
 /// Seconds for which a deployment may live that nobody has seen admitted: twice the longest time-out a target can have, and its graces.
 const UNSEEN: i64 = 50 * 3_600;
@@ -82,6 +93,54 @@ impl Tags {
     /// Whether the deployment has been over for `keep` seconds. One that does not say when it ends is left alone.
     pub(crate) fn is_dead(&self, now: Timestamp, keep: i64) -> bool {
         self.deadline.is_some_and(|deadline| now.since(deadline) > keep)
+    }
+}
+
+/// Keeps the tags of the reply queue up to date.
+#[derive(Debug)]
+pub(crate) struct TagWriter {
+    queues: Queues,
+    pair: Pair,
+    /// What the tags are to say, what they say, and since when.
+    tags: Tags,
+    written: Tags,
+    written_at: Option<Instant>,
+    writing: JoinSet<()>,
+}
+
+impl TagWriter {
+    /// For queues that go with the deployment; a pre-made one has no tags of it.
+    pub(crate) fn new(queues: Queues, pair: Pair, tags: Tags) -> Self {
+        Self { queues, pair, tags, written: Tags::default(), written_at: None, writing: JoinSet::new() }
+    }
+
+    /// Writes the tags when they say something new: immediately whose it is and until when, now and then how far it is
+    /// printed. With `last`, that this reader has stopped.
+    pub(crate) fn write(&mut self, inbox: &Inbox<Cached>, last: bool) {
+        while self.writing.try_join_next().is_some() {}
+        self.tags.acknowledged = inbox.acknowledged();
+        self.tags.deadline = inbox.deadline().or(self.tags.deadline);
+        self.tags.left = last;
+        let same_life = (self.tags.request, self.tags.deadline) == (self.written.request, self.written.deadline);
+        let due = last || !same_life || self.written_at.is_none_or(|at| at.elapsed() >= TAGGING);
+        let news = last || !same_life || self.tags.acknowledged != self.written.acknowledged;
+        if !self.pair.own || !due || !news || (!last && !self.writing.is_empty()) {
+            return;
+        }
+        (self.written, self.written_at) = (self.tags.clone(), Some(Instant::now()));
+        let (queues, queue) = (self.queues.clone(), self.pair.reply.clone());
+        let pairs = Tags { followed: Some(now()), ..self.tags.clone() }.pairs();
+        self.writing.spawn(async move {
+            if let Err(error) = queues.tag(&queue, &pairs).await {
+                // The next reader knows less then, and says so.
+                tracing::debug!(%error, "tagging");
+            }
+        });
+    }
+
+    /// Waits until all writings have ended.
+    pub(crate) async fn written(&mut self) {
+        while self.writing.join_next().await.is_some() {}
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use relay_identity::PrivateKey;
 use relay_policy::{Configuration, ParameterRule, Pin, Step, authorise, check, verify};
+use relay_protocol::keys::PrivateKey;
 use relay_protocol::request::{Origin, Stage};
 use relay_protocol::{
     Bundle, DeploymentId, Digest, Envelope, ParameterName, QueueUrl, Request, Statement as _, Timestamp,

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use relay_engine::{Authenticator, Clocks, Direct, End, Event, Outgoing, Raw, Reader};
+use relay_engine::{Authenticator, Clocks, End, Event, Finish, Frame, Inbox, MemorySpool, Outbox, Seal as _, Start};
 use relay_protocol::frame::{Chunk, LauncherKind, RunnerFrame, RunnerKind, Stream};
 use relay_protocol::outcome::{Outcome, Reason};
-use relay_protocol::{DeploymentId, Digest, LauncherFrame, PublicKey, Timestamp};
+use relay_protocol::{DeploymentId, Digest, LauncherFrame, PublicKey, SignedFrame, Timestamp};
 
 use crate::input::Input;
 use crate::toy::{Keys, Toy};
@@ -29,14 +29,14 @@ struct World {
     keys: Keys,
     strangers: Keys,
     now: Duration,
-    line: Direct,
-    reader: Reader<Toy>,
+    outbox: Outbox<Keys, MemorySpool>,
+    reader: Inbox<Toy>,
     clocks: Clocks,
     pushed: Streams,
     finished: bool,
     /// Whether a reader came late, in the first one's place.
     late: bool,
-    queue: Vec<(Source, Raw)>,
+    queue: Vec<(Source, SignedFrame)>,
     /// By token: what the reader was given.
     given: Vec<Source>,
     /// The runner's frames that the reader has let go.
@@ -45,7 +45,7 @@ struct World {
     strangers_given: u64,
     /// The runner's output frames, once they were sent.
     output: BTreeMap<u64, Vec<Chunk>>,
-    answers: Vec<(Vec<u64>, Vec<u64>)>,
+    answers: Vec<(u64, Vec<u64>)>,
     /// What this reader has handed out, and up to which frame.
     printed: Streams,
     next: u64,
@@ -95,8 +95,8 @@ impl World {
         let authenticator =
             Authenticator::new(id.clone(), request, Digest::of(b"body"), Some(keys.target.clone()), Toy);
         Self {
-            line: Direct::new(id.clone(), now),
-            reader: Reader::new(authenticator, clocks, now, Timestamp::from_unix(0)),
+            outbox: Outbox::new(id.clone(), now, keys.clone(), MemorySpool::default()),
+            reader: Inbox::new(authenticator, Start::Fresh, clocks, now, Timestamp::from_unix(0)),
             id,
             request,
             keys,
@@ -134,11 +134,11 @@ impl World {
                         RunnerKind::Started { task_arn: "task".into(), steps: Vec::new(), deadline, grace: 120 }
                     }
                 };
-                self.line.writer.say(self.now, kind);
+                self.outbox.say(self.now, kind);
             }
             2 if !self.finished => {
                 self.finished = true;
-                self.line.writer.finish(self.now, OUTCOME, None, BTreeMap::new(), None);
+                self.outbox.finish(self.now, Finish::of(OUTCOME));
             }
             3 | 4 => self.send(input.word(), input.word()),
             5 => self.answer(input),
@@ -178,34 +178,37 @@ impl World {
     fn push(&mut self, input: &mut Input<'_>) {
         let stream = if input.flag() { Stream::Stdout } else { Stream::Stderr };
         let (length, noisy) = (length(input), input.flag());
-        if self.line.sender.has_room() && !self.finished {
+        if self.outbox.has_room() && !self.finished {
             let bytes = text(stream, self.pushed.of(stream).len(), length, noisy);
-            self.line.writer.push(self.now, stream, &bytes);
+            self.outbox.push(self.now, stream, &bytes);
             self.pushed.of(stream).extend(bytes);
         }
     }
 
     /// Sends what is due: some of it arrives, and some of that is told.
     fn send(&mut self, arrives: u16, told: u16) {
-        let has = |mask: u16, frame: &Outgoing| mask >> (frame.seq % 16) & 1 == 0;
-        while let Some(batch) = self.line.poll_batch(self.now) {
-            for frame in &batch {
-                if let Ok(RunnerFrame { kind: RunnerKind::Output(chunks), .. }) = RunnerFrame::parse(&frame.body) {
+        let has = |mask: u16, frame: &Frame| mask >> (frame.seq % 16) & 1 == 0;
+        while self.outbox.poll_frame(self.now).is_some() {}
+        while let Some(batch) = self.outbox.poll_batch(self.now) {
+            for frame in &batch.frames {
+                if let Ok(RunnerFrame { kind: RunnerKind::Output(chunks), .. }) = RunnerFrame::parse(&frame.signed.body)
+                {
                     self.output.insert(frame.seq, chunks.unfold().expect("output of our own"));
                 }
                 if has(arrives, frame) {
-                    self.queue.push((Source::Runner(frame.seq), self.keys.signed(frame)));
+                    self.queue.push((Source::Runner(frame.seq), frame.signed.clone()));
                 }
             }
-            let sent = batch.iter().filter(|frame| has(arrives, frame) && has(told, frame)).map(|frame| frame.seq);
-            self.answers.push((batch.iter().map(|frame| frame.seq).collect(), sent.collect()));
+            let sent = batch.frames.iter().filter(|frame| has(arrives, frame) && has(told, frame));
+            self.answers.push((batch.number, sent.map(|frame| frame.seq).collect()));
+            while self.outbox.poll_frame(self.now).is_some() {}
         }
     }
 
     fn answer(&mut self, input: &mut Input<'_>) {
         if !self.answers.is_empty() {
             let (batch, sent) = self.answers.remove(input.below(self.answers.len()));
-            self.line.sender.handle_result(self.now, &batch, &sent);
+            self.outbox.handle_result(self.now, batch, &sent);
         }
     }
 
@@ -223,20 +226,14 @@ impl World {
         let at = input.below(self.queue.len());
         let mut raw = match self.queue.get(at) {
             Some((_, raw)) => raw.clone(),
-            None => Raw { from: "runner".into(), sig: String::new(), vouch: None, body: "{}".into() },
+            None => SignedFrame { from: "runner".into(), sig: String::new(), vouch: None, body: "{}".into() },
         };
         match input.byte() % 6 {
             0 => raw.body.push(' '),
             1 => raw.sig = relay_protocol::encoding::base64(&[input.byte(); 64]),
             2 => raw.from = "somebody".into(),
             3 => {
-                raw = self.strangers.signed(&Outgoing {
-                    seq: 0,
-                    body: raw.body,
-                    vouch: input.flag(),
-                    output: false,
-                    last: false,
-                })
+                raw = self.strangers.seal(raw.body, input.flag());
             }
             4 => {
                 raw.body =
@@ -256,8 +253,8 @@ impl World {
     /// The first reader dies, and another comes in its place.
     fn another(&mut self) {
         let authenticator = Authenticator::attaching(self.id.clone(), Some(self.keys.target.clone()), Toy);
-        let settle = Duration::from_secs(30);
-        self.reader = Reader::attaching(authenticator, self.clocks, self.now, Timestamp::from_unix(0), settle, 0);
+        let start = Start::Join { acknowledged: 0, settle: Duration::from_secs(30) };
+        self.reader = Inbox::new(authenticator, start, self.clocks, self.now, Timestamp::from_unix(0));
         (self.late, self.may_skip, self.next, self.end) = (true, true, 0, None);
         self.printed = Streams::default();
         self.polled.clear();
@@ -306,7 +303,7 @@ impl World {
             let source = usize::try_from(token).ok().and_then(|at| self.given.get(at)).expect("a token of ours");
             if let Source::Runner(seq) = source
                 && self.output.contains_key(seq)
-                && self.reader.resumed_at().is_none_or(|first| *seq >= first)
+                && self.reader.first().is_none_or(|first| *seq >= first)
             {
                 assert!(self.written.contains(seq), "a message goes before its bytes are written");
             }

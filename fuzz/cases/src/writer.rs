@@ -1,14 +1,16 @@
-//! Writer and sender, by any order of calls, with a place between them where frames wait: what is sent is the output, whole and in order, in frames
-//! and batches that SQS takes.
+//! The outbox, by any order of calls, with a spool that refuses pieces: what is sent is the output, whole and in order, in
+//! frames and batches that SQS takes.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use relay_engine::{Link, Outgoing, Sender, Writer};
+use relay_engine::{Finish, Frame, MemorySpool, Outbox, Seal, Spool};
 use relay_protocol::frame::{Finished, RunnerFrame, RunnerKind, Stream};
 use relay_protocol::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, FRAME_ATTRIBUTES_MAX, FRAME_MAX};
 use relay_protocol::outcome::Outcome;
-use relay_protocol::{DeploymentId, Digest, Timestamp};
+use relay_protocol::{DeploymentId, Digest, SignedFrame, Timestamp};
 
 use crate::frame::is_sendable;
 use crate::input::Input;
@@ -54,46 +56,54 @@ impl Streams {
     }
 }
 
-/// What a runner has: a writer, a sender, and frames that wait between them.
-struct Runner {
-    writer: Writer,
-    sender: Sender<Outgoing>,
-    waiting: VecDeque<Outgoing>,
-}
+/// Nobody reads the signatures here.
+struct Unsealed;
 
-impl Runner {
-    fn link(&self) -> Link {
-        if self.waiting.is_empty() { self.sender.link() } else { Link::Blocked }
-    }
-
-    /// Takes what is due, and passes on what may go.
-    fn move_frames(&mut self, now: Duration) {
-        while let Some(frame) = self.writer.poll_frame(now, self.link()) {
-            self.waiting.push_back(frame);
-        }
-        while self.sender.has_room()
-            && let Some(frame) = self.waiting.pop_front()
-        {
-            self.sender.queue(frame.seq, frame.body.len(), frame.last, frame);
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.writer.is_idle() && self.waiting.is_empty() && self.sender.is_idle()
-    }
-
-    fn poll_timeout(&self) -> Option<Duration> {
-        let refill = (self.sender.has_room() && !self.waiting.is_empty()).then_some(Duration::ZERO);
-        [self.writer.poll_timeout(self.link()), self.sender.poll_timeout(), refill].into_iter().flatten().min()
+impl Seal for Unsealed {
+    fn seal(&self, body: String, vouch: bool) -> SignedFrame {
+        SignedFrame { from: "runner".into(), sig: String::new(), vouch: vouch.then(String::new), body }
     }
 }
+
+/// A spool that takes so many pieces, and refuses some of them.
+#[derive(Default)]
+struct Disk {
+    spool: MemorySpool,
+    pieces: usize,
+    puts: u32,
+    refuses: u16,
+}
+
+impl Spool for Disk {
+    fn has_room(&self) -> bool {
+        self.pieces < 50
+    }
+    fn put(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.puts += 1;
+        if self.refuses >> (self.puts % 16) & 1 == 1 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.pieces += 1;
+        self.spool.put(piece)
+    }
+    fn take(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.pieces = self.pieces.saturating_sub(1);
+        self.spool.take()
+    }
+    fn clear(&mut self) {
+        self.pieces = 0;
+        self.spool.clear();
+    }
+}
+
+type Runner = Outbox<Unsealed, Disk>;
 
 #[derive(Default)]
 struct Seen {
-    /// Batches on their way.
-    travelling: Vec<Vec<u64>>,
+    /// Batches on their way: the number, and the frames'.
+    travelling: Vec<(u64, Vec<u64>)>,
     /// Everything that was ever sent.
-    frames: BTreeMap<u64, Outgoing>,
+    frames: BTreeMap<u64, Arc<Frame>>,
     /// What the writer was told to have arrived.
     arrived: BTreeSet<u64>,
     /// The terminal frame, once it was sent.
@@ -104,8 +114,8 @@ struct Seen {
 pub fn writer(data: &[u8]) {
     let mut input = Input(data);
     let mut now = Duration::ZERO;
-    let writer = Writer::new(DeploymentId::new(0, [1; 10]), now);
-    let mut runner = Runner { writer, sender: Sender::new(), waiting: VecDeque::new() };
+    let disk = Disk { refuses: input.word(), ..Disk::default() };
+    let mut runner = Outbox::new(DeploymentId::new(0, [1; 10]), now, Unsealed, disk);
     let mut pushed = Streams::default();
     let mut seen = Seen::default();
     let mut finished = false;
@@ -115,41 +125,41 @@ pub fn writer(data: &[u8]) {
                 let stream = if input.flag() { Stream::Stdout } else { Stream::Stderr };
                 let length = length(&mut input);
                 let bytes = text(stream, pushed.of(stream).len(), length, input.flag());
-                runner.writer.push(now, stream, &bytes);
+                runner.push(now, stream, &bytes);
                 if !finished {
                     pushed.of(stream).extend(bytes);
                 }
             }
-            2 if !finished => runner.writer.say(now, kind(&mut input)),
+            2 if !finished => runner.say(now, kind(&mut input)),
             3 => now += Duration::from_millis(u64::from(input.byte())),
             4 => now += Duration::from_secs(u64::from(input.byte())),
             5 => send(&mut runner, now, &mut seen),
             6 if !seen.travelling.is_empty() => {
-                let batch = seen.travelling.remove(input.below(seen.travelling.len()));
+                let (number, batch) = seen.travelling.remove(input.below(seen.travelling.len()));
                 // Some of it, and what was never in it.
                 let mask = input.word();
                 let mut sent: Vec<u64> = batch.iter().copied().filter(|seq| mask >> (seq % 16) & 1 == 1).collect();
                 sent.push(u64::from(input.byte()) + 1_000_000);
-                runner.sender.handle_result(now, &batch, &sent);
+                runner.handle_result(now, number, &sent);
                 seen.arrived.extend(sent);
             }
             _ if input.byte() == 0 && !finished => {
                 finished = true;
-                runner.writer.finish(now, Outcome::Exited { code: 3, signal: None }, None, BTreeMap::new(), None);
+                runner.finish(now, Finish::of(Outcome::Exited { code: 3, signal: None }));
             }
             _ => {}
         }
     }
     if !finished {
-        runner.writer.finish(now, Outcome::Exited { code: 3, signal: None }, None, BTreeMap::new(), None);
+        runner.finish(now, Finish::of(Outcome::Exited { code: 3, signal: None }));
     }
     // From here on everything arrives: it comes to its end by its own clock.
     for _ in 0..10_000 {
-        while let Some(batch) = seen.travelling.pop() {
-            runner.sender.handle_result(now, &batch, &batch);
+        while let Some((number, batch)) = seen.travelling.pop() {
+            runner.handle_result(now, number, &batch);
             seen.arrived.extend(batch);
         }
-        if runner.sender.is_done() {
+        if runner.is_done() {
             assert!(runner.is_idle() && runner.poll_timeout().is_none());
             return whole(&seen, &pushed);
         }
@@ -176,18 +186,18 @@ fn kind(input: &mut Input<'_>) -> RunnerKind {
 
 /// Takes every batch that is due, and looks at it as SQS would.
 fn send(runner: &mut Runner, now: Duration, seen: &mut Seen) {
-    runner.move_frames(now);
-    while let Some(batch) = runner.sender.poll_batch(now) {
-        let batch: Vec<Outgoing> = batch.into_iter().map(|(_, frame)| frame).collect();
+    while runner.poll_frame(now).is_some() {}
+    while let Some(batch) = runner.poll_batch(now) {
+        let (number, batch) = (batch.number, batch.frames);
         assert!((1..=BATCH_ENTRIES_MAX).contains(&batch.len()));
-        let size: usize = batch.iter().map(|frame| frame.body.len() + FRAME_ATTRIBUTES_MAX).sum();
+        let size: usize = batch.iter().map(|frame| frame.signed.body.len() + FRAME_ATTRIBUTES_MAX).sum();
         assert!(size <= BATCH_BYTES_MAX, "{size} bytes in a batch");
         for frame in &batch {
-            assert!(frame.body.len() + FRAME_ATTRIBUTES_MAX <= FRAME_MAX && is_sendable(&frame.body));
-            assert!(!seen.travelling.iter().flatten().any(|seq| *seq == frame.seq), "it travels already");
+            assert!(frame.signed.body.len() + FRAME_ATTRIBUTES_MAX <= FRAME_MAX && is_sendable(&frame.signed.body));
+            assert!(!seen.travelling.iter().any(|(_, batch)| batch.contains(&frame.seq)), "it travels already");
             assert!(!seen.arrived.contains(&frame.seq), "it has arrived already");
-            let parsed = RunnerFrame::parse(&frame.body).expect("a frame of our own");
-            assert_eq!((parsed.seq, parsed.bears_vouch()), (frame.seq, frame.vouch));
+            let parsed = RunnerFrame::parse(&frame.signed.body).expect("a frame of our own");
+            assert_eq!((parsed.seq, parsed.bears_vouch()), (frame.seq, frame.signed.vouch.is_some()));
             assert_eq!(matches!(parsed.kind, RunnerKind::Output(_)), frame.output);
             assert_eq!(matches!(parsed.kind, RunnerKind::Finished(_)), frame.last);
             if frame.last {
@@ -199,8 +209,8 @@ fn send(runner: &mut Runner, now: Duration, seen: &mut Seen) {
             let before = seen.frames.insert(frame.seq, frame.clone());
             assert!(before.is_none_or(|before| before == *frame), "a frame is sent again as it was");
         }
-        runner.move_frames(now);
-        seen.travelling.push(batch.iter().map(|frame| frame.seq).collect());
+        seen.travelling.push((number, batch.iter().map(|frame| frame.seq).collect()));
+        while runner.poll_frame(now).is_some() {}
     }
 }
 
@@ -209,7 +219,7 @@ fn whole(seen: &Seen, pushed: &Streams) {
     let mut out = Streams::default();
     let mut end: Option<Box<Finished>> = None;
     for (at, frame) in (0_u64..).zip(seen.frames.values()) {
-        let frame = RunnerFrame::parse(&frame.body).expect("a frame of our own");
+        let frame = RunnerFrame::parse(&frame.signed.body).expect("a frame of our own");
         assert_eq!(frame.seq, at, "frames are numbered without a gap");
         match frame.kind {
             RunnerKind::Output(chunks) => {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use relay_identity::{PrivateKey, SingleKey};
 use relay_protocol::frame::From;
+use relay_protocol::keys::{PrivateKey, SingleKey};
 use relay_protocol::limits::REQUEST_LIFETIME_MAX;
 use relay_protocol::request::Hints;
 use relay_protocol::{
@@ -266,8 +266,9 @@ impl Asking {
 
 /// The runner key that a vouch is for, if it is the target key's and of this request.
 fn runner_key(vouch: &str, target: &SingleKey, asking: &Asking) -> Option<SingleKey> {
-    let vouch = Envelope::parse(vouch.as_bytes(), 8_192).ok()?.verify::<Vouch, _>(target).ok()?;
-    let vouch = vouch.statement();
+    let envelope = Envelope::parse(vouch.as_bytes(), 8_192).ok()?;
+    let verified = target.verify::<Vouch>(&envelope).ok()?;
+    let vouch = verified.statement();
     (vouch.deployment_id == asking.request.deployment_id && vouch.request_digest == asking.digest()).then_some(())?;
     SingleKey::new(&vouch.runner_key).ok()
 }

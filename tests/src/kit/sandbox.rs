@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
-use relay_identity::{PrivateKey, SingleKey};
+use relay_protocol::keys::{PrivateKey, SingleKey};
 use relay_protocol::{PublicKey, TopicArn};
 use rustix::process::{Pid, Signal};
 use serde::Deserialize;

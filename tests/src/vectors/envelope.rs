@@ -76,7 +76,7 @@ fn accepted() -> Cases {
         ("keyid-lies", ok("ENV-6", "`keyid` names another trusted key.", with(&[(keys::kms().id(), encoding::base64(&sig))]))),
         ("keyid-absent", ok("ENV-1, ENV-6", "There is no `keyid`.", json.replace(&format!("\"keyid\":\"{}\",", ci.id()), ""))),
         ("base64-url-safe", ok("ENC-2", "Payload and signature in the URL-safe alphabet; the canonical form has the standard one.", url_safe_values(&both, &url_safe))),
-        ("unknown-members", ok("ENV-2", "Members that nobody knows, in the envelope and in a signature, one of them deep.", json.replace("{\"keyid\"", "{\"cert\":{\"a\":[[[[]]]]},\"keyid\"").replacen('{', "{\"version\":2,\"version\":3,", 1))),
+        ("unknown-members", ok("ENV-2", "Members that nobody knows, in the envelope and in a signature, one of them deep.", json.replace("{\"keyid\"", "{\"cert\":{\"a\":[[[[]]]]},\"keyid\"").replacen('{', "{\"version\":2,", 1))),
         ("token-beside-a-signature", ok("SIG-5, ENV-5", "A token stands beside a good signature; it is ignored.", with(&[(String::new(), TOKEN.into()), (ci.id(), encoding::base64(&sig))]))),
         ("eight-signatures", ok("LIM-4", "Eight signatures, the most; the last is good.", signed(&[&other, &other, &other, &other, &other, &other, &other, &ci]).to_json())),
     ]
@@ -132,6 +132,34 @@ fn forms() -> Cases {
         (
             "payload-twice",
             odd("ENV-1", "Two payloads, the second another.", json.replacen('{', "{\"payload\":\"e30=\",", 1)),
+        ),
+        (
+            "unknown-member-twice",
+            odd(
+                "ENC-5, ENV-2",
+                "A member that nobody knows stands twice.",
+                json.replacen('{', "{\"version\":2,\"version\":3,", 1),
+            ),
+        ),
+        (
+            "unknown-member-beyond-a-double",
+            odd("ENC-5, ENV-2", "A member that nobody knows, 1e400.", json.replacen('{', "{\"version\":1e400,", 1)),
+        ),
+        (
+            "unknown-member-with-half-a-character",
+            odd(
+                "ENC-5, ENV-2",
+                "A member that nobody knows, with an unpaired surrogate.",
+                json.replacen('{', "{\"version\":\"\\ud800\",", 1),
+            ),
+        ),
+        (
+            "unknown-member-not-utf-8",
+            odd("ENC-5, ENV-2", "A member that nobody knows, with a byte that is no UTF-8.", String::new()).but(|v| {
+                let (head, tail) = json.split_at(1);
+                let bytes = [head.as_bytes(), b"\"version\":\"\xff\",", tail.as_bytes()].concat();
+                v.body = Body::Bytes { base64: encoding::base64(&bytes) };
+            }),
         ),
         ("payload-type-absent", odd("ENV-1", "No payload type.", json.replace("payloadType", "payload_type"))),
         ("signatures-absent", odd("ENV-1", "No list of signatures.", json.replace("signatures", "signature"))),

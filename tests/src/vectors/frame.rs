@@ -4,9 +4,7 @@ mod outputs;
 mod vouches;
 
 use relay_protocol::frame::{Chunk, Chunks, LAUNCHER_FRAME_TYPE, Offsets, RUNNER_FRAME_TYPE, Stream};
-use relay_protocol::{Digest, Statement as _, Vouch, encoding};
-
-use relay_engine::Raw;
+use relay_protocol::{Digest, SignedFrame, Statement as _, Vouch, encoding};
 
 use super::keys::{self, Key};
 use super::request::{self, Payload, text};
@@ -75,9 +73,9 @@ fn heartbeat() -> String {
 }
 
 /// What fixes the runner key for a reader: a frame that it signed, with the target key's vouch.
-pub(super) fn by_the_runner() -> Raw {
+pub(super) fn by_the_runner() -> SignedFrame {
     let body = heartbeat();
-    Raw {
+    SignedFrame {
         from: "runner".to_owned(),
         sig: keys::runner().detached(RUNNER_FRAME_TYPE, &body),
         vouch: Some(vouched(&vouch(), &keys::target())),
@@ -94,6 +92,7 @@ fn refused(digest: &str) -> String {
 
 pub(super) fn cases() -> Cases {
     let mut all = accepted();
+    all.extend(strict());
     all.extend(senders());
     all.extend(vouches::vouches());
     all.extend(outputs::forms());
@@ -187,6 +186,114 @@ fn accepted() -> Cases {
                 "VER-3, ENV-2",
                 "Members that a later version may have.",
                 frame("heartbeat", r#","elapsed_ms":1,"load":[0.5],"memory":{"rss":1}"#),
+            ),
+        ),
+    ]
+}
+
+/// What one text could be read as in two ways, or by one reader and not by another.
+fn strict() -> Cases {
+    let odd = |clause: &str, comment: &str, body: String| runner(base().odd(clause, "malformed-frame", comment), body);
+    let beat = |member: &str| frame("heartbeat", &format!(r#","elapsed_ms":1{member}"#));
+    let nested = |levels: usize| format!(r#","later":{}{}"#, "[".repeat(levels), "]".repeat(levels));
+    let empty = Digest::of(b"");
+    let stream = format!(r#"{{"bytes":0,"sha256":"{empty}"}}"#);
+    let finished = |outcome: &str, stream: &str, rest: &str| {
+        frame("finished", &format!(r#","outcome":{outcome},"frames":4,"stdout":{stream},"stderr":{stream}{rest}"#))
+    };
+    let (exited, outputs) = (r#"{"exited":{"code":0}}"#, r#","outputs":{}"#);
+    let chunk = r#"{"stream":"stdout","ms":1,"text":"x"}"#;
+    let output = |offset: &str, chunk: &str| frame("output", &format!(r#","offset":{offset},"chunks":[{chunk}]"#));
+    let offset = r#"{"stdout":0,"stderr":0}"#;
+    vec![
+        (
+            "unknown-member-twice",
+            odd("ENC-5, VER-3", "A member that nobody knows stands twice.", beat(r#","later":1,"later":2"#)),
+        ),
+        (
+            "unknown-member-with-a-member-twice",
+            odd(
+                "ENC-5, VER-3",
+                "In a member that nobody knows, one stands twice.",
+                beat(r#","later":[{"a":1,"a":1}]"#),
+            ),
+        ),
+        (
+            "unknown-member-beyond-a-double",
+            odd("ENC-5, VER-3", "A member that nobody knows, 1e400.", beat(r#","later":1e400"#)),
+        ),
+        (
+            "unknown-member-with-half-a-character",
+            odd(
+                "ENC-5, VER-3",
+                "A member that nobody knows, with an unpaired surrogate.",
+                beat(r#","later":"\ud800""#),
+            ),
+        ),
+        (
+            "unknown-member-of-126-levels",
+            runner(base().odd("ENC-5, VER-3", "ok", "With the frame itself 127 levels, the most."), beat(&nested(126))),
+        ),
+        ("unknown-member-of-127-levels", odd("ENC-5, VER-3", "With the frame itself 128 levels.", beat(&nested(127)))),
+        (
+            "unknown-kind-with-a-member-twice",
+            odd("ENC-5, VER-3", "A kind that nobody knows, malformed all the same.", frame("later", r#","a":1,"a":2"#)),
+        ),
+        (
+            "optional-members-null",
+            runner(
+                base().odd("ENC-6", "ok", "Optional members are null, which means absent."),
+                finished(
+                    r#"{"exited":{"code":0,"signal":null}}"#,
+                    &stream,
+                    r#","outputs":{},"step":null,"record":null"#,
+                ),
+            ),
+        ),
+        (
+            "rollback-null",
+            runner(
+                base().odd("ENC-6", "ok", "`rollback` is null, which means absent."),
+                frame("step", r#","index":0,"name":"plan","rollback":null"#),
+            ),
+        ),
+        (
+            "output-name-twice",
+            odd(
+                "ENC-5, FRM-14",
+                "Two outputs of one name.",
+                finished(exited, &stream, r#","outputs":{"url":"a","url":"b"}"#),
+            ),
+        ),
+        ("frame-as-array", odd("ENC-6", "The members' values in an array.", r#"["heartbeat",3,1]"#.into())),
+        ("offset-as-array", odd("ENC-6", "The offset's values in an array.", output("[0,0]", chunk))),
+        ("chunk-as-array", odd("ENC-6", "A chunk's values in an array.", output(offset, r#"["stdout",1,"x"]"#))),
+        (
+            "stream-as-object",
+            odd(
+                "ENC-6",
+                "A stream's name as the name of a member.",
+                output(offset, &chunk.replace(r#""stdout""#, r#"{"stdout":null}"#)),
+            ),
+        ),
+        (
+            "stream-digest-as-array",
+            odd(
+                "ENC-6",
+                "Length and digest of a stream in an array.",
+                finished(exited, &format!(r#"[0,"{empty}"]"#), outputs),
+            ),
+        ),
+        (
+            "outcome-as-array",
+            odd("ENC-6", "The outcome's values in an array.", finished(r#"{"exited":[0,null]}"#, &stream, outputs)),
+        ),
+        (
+            "two-outcomes",
+            odd(
+                "ENC-6, OUT-1",
+                "An outcome of two kinds.",
+                finished(r#"{"exited":{"code":0},"ended":{"reason":"timed_out","message":""}}"#, &stream, outputs),
             ),
         ),
     ]

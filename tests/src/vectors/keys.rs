@@ -2,7 +2,7 @@
 
 use p256::ecdsa::signature::Signer as _;
 use p256::pkcs8::EncodePublicKey as _;
-use relay_identity::PrivateKey;
+use relay_protocol::keys::PrivateKey;
 use relay_protocol::{Envelope, PublicKey, Signature, encoding, pae};
 
 /// A key by its seed.

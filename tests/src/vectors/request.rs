@@ -145,7 +145,7 @@ fn accepted() -> Cases {
     let unknown = approved("2026-06-01T11:00:00Z", &keys::stranger());
     let approvals = base().body(bundle(&request, &[late, unknown, early]));
     let minimal = good().without("control_queue").without("origin").without("traceparent");
-    let null = good().with("control_queue", "null").with("traceparent", "null");
+    let null = good().with("control_queue", "null").with("traceparent", "null").with("origin", "null");
     vec![
         ("good", unfold(with("Nothing is odd.", "ENV-10, BUN-1, REQ-1", base()))),
         ("good-minimal", with("All optional members are absent.", "REQ-1, REQ-8", base().body(signed(&minimal)))),

@@ -1,16 +1,16 @@
-//! What our code says of a vector: the pure functions of `relay-protocol` and `relay-identity`, in the order that `docs/protocol.md` demands.
+//! What our code says of a vector: the pure functions of `relay-protocol` and the engine's `Authenticator`, in the order that
+//! `docs/protocol.md` demands.
 
-use relay_identity::{FrameKeys, SingleKey, TrustRoots, TrustedSigner};
+use relay_engine::{Authentic, Authenticator, Verdict};
 use relay_protocol::claim::{Claim, Lock};
-use relay_protocol::envelope::{EnvelopeError, Statement, Verifier};
-use relay_protocol::frame::{Chunks, LauncherKind, OutputError, RunnerKind};
+use relay_protocol::envelope::{EnvelopeError, Statement};
+use relay_protocol::frame::{Chunks, LauncherKind, OutputError, RunnerKind, SignedFrame};
+use relay_protocol::keys::{Cached, SingleKey, TrustRoots, TrustedSigner};
 use relay_protocol::request::{Hints, RequestError, Stage};
 use relay_protocol::{
     AccountId, Approval, Bundle, Control, Envelope, LauncherFrame, Message, PublicKey, Request, RunnerFrame, Timestamp,
     Verified, VerifyError, Vouch, limits, record::Record,
 };
-
-use relay_engine::{Authentic, Authenticator, Raw, Verdict};
 
 use super::Vector;
 
@@ -94,7 +94,7 @@ impl Statement for HelloWorld {
 
 fn envelope(vector: &Vector) -> Result<Out, &'static str> {
     fn verify<T: Statement>(envelope: &Envelope, roots: &TrustRoots) -> Result<Out, &'static str> {
-        let verified: Verified<T, _> = envelope.verify(roots).map_err(|error| unbelieved(&error))?;
+        let verified: Verified<T, _> = roots.verify(envelope).map_err(|error| unbelieved(&error))?;
         Ok(Out { digest: Some(verified.digest().to_string()), canonical: Some(verified.canonical().to_json()) })
     }
     let roots = roots(vector)?;
@@ -127,7 +127,7 @@ fn request(vector: &Vector) -> Result<Out, &'static str> {
         (_, Ok(Message::Control(_))) => return Err("malformed-envelope"),
         (_, Err(error)) => return Err(unreadable(&error)),
     };
-    let verified = bundle.request.verify::<Request, _>(&roots).map_err(|error| unbelieved(&error))?;
+    let verified = roots.verify::<Request>(&bundle.request).map_err(|error| unbelieved(&error))?;
     let request = verified.statement();
     if hints.is_some_and(|hints| !hints.agree_with(request)) {
         return Err("hints");
@@ -140,7 +140,7 @@ fn request(vector: &Vector) -> Result<Out, &'static str> {
     let fixed: Vec<_> = vector.fixed_queues.iter().map(|queue| queue.parse().unwrap()).collect();
     request.check_queues(&accounts, &fixed).map_err(odd)?;
     let approvals: Vec<_> =
-        bundle.approvals.iter().filter_map(|approval| approval.verify::<Approval, _>(&roots).ok()).collect();
+        bundle.approvals.iter().filter_map(|approval| roots.verify::<Approval>(approval).ok()).collect();
     let canonical = Bundle::canonical(&verified, &approvals).to_json();
     Ok(Out { digest: Some(verified.digest().to_string()), canonical: Some(canonical) })
 }
@@ -148,7 +148,7 @@ fn request(vector: &Vector) -> Result<Out, &'static str> {
 fn approval(vector: &Vector) -> Result<Out, &'static str> {
     let request = Request::parse(vector.request.as_deref().unwrap().as_bytes()).unwrap();
     let envelope = Envelope::parse(&vector.body.bytes(), limits::BUNDLE_MAX).map_err(|error| unreadable(&error))?;
-    let verified = envelope.verify::<Approval, _>(&roots(vector)?).map_err(|error| unbelieved(&error))?;
+    let verified = roots(vector)?.verify::<Approval>(&envelope).map_err(|error| unbelieved(&error))?;
     let covers = verified.statement().covers(request.subject(), request.issued_at);
     if covers { Ok(Out::default()) } else { Err("not-covering") }
 }
@@ -168,13 +168,16 @@ fn control(vector: &Vector) -> Result<Out, &'static str> {
         Message::Request(_) => return Err("malformed-envelope"),
     };
     let by_session = match vector.session_key.as_deref().map(|key| SingleKey::new(&key.parse().unwrap())) {
-        Some(Ok(key)) => statement_of(&envelope, &key),
-        _ => Err("no-valid-signature"),
+        Some(Ok(key)) => key.verify::<Control>(&envelope).map(|verified| verified.statement().clone()),
+        _ => Err(VerifyError::NoValidSignature { count: 0 }),
     };
-    let control: Control = match by_session {
-        Err("no-valid-signature") => statement_of(&envelope, &roots(vector)?)?,
-        decided => decided?,
+    let control = match by_session {
+        Err(VerifyError::NoValidSignature { .. }) => {
+            roots(vector)?.verify::<Control>(&envelope).map(|verified| verified.statement().clone())
+        }
+        decided => decided,
     };
+    let control = control.map_err(|error| unbelieved(&error))?;
     let is_for = control.is_for(
         &vector.deployment_id.parse().unwrap(),
         vector.request_digest.parse().unwrap(),
@@ -183,28 +186,23 @@ fn control(vector: &Vector) -> Result<Out, &'static str> {
     if is_for { Ok(Out::default()) } else { Err("not-for-this-deployment") }
 }
 
-fn statement_of<T: Statement + Clone, V: Verifier>(envelope: &Envelope, verifier: &V) -> Result<T, &'static str> {
-    let verified = envelope.verify::<T, V>(verifier).map_err(|error| unbelieved(&error))?;
-    Ok(verified.statement().clone())
-}
-
 /// By the CLI's own [`Authenticator`]; what a reader then makes of the output is [`Chunks::unfold`]'s.
 fn frame(vector: &Vector) -> Result<Out, &'static str> {
     let (id, digest) = (vector.deployment_id.parse().unwrap(), vector.request_digest.parse().unwrap());
     let pin = vector.target_key.as_deref().map(|key| key.parse().unwrap());
-    let mut reader = Authenticator::new(id, digest, vector.body_sha256.parse().unwrap(), pin, FrameKeys::default());
+    let mut reader = Authenticator::new(id, digest, vector.body_sha256.parse().unwrap(), pin, Cached::default());
     if let Some(key) = &vector.runner_key {
         let earlier = reader.judge(super::frame::by_the_runner());
         assert!(matches!(earlier, Verdict::Authentic(_)), "{earlier:?}");
         assert_eq!(reader.vouch().map(|vouch| vouch.runner_key.to_string()).as_ref(), Some(key));
     }
-    let raw = Raw {
+    let frame = SignedFrame {
         from: vector.from.clone().unwrap_or_default(),
         sig: vector.sig.clone().unwrap_or_default(),
         vouch: vector.vouch.clone(),
         body: String::from_utf8(vector.body.bytes()).map_err(|_| "malformed-frame")?,
     };
-    match reader.judge(raw) {
+    match reader.judge(frame) {
         Verdict::NotYet(_) => Err("no-vouch"),
         Verdict::Rejected(rejected) => Err(rejected.class()),
         Verdict::Authentic(authentic) => match *authentic {

@@ -1,9 +1,9 @@
 //! Clauses of `docs/protocol.md` that are about functions, not about received bytes, and so have no vector.
 
-use relay_identity::{VerifyingKey, p256_signature_from_der};
 use relay_protocol::artifact::{UnsafeEntry, check_link, components, object_key, unpacked_limit};
 use relay_protocol::claim::{Claim, Holder, Lock, Verdict};
 use relay_protocol::encoding::{base64, printable, sqs_safe};
+use relay_protocol::keys::{VerifyingKey, p256_signature_from_der};
 use relay_protocol::outcome::Outcome;
 use relay_protocol::{Digest, ExitCode, PublicKey, Reason, limits, overrides};
 

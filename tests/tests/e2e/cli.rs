@@ -68,7 +68,7 @@ fn keygen_makes_a_key_that_only_its_owner_reads_and_never_overwrites() {
     let file = folder.path().join("ci.pem");
     let pem = std::fs::read_to_string(&file).unwrap();
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    let key = relay_identity::PrivateKey::from_pem(&pem).unwrap();
+    let key = relay_protocol::keys::PrivateKey::from_pem(&pem).unwrap();
     assert!(out.contains(&format!("key = \"{}\"", key.public())) && out.contains(&key.public().key_id()), "{out}");
     assert!(!format!("{out}{err}").contains("PRIVATE KEY"));
     let (code, _, err) = relay(folder.path(), &["keygen", "--out", "ci.pem"]);

@@ -171,7 +171,7 @@ fn the_record_is_signed_and_says_what_happened() {
     }
 
     let envelope = Envelope::parse(done.result("/record").to_string().as_bytes(), 1 << 20).unwrap();
-    let verified = envelope.verify::<Record, _>(&sandbox.target_key()).expect("the target key has signed it");
+    let verified = sandbox.target_key().verify::<Record>(&envelope).expect("the target key has signed it");
     let record = verified.statement();
     let subject = |name: &str| {
         record
@@ -212,8 +212,8 @@ fn the_record_is_signed_and_says_what_happened() {
     assert!(predicate["started_at"].as_str() <= predicate["finished_at"].as_str());
 
     // Any other key has not signed it, and any other byte is not what was signed.
-    let other = relay_identity::SingleKey::new(sandbox.signing_key().public()).unwrap();
-    assert!(envelope.verify::<Record, _>(&other).is_err());
+    let other = relay_protocol::keys::SingleKey::new(sandbox.signing_key().public()).unwrap();
+    assert!(other.verify::<Record>(&envelope).is_err());
 }
 
 // clause: FRM-14

@@ -1,9 +1,11 @@
 //! Keys and signatures that cost nothing, for tests of time and order: a keyed digest stands in for a signature.
 
-use relay_engine::{Outgoing, Raw};
-use relay_protocol::encoding::base64;
-use relay_protocol::frame::{FrameVerifier, From};
-use relay_protocol::{DeploymentId, Digest, Envelope, LauncherFrame, PublicKey, Signature, Statement as _, Vouch};
+use relay_engine::Seal;
+use relay_protocol::frame::From;
+use relay_protocol::keys::Verifier;
+use relay_protocol::{
+    DeploymentId, Digest, Envelope, LauncherFrame, PublicKey, Signature, SignedFrame, Statement as _, Vouch,
+};
 
 /// Verifies such signatures.
 #[derive(Debug)]
@@ -15,7 +17,7 @@ pub(crate) fn toy_sign(key: &PublicKey, pae: &[u8]) -> [u8; 64] {
     [digest, digest].concat().try_into().unwrap()
 }
 
-impl FrameVerifier for Toy {
+impl Verifier for Toy {
     fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8; 64]) -> bool {
         toy_sign(key, pae) == *signature
     }
@@ -26,7 +28,7 @@ impl FrameVerifier for Toy {
 }
 
 /// The keys of one deployment, and the vouch of the one for the other.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Keys {
     pub(crate) target: PublicKey,
     pub(crate) runner: PublicKey,
@@ -54,18 +56,17 @@ impl Keys {
         Self { target, runner, vouch: envelope.with_signature(signature).to_json() }
     }
 
-    /// A frame of the runner as it lies in the queue.
-    pub(crate) fn signed(&self, frame: &Outgoing) -> Raw {
-        let sig = base64(&toy_sign(&self.runner, &From::Runner.pae(&frame.body)));
-        let vouch = frame.vouch.then(|| self.vouch.clone());
-        Raw { from: From::Runner.as_str().into(), sig, vouch, body: frame.body.clone() }
-    }
-
     /// One of the launcher.
     #[allow(dead_code, reason = "not every test has a launcher")]
-    pub(crate) fn launcher(&self, frame: &LauncherFrame) -> Raw {
+    pub(crate) fn launcher(&self, frame: &LauncherFrame) -> SignedFrame {
         let body = frame.to_body();
-        let sig = base64(&toy_sign(&self.target, &From::Launcher.pae(&body)));
-        Raw { from: From::Launcher.as_str().into(), sig, vouch: None, body }
+        SignedFrame::new(From::Launcher, &toy_sign(&self.target, &From::Launcher.pae(&body)), None, body)
+    }
+}
+
+impl Seal for Keys {
+    fn seal(&self, body: String, vouch: bool) -> SignedFrame {
+        let sig = toy_sign(&self.runner, &From::Runner.pae(&body));
+        SignedFrame::new(From::Runner, &sig, vouch.then(|| self.vouch.clone()), body)
     }
 }

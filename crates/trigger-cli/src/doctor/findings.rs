@@ -2,8 +2,8 @@
 
 use relay_aws::probe::Probe;
 use relay_console::Failure;
-use relay_identity::VerifyingKey;
 use relay_protocol::TopicArn;
+use relay_protocol::keys::VerifyingKey;
 use relay_protocol::limits::CLOCK_SKEW;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::time::plain_duration;
@@ -270,8 +270,8 @@ mod tests {
     use crate::doctor::facts::Key;
     use relay_aws::sessions::Identity;
     use relay_aws::{AwsError, Kind};
-    use relay_identity::PrivateKey;
     use relay_protocol::Timestamp;
+    use relay_protocol::keys::PrivateKey;
 
     fn identity(arn: &str, account: &str, skew: i64) -> Probe {
         let there = Timestamp::from_unix(1_000_000);

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 
 use ed25519_dalek::pkcs8::DecodePublicKey as _;
 use p256::ecdsa::signature::Verifier as _;
-use relay_protocol::PublicKey;
-use relay_protocol::frame::FrameVerifier;
+
+use crate::names::PublicKey;
 
 /// A public key of a kind that relay knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,19 +41,30 @@ impl VerifyingKey {
     }
 }
 
-/// Checks the frames of one deployment. It keeps the key that it used last: reading one costs as much as using it, and nearly all frames are by one.
+/// Checks a signature of 64 bytes by a public key. Programs have [`Cached`]; models and fuzz targets have cheap ones of
+/// their own.
+pub trait Verifier {
+    /// Whether `signature` is `key`'s over `text`.
+    fn verify(&self, key: &PublicKey, text: &[u8], signature: &[u8; 64]) -> bool;
+
+    /// Whether `key` is one at all, of a kind that relay knows (clause SIG-4).
+    fn is_key(&self, key: &PublicKey) -> bool;
+}
+
+/// Keeps the key that it used last: reading one costs as much as using it, and nearly all frames of a deployment are by
+/// one.
 #[derive(Debug, Default)]
-pub struct FrameKeys {
+pub struct Cached {
     last: RefCell<Option<(PublicKey, VerifyingKey)>>,
 }
 
-impl FrameVerifier for FrameKeys {
-    fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8; 64]) -> bool {
+impl Verifier for Cached {
+    fn verify(&self, key: &PublicKey, text: &[u8], signature: &[u8; 64]) -> bool {
         let mut last = self.last.borrow_mut();
         if last.as_ref().is_none_or(|(known, _)| known != key) {
             *last = VerifyingKey::from_spki(key).ok().map(|read| (key.clone(), read));
         }
-        last.as_ref().is_some_and(|(_, key)| key.verify(pae, signature))
+        last.as_ref().is_some_and(|(_, key)| key.verify(text, signature))
     }
 
     fn is_key(&self, key: &PublicKey) -> bool {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use relay_protocol::{AccountId, PublicKey, Signature, Signer, Verifier};
 use serde::{Deserialize, Serialize};
 
-use crate::public::{VerifyingKey, VerifyingKeyError};
+use super::public::{VerifyingKey, VerifyingKeyError};
+use crate::envelope::{Envelope, Signature, SignedBy, Statement, Verified, VerifyError};
+use crate::names::{AccountId, PublicKey};
 
 /// A signer's or person's name in a configuration: for people and for policies.
 pub type SignerName = String;
@@ -79,6 +80,31 @@ impl TrustRoots {
     pub fn signers(&self) -> &[TrustedSigner] {
         &self.signers
     }
+
+    /// Verifies an envelope by these signers, then parses it ([`Envelope::verify`]).
+    pub fn verify<T: Statement>(&self, envelope: &Envelope) -> Result<Verified<T, KnownSigner>, VerifyError> {
+        envelope.verify(|pae, signature| self.signed_by(pae, signature))
+    }
+
+    /// Tries every key: the key id is a hint, and a hint that lies must cost nothing but time (clause ENV-6). With at most
+    /// eight signatures and a handful of signers, the time is microseconds.
+    fn signed_by(&self, pae: &[u8], signature: &Signature) -> Option<SignedBy<KnownSigner>> {
+        let bytes = signature.bytes()?;
+        self.signers.iter().find_map(|signer| match &signer.proof {
+            Proof::Key { public, verifying } if verifying.verify(pae, &bytes) => {
+                let key_id = public.key_id();
+                let known = KnownSigner {
+                    key_id: key_id.clone(),
+                    name: signer.name.clone(),
+                    person: signer.person.clone(),
+                    groups: signer.groups.clone(),
+                    ci_accounts: signer.ci_accounts.clone(),
+                };
+                Some(SignedBy { key_id, signer: known })
+            }
+            Proof::Key { .. } | Proof::Token(_) => None,
+        })
+    }
 }
 
 /// Somebody whose signature is valid.
@@ -96,32 +122,6 @@ pub struct KnownSigner {
     pub ci_accounts: Vec<AccountId>,
 }
 
-impl Signer for KnownSigner {
-    fn key_id(&self) -> &str {
-        &self.key_id
-    }
-}
-
-impl Verifier for TrustRoots {
-    type Signer = KnownSigner;
-
-    /// Tries every key: the key id is a hint, and a hint that lies must cost nothing but time (clause ENV-6). With at most eight signatures
-    /// and a handful of signers, the time is microseconds.
-    fn verify(&self, pae: &[u8], signature: &Signature) -> Option<KnownSigner> {
-        let bytes = signature.bytes()?;
-        self.signers.iter().find_map(|signer| match &signer.proof {
-            Proof::Key { public, verifying } if verifying.verify(pae, &bytes) => Some(KnownSigner {
-                key_id: public.key_id(),
-                name: signer.name.clone(),
-                person: signer.person.clone(),
-                groups: signer.groups.clone(),
-                ci_accounts: signer.ci_accounts.clone(),
-            }),
-            Proof::Key { .. } | Proof::Token(_) => None,
-        })
-    }
-}
-
 /// A single key as its own trust root: the target key for vouches and records, the runner key for frames, the session key for controls.
 #[derive(Clone, Debug)]
 pub struct SingleKey {
@@ -135,30 +135,19 @@ impl SingleKey {
         Ok(Self { key_id: public.key_id(), verifying: VerifyingKey::from_spki(public)? })
     }
 
+    /// Verifies an envelope by this key, then parses it ([`Envelope::verify`]).
+    pub fn verify<T: Statement>(&self, envelope: &Envelope) -> Result<Verified<T, ()>, VerifyError> {
+        envelope.verify(|pae, signature| {
+            let valid = self.verifying.verify(pae, &signature.bytes()?);
+            valid.then(|| SignedBy { key_id: self.key_id.clone(), signer: () })
+        })
+    }
+
     /// Whether `sig`, as a frame bears it (standard base64 of 64 bytes), is this key's over `pae` (clause FRM-4).
     pub fn verify_detached(&self, pae: &[u8], sig: &str) -> bool {
-        relay_protocol::encoding::from_base64(sig)
+        crate::encoding::from_base64(sig)
             .ok()
             .and_then(|bytes| <[u8; 64]>::try_from(bytes).ok())
             .is_some_and(|bytes| self.verifying.verify(pae, &bytes))
-    }
-}
-
-/// The holder of a single key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionKey(String);
-
-impl Signer for SessionKey {
-    fn key_id(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Verifier for SingleKey {
-    type Signer = SessionKey;
-
-    fn verify(&self, pae: &[u8], signature: &Signature) -> Option<SessionKey> {
-        let bytes = signature.bytes()?;
-        self.verifying.verify(pae, &bytes).then(|| SessionKey(self.key_id.clone()))
     }
 }

@@ -1,38 +1,11 @@
 //! Which frames are believed: signatures, vouches, deployment, request (clauses FRM-4 to FRM-6, VCH-1 to VCH-3, LAU-5).
 
 use relay_protocol::encoding::from_base64;
-use relay_protocol::frame::{
-    ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH, FrameVerifier, From, LauncherFrame, LauncherKind, RunnerFrame,
-};
+use relay_protocol::frame::{From, LauncherFrame, LauncherKind, RunnerFrame, SignedFrame};
+use relay_protocol::keys::Verifier;
 use relay_protocol::limits::{FRAME_ATTRIBUTES_MAX, FRAME_MAX};
 use relay_protocol::outcome::Reason;
-use relay_protocol::{DeploymentId, Digest, Envelope, PublicKey, Signature, Signer, Statement as _, Verifier, Vouch};
-
-/// A frame as a queue gave it: nothing in it is believed yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Raw {
-    /// The attribute `from`.
-    pub from: String,
-    /// The attribute `sig`.
-    pub sig: String,
-    /// The attribute `vouch`.
-    pub vouch: Option<String>,
-    /// The body.
-    pub body: String,
-}
-
-impl Raw {
-    /// Bytes on the wire: the body, and names, types and values of the attributes (clause FRM-2).
-    fn size(&self) -> usize {
-        let attribute =
-            |name: &str, value: &str| if value.is_empty() { 0 } else { name.len() + "String".len() + value.len() };
-        let vouch = self.vouch.as_deref().unwrap_or_default();
-        self.body.len()
-            + attribute(ATTRIBUTE_FROM, &self.from)
-            + attribute(ATTRIBUTE_SIG, &self.sig)
-            + attribute(ATTRIBUTE_VOUCH, vouch)
-    }
-}
+use relay_protocol::{DeploymentId, Digest, Envelope, PublicKey, Signature, SignedBy, Statement as _, Vouch};
 
 /// A frame that is believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +22,7 @@ pub enum Verdict {
     /// It is believed.
     Authentic(Box<Authentic>),
     /// It may be believed when a vouch for its key has come.
-    NotYet(Raw),
+    NotYet(SignedFrame),
     /// It is dropped and counted.
     Rejected(Rejected),
 }
@@ -106,25 +79,7 @@ pub struct Authenticator<V> {
     verifier: V,
 }
 
-struct One<'a, V>(&'a PublicKey, &'a V);
-
-#[derive(Clone)]
-struct Holder(String);
-
-impl Signer for Holder {
-    fn key_id(&self) -> &str {
-        &self.0
-    }
-}
-
-impl<V: FrameVerifier> Verifier for One<'_, V> {
-    type Signer = Holder;
-    fn verify(&self, pae: &[u8], signature: &Signature) -> Option<Holder> {
-        self.1.verify(self.0, pae, &signature.bytes()?).then(|| Holder(self.0.key_id()))
-    }
-}
-
-impl<V: FrameVerifier> Authenticator<V> {
+impl<V: Verifier> Authenticator<V> {
     /// For the deployment `id`, whose request has the digest `request` and whose SNS body the digest `body`. With `target_key` everything
     /// hangs on that pin. Without, the first vouch is trusted, and the launcher's frames are taken unverified: the caller says so.
     pub fn new(id: DeploymentId, request: Digest, body: Digest, target_key: Option<PublicKey>, verifier: V) -> Self {
@@ -136,41 +91,36 @@ impl<V: FrameVerifier> Authenticator<V> {
         Self { id, request: None, body: None, target_key, runner: None, verifier }
     }
 
-    /// Whether a target key is pinned.
-    pub fn is_pinned(&self) -> bool {
-        self.target_key.is_some()
-    }
-
     /// The vouch that is believed, once there is one.
     pub fn vouch(&self) -> Option<&Vouch> {
         self.runner.as_ref()
     }
 
     /// Judges one frame.
-    pub fn judge(&mut self, raw: Raw) -> Verdict {
-        match self.check(&raw) {
+    pub fn judge(&mut self, frame: SignedFrame) -> Verdict {
+        match self.check(&frame) {
             Ok(Some(authentic)) => Verdict::Authentic(Box::new(authentic)),
-            Ok(None) => Verdict::NotYet(raw),
+            Ok(None) => Verdict::NotYet(frame),
             Err(rejected) => Verdict::Rejected(rejected),
         }
     }
 
-    fn check(&mut self, raw: &Raw) -> Result<Option<Authentic>, Rejected> {
-        if raw.size() > FRAME_MAX {
+    fn check(&mut self, signed: &SignedFrame) -> Result<Option<Authentic>, Rejected> {
+        if signed.size() > FRAME_MAX {
             return Err(Rejected::TooLarge);
         }
-        let from = From::parse(&raw.from).ok_or(Rejected::Sender)?;
+        let from = From::parse(&signed.from).ok_or(Rejected::Sender)?;
         match from {
-            From::Launcher => self.check_launcher(raw).map(Some),
-            From::Runner => self.check_runner(raw),
+            From::Launcher => self.check_launcher(signed).map(Some),
+            From::Runner => self.check_runner(signed),
         }
     }
 
-    fn check_launcher(&self, raw: &Raw) -> Result<Authentic, Rejected> {
+    fn check_launcher(&self, signed: &SignedFrame) -> Result<Authentic, Rejected> {
         if let Some(key) = &self.target_key {
-            self.check_signature(From::Launcher, key, raw)?;
+            self.check_signature(From::Launcher, key, signed)?;
         }
-        let frame = LauncherFrame::parse(&raw.body).map_err(|_| Rejected::Malformed)?;
+        let frame = LauncherFrame::parse(&signed.body).map_err(|_| Rejected::Malformed)?;
         if frame.deployment_id != self.id {
             return Err(Rejected::WrongDeployment);
         }
@@ -183,26 +133,26 @@ impl<V: FrameVerifier> Authenticator<V> {
         if ours { Ok(Authentic::Launcher(frame)) } else { Err(Rejected::WrongRequest) }
     }
 
-    fn check_runner(&mut self, raw: &Raw) -> Result<Option<Authentic>, Rejected> {
-        let vouch = match (&self.runner, &raw.vouch) {
+    fn check_runner(&mut self, signed: &SignedFrame) -> Result<Option<Authentic>, Rejected> {
+        let vouch = match (&self.runner, &signed.vouch) {
             (Some(known), _) => known.clone(),
             (None, Some(vouch)) => self.believe(vouch)?,
             (None, None) => return Ok(None),
         };
-        self.check_signature(From::Runner, &vouch.runner_key, raw)?;
+        self.check_signature(From::Runner, &vouch.runner_key, signed)?;
         // Kept only now: without a pin, a vouch whose key did not sign its own frame must not shut out the true one.
         self.request = Some(vouch.request_digest);
         self.runner.get_or_insert(vouch);
-        let frame = RunnerFrame::parse(&raw.body).map_err(|_| Rejected::Malformed)?;
+        let frame = RunnerFrame::parse(&signed.body).map_err(|_| Rejected::Malformed)?;
         if frame.deployment_id != self.id {
             return Err(Rejected::WrongDeployment);
         }
         Ok(Some(Authentic::Runner(frame)))
     }
 
-    fn check_signature(&self, from: From, key: &PublicKey, raw: &Raw) -> Result<(), Rejected> {
-        let sig = from_base64(&raw.sig).ok().and_then(|sig| <[u8; 64]>::try_from(sig).ok());
-        let valid = sig.is_some_and(|sig| self.verifier.verify(key, &from.pae(&raw.body), &sig));
+    fn check_signature(&self, from: From, key: &PublicKey, signed: &SignedFrame) -> Result<(), Rejected> {
+        let sig = from_base64(&signed.sig).ok().and_then(|sig| <[u8; 64]>::try_from(sig).ok());
+        let valid = sig.is_some_and(|sig| self.verifier.verify(key, &from.pae(&signed.body), &sig));
         if valid { Ok(()) } else { Err(Rejected::Signature) }
     }
 
@@ -210,7 +160,11 @@ impl<V: FrameVerifier> Authenticator<V> {
         let envelope = Envelope::parse(vouch.as_bytes(), FRAME_ATTRIBUTES_MAX).map_err(|_| Rejected::Vouch)?;
         let vouch = match &self.target_key {
             Some(key) => {
-                envelope.verify::<Vouch, _>(&One(key, &self.verifier)).map_err(|_| Rejected::Vouch)?.statement().clone()
+                let signed_by = |pae: &[u8], signature: &Signature| {
+                    let valid = self.verifier.verify(key, pae, &signature.bytes()?);
+                    valid.then(|| SignedBy { key_id: key.key_id(), signer: () })
+                };
+                envelope.verify::<Vouch, _>(signed_by).map_err(|_| Rejected::Vouch)?.statement().clone()
             }
             // No pin: the first vouch is trusted as it stands.
             None if envelope.payload_type() != Vouch::TYPE => return Err(Rejected::Vouch),

@@ -3,8 +3,10 @@
 use ed25519_dalek::Signer as _;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _};
-use relay_protocol::{Envelope, PublicKey, Signature};
 use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::envelope::{Envelope, Signature};
+use crate::names::PublicKey;
 
 /// An Ed25519 key pair.
 pub struct PrivateKey {
@@ -70,7 +72,7 @@ impl std::fmt::Debug for PrivateKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::VerifyingKey;
+    use crate::keys::VerifyingKey;
 
     #[test]
     fn a_key_survives_its_file_and_signs_what_it_verifies() {

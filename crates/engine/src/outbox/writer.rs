@@ -1,18 +1,31 @@
-//! The writer: cuts output into numbered frames, coalesces under load, keeps the count of both streams.
+//! The writer: cuts output into numbered frames, gathers it under load, keeps the count of both streams.
 //!
-//! What it makes is complete and in order from its first frame to its last; whether SQS takes it is the [`Sender`](crate::Sender)'s business.
+//! What it makes is complete and in order from its first frame to its last; whether SQS takes it is the sender's business.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use relay_protocol::frame::{Chunk, Chunks, Finished, Offsets, RunnerFrame, RunnerKind, Stream};
+use relay_protocol::DeploymentId;
+use relay_protocol::frame::{Chunks, Finished, RunnerFrame, RunnerKind, Stream};
 use relay_protocol::limits::{FRAME_ATTRIBUTES_MAX, FRAME_MAX, FRAME_OUTPUT_MAX, HEARTBEAT_SECONDS};
-use relay_protocol::outcome::Outcome;
 use relay_protocol::record::StreamDigest;
-use relay_protocol::{DeploymentId, Envelope};
 
+use super::pending::{CERTAIN, CHUNKS, Pending};
+use super::{Finish, Link};
 use crate::Tally;
-use crate::outgoing::{Link, Outgoing};
+
+/// A frame that is not signed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unsigned {
+    pub(super) seq: u64,
+    pub(super) body: String,
+    /// Whether the attribute `vouch` goes with it.
+    pub(super) vouch: bool,
+    /// Whether it is output, and not one of the runner's own few words.
+    pub(super) output: bool,
+    /// Whether it is the deployment's last (clause FRM-13).
+    pub(super) last: bool,
+}
 
 /// The pause between two output frames while others are on their way: short enough that a person sees no delay. Where nothing is on its way the next
 /// is cut at once, so that there are never more than one in SQS's answer time, or 50 a second: seven cents an hour at most.
@@ -24,34 +37,24 @@ const PACE: Duration = Duration::from_millis(2);
 /// How long output is gathered while nothing can be sent: whoever reads the archive sees no delay, and SQS takes it in few frames later.
 const GATHER: Duration = Duration::from_secs(1);
 
-/// Output that fills a frame whatever it is: base64 of it, and a thousand chunks' heads, stay under the frame limit.
-const CERTAIN: usize = 150 * 1_024;
-
 /// Output in one frame up to which it stays legible to an auditor. JSON may escape a byte into six.
 const LEGIBLE: usize = 16 * 1_024;
-
-/// Chunks in one frame; alternating streams make many small ones.
-const CHUNKS: usize = 1_000;
 
 /// Bytes of a frame's body.
 const BODY_MAX: usize = FRAME_MAX - FRAME_ATTRIBUTES_MAX;
 
 /// See the module's head.
 #[derive(Debug)]
-pub struct Writer {
+pub(super) struct Writer {
     id: DeploymentId,
     began: Duration,
     next_seq: u64,
-    pending: VecDeque<Chunk>,
-    pending_bytes: usize,
-    /// When the oldest of it was pushed.
-    pending_since: Duration,
-    offset: Offsets,
+    pending: Pending,
     stdout: Tally,
     stderr: Tally,
     /// Raw bytes that the last frames took; follows how well the output compresses.
     budget: usize,
-    made: VecDeque<Outgoing>,
+    made: VecDeque<Unsigned>,
     last_cut: Option<Duration>,
     heartbeat_at: Option<Duration>,
     finished: bool,
@@ -59,15 +62,12 @@ pub struct Writer {
 
 impl Writer {
     /// A writer for `id` that begins at `now`.
-    pub fn new(id: DeploymentId, now: Duration) -> Self {
+    pub(super) fn new(id: DeploymentId, now: Duration) -> Self {
         Self {
             id,
             began: now,
             next_seq: 0,
-            pending: VecDeque::new(),
-            pending_bytes: 0,
-            pending_since: now,
-            offset: Offsets::default(),
+            pending: Pending::new(now),
             stdout: Tally::default(),
             stderr: Tally::default(),
             budget: FRAME_OUTPUT_MAX / 2,
@@ -79,7 +79,7 @@ impl Writer {
     }
 
     /// Output of the tool, already masked, in the order in which it was read.
-    pub fn push(&mut self, now: Duration, stream: Stream, bytes: &[u8]) {
+    pub(super) fn push(&mut self, now: Duration, stream: Stream, bytes: &[u8]) {
         if bytes.is_empty() || self.finished {
             return;
         }
@@ -87,22 +87,12 @@ impl Writer {
             Stream::Stdout => self.stdout.add(bytes),
             Stream::Stderr => self.stderr.add(bytes),
         }
-        if self.pending.is_empty() {
-            self.pending_since = now;
-        }
-        self.pending_bytes += bytes.len();
-        for part in bytes.chunks(CERTAIN) {
-            match self.pending.back_mut() {
-                Some(last) if last.stream == stream && last.bytes.len() + part.len() <= CERTAIN => {
-                    last.bytes.extend_from_slice(part)
-                }
-                _ => self.pending.push_back(Chunk { stream, ms: self.elapsed(now), bytes: part.to_vec() }),
-            }
-        }
+        let ms = self.elapsed(now);
+        self.pending.push(now, stream, ms, bytes);
     }
 
     /// A frame that is not output. What was pushed before it is cut before it.
-    pub fn say(&mut self, now: Duration, kind: RunnerKind) {
+    pub(super) fn say(&mut self, now: Duration, kind: RunnerKind) {
         if self.finished {
             return;
         }
@@ -116,19 +106,12 @@ impl Writer {
     }
 
     /// Length and digest of both streams as they are now, for the record: stdout, stderr.
-    pub fn digests(&self) -> (StreamDigest, StreamDigest) {
+    pub(super) fn digests(&self) -> (StreamDigest, StreamDigest) {
         (self.stdout.digest(), self.stderr.digest())
     }
 
     /// The last frame.
-    pub fn finish(
-        &mut self,
-        now: Duration,
-        outcome: Outcome,
-        step: Option<String>,
-        outputs: BTreeMap<String, String>,
-        record: Option<Envelope>,
-    ) {
+    pub(super) fn finish(&mut self, now: Duration, finish: Finish) {
         if self.finished {
             return;
         }
@@ -138,6 +121,7 @@ impl Writer {
         let (stdout, stderr) = self.digests();
         self.finished = true;
         self.heartbeat_at = None;
+        let Finish { outcome, step, outputs, record } = finish;
         let mut finished = Finished { outcome, step, frames: self.next_seq + 1, stdout, stderr, outputs, record };
         // The end must arrive: outputs full of control characters could make it too large, escaped here and once more in the record.
         for shed in [
@@ -154,7 +138,7 @@ impl Writer {
     }
 
     /// The next frame, if one is due. It is given away: no frame is made twice.
-    pub fn poll_frame(&mut self, now: Duration, link: Link) -> Option<Outgoing> {
+    pub(super) fn poll_frame(&mut self, now: Duration, link: Link) -> Option<Unsigned> {
         if self.heartbeat_at.is_some_and(|at| now >= at) {
             self.heartbeat_at = Some(now + Duration::from_secs(HEARTBEAT_SECONDS));
             self.make(RunnerKind::Heartbeat { elapsed_ms: self.elapsed(now) });
@@ -165,23 +149,23 @@ impl Writer {
         self.made.pop_front()
     }
 
-    /// When [`Writer::poll_frame`] has a frame next, if nothing else happens.
-    pub fn poll_timeout(&self, link: Link) -> Option<Duration> {
+    /// When `poll_frame` has a frame next, if nothing else happens.
+    pub(super) fn poll_timeout(&self, link: Link) -> Option<Duration> {
         let made = (!self.made.is_empty()).then_some(Duration::ZERO);
         let cut = (!self.pending.is_empty()).then(|| self.cut_at(link));
         [made, cut, self.heartbeat_at].into_iter().flatten().min()
     }
 
     /// Whether all that was pushed and said has been given away.
-    pub fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.pending.is_empty() && self.made.is_empty()
     }
 
     /// A frame in place of one that was given away and is lost: its number must come, or readers would wait for it. It says so, with a text.
-    pub fn in_place_of(&self, seq: u64, text: Option<String>) -> Outgoing {
+    pub(super) fn in_place_of(&self, seq: u64, text: Option<String>) -> Unsigned {
         let kind = text.map_or(RunnerKind::Heartbeat { elapsed_ms: 0 }, |text| RunnerKind::Note { text });
         let frame = RunnerFrame { deployment_id: self.id.clone(), seq, kind };
-        Outgoing { seq, body: frame.to_body(), vouch: frame.bears_vouch(), output: false, last: false }
+        Unsigned { seq, body: frame.to_body(), vouch: frame.bears_vouch(), output: false, last: false }
     }
 
     fn elapsed(&self, now: Duration) -> u64 {
@@ -192,22 +176,22 @@ impl Writer {
         let after = |pause| self.last_cut.map_or(Duration::ZERO, |last| last + pause);
         match link {
             // What fills a frame need not wait.
-            _ if self.pending_bytes >= self.budget || self.pending.len() >= CHUNKS => Duration::ZERO,
+            _ if self.pending.bytes() >= self.budget || self.pending.chunks() >= CHUNKS => Duration::ZERO,
             Link::Clear => after(PACE),
             Link::Busy => after(COALESCE),
-            Link::Blocked => self.pending_since + GATHER,
+            Link::Blocked => self.pending.since() + GATHER,
         }
     }
 
     /// Cuts one output frame from the front of what is pending.
     fn cut_output(&mut self, now: Duration) {
         let (taken, body) = loop {
-            let taken = self.peek(self.budget);
+            let taken = self.pending.peek(self.budget);
             let size: usize = taken.iter().map(|chunk| chunk.bytes.len()).sum();
             let chunks = if size <= LEGIBLE {
-                Chunks::legible(self.offset, &taken)
+                Chunks::legible(self.pending.offset(), &taken)
             } else {
-                Chunks::packed(self.offset, &taken, 1)
+                Chunks::packed(self.pending.offset(), &taken, 1)
             };
             let body = self.body(RunnerKind::Output(Box::new(chunks)));
             if body.len() <= BODY_MAX || size <= CERTAIN {
@@ -219,41 +203,11 @@ impl Writer {
             // It did not compress as well as what came before: take less, in proportion.
             self.budget = (size / 10 * 9 * BODY_MAX / body.len()).clamp(CERTAIN, FRAME_OUTPUT_MAX);
         };
-        self.drop_front(taken);
-        (self.last_cut, self.pending_since) = (Some(now), now);
-        let frame = Outgoing { seq: self.next_seq, body, vouch: false, output: true, last: false };
+        self.pending.drop_front(now, taken);
+        self.last_cut = Some(now);
+        let frame = Unsigned { seq: self.next_seq, body, vouch: false, output: true, last: false };
         self.made.push_back(frame);
         self.next_seq += 1;
-    }
-
-    /// Chunks from the front, at most `limit` bytes; a chunk is split where it must be.
-    fn peek(&self, limit: usize) -> Vec<Chunk> {
-        let mut room = limit;
-        let mut taken = Vec::new();
-        for chunk in self.pending.iter().take(CHUNKS) {
-            let part = chunk.bytes.len().min(room);
-            taken.push(Chunk { stream: chunk.stream, ms: chunk.ms, bytes: chunk.bytes[..part].to_vec() });
-            room -= part;
-            if room == 0 {
-                break;
-            }
-        }
-        taken
-    }
-
-    fn drop_front(&mut self, mut bytes: usize) {
-        self.pending_bytes -= bytes;
-        while bytes > 0 {
-            let Some(front) = self.pending.front_mut() else { return };
-            let part = front.bytes.len().min(bytes);
-            *self.offset.of(front.stream) += part as u64;
-            bytes -= part;
-            if part == front.bytes.len() {
-                self.pending.pop_front();
-            } else {
-                front.bytes.drain(..part);
-            }
-        }
     }
 
     fn body(&self, kind: RunnerKind) -> String {
@@ -264,14 +218,19 @@ impl Writer {
         let last = matches!(kind, RunnerKind::Finished(_));
         let frame = RunnerFrame { deployment_id: self.id.clone(), seq: self.next_seq, kind };
         let vouch = frame.bears_vouch();
-        self.made.push_back(Outgoing { seq: self.next_seq, body: frame.to_body(), vouch, output: false, last });
+        self.made.push_back(Unsigned { seq: self.next_seq, body: frame.to_body(), vouch, output: false, last });
         self.next_seq += 1;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use relay_protocol::Envelope;
+
     use super::*;
+    use crate::outbox::exited;
 
     const T0: Duration = Duration::ZERO;
 
@@ -336,7 +295,7 @@ mod tests {
     fn an_end_comes_last_with_all_that_was_pushed_before_it() {
         let mut w = writer();
         w.push(T0, Stream::Stdout, b"x");
-        w.finish(T0, Outcome::Exited { code: 0, signal: None }, None, BTreeMap::new(), None);
+        w.finish(T0, exited(0));
         w.push(T0, Stream::Stdout, b"too late");
         w.say(T0, RunnerKind::Note { text: "too late".into() });
         let (output, end) = (w.poll_frame(T0, Link::Blocked).unwrap(), w.poll_frame(T0, Link::Blocked).unwrap());
@@ -350,7 +309,7 @@ mod tests {
         let mut w = writer();
         let outputs = BTreeMap::from([("x".to_owned(), "\u{1b}".repeat(32_000))]);
         let record = Envelope::new("t", vec![0; 150_000]);
-        w.finish(T0, Outcome::Exited { code: 0, signal: None }, None, outputs, Some(record));
+        w.finish(T0, Finish { outputs, record: Some(record), ..exited(0) });
         let body = w.poll_frame(T0, Link::Clear).unwrap().body;
         assert!(body.len() <= BODY_MAX && body.contains("\\u001b") && !body.contains("payloadType"));
     }
@@ -382,7 +341,7 @@ mod tests {
         assert_eq!(w.poll_timeout(Link::Clear), Some(Duration::from_secs(15)));
         let beat = w.poll_frame(Duration::from_secs(15), Link::Blocked).unwrap();
         assert!(beat.body.contains("heartbeat") && beat.vouch && !beat.output);
-        w.finish(T0, Outcome::Exited { code: 0, signal: None }, None, BTreeMap::new(), None);
+        w.finish(T0, exited(0));
         let _ = w.poll_frame(T0, Link::Clear).unwrap();
         assert_eq!(w.poll_timeout(Link::Clear), None);
     }

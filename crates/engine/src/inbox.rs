@@ -1,0 +1,387 @@
+//! The inbox: frames from the queue become events, once and in order, and then one end (promises P4, P5, P6).
+//!
+//! | part | what it does |
+//! |---|---|
+//! | [`Authenticator`] | believes frames of this deployment, and no others |
+//! | `reorder` | puts them in order, and decides where a late reader begins |
+//! | `timers` | knows what is waited for, and until when |
+//! | `accounts` | holds what came against what the runner printed |
+//! | `receipts` | says which messages may be deleted |
+
+mod accounts;
+mod authenticate;
+mod clocks;
+mod event;
+mod receipts;
+mod reorder;
+mod timers;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use relay_protocol::Timestamp;
+use relay_protocol::frame::{Chunks, Finished, LauncherKind, Offsets, RunnerFrame, RunnerKind, SignedFrame};
+use relay_protocol::keys::Verifier;
+use relay_protocol::outcome::{ExitCode, Reason};
+
+pub use authenticate::{Authentic, Authenticator, Rejected, Verdict};
+pub use clocks::Clocks;
+pub use event::{End, Event, Missing};
+pub use receipts::Token;
+pub use reorder::Start;
+
+use accounts::Accounts;
+use receipts::Receipts;
+use reorder::{Arrival, HELD_MAX, Reorder};
+use timers::Timers;
+
+/// What is known of the task.
+#[derive(Debug, Default)]
+struct Task {
+    /// Its ARN and its latest end, as the launcher said.
+    admitted: Option<(String, Timestamp)>,
+    /// Its ARN, as the runner said.
+    started: Option<String>,
+    /// Why it stopped, as ECS said.
+    stopped: Option<(Reason, String)>,
+}
+
+impl Task {
+    fn arn(&self) -> Option<&str> {
+        self.started.as_deref().or(self.admitted.as_ref().map(|(arn, _)| arn.as_str()))
+    }
+}
+
+/// Frames that no vouch covers yet.
+#[derive(Debug, Default)]
+struct Unvouched {
+    frames: Vec<(Token, SignedFrame)>,
+    bytes: usize,
+}
+
+/// Reads one deployment. See the module's head.
+#[derive(Debug)]
+pub struct Inbox<V> {
+    authenticator: Authenticator<V>,
+    unvouched: Unvouched,
+    order: Reorder,
+    timers: Timers,
+    accounts: Accounts,
+    receipts: Receipts,
+    task: Task,
+    events: VecDeque<Event>,
+    /// Frames that could not be believed.
+    dropped: u64,
+    end: Option<End>,
+}
+
+impl<V: Verifier> Inbox<V> {
+    /// Begins at `now`, which is `today` on the wall: deadlines on the wire are wall time.
+    pub fn new(authenticator: Authenticator<V>, start: Start, clocks: Clocks, now: Duration, today: Timestamp) -> Self {
+        let acknowledged = start.acknowledged();
+        let mut accounts = Accounts::new();
+        if matches!(start, Start::Resume { .. }) && acknowledged > 0 {
+            accounts.join();
+        }
+        Self {
+            authenticator,
+            unvouched: Unvouched::default(),
+            order: Reorder::new(start, now),
+            timers: Timers::new(clocks, start != Start::Fresh, now, today),
+            accounts,
+            receipts: Receipts::new(acknowledged),
+            task: Task::default(),
+            events: VecDeque::new(),
+            dropped: 0,
+            end: None,
+        }
+    }
+
+    /// Another reader has heard from the launcher that the deployment is over by then. What `started` says counts more.
+    pub fn ends_by(&mut self, deadline: Timestamp) {
+        self.timers.may_end_by(deadline);
+    }
+
+    /// A message came. What is not understood, not ours or not signed is dropped, counted, and may be deleted.
+    pub fn handle(&mut self, now: Duration, token: Token, frame: SignedFrame) {
+        let size = frame.body.len();
+        match self.authenticator.judge(frame) {
+            Verdict::Authentic(authentic) => self.accept(now, token, *authentic, size),
+            Verdict::NotYet(frame) => {
+                // Without room it stays in the queue, and comes again.
+                if self.unvouched.bytes + size <= HELD_MAX {
+                    self.unvouched.bytes += size;
+                    self.unvouched.frames.push((token, frame));
+                }
+            }
+            Verdict::Rejected(_) => {
+                self.dropped += 1;
+                self.receipts.discard(token);
+            }
+        }
+        if self.authenticator.vouch().is_some() {
+            for (token, frame) in std::mem::take(&mut self.unvouched).frames {
+                self.handle(now, token, frame);
+            }
+        }
+    }
+
+    /// The queue could not be asked for `lost`: the clocks stand still meanwhile, as it is not the runner that is
+    /// silent. After [`Clocks::outage`] in all they go on: no deployment is waited for without end.
+    pub fn handle_unreachable(&mut self, lost: Duration) {
+        let lost = self.timers.outage(lost);
+        self.handle_stalled(lost);
+    }
+
+    /// This side was not listening for `lost`, because its own output blocked: no clock may run meanwhile, as the
+    /// runner's last word may wait in the queue.
+    pub fn handle_stalled(&mut self, lost: Duration) {
+        self.timers.stall(lost);
+        self.order.stall(lost);
+    }
+
+    /// Time passed: clocks may have run out.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        if self.order.settles_at().is_some_and(|at| now >= at) && self.order.settle(now) {
+            if self.came_late() {
+                self.accounts.join();
+            }
+            self.note_start(now);
+            self.release(now);
+        }
+        if self.end.is_some() || now < self.timers.due() {
+            return;
+        }
+        if self.timers.is_draining() {
+            return self.give_up(now);
+        }
+        let (waiting_for, after) = self.timers.ran_out(now);
+        self.end = Some(End::Silent { waiting_for, after, task_arn: self.task_arn().map(str::to_owned) });
+    }
+
+    /// When [`Inbox::handle_timeout`] is due; never, once there is an end.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let due = self.timers.due();
+        self.end.is_none().then(|| self.order.settles_at().map_or(due, |at| at.min(due)))
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Everything that was polled so far is written out.
+    pub fn written(&mut self) {
+        if self.events.is_empty() {
+            self.receipts.written(self.order.next());
+        }
+    }
+
+    /// Messages that may be deleted now.
+    pub fn take_deletable(&mut self) -> Vec<Token> {
+        self.receipts.take_deletable()
+    }
+
+    /// Frames below this number were handed out and written: the next reader need not read them.
+    pub fn acknowledged(&self) -> u64 {
+        self.receipts.acknowledged()
+    }
+
+    /// How it ended; final once there is one and all events are polled.
+    pub fn poll_end(&self) -> Option<&End> {
+        if self.events.is_empty() { self.end.as_ref() } else { None }
+    }
+
+    /// Frames that were dropped because they could not be believed.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Frames from before the first of a late reader that came too late: another reader has most likely shown them.
+    pub fn earlier(&self) -> u64 {
+        self.order.earlier()
+    }
+
+    /// The first frame that this reader reads, once it is known. Whatever was before it was another's.
+    pub fn first(&self) -> Option<u64> {
+        self.order.first()
+    }
+
+    /// Whether another reader has had the beginning.
+    pub fn came_late(&self) -> bool {
+        self.order.first().is_some_and(|first| first > 0)
+    }
+
+    /// Bytes of stdout and stderr that were handed out, or that came before: up to here the output is verified.
+    pub fn offset(&self) -> Offsets {
+        self.accounts.offset()
+    }
+
+    /// When the server ends the deployment at the latest, as the launcher said.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.task.admitted.as_ref().map(|(_, deadline)| *deadline)
+    }
+
+    /// The task, as the runner or else the launcher named it.
+    pub fn task_arn(&self) -> Option<&str> {
+        self.task.arn()
+    }
+
+    fn accept(&mut self, now: Duration, token: Token, authentic: Authentic, size: usize) {
+        match authentic {
+            Authentic::Launcher(frame) => {
+                self.receipts.discard(token);
+                if self.end.is_none() && self.launcher(now, &frame.kind) {
+                    self.events.push_back(Event::Launcher(frame.kind));
+                }
+            }
+            Authentic::Runner(frame) => self.runner(now, token, frame, size),
+        }
+    }
+
+    /// Whether the launcher's word is news.
+    fn launcher(&mut self, now: Duration, kind: &LauncherKind) -> bool {
+        // A refusal counts until the runner has started: then the claim has decided otherwise (clause FRM-6).
+        let started = self.task.started.is_some();
+        match kind {
+            LauncherKind::Admitted { task_arn, deadline, .. } => {
+                if self.task.admitted.is_some() {
+                    return false;
+                }
+                self.task.admitted = Some((task_arn.clone(), *deadline));
+                self.timers.admitted(now);
+            }
+            LauncherKind::Refused { reason, message, .. } if !started => {
+                self.end = Some(End::Refused { reason: *reason, message: message.clone() });
+            }
+            LauncherKind::LaunchFailed { reason, message, .. } if !started => {
+                self.end = Some(End::NeverStarted { reason: *reason, message: message.clone() });
+            }
+            LauncherKind::Unverified { .. } if !started && self.task.admitted.is_none() => {
+                let reason = Reason::Unverified;
+                self.end = Some(End::Refused { reason, message: reason.words().to_owned() });
+            }
+            LauncherKind::Task { task_arn, .. } if self.task_arn().is_some_and(|known| known != task_arn) => {
+                return false; // Another task of the same token's history is not this deployment's.
+            }
+            LauncherKind::Task { state, reason, stopped_reason, .. } if state == "STOPPED" => {
+                let reason = reason.unwrap_or(Reason::Stopped);
+                self.stopped(now, reason, stopped_reason.clone().unwrap_or_else(|| reason.words().to_owned()));
+            }
+            LauncherKind::Refused { .. }
+            | LauncherKind::LaunchFailed { .. }
+            | LauncherKind::Unverified { .. }
+            | LauncherKind::Task { .. } => {}
+            LauncherKind::Unknown => return false,
+        }
+        true
+    }
+
+    /// ECS says that the task has stopped.
+    fn stopped(&mut self, now: Duration, reason: Reason, message: String) {
+        if self.task.stopped.is_some() {
+            return;
+        }
+        if self.task.started.is_none() && reason.exit_code() == ExitCode::NeverStarted {
+            // No container ran, so no frame can be on its way.
+            self.end = Some(End::Stopped { reason, message: message.clone(), started: false });
+        }
+        self.task.stopped = Some((reason, message));
+        // A late reader has not seen yet what another had received.
+        self.timers.drain(self.order.settles_at().map_or(now, |at| at.max(now)));
+    }
+
+    fn runner(&mut self, now: Duration, token: Token, frame: RunnerFrame, size: usize) {
+        let last = matches!(frame.kind, RunnerKind::Finished(_));
+        match self.order.insert(now, token, frame, size) {
+            Arrival::Past => return self.receipts.hand_out([token]),
+            Arrival::Again | Arrival::GivenUp => return,
+            Arrival::NoRoom => {}
+            Arrival::New => {
+                self.note_start(now);
+                // Only what is new is a sign of life: whoever can write to the queue could repeat an old frame.
+                self.timers.heard(now);
+                if last {
+                    self.timers.drain(now);
+                }
+                self.release(now);
+            }
+        }
+        if self.order.is_hole(now) {
+            self.skip(now);
+        }
+    }
+
+    /// A reader that came late has not had `started`: the vouch says as much.
+    fn note_start(&mut self, now: Duration) {
+        if self.task.started.is_none()
+            && self.came_late()
+            && let Some(vouch) = self.authenticator.vouch()
+        {
+            self.task.started = Some(vouch.task_arn.clone());
+            self.timers.started(now);
+        }
+    }
+
+    /// What is missing next is not waited for any longer; `false` when nothing comes after it.
+    fn skip(&mut self, now: Duration) -> bool {
+        let Some(frames) = self.order.skip() else { return false };
+        if frames > 0 {
+            self.events.push_back(Event::Gap(self.accounts.gap(frames)));
+        }
+        self.release(now);
+        true
+    }
+
+    fn release(&mut self, now: Duration) {
+        while let Some(held) = self.order.pop() {
+            self.receipts.hand_out(held.tokens);
+            self.hand_out(now, held.kind);
+        }
+    }
+
+    fn hand_out(&mut self, now: Duration, kind: RunnerKind) {
+        match kind {
+            RunnerKind::Started { task_arn, steps, deadline, grace } => {
+                self.task.started = Some(task_arn.clone());
+                self.timers.started(now);
+                self.timers.ends_by(deadline);
+                // Whatever the launcher said before: the runner holds the claim.
+                if !matches!(self.end, Some(End::Finished { .. })) {
+                    self.end = None;
+                }
+                self.events.push_back(Event::Started { steps, task_arn, grace: Duration::from_secs(grace) });
+            }
+            RunnerKind::Step { index, name, rollback } => self.events.push_back(Event::Step { index, name, rollback }),
+            RunnerKind::Output(chunks) => self.output(*chunks),
+            RunnerKind::Note { text } => self.events.push_back(Event::Note(text)),
+            RunnerKind::Finished(finished) => self.finished(finished),
+            RunnerKind::Heartbeat { .. } | RunnerKind::Unknown => {}
+        }
+    }
+
+    fn output(&mut self, chunks: Chunks) {
+        let event = match self.accounts.output(chunks) {
+            Ok(chunks) => Event::Output(chunks),
+            Err(_) => Event::Gap(self.accounts.gap(1)),
+        };
+        self.events.push_back(event);
+    }
+
+    fn finished(&mut self, finished: Box<Finished>) {
+        let (missing, verified) = self.accounts.close(&finished, self.order.next());
+        self.end = Some(End::Finished { finished, missing, verified });
+    }
+
+    /// Nothing more comes: hand out what there is, with its gaps, and end.
+    fn give_up(&mut self, now: Duration) {
+        while self.skip(now) {}
+        if self.end.is_none() {
+            let lost = || (Reason::Lost, Reason::Lost.words().to_owned());
+            let (reason, message) = self.task.stopped.take().unwrap_or_else(lost);
+            // A reader that came late, or knows no beginning, may have missed the start.
+            let started = self.task.started.is_some() || self.order.first() != Some(0);
+            self.end = Some(End::Stopped { reason, message, started });
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The accounts: how much output was handed out, held against what the runner says that it printed (clause FRM-13).
+
+use relay_protocol::frame::{Chunk, Chunks, Finished, Offsets, OutputError, Stream};
+
+use super::event::Missing;
+use crate::Tally;
+
+/// What the reader can check at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Basis {
+    /// It has had every byte: lengths and digests.
+    Whole,
+    /// It joined late, and had no output yet: nothing.
+    Unknown,
+    /// It joined late: lengths alone, as each output frame says how much came before it (clause FRM-19).
+    Lengths,
+}
+
+#[derive(Debug)]
+pub(super) struct Accounts {
+    basis: Basis,
+    offset: Offsets,
+    stdout: Tally,
+    stderr: Tally,
+    missing: Missing,
+}
+
+impl Accounts {
+    /// For a reader that will have every byte.
+    pub(super) fn new() -> Self {
+        Self {
+            basis: Basis::Whole,
+            offset: Offsets::default(),
+            stdout: Tally::default(),
+            stderr: Tally::default(),
+            missing: Missing::default(),
+        }
+    }
+
+    /// Another reader has had the beginning.
+    pub(super) fn join(&mut self) {
+        self.basis = Basis::Unknown;
+    }
+
+    /// Bytes of both streams up to here.
+    pub(super) fn offset(&self) -> Offsets {
+        self.offset
+    }
+
+    /// Frames that never came.
+    pub(super) fn gap(&mut self, frames: u64) -> Missing {
+        self.missing.frames += frames;
+        Missing { frames, bytes: 0 }
+    }
+
+    /// The next output; an error when it does not unpack.
+    pub(super) fn output(&mut self, chunks: Chunks) -> Result<Vec<Chunk>, OutputError> {
+        let before = chunks.offset;
+        let chunks = chunks.unfold()?;
+        if self.basis == Basis::Unknown {
+            self.basis = Basis::Lengths;
+        } else {
+            // After a gap the frame itself says where it stands.
+            let skipped = |to: u64, from: u64| to.saturating_sub(from);
+            self.missing.bytes = self
+                .missing
+                .bytes
+                .saturating_add(skipped(before.stdout, self.offset.stdout))
+                .saturating_add(skipped(before.stderr, self.offset.stderr));
+        }
+        self.offset = before;
+        for chunk in &chunks {
+            let offset = self.offset.of(chunk.stream);
+            *offset = offset.saturating_add(chunk.bytes.len() as u64);
+            match chunk.stream {
+                Stream::Stdout => self.stdout.add(&chunk.bytes),
+                Stream::Stderr => self.stderr.add(&chunk.bytes),
+            }
+        }
+        Ok(chunks)
+    }
+
+    /// The last frame came, as number `frames` - 1. What is missing, and whether nothing is.
+    pub(super) fn close(&mut self, finished: &Finished, frames: u64) -> (Missing, bool) {
+        let agrees = match self.basis {
+            Basis::Whole => finished.stdout == self.stdout.digest() && finished.stderr == self.stderr.digest(),
+            Basis::Unknown => true,
+            Basis::Lengths => {
+                finished.stdout.bytes == self.offset.stdout && finished.stderr.bytes == self.offset.stderr
+            }
+        };
+        let verified = self.missing.frames == 0 && agrees && finished.frames == frames;
+        if !verified {
+            let said = finished.stdout.bytes.saturating_add(finished.stderr.bytes);
+            let had = self.offset.stdout.saturating_add(self.offset.stderr);
+            self.missing.bytes = self.missing.bytes.saturating_add(said.saturating_sub(had));
+        }
+        (self.missing, verified)
+    }
+}

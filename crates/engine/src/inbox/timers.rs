@@ -1,0 +1,143 @@
+//! The timers: what is waited for, since when, and until when (promise P4).
+
+use std::time::Duration;
+
+use relay_protocol::Timestamp;
+
+use super::clocks::{Clocks, DRAIN_MAX, OVERDUE};
+
+/// What is waited for. Each phase has the time that its clock runs from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The launcher's answer, or any other frame.
+    Answer { since: Duration },
+    /// The runner's start.
+    Start { since: Duration },
+    /// The runner's next frame.
+    Frame { since: Duration },
+    /// Frames that are still missing: the end is known. `from` moves on with each new frame, up to `limit`.
+    Drain { from: Duration, limit: Duration },
+}
+
+#[derive(Debug)]
+pub(super) struct Timers {
+    clocks: Clocks,
+    phase: Phase,
+    /// Whether another reader may have had the launcher's answer.
+    joined: bool,
+    published: Duration,
+    /// A time of the caller, and the wall's time then: deadlines on the wire are wall time.
+    wall: (Duration, Timestamp),
+    /// When even the runner's own deadline is long over: however lively it seems, it is not waited for any longer.
+    overdue: Option<Duration>,
+    /// For how long the clocks may still stand while SQS cannot be asked.
+    outage: Duration,
+}
+
+impl Timers {
+    /// For a request that was published at `now`, which is `today` on the wall.
+    pub(super) fn new(clocks: Clocks, joined: bool, now: Duration, today: Timestamp) -> Self {
+        let (phase, outage) = (Phase::Answer { since: now }, clocks.outage);
+        Self { clocks, phase, joined, published: now, wall: (now, today), overdue: None, outage }
+    }
+
+    /// The launcher has admitted the request.
+    pub(super) fn admitted(&mut self, now: Duration) {
+        if let Phase::Answer { .. } = self.phase {
+            self.phase = Phase::Start { since: now };
+        }
+    }
+
+    /// The runner has started.
+    pub(super) fn started(&mut self, now: Duration) {
+        if let Phase::Answer { .. } | Phase::Start { .. } = self.phase {
+            self.phase = Phase::Frame { since: now };
+        }
+    }
+
+    /// A frame came that was not there before.
+    pub(super) fn heard(&mut self, now: Duration) {
+        match &mut self.phase {
+            Phase::Answer { .. } | Phase::Start { .. } => {}
+            Phase::Frame { since } => *since = (*since).max(now),
+            // As long as something new comes, what is missing may still come: there may be much of it.
+            Phase::Drain { from, limit } => *from = (*from).max(now).min(*limit),
+        }
+    }
+
+    /// The end is known: what is missing is waited for from `from` on.
+    pub(super) fn drain(&mut self, from: Duration) {
+        if !self.is_draining() {
+            self.phase = Phase::Drain { from, limit: from + DRAIN_MAX };
+        }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        matches!(self.phase, Phase::Drain { .. })
+    }
+
+    /// The runner says when it ends at the latest.
+    pub(super) fn ends_by(&mut self, deadline: Timestamp) {
+        self.overdue = Some(self.long_after(deadline));
+    }
+
+    /// Somebody else says so, whose word counts less.
+    pub(super) fn may_end_by(&mut self, deadline: Timestamp) {
+        let overdue = self.long_after(deadline);
+        self.overdue.get_or_insert(overdue);
+    }
+
+    fn long_after(&self, deadline: Timestamp) -> Duration {
+        let (then, today) = self.wall;
+        then + Duration::from_secs(u64::try_from(deadline.since(today)).unwrap_or_default()) + OVERDUE
+    }
+
+    /// Nobody was listening for `lost`: no clock may run meanwhile.
+    pub(super) fn stall(&mut self, lost: Duration) {
+        self.published += lost;
+        if let Some(overdue) = &mut self.overdue {
+            *overdue += lost;
+        }
+        match &mut self.phase {
+            Phase::Answer { since } | Phase::Start { since } | Phase::Frame { since } => *since += lost,
+            Phase::Drain { from, limit } => {
+                *from += lost;
+                *limit += lost;
+            }
+        }
+    }
+
+    /// As much of `lost` as the clocks may stand still for an outage.
+    pub(super) fn outage(&mut self, lost: Duration) -> Duration {
+        let lost = lost.min(self.outage);
+        self.outage -= lost;
+        lost
+    }
+
+    /// When the clock of this phase runs out.
+    pub(super) fn due(&self) -> Duration {
+        let due = match self.phase {
+            Phase::Answer { since } | Phase::Start { since } | Phase::Frame { since } => since + self.clock().1,
+            Phase::Drain { from, .. } => return from + self.clocks.drain,
+        };
+        self.overdue.map_or(due, |overdue| overdue.min(due))
+    }
+
+    /// What was waited for in vain, and for how long.
+    pub(super) fn ran_out(&self, now: Duration) -> (&'static str, Duration) {
+        match self.overdue {
+            Some(at) if now >= at => ("an end that is overdue", now.saturating_sub(self.published)),
+            _ => self.clock(),
+        }
+    }
+
+    fn clock(&self) -> (&'static str, Duration) {
+        match self.phase {
+            Phase::Answer { .. } if self.joined => ("a frame of the deployment", self.clocks.start),
+            Phase::Answer { .. } => ("the launcher's answer", self.clocks.admission),
+            Phase::Start { .. } => ("the runner's start", self.clocks.start),
+            Phase::Frame { .. } => ("the runner's next frame", self.clocks.silence),
+            Phase::Drain { .. } => ("the frames that are missing", self.clocks.drain),
+        }
+    }
+}

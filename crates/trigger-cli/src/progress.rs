@@ -1,0 +1,126 @@
+//! How far a deployment is, as the events tell.
+
+use std::time::Duration;
+
+use relay_engine::Event;
+use relay_protocol::frame::LauncherKind;
+use relay_protocol::time::plain_duration;
+use serde_json::{Value, json};
+
+/// When each phase began, since the command did.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Phases {
+    pub(crate) published: Option<Duration>,
+    pub(crate) admitted: Option<Duration>,
+    pub(crate) started: Option<Duration>,
+    pub(crate) finished: Option<Duration>,
+}
+
+impl Phases {
+    /// In milliseconds.
+    pub(crate) fn to_json(&self) -> Value {
+        let ms = |at: Option<Duration>| at.map(|at| u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
+        json!({ "published": ms(self.published), "admitted": ms(self.admitted), "started": ms(self.started), "finished": ms(self.finished) })
+    }
+}
+
+/// See the module's head.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) phases: Phases,
+    /// ECS's last word about the task.
+    task: Option<String>,
+    /// How many steps the runner has announced, and how long each may take to end when it is asked to stop.
+    steps: usize,
+    grace: Option<Duration>,
+    /// The step that runs, and whether it belongs to the rollback.
+    step: Option<(String, bool)>,
+}
+
+impl Progress {
+    /// Of a request that was published then.
+    pub(crate) fn published(at: Duration) -> Self {
+        Self { phases: Phases { published: Some(at), ..Phases::default() }, ..Self::default() }
+    }
+
+    /// An event came. Whether it is news: ECS's events come twice, and late.
+    pub(crate) fn fold(&mut self, event: &Event, now: Duration) -> bool {
+        match event {
+            Event::Launcher(LauncherKind::Admitted { .. }) => self.phases.admitted = Some(now),
+            Event::Launcher(LauncherKind::Task { state, .. }) => {
+                let known = self.task.as_deref().map_or(0, rank);
+                if rank(state) <= known || (self.phases.started.is_some() && state != "STOPPED") {
+                    return false;
+                }
+                self.task = Some(state.clone());
+            }
+            Event::Started { steps, grace, .. } => {
+                self.phases.started = Some(now);
+                (self.steps, self.grace) = (steps.len(), Some(*grace));
+            }
+            Event::Step { name, rollback, .. } => self.step = Some((name.clone(), *rollback)),
+            Event::Launcher(_) | Event::Output(_) | Event::Note(_) | Event::Gap(_) => {}
+        }
+        true
+    }
+
+    /// How many steps the runner has announced; 0 for a reader that came too late to hear it.
+    pub(crate) fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// What comes of a cancel, as far as is known here: a reader that came late may not know the grace.
+    pub(crate) fn after_cancel(&self) -> String {
+        let grace = self.grace.map(|grace| plain_duration(i64::try_from(grace.as_secs()).unwrap_or(i64::MAX)));
+        match (grace, &self.step) {
+            (_, Some((step, true))) => format!("the rollback is at `{step}` and goes on to its end"),
+            (Some(grace), Some((step, false))) => format!("the step `{step}` has {grace} to stop by itself"),
+            (Some(_), None) => "no step has begun yet".to_owned(),
+            (None, _) => "if its tool runs already, that has the target's own grace to stop by itself".to_owned(),
+        }
+    }
+}
+
+/// How far a task is, by ECS's word for it.
+fn rank(state: &str) -> u8 {
+    match state {
+        "PROVISIONING" => 1,
+        "PENDING" => 2,
+        "ACTIVATING" => 3,
+        "RUNNING" => 4,
+        "STOPPED" => 6,
+        _ => 5,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use relay_protocol::Digest;
+
+    use super::*;
+
+    fn task(state: &str) -> Event {
+        Event::Launcher(LauncherKind::Task {
+            request_digest: Digest::of(b""),
+            task_arn: "task".into(),
+            state: state.into(),
+            reason: None,
+            stop_code: None,
+            stopped_reason: None,
+            exit_code: None,
+        })
+    }
+
+    #[test]
+    fn what_ecs_says_twice_or_late_is_no_news() {
+        let mut progress = Progress::default();
+        assert!(progress.fold(&task("PENDING"), Duration::ZERO));
+        assert!(
+            !progress.fold(&task("PENDING"), Duration::ZERO) && !progress.fold(&task("PROVISIONING"), Duration::ZERO)
+        );
+        let started = Event::Started { steps: vec!["only".into()], task_arn: "task".into(), grace: Duration::ZERO };
+        assert!(progress.fold(&started, Duration::ZERO));
+        assert!(!progress.fold(&task("RUNNING"), Duration::ZERO), "the runner itself has said more");
+        assert!(progress.fold(&task("STOPPED"), Duration::ZERO));
+    }
+}

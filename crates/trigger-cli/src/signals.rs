@@ -1,0 +1,41 @@
+//! SIGINT and SIGTERM, and the one that is waited for beside them.
+
+use relay_console::Failure;
+use relay_protocol::Cancel;
+use relay_protocol::outcome::ExitCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Listens for signals. `relay deploy` begins before it publishes: a signal that comes in between must become a cancel,
+/// not a sudden end.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    interrupts: Signal,
+    terminations: Signal,
+}
+
+impl Signals {
+    /// From now on.
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure::new(ExitCode::Fault, format!("signals cannot be heard: {error}")))
+        };
+        Ok(Self { interrupts: listen(SignalKind::interrupt())?, terminations: listen(SignalKind::terminate())? })
+    }
+
+    /// The next one: what to exit with, and what to cancel with.
+    pub(crate) async fn next(&mut self) -> (ExitCode, Cancel) {
+        tokio::select! {
+            _ = self.interrupts.recv() => (ExitCode::Interrupted, Cancel::Interrupted),
+            _ = self.terminations.recv() => (ExitCode::Terminated, Cancel::Terminated),
+        }
+    }
+
+    /// One that came already.
+    pub(crate) async fn pending(&mut self) -> Option<ExitCode> {
+        tokio::select! {
+            biased;
+            (code, _) = self.next() => Some(code),
+            () = std::future::ready(()) => None,
+        }
+    }
+}
