@@ -4,12 +4,15 @@
 //! queues. It is believed by nobody: the runner verifies again (promise P2). However often a request is delivered, the answer is the same, and
 //! at most one task starts (promise P3).
 //!
-//! [`event`] reads what AWS delivers, [`launch`] makes the calls for a request in the order that [`relay_engine::launch`] decides, [`watch`]
-//! follows what was launched to its end and passes cancels on, [`answer`] signs and sends frames.
+//! [`event`] reads what AWS delivers, [`launch`] verifies it, `admit` makes the calls for a request in the order that
+//! [`relay_engine::launch`] decides, [`watch`] follows what was launched to its end and passes cancels on, `claims` reads
+//! and writes what is final, [`answer`] signs and sends frames.
 
 #![forbid(unsafe_code)]
 
+mod admit;
 pub mod answer;
+mod claims;
 pub mod event;
 pub mod launch;
 pub mod settings;

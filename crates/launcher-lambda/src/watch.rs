@@ -21,6 +21,7 @@ use relay_protocol::task::Task;
 use relay_protocol::{Bundle, DeploymentId, Envelope, QueueUrl, Timestamp};
 use tracing::{error, info, warn};
 
+use crate::claims::FinalWord;
 use crate::launch::{Launcher, deadline};
 
 /// Seconds for which the end of a task is told again: two rounds of the watchdog, and what a round takes.
@@ -268,7 +269,8 @@ impl Launcher {
                 end::Need::Claim => {
                     let (reason, words) = (reasons::stop_reason(task), task.stopped_reason.clone());
                     let denied = Denied { reason, message: words.unwrap_or_default() };
-                    let kind = self.final_word(id, digest, Verdict::LaunchFailed, denied, now()).await?;
+                    let word = FinalWord { id, request: digest, verdict: Verdict::LaunchFailed, denied };
+                    let kind = self.final_word(word, now()).await?;
                     holder = match kind {
                         LauncherKind::Admitted { task_arn, .. } if task_arn != task.arn => end::Holder::Another,
                         _ => end::Holder::This,

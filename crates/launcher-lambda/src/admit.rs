@@ -1,0 +1,256 @@
+//! The admission of one verified request, in the order of [`admission::next`]: what stands already, decision, RunTask,
+//! answer (clauses LAU-6 to LAU-11).
+
+use std::time::{Duration, Instant};
+
+use relay_aws::clock::now;
+use relay_aws::tasks::{Launch, Launched};
+use relay_aws::{AwsError, Kind};
+use relay_engine::Backoff;
+use relay_engine::launch::admission::{self, Found, Known, Need, Ran};
+use relay_engine::launch::{prior, reasons};
+use relay_engine::lock::{Content, Slot};
+use relay_policy::{Asked, Denied};
+use relay_protocol::claim::{Lock, Verdict};
+use relay_protocol::frame::LauncherKind;
+use relay_protocol::limits::CLAIM_MAX;
+use relay_protocol::request::Stage;
+use relay_protocol::task::Task;
+use relay_protocol::{DeploymentId, Digest, Reason, Timestamp};
+use tracing::{error, info, warn};
+
+use crate::claims::FinalWord;
+use crate::launch::{Launcher, Target, deadline};
+
+/// Time that is kept for the answer when launching takes long.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// Seconds after which a request's queue is there, or gone for good: a replay of an old one must not keep an invocation
+/// waiting for it.
+const FRESH: i64 = 60;
+
+/// The label with the subnets, separated by commas.
+const SUBNETS: &str = "relay.subnets";
+
+/// The label with the security groups, separated by commas.
+const SECURITY_GROUPS: &str = "relay.security-groups";
+
+/// The pauses between two tries of RunTask.
+const PAUSE: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
+
+/// What was decided about a request.
+enum Decision {
+    /// By these policies.
+    Allowed(Vec<String>),
+    Denied(Denied),
+}
+
+/// What came of RunTask.
+enum Ending {
+    /// There is a task, this request's or another's: what to say.
+    Task(LauncherKind),
+    /// There will be none.
+    Failed(Denied),
+}
+
+/// One request on its way to a task.
+pub(crate) struct Admission<'a> {
+    launcher: &'a Launcher,
+    target: &'a Target,
+    asked: &'a Asked,
+    id: &'a DeploymentId,
+    digest: Digest,
+    /// When the server ends the deployment at the latest.
+    deadline: Timestamp,
+    /// When the invocation must have answered.
+    until: Instant,
+}
+
+impl<'a> Admission<'a> {
+    pub(crate) fn new(launcher: &'a Launcher, target: &'a Target, asked: &'a Asked, until: Instant) -> Self {
+        let (id, digest) = (&asked.request().deployment_id, asked.request.digest());
+        Self { launcher, target, asked, id, digest, deadline: deadline(&target.configuration, now()), until }
+    }
+
+    /// Until it is answered.
+    pub(crate) async fn run(&self) -> Result<(), AwsError> {
+        let Self { launcher, id, digest, deadline, .. } = self;
+        let mut known = Known::default();
+        let mut answer = None;
+        let mut policies = Vec::new();
+        let mut denied = None;
+        loop {
+            match admission::next(known) {
+                Need::ReadClaim => {
+                    let claim = launcher.read_claim(id).await?;
+                    answer = claim.map(|claim| prior::of_claim(&claim, *digest, *deadline));
+                    known.claim = found(&answer);
+                }
+                Need::ListTasks => {
+                    let task = launcher.started_task(id).await?;
+                    answer = task.map(|task| prior::of_task(&task.arn, digest_of(&task), *digest, *deadline));
+                    known.task = found(&answer);
+                }
+                Need::Authorise => match self.decide().await? {
+                    Decision::Allowed(by) => (known.allowed, policies) = (Some(true), by),
+                    Decision::Denied(why) => (known.allowed, denied) = (Some(false), Some(why)),
+                },
+                Need::RunTask => match self.launch(&policies).await? {
+                    Ending::Task(kind) => (known.ran, answer) = (Some(Ran::Task), Some(kind)),
+                    Ending::Failed(why) => (known.ran, denied) = (Some(Ran::Failed), Some(why)),
+                },
+                Need::Claim(verdict) => {
+                    answer = Some(self.refuse(verdict, denied.take()).await?);
+                    known.concluded = true;
+                }
+                Need::Answer => break,
+            }
+        }
+        match answer {
+            Some(kind) => self.answer(kind, known.allowed.is_none()).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn decide(&self) -> Result<Decision, AwsError> {
+        let configuration = &self.target.configuration;
+        if self.launcher.settings.frozen {
+            let message = "the platform team has frozen this account's deployments".to_owned();
+            return Ok(Decision::Denied(Denied { reason: Reason::Frozen, message }));
+        }
+        let allowed = match relay_policy::authorise(configuration, self.asked, now(), Stage::Launch) {
+            Ok(allowed) => allowed,
+            Err(denied) => return Ok(Decision::Denied(denied)),
+        };
+        Ok(match self.busy().await? {
+            Some(holder) => {
+                let message = format!("{} is held by {holder}", configuration.target);
+                Decision::Denied(Denied { reason: Reason::Busy, message })
+            }
+            None => Decision::Allowed(allowed.policies),
+        })
+    }
+
+    /// The holder of the target, when no slot is free. An early word only: the runner takes the lock, and decides (clause
+    /// LCK-3).
+    async fn busy(&self) -> Result<Option<String>, AwsError> {
+        let (Launcher { objects, settings, tasks, .. }, configuration) = (self.launcher, &self.target.configuration);
+        let mut last = None;
+        for number in 0..configuration.concurrency {
+            let key = Lock::key(&configuration.target, number);
+            let object = objects.get(&settings.bucket, &key, CLAIM_MAX as u64).await?;
+            let content = Content::of(object.as_ref().map(|object| object.bytes.as_slice()));
+            let slot = match &content {
+                Content::Empty => Slot::Empty,
+                Content::Unreadable => Slot::Unreadable,
+                Content::Held(holder) => {
+                    let task = tasks.describe(holder.cluster(), &holder.task_arn).await?;
+                    Slot::held(holder, task.as_ref(), now())
+                }
+            };
+            if slot.is_free() {
+                return Ok(None);
+            }
+            last = Some(content.by(&key));
+        }
+        Ok(last)
+    }
+
+    /// RunTask of exactly the revision that was decided about, with the one token, while there is time.
+    async fn launch(&self, policies: &[String]) -> Result<Ending, AwsError> {
+        let (definition, envelope) = (&self.target.definition, self.asked.canonical());
+        let label = |name: &str| {
+            let text = definition.labels.get(name).map(String::as_str).unwrap_or_default();
+            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let launch = Launch {
+            cluster: &self.launcher.settings.cluster,
+            definition: &definition.arn,
+            deployment_id: self.id.as_str(),
+            envelope: &envelope,
+            subnets: label(SUBNETS),
+            security_groups: label(SECURITY_GROUPS),
+        };
+        let mut backoff = PAUSE;
+        loop {
+            let (reason, message) = match self.launcher.tasks.run(&launch).await {
+                Ok(Launched::Task(task_arn)) => {
+                    let (request_digest, deadline, policies) = (self.digest, self.deadline, policies.to_vec());
+                    let kind = LauncherKind::Admitted { request_digest, task_arn, deadline, policies };
+                    return Ok(Ending::Task(kind));
+                }
+                Ok(Launched::Failed { reason, detail }) => {
+                    (reasons::launch_reason(&reason), format!("{reason} {detail}").trim().to_owned())
+                }
+                Err(error) if error.kind == Kind::Conflict => return self.conflict(&error).await.map(Ending::Task),
+                Err(error) if error.kind == Kind::Throttled => (Reason::Quota, error.message),
+                // The effect is not known, so nothing final may be said: Lambda tries again, with the same token.
+                Err(error) if error.kind == Kind::Unreachable => return Err(error),
+                Err(error) => {
+                    let reason = reasons::launch_reason(&error.message);
+                    return Ok(Ending::Failed(Denied { reason, message: error.to_string() }));
+                }
+            };
+            if Instant::now() + backoff.peek() + ANSWER_TIME >= self.until {
+                return Ok(Ending::Failed(Denied { reason, message }));
+            }
+            warn!(reason = reason.code(), words = message, "not started yet, to be tried again with the same token");
+            tokio::time::sleep(backoff.pause()).await;
+        }
+    }
+
+    /// The token is bound to a task already: to this request's (a concurrent duplicate), or to another's.
+    async fn conflict(&self, error: &AwsError) -> Result<LauncherKind, AwsError> {
+        let Self { launcher, digest, deadline, .. } = self;
+        for arn in &error.resources {
+            if let Some(task) = launcher.tasks.describe(&launcher.settings.cluster, arn).await? {
+                return Ok(prior::of_task(arn, digest_of(&task), *digest, *deadline));
+            }
+        }
+        match launcher.started_task(self.id).await? {
+            Some(task) => Ok(prior::of_task(&task.arn, digest_of(&task), *digest, *deadline)),
+            None => Err(error.clone()),
+        }
+    }
+
+    async fn refuse(&self, verdict: Verdict, denied: Option<Denied>) -> Result<LauncherKind, AwsError> {
+        let nothing = || AwsError::new("s3:PutObject", Kind::Invalid, "there is no word to claim");
+        let word = FinalWord { id: self.id, request: self.digest, verdict, denied: denied.ok_or_else(nothing)? };
+        self.launcher.final_word(word, self.deadline).await
+    }
+
+    /// Tells the requester. `again` says that an earlier delivery was answered already.
+    async fn answer(&self, kind: LauncherKind, again: bool) -> Result<(), AwsError> {
+        let request = self.asked.request();
+        let mut until = self.until;
+        if again {
+            info!("delivered again: the first answer stands");
+            if now().since(request.issued_at) > FRESH {
+                until = Instant::now();
+            }
+        }
+        log(&kind);
+        self.launcher.answers.send(&request.reply_queue, self.id, kind, until).await.map(|_| ())
+    }
+}
+
+/// Whether there is an answer already.
+fn found(answer: &Option<LauncherKind>) -> Found {
+    if answer.is_some() { Found::Something } else { Found::Nothing }
+}
+
+/// The digest of the request in a task's overrides.
+fn digest_of(task: &Task) -> Option<Digest> {
+    task.envelope.as_deref().and_then(prior::digest_of_envelope)
+}
+
+fn log(kind: &LauncherKind) {
+    match kind {
+        LauncherKind::Admitted { task_arn, policies, .. } => info!(task_arn, policies = policies.join(","), "admitted"),
+        LauncherKind::Refused { reason, message, .. } => info!(reason = reason.code(), words = message, "refused"),
+        LauncherKind::LaunchFailed { reason, message, .. } => {
+            error!(reason = reason.code(), words = message, "launch failed")
+        }
+        LauncherKind::Task { .. } | LauncherKind::Unverified { .. } | LauncherKind::Unknown => {}
+    }
+}
