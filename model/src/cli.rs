@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relay_engine::conclude::{self, Conclusion};
-use relay_engine::{Authenticator, Clocks, Finish, Frame as Sent, Inbox, MemorySpool, Outbox, Seal, Start};
-use relay_protocol::frame::{From, LauncherFrame, LauncherKind, RunnerKind, SignedFrame, Stream};
+use relay_engine::{Authenticator, Finish, Frame as Sent, Inbox, MemorySpool, Outbox, Seal, Start, Timeouts};
+use relay_protocol::frame::{FrameSource, LauncherFrame, LauncherKind, RunnerKind, SignedFrame, Stream};
 use relay_protocol::keys::Verifier;
 use relay_protocol::outcome::{self, ExitCode};
 use relay_protocol::{DeploymentId, Envelope, PublicKey, Reason, Signature, Statement as _, Timestamp, Vouch};
@@ -124,8 +124,8 @@ pub(crate) fn said(end: &relay_engine::End, bug: Option<Bug>) -> End {
 /// A reader that was told all this.
 fn lead(way: &[Input]) -> Inbox<Honest> {
     let authenticator = Authenticator::new(id(), digest(), digest(), Some(key()), Honest);
-    let clocks = Clocks { admission: SILENCE, start: SILENCE, silence: SILENCE, drain: DRAIN, outage: DRAIN };
-    let mut reader = Inbox::new(authenticator, Start::Fresh, clocks, Duration::ZERO, Timestamp::from_unix(0));
+    let timeouts = Timeouts { admission: SILENCE, start: SILENCE, silence: SILENCE, drain: DRAIN, outage: DRAIN };
+    let mut reader = Inbox::new(authenticator, Start::Fresh, timeouts, Duration::ZERO, Timestamp::from_unix(0));
     for input in way {
         match input {
             Input::Frame(frame) => reader.handle(Duration::ZERO, 0, raw(*frame)),
@@ -154,12 +154,14 @@ pub(crate) fn key() -> PublicKey {
 pub(crate) fn raw(frame: Frame) -> SignedFrame {
     let launcher = |kind| {
         let body = LauncherFrame { deployment_id: id(), kind }.to_body();
-        SignedFrame::new(From::Launcher, &[0; 64], None, body)
+        SignedFrame::new(FrameSource::Launcher, &[0; 64], None, body)
     };
     let runner = |frames: Vec<Arc<Sent>>, seq: u8| {
         let frame = frames.into_iter().find(|frame| frame.seq == u64::from(seq));
-        frame
-            .map_or_else(|| SignedFrame::new(From::Runner, &[0; 64], None, String::new()), |frame| frame.signed.clone())
+        frame.map_or_else(
+            || SignedFrame::new(FrameSource::Runner, &[0; 64], None, String::new()),
+            |frame| frame.signed.clone(),
+        )
     };
     let (request_digest, message) = (digest(), String::new());
     match frame {
@@ -202,7 +204,7 @@ impl Seal for OfTask {
             let envelope = Envelope::new(Vouch::TYPE, vouch.to_payload());
             envelope.with_signature(Signature::new(String::new(), &[0; 64])).to_json()
         });
-        SignedFrame::new(From::Runner, &[0; 64], vouch, body)
+        SignedFrame::new(FrameSource::Runner, &[0; 64], vouch, body)
     }
 }
 

@@ -158,6 +158,7 @@ fn tell(world: &mut World, setup: &Setup, task: TaskNo) {
     }
 }
 
+#[allow(clippy::too_many_lines, reason = "an arm for each need")]
 fn request(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: Id) {
     let (now, setup) = (steps.now, steps.setup);
     let (known, answer) = match one.at {
@@ -243,6 +244,7 @@ fn request(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: I
     }
 }
 
+#[allow(clippy::too_many_lines, reason = "an arm for each need")]
 fn cancel(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: Id) {
     let (now, setup) = (steps.now, steps.setup);
     let (known, task) = match one.at {

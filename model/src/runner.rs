@@ -101,6 +101,7 @@ fn hears(steps: &mut Steps<'_>, number: TaskNo, task: &Task, process: &Process) 
     }
 }
 
+#[allow(clippy::too_many_lines, reason = "an arm for each need")]
 fn does(steps: &mut Steps<'_>, number: TaskNo, task: &Task, process: &Process) {
     let (now, setup) = (steps.now, steps.setup);
     let (who, id) = (Who::Runner(number), task.id);

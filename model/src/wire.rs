@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use relay_engine::{Authenticator, Clocks, Event, Finish, Inbox, MemorySpool, Outbox, Start};
+use relay_engine::{Authenticator, Event, Finish, Inbox, MemorySpool, Outbox, Start, Timeouts};
 use relay_protocol::Timestamp;
 use relay_protocol::frame::{RunnerKind, SignedFrame, Stream};
 
@@ -65,7 +65,7 @@ impl Wire {
         Self {
             queue: BTreeMap::new(),
             next_message: 0,
-            reader: Some(Inbox::new(authenticator, Start::Fresh, Clocks::default(), now, wall(now))),
+            reader: Some(Inbox::new(authenticator, Start::Fresh, Timeouts::default(), now, wall(now))),
             back: None,
             late: false,
             deaths: 0,
@@ -242,7 +242,7 @@ impl Wire {
             let authenticator = Authenticator::attaching(id(), Some(key()), Honest);
             // The tags say nothing here: the least that a late reader can know.
             let start = Start::Join { acknowledged: 0, settle: VISIBILITY + TRANSIT };
-            self.reader = Some(Inbox::new(authenticator, start, Clocks::default(), now, wall(now)));
+            self.reader = Some(Inbox::new(authenticator, start, Timeouts::default(), now, wall(now)));
             (self.back, self.late) = (None, true);
             self.printed.clear();
         }

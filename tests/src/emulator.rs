@@ -349,8 +349,9 @@ impl World {
         self.call(account, "s3", "CreateBucket", parameters).map(|_| ())
     }
 
-    /// Makes a role with one policy, and returns its ARN.
-    pub fn make_role(&self, account: &str, path: &str, name: &str, trusted: &Value, may: &Value) -> Outcome<String> {
+    /// Makes the role `role`, a path and a name, with one policy, and returns its ARN.
+    pub fn make_role(&self, account: &str, role: &str, trusted: &Value, may: &Value) -> Outcome<String> {
+        let (path, name) = role.split_at(role.rfind('/').map_or(0, |at| at + 1));
         let trust = json!({"Version": "2012-10-17", "Statement": [{
             "Effect": "Allow", "Principal": trusted, "Action": ["sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession"],
         }]});
@@ -386,7 +387,7 @@ impl World {
         let ecs = json!({"AWS": format!("arn:aws:iam::{TARGET}:root"), "Service": "ecs-tasks.amazonaws.com"});
         for target in ["hello", "shell", "source", "cloudformation", "role", "fixed"] {
             let name = format!("relay-demo-{target}");
-            let arn = self.make_role(TARGET, "/relay/", &name, &ecs, &json!(runner))?;
+            let arn = self.make_role(TARGET, &format!("/relay/{name}"), &ecs, &json!(runner))?;
             let session = self.call(TARGET, "sts", "AssumeRole", json!({"RoleArn": arn, "RoleSessionName": "task"}))?;
             let answer = json!({
                 "RoleArn": arn, "AccessKeyId": session["Credentials"]["AccessKeyId"],
@@ -397,10 +398,10 @@ impl World {
             fs::write(&file, answer.to_string()).map_err(named(file.display()))?;
         }
         let lambda = json!({"Service": "lambda.amazonaws.com"});
-        self.make_role(TARGET, "/relay/", FUNCTION, &lambda, &json!(common))?;
+        self.make_role(TARGET, &format!("/relay/{FUNCTION}"), &lambda, &json!(common))?;
         let runner = json!({"AWS": format!("arn:aws:iam::{TARGET}:role/relay/relay-demo-role")});
         let may = json!([{"Effect": "Allow", "Action": "ssm:GetParameter", "Resource": "*"}]);
-        self.make_role(TARGET, "/relay-deploy/", "demo", &runner, &may).map(|_| ())
+        self.make_role(TARGET, "/relay-deploy/demo", &runner, &may).map(|_| ())
     }
 
     /// Targets beside those that the sandbox has: one for a CI that may not create queues, whose queue was made for it with a policy

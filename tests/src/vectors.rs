@@ -4,6 +4,7 @@
 //! One file is one case. Nothing lists them: the directory is walked.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "fixed inputs; a fault here is a failing test")]
+#![allow(clippy::too_many_lines, reason = "tables of cases")]
 
 mod approval;
 mod claim;

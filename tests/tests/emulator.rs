@@ -491,7 +491,7 @@ fn with_policies_checked_ci_may_publish_to_one_topic_and_read_one_queue_and_noth
         {"Effect": "Allow", "Action": "sns:Publish", "Resource": topic},
         {"Effect": "Allow", "Action": ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:DeleteMessageBatch"], "Resource": queue_arn},
     ]);
-    let role = world.make_role(CI, "/", "ci", &json!({"AWS": format!("arn:aws:iam::{CI}:root")}), &may).unwrap();
+    let role = world.make_role(CI, "/ci", &json!({"AWS": format!("arn:aws:iam::{CI}:root")}), &may).unwrap();
     let ci = world.session(&role, "job-1").unwrap();
 
     let ended = world.deploy_as(Some(&ci), &["demo/fixed", "--reply-queue-url", queue]).unwrap().end().unwrap();

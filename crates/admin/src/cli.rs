@@ -238,5 +238,5 @@ pub(crate) struct Test {
 
 fn parameter(text: &str) -> Result<(ParameterName, String), String> {
     let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
-    Ok((name.parse().map_err(|error: relay_protocol::names::NotAName| error.to_string())?, value.to_owned()))
+    Ok((name.parse().map_err(|error: relay_protocol::names::InvalidName| error.to_string())?, value.to_owned()))
 }

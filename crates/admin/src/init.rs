@@ -121,19 +121,8 @@ impl<W: Write> Questions<'_, '_, W> {
 }
 
 fn answers<W: Write>(arguments: Init, questions: &mut Questions<'_, '_, W>) -> Result<Answers, Failure> {
-    let target: TargetName = questions.ask(
-        "--target",
-        "Target, service/environment, such as payments/production",
-        arguments.target,
-        |text| {
-            let target: TargetName =
-                text.parse().map_err(|error: relay_protocol::names::NotAName| error.to_string())?;
-            match runner_role(&target).len() {
-                ..=ROLE_NAME_MAX => Ok(target),
-                _ => Err("the name is too long for that of a role: choose a shorter one".to_owned()),
-            }
-        },
-    )?;
+    let question = "Target, service/environment, such as payments/production";
+    let target = questions.ask("--target", question, arguments.target, target_name)?;
     let target_account: AccountId = questions.ask(
         "--target-account",
         "Id of the account that is deployed to",
@@ -162,25 +151,10 @@ fn answers<W: Write>(arguments: Init, questions: &mut Questions<'_, '_, W>) -> R
     )?;
     let (signer, new_key) = match arguments.new_key {
         true => new_key()?,
-        false => {
-            let question = "Public key of CI's signing key, base64 (empty: make a new key pair)";
-            let is_open = questions.terminal.is_some();
-            let signer =
-                questions.ask("--signer-key (or --new-key)", question, arguments.signer_key, |text| match text {
-                    "" if is_open => Ok(None),
-                    text => public_key(text).map(Some),
-                })?;
-            match signer {
-                Some(signer) => (signer, None),
-                None => new_key()?,
-            }
-        }
+        false => signer(arguments.signer_key, questions)?,
     };
     let home = format!("arn:{}:kms:{region}:{target_account}:key/", partition(&region));
-    let target_key = arguments.target_key.map(|arn| match arn.strip_prefix(&home) {
-        Some(id) if !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => Ok(arn),
-        _ => Err(Failure::usage(format!("--target-key: it begins with {home}"))),
-    });
+    let target_key = arguments.target_key.map(|arn| key_arn(arn, &home));
     let target_public_key = arguments
         .target_public_key
         .map(|text| public_key(&text).map_err(|error| Failure::usage(format!("--target-public-key: {error}"))));
@@ -200,8 +174,41 @@ fn answers<W: Write>(arguments: Init, questions: &mut Questions<'_, '_, W>) -> R
     })
 }
 
+fn target_name(text: &str) -> Result<TargetName, String> {
+    let target: TargetName = text.parse().map_err(|error: relay_protocol::names::InvalidName| error.to_string())?;
+    match runner_role(&target).len() {
+        ..=ROLE_NAME_MAX => Ok(target),
+        _ => Err("the name is too long for that of a role: choose a shorter one".to_owned()),
+    }
+}
+
+/// CI's public key as it is given, or a new pair.
+fn signer<W: Write>(
+    given: Option<String>,
+    questions: &mut Questions<'_, '_, W>,
+) -> Result<(PublicKey, Option<PrivateKey>), Failure> {
+    let question = "Public key of CI's signing key, base64 (empty: make a new key pair)";
+    let is_open = questions.terminal.is_some();
+    let signer = questions.ask("--signer-key (or --new-key)", question, given, |text| match text {
+        "" if is_open => Ok(None),
+        text => public_key(text).map(Some),
+    })?;
+    match signer {
+        Some(signer) => Ok((signer, None)),
+        None => new_key(),
+    }
+}
+
+/// A KMS key of the target's account and region.
+fn key_arn(arn: String, home: &str) -> Result<String, Failure> {
+    match arn.strip_prefix(home) {
+        Some(id) if !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => Ok(arn),
+        _ => Err(Failure::usage(format!("--target-key: it begins with {home}"))),
+    }
+}
+
 fn public_key(text: &str) -> Result<PublicKey, String> {
-    let key: PublicKey = text.parse().map_err(|error: relay_protocol::names::NotAName| error.to_string())?;
+    let key: PublicKey = text.parse().map_err(|error: relay_protocol::names::InvalidName| error.to_string())?;
     VerifyingKey::from_spki(&key).map_err(|error| error.to_string())?;
     Ok(key)
 }

@@ -10,7 +10,7 @@ use relay_aws::clock::now;
 use relay_aws::keys::Keys;
 use relay_aws::objects::Objects;
 use relay_console::Failure;
-use relay_engine::{Authenticator, Clocks, End, Event, Inbox, Start};
+use relay_engine::{Authenticator, End, Event, Inbox, Start, Timeouts};
 use relay_protocol::encoding::printable;
 use relay_protocol::frame::Stream;
 use relay_protocol::keys::Cached;
@@ -26,13 +26,13 @@ const OBJECT_MAX: u64 = 16 * 1_024 * 1_024;
 /// Writes stdout to `out` and everything else to `err`; 1 when it is not whole, or not over.
 pub(crate) async fn log(arguments: &Log, out: &mut impl Write, err: &mut impl Write) -> Result<u8, Failure> {
     let (_, configuration) = target::load(&arguments.file)?;
-    let sdk = Sdk::from_environment(Some(&configuration.topic.region())).await;
+    let sdk = Sdk::from_environment(Some(configuration.topic.region())).await;
     let key = Keys::new(&sdk).public_key(&configuration.target_key).await;
     let key = key.map_err(|error| Failure::aws("reading the target key's public half", &error))?;
     let key =
         PublicKey::from_der(&key).map_err(|_| Failure::usage("the target key has no usable public half".to_owned()))?;
     let authenticator = Authenticator::attaching(arguments.id.clone(), Some(key), Cached::default());
-    let mut reader = Inbox::new(authenticator, Start::Fresh, Clocks::default(), Duration::ZERO, now());
+    let mut reader = Inbox::new(authenticator, Start::Fresh, Timeouts::default(), Duration::ZERO, now());
     let objects = Objects::new(&sdk);
     let mut token = 0;
     for number in 0.. {
@@ -67,6 +67,11 @@ pub(crate) async fn log(arguments: &Log, out: &mut impl Write, err: &mut impl Wr
             reader.dropped()
         )?;
     }
+    end(&reader, err)
+}
+
+/// Says how it ended, and whether all of it is here.
+fn end(reader: &Inbox<Cached>, err: &mut impl Write) -> Result<u8, Failure> {
     let offset = reader.offset();
     let (stdout, stderr) = (offset.stdout, offset.stderr);
     match reader.poll_end() {

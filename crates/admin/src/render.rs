@@ -12,6 +12,7 @@ use relay_policy::{Configuration, ParameterRule, Pin};
 use serde_json::{Value, json};
 
 use crate::cli::Render;
+use crate::image::Image;
 use crate::target::{self, unreadable};
 
 const TEMPLATE: &str = include_str!("target.yaml");
@@ -50,7 +51,7 @@ pub(crate) fn render(arguments: &Render, out: &mut impl Write, err: &mut impl Wr
     }
     let template = template(&text, &configuration, arguments, role.as_ref(), policy.as_ref())?;
     match &arguments.out {
-        Some(path) => std::fs::write(path, template).map_err(|error| unreadable(&path, &error))?,
+        Some(path) => std::fs::write(path, template).map_err(|error| unreadable(path, &error))?,
         None => out.write_all(template.as_bytes())?,
     }
     Ok(0)
@@ -90,6 +91,33 @@ fn policy(file: &Path) -> Result<Value, Failure> {
     Err(Failure::usage(format!("{name} is no IAM policy: it has no list `Statement`")))
 }
 
+/// A container's log configuration. It does not block: a log driver that is stuck must not hold up a deployment.
+fn logs(prefix: &str) -> String {
+    format!(
+        "            LogDriver: awslogs\n            Options:\n              awslogs-group: !ImportValue\n                Fn::Sub: ${{Foundation}}-TaskLogGroup\n              awslogs-region: !Ref AWS::Region\n              awslogs-stream-prefix: {}\n              mode: non-blocking\n              max-buffer-size: 4m",
+        json!(prefix)
+    )
+}
+
+/// The container that brings the runner into the tool's.
+fn install_container(image: &Image, log_prefix: &str) -> String {
+    [
+        "# Copies the runner into the volume, so that the tool's image needs nothing of relay.".to_owned(),
+        "- Name: install".to_owned(),
+        format!("  Image: {}", json!(image.0)),
+        "  Essential: false".to_owned(),
+        r#"  EntryPoint: ["/relay-runner", "install", "/relay"]"#.to_owned(),
+        r#"  User: "0""#.to_owned(),
+        "  ReadonlyRootFilesystem: true".to_owned(),
+        "  StopTimeout: 120".to_owned(),
+        "  LinuxParameters: { InitProcessEnabled: true, Capabilities: { Drop: [ALL] } }".to_owned(),
+        "  MountPoints: [{ SourceVolume: relay, ContainerPath: /relay, ReadOnly: false }]".to_owned(),
+        format!("  LogConfiguration:\n{}", logs(log_prefix)),
+        String::new(),
+    ]
+    .join("\n        ")
+}
+
 fn template(
     text: &str,
     configuration: &Configuration,
@@ -100,30 +128,9 @@ fn template(
     let target = &configuration.target;
     let (account, region) = (configuration.topic.account(), configuration.topic.region());
     let partition = partition(configuration);
-    let logs = |prefix: &str| {
-        // Not blocking: a log driver that is stuck must not hold up a deployment.
-        format!(
-            "            LogDriver: awslogs\n            Options:\n              awslogs-group: !ImportValue\n                Fn::Sub: ${{Foundation}}-TaskLogGroup\n              awslogs-region: !Ref AWS::Region\n              awslogs-stream-prefix: {}\n              mode: non-blocking\n              max-buffer-size: 4m",
-            json!(prefix)
-        )
-    };
     let (install, mount_relay, depends_on) = match &arguments.runner_image {
         Some(image) => (
-            [
-                "# Copies the runner into the volume, so that the tool's image needs nothing of relay.".to_owned(),
-                "- Name: install".to_owned(),
-                format!("  Image: {}", json!(image.0)),
-                "  Essential: false".to_owned(),
-                r#"  EntryPoint: ["/relay-runner", "install", "/relay"]"#.to_owned(),
-                r#"  User: "0""#.to_owned(),
-                "  ReadonlyRootFilesystem: true".to_owned(),
-                "  StopTimeout: 120".to_owned(),
-                "  LinuxParameters: { InitProcessEnabled: true, Capabilities: { Drop: [ALL] } }".to_owned(),
-                "  MountPoints: [{ SourceVolume: relay, ContainerPath: /relay, ReadOnly: false }]".to_owned(),
-                format!("  LogConfiguration:\n{}", logs(&format!("{}-install", target.family()))),
-                String::new(),
-            ]
-            .join("\n        "),
+            install_container(image, &format!("{}-install", target.family())),
             "- { SourceVolume: relay, ContainerPath: /relay, ReadOnly: true }\n            ",
             "\n          DependsOn: [{ ContainerName: install, Condition: SUCCESS }]",
         ),

@@ -185,8 +185,8 @@ fn request(arguments: &Test, configuration: &Configuration, signer: usize) -> Re
     let queue = |name: String| match (&account, configuration.fixed_queues.as_slice()) {
         (None, [fixed, ..]) => Ok(fixed.clone()),
         _ => {
-            let account = account.clone().unwrap_or_else(|| configuration.topic.account());
-            QueueUrl::of(&region, &account, &name).map_err(|error| Failure::usage(error.to_string()))
+            let account = account.clone().unwrap_or_else(|| configuration.topic.account().clone());
+            QueueUrl::of(region, &account, &name).map_err(|error| Failure::usage(error.to_string()))
         }
     };
     Ok(Request {

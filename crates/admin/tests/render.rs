@@ -84,14 +84,14 @@ fn what_cannot_be_is_refused() {
         &elsewhere,
         &["--image", IMAGE, "--no-deploy-role", "--managed-policy", "arn:aws:iam::aws:policy/ReadOnlyAccess"],
     );
-    assert_eq!((code, err.contains("this template makes none")), (2, true), "{err}");
+    assert_eq!((code, err.contains("this template makes none")), (119, true), "{err}");
 
     fs::write(&elsewhere, fs::read_to_string(&file).unwrap() + "# {{resolve:ssm:x}}\n").unwrap();
     let (code, _, err) = render(&elsewhere, &["--image", IMAGE]);
-    assert_eq!((code, err.contains("CloudFormation would replace")), (2, true), "{err}");
+    assert_eq!((code, err.contains("CloudFormation would replace")), (119, true), "{err}");
 
     let policy = folder.path().join("policy.json");
     fs::write(&policy, "{}").unwrap();
     let (code, _, err) = render(&file, &["--image", IMAGE, "--deploy-policy", policy.to_str().unwrap()]);
-    assert_eq!((code, err.contains("no IAM policy")), (2, true), "{err}");
+    assert_eq!((code, err.contains("no IAM policy")), (119, true), "{err}");
 }

@@ -26,7 +26,7 @@ pub struct Probe {
 
 /// Asks once.
 pub async fn probe(sdk: &Sdk) -> Probe {
-    let clocks = Clocks::default();
+    let clocks = Timeouts::default();
     let call = aws_sdk_sts::Client::new(&sdk.config).get_caller_identity().customize().interceptor(clocks.clone());
     let identity = call.send().await.map(Identity::from_output).map_err(from_sdk("sts:GetCallerIdentity"));
     let clocks = *clocks.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -35,12 +35,12 @@ pub async fn probe(sdk: &Sdk) -> Probe {
 
 /// Keeps the `Date` of the last answer, and when it came.
 #[derive(Clone, Debug, Default)]
-struct Clocks(Arc<Mutex<Option<(Timestamp, Timestamp)>>>);
+struct Timeouts(Arc<Mutex<Option<(Timestamp, Timestamp)>>>);
 
 #[dyn_dispatch_hint]
-impl Intercept for Clocks {
+impl Intercept for Timeouts {
     fn name(&self) -> &'static str {
-        "Clocks"
+        "Timeouts"
     }
 
     fn read_before_deserialization(

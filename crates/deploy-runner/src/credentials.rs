@@ -81,7 +81,7 @@ impl Endpoint {
         let held = Held::take(&role, &secrets).await?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let desk = Arc::new(Desk {
+        let server = Arc::new(CredentialServer {
             role,
             secrets,
             token: Digest::of(token.as_bytes()),
@@ -93,7 +93,7 @@ impl Endpoint {
                 ("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("http://{address}/credentials")),
                 ("AWS_CONTAINER_AUTHORIZATION_TOKEN", token),
             ],
-            server: tokio::spawn(serve(listener, desk)),
+            server: tokio::spawn(serve(listener, server)),
         })
     }
 }
@@ -126,7 +126,7 @@ fn stale(now: SystemTime, taken: SystemTime, ends: SystemTime) -> bool {
 }
 
 /// Whom the connections talk to.
-struct Desk {
+struct CredentialServer {
     role: Role,
     secrets: Secrets,
     /// The token's digest: comparing digests tells nothing of the token by the time it takes.
@@ -136,19 +136,19 @@ struct Desk {
     renewing: Arc<Mutex<()>>,
 }
 
-impl Desk {
+impl CredentialServer {
     /// Renews beside the answers, unless that goes on already.
     fn renew(self: &Arc<Self>) {
         let Ok(renewing) = Arc::clone(&self.renewing).try_lock_owned() else { return };
-        let desk = Arc::clone(self);
+        let server = Arc::clone(self);
         tokio::spawn(Box::pin(async move {
-            match Held::take(&desk.role, &desk.secrets).await {
+            match Held::take(&server.role, &server.secrets).await {
                 Ok(fresh) => {
-                    info!(role = desk.role.arn, "the tool's credentials were renewed");
-                    *desk.held.lock().await = fresh;
+                    info!(role = server.role.arn, "the tool's credentials were renewed");
+                    *server.held.lock().await = fresh;
                 }
                 Err(error) => {
-                    warn!(%error, role = desk.role.arn, "the tool's credentials could not be renewed yet");
+                    warn!(%error, role = server.role.arn, "the tool's credentials could not be renewed yet");
                     tokio::time::sleep(AGAIN).await;
                 }
             }
@@ -205,12 +205,12 @@ fn say(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {
 }
 
 /// Serves until it is aborted, and its connections with it.
-async fn serve(listener: TcpListener, desk: Arc<Desk>) {
+async fn serve(listener: TcpListener, server: Arc<CredentialServer>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(connection(stream, Arc::clone(&desk)))),
+                Ok((stream, _)) => drop(connections.spawn(connection(stream, Arc::clone(&server)))),
                 // Out of file descriptors, for a moment: the tool asks again.
                 Err(error) => {
                     warn!(%error, "the local credentials endpoint");
@@ -222,11 +222,11 @@ async fn serve(listener: TcpListener, desk: Arc<Desk>) {
     }
 }
 
-async fn connection(stream: TcpStream, desk: Arc<Desk>) {
+async fn connection(stream: TcpStream, server: Arc<CredentialServer>) {
     let service = hyper::service::service_fn(|request| {
-        let desk = Arc::clone(&desk);
+        let server = Arc::clone(&server);
         // Boxed: the SDK's futures nest so deep that the compiler would give up on their layout.
-        Box::pin(async move { Ok::<_, Infallible>(desk.answer(&request).await) })
+        Box::pin(async move { Ok::<_, Infallible>(server.answer(&request).await) })
     });
     // A client that leaves early is its own affair.
     let _ = hyper::server::conn::http1::Builder::new()

@@ -22,7 +22,7 @@ use crate::pump::Pump;
 use crate::recipe::{Progress, Recipe};
 use crate::report::{self, Facts};
 use crate::start::Started;
-use crate::workplace::Trouble;
+use crate::workplace::StepError;
 
 /// A deployment that can be heard: its frames are believed.
 struct Run {
@@ -109,8 +109,8 @@ impl Run {
         }
     }
 
-    fn ends(&mut self, outcome: Result<Outcome, Trouble>) {
-        let ended = |Trouble { reason, message }| Outcome::Ended { reason, message: short(&message) };
+    fn ends(&mut self, outcome: Result<Outcome, StepError>) {
+        let ended = |StepError { reason, message }| Outcome::Ended { reason, message: short(&message) };
         self.outcome = Some(outcome.unwrap_or_else(ended));
     }
 
@@ -118,7 +118,7 @@ impl Run {
         let Deployment { configuration, asked, .. } = &self.deployment;
         match relay_policy::authorise(configuration, asked, now(), Stage::Run) {
             Ok(allowed) => self.allowed = Some(allowed),
-            Err(Denied { reason, message }) => self.ends(Err(Trouble { reason, message })),
+            Err(Denied { reason, message }) => self.ends(Err(StepError { reason, message })),
         }
         self.allowed.is_some()
     }
@@ -137,7 +137,7 @@ impl Run {
         if !arrived {
             // Nobody would see what it does, and nobody could stop it (clause RUN-8).
             let words = "the reply queue could not be reached within a minute, so the tool was not started";
-            self.ends(Err(Trouble::new(Reason::Runner, words)));
+            self.ends(Err(StepError::new(Reason::Runner, words)));
         }
         arrived
     }
@@ -151,8 +151,8 @@ impl Run {
                 self.held = Some(held);
                 return true;
             }
-            Ok(Taken::Busy(by)) => Trouble::new(Reason::Busy, format!("{} is held by {by}", configuration.target)),
-            Err(error) => Trouble::new(Reason::Runner, format!("the lock could not be taken: {error}")),
+            Ok(Taken::Busy(by)) => StepError::new(Reason::Busy, format!("{} is held by {by}", configuration.target)),
+            Err(error) => StepError::new(Reason::Runner, format!("the lock could not be taken: {error}")),
         };
         self.ends(Err(trouble));
         false

@@ -21,7 +21,7 @@ use crate::pump::{Address, Pump, RunnerKey};
 use crate::spool::Spool;
 use crate::start::{Refusal, Started};
 use crate::stop::{Stop, Stopper};
-use crate::workplace::Trouble;
+use crate::workplace::StepError;
 use crate::{claim, report};
 
 /// What stays the same while a deployment runs.
@@ -61,9 +61,9 @@ impl Deployment {
     }
 
     /// Makes the runner key, has it vouched for, and starts the pump.
-    pub(crate) async fn open_pump(&self) -> Result<Pump, Trouble> {
+    pub(crate) async fn open_pump(&self) -> Result<Pump, StepError> {
         let mut seed = Zeroizing::new([0_u8; 32]);
-        getrandom::fill(&mut *seed).map_err(|error| Trouble::new(Reason::Runner, error))?;
+        getrandom::fill(&mut *seed).map_err(|error| StepError::new(Reason::Runner, error))?;
         let key = PrivateKey::from_seed(*seed);
         let request = self.asked.request();
         let vouch = Vouch {
@@ -75,7 +75,7 @@ impl Deployment {
         let envelope = Envelope::new(Vouch::TYPE, vouch.to_payload());
         let vouch = report::sign(&self.keys, &self.configuration.target_key, envelope)
             .await
-            .map_err(|error| Trouble::new(Reason::Runner, error))?
+            .map_err(|error| StepError::new(Reason::Runner, error))?
             .to_json();
         let directory = PathBuf::from(&self.configuration.workspace);
         let shelf = Shelf {

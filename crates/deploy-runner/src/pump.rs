@@ -11,7 +11,7 @@ use relay_aws::queues::{Entry, Queues};
 use relay_aws::{AwsError, Kind};
 use relay_engine::{Batch, Finish, Frame, Outbox, Seal};
 use relay_protocol::QueueUrl;
-use relay_protocol::frame::{From, RunnerKind, SignedFrame, Stream};
+use relay_protocol::frame::{FrameSource, RunnerKind, SignedFrame, Stream};
 use relay_protocol::keys::PrivateKey;
 use relay_protocol::limits::QUEUE_WAIT_SECONDS;
 use relay_protocol::record::StreamDigest;
@@ -201,8 +201,8 @@ pub(crate) struct RunnerKey {
 
 impl Seal for RunnerKey {
     fn seal(&self, body: String, vouch: bool) -> SignedFrame {
-        let sig = self.key.sign(&From::Runner.pae(&body));
-        SignedFrame::new(From::Runner, &sig, vouch.then(|| self.vouch.clone()), body)
+        let sig = self.key.sign(&FrameSource::Runner.pae(&body));
+        SignedFrame::new(FrameSource::Runner, &sig, vouch.then(|| self.vouch.clone()), body)
     }
 }
 

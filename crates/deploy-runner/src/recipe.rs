@@ -12,7 +12,7 @@ use crate::deployment::Deployment;
 use crate::pump::Sink;
 use crate::step::{self, Ended, Running};
 use crate::stop::{Stop, Stopper};
-use crate::workplace::{Trouble, Workplace};
+use crate::workplace::{StepError, Workplace};
 
 /// What the steps came to.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl<'a> Recipe<'a> {
     }
 
     /// All of it, and nothing of it is left behind.
-    pub(crate) async fn carry_out(&mut self) -> Result<Outcome, Trouble> {
+    pub(crate) async fn carry_out(&mut self) -> Result<Outcome, StepError> {
         let Deployment { configuration, asked, sdk, objects, .. } = self.deployment;
         let mut workplace = Workplace::make(configuration, asked)?;
         let mut furnished = workplace.furnish(configuration, asked, sdk).await;
@@ -71,7 +71,7 @@ impl<'a> Recipe<'a> {
     }
 
     /// The steps in order; the first that fails ends them, and the rollback runs then. The rollback never changes the outcome.
-    async fn steps(&mut self, workplace: &mut Workplace) -> Result<Outcome, Trouble> {
+    async fn steps(&mut self, workplace: &mut Workplace) -> Result<Outcome, StepError> {
         let Deployment { configuration, objects, stopper, .. } = self.deployment;
         let mut last = Ended { code: 0, signal: None, stopped: None };
         for (index, (step, argv)) in configuration.steps.iter().zip(&self.allowed.commands.0).enumerate() {

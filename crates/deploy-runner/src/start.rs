@@ -76,7 +76,7 @@ pub(crate) async fn start(arguments: &[String], variable: impl Fn(&str) -> Optio
     let envelope = variable(overrides::VARIABLE).ok_or(Refusal::Missing(overrides::VARIABLE))?;
     let asked = relay_policy::verify(&Bundle::parse(envelope.as_bytes())?, &configuration)?;
     asked.request().check_place(&configuration.topic, &configuration.target)?;
-    let sdk = Sdk::pinned(&configuration.topic.region(), configuration.endpoint.as_deref(), install::authorities());
+    let sdk = Sdk::pinned(configuration.topic.region(), configuration.endpoint.as_deref(), install::authorities());
     check_identity(&sdk, &configuration).await?;
     let endpoint = variable(METADATA).ok_or(Refusal::Missing(METADATA))?;
     let task_arn = metadata::task_arn(&endpoint).await?;

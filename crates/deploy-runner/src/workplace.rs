@@ -21,12 +21,12 @@ use crate::secrets::Secrets;
 
 /// Something that ends the deployment before its tool does.
 #[derive(Debug)]
-pub(crate) struct Trouble {
+pub(crate) struct StepError {
     pub(crate) reason: Reason,
     pub(crate) message: String,
 }
 
-impl Trouble {
+impl StepError {
     pub(crate) fn new(reason: Reason, message: impl ToString) -> Self {
         Self { reason, message: message.to_string() }
     }
@@ -51,13 +51,13 @@ pub(crate) struct Workplace {
 
 impl Workplace {
     /// Makes the folder, empty.
-    pub(crate) fn make(configuration: &Configuration, asked: &Asked) -> Result<Self, Trouble> {
+    pub(crate) fn make(configuration: &Configuration, asked: &Asked) -> Result<Self, StepError> {
         let request = asked.request();
         let base = Path::new(&configuration.workspace).join(request.deployment_id.as_str());
         let work = base.join("work");
         let user = (configuration.uid != 0 && rustix::process::geteuid().is_root()).then_some(configuration.uid);
         let odd = |error: io::Error| {
-            Trouble::new(Reason::Runner, format!("the work directory {} cannot be made: {error}", work.display()))
+            StepError::new(Reason::Runner, format!("the work directory {} cannot be made: {error}", work.display()))
         };
         fs::create_dir_all(&configuration.workspace).map_err(odd)?;
         // Not create_dir_all: a folder that is there already is not empty, and not ours.
@@ -98,14 +98,14 @@ impl Workplace {
         configuration: &Configuration,
         asked: &Asked,
         sdk: &Sdk,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), StepError> {
         if !configuration.secrets.is_empty() {
             let store = Store::new(sdk);
             for (name, arn) in &configuration.secrets {
                 let value = store
                     .read(arn)
                     .await
-                    .map_err(|error| Trouble::new(Reason::Secret, format!("{name} ({arn}): {error}")))?;
+                    .map_err(|error| StepError::new(Reason::Secret, format!("{name} ({arn}): {error}")))?;
                 self.keep(name, value);
             }
         }
@@ -119,7 +119,7 @@ impl Workplace {
             };
             let endpoint = Endpoint::start(in_the_name_of, self.secrets.clone())
                 .await
-                .map_err(|error| Trouble::new(Reason::Role, format!("{role}: {error}")))?;
+                .map_err(|error| StepError::new(Reason::Role, format!("{role}: {error}")))?;
             for (name, value) in &endpoint.variables {
                 self.environment.insert((*name).to_owned(), value.clone());
             }
@@ -139,7 +139,7 @@ impl Workplace {
         configuration: &Configuration,
         asked: &Asked,
         objects: &Objects,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), StepError> {
         for (name, rule) in &configuration.parameters {
             let (bucket, prefix, max) = match rule {
                 ParameterRule::Text { .. } => continue,
@@ -148,12 +148,13 @@ impl Workplace {
                     (configuration.bucket.as_str(), format!("saved/{target}/"), *max)
                 }
             };
-            let bad = |problem: String| Trouble::new(Reason::Artifact, format!("the artifact `{name}`: {problem}"));
+            let bad = |problem: String| StepError::new(Reason::Artifact, format!("the artifact `{name}`: {problem}"));
             let Some(Ok(wanted)) = asked.request().parameters.get(name).map(|value| value.parse::<Digest>()) else {
                 return Err(bad("its value is no digest".to_owned()));
             };
             let key = artifact::object_key(&prefix, wanted);
-            let file = fetch(objects, bucket, &key, max, wanted, &self.base).await.map_err(bad)?;
+            let file =
+                fetch(objects, Source { bucket, key: &key, max, digest: wanted }, &self.base).await.map_err(bad)?;
             let folder = self.work.join(name.as_str());
             let user = self.user;
             tokio::task::spawn_blocking(move || unpack(file, max, &folder, user))
@@ -211,8 +212,9 @@ impl Workplace {
         objects: &Objects,
         step: &str,
         paths: &[String],
-    ) -> Result<Digest, Trouble> {
-        let bad = |problem: String| Trouble::new(Reason::Artifact, format!("what the step `{step}` saves: {problem}"));
+    ) -> Result<Digest, StepError> {
+        let bad =
+            |problem: String| StepError::new(Reason::Artifact, format!("what the step `{step}` saves: {problem}"));
         let packed = self.base.join("saved.tar.zst");
         let (work, out, paths) =
             (self.work.clone(), packed.clone(), paths.iter().map(PathBuf::from).collect::<Vec<_>>());
@@ -247,15 +249,18 @@ fn open_output(path: &Path) -> Result<File, String> {
     }
 }
 
-/// Downloads to a nameless file and checks the digest before anything looks inside.
-async fn fetch(
-    objects: &Objects,
-    bucket: &str,
-    key: &str,
+/// Where an artifact lies, and what it must be.
+struct Source<'a> {
+    bucket: &'a str,
+    key: &'a str,
+    /// Bytes at most.
     max: u64,
-    wanted: Digest,
-    folder: &Path,
-) -> Result<File, String> {
+    digest: Digest,
+}
+
+/// Downloads to a nameless file and checks the digest before anything looks inside.
+async fn fetch(objects: &Objects, source: Source<'_>, folder: &Path) -> Result<File, String> {
+    let Source { bucket, key, max, digest: wanted } = source;
     let mut file = tempfile::tempfile_in(folder).map_err(|error| error.to_string())?;
     let mut hasher = <sha2::Sha256 as sha2::Digest>::new();
     let found = objects

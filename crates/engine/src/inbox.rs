@@ -10,10 +10,10 @@
 
 mod accounts;
 mod authenticate;
-mod clocks;
 mod event;
 mod receipts;
 mod reorder;
+mod timeouts;
 mod timers;
 
 use std::collections::VecDeque;
@@ -25,10 +25,10 @@ use relay_protocol::keys::Verifier;
 use relay_protocol::outcome::{ExitCode, Reason};
 
 pub use authenticate::{Authentic, Authenticator, Rejected, Verdict};
-pub use clocks::Clocks;
 pub use event::{End, Event, Missing};
 pub use receipts::Token;
 pub use reorder::Start;
+pub use timeouts::Timeouts;
 
 use accounts::Accounts;
 use receipts::Receipts;
@@ -77,7 +77,13 @@ pub struct Inbox<V> {
 
 impl<V: Verifier> Inbox<V> {
     /// Begins at `now`, which is `today` on the wall: deadlines on the wire are wall time.
-    pub fn new(authenticator: Authenticator<V>, start: Start, clocks: Clocks, now: Duration, today: Timestamp) -> Self {
+    pub fn new(
+        authenticator: Authenticator<V>,
+        start: Start,
+        timeouts: Timeouts,
+        now: Duration,
+        today: Timestamp,
+    ) -> Self {
         let acknowledged = start.acknowledged();
         let mut accounts = Accounts::new();
         if matches!(start, Start::Resume { .. }) && acknowledged > 0 {
@@ -87,7 +93,7 @@ impl<V: Verifier> Inbox<V> {
             authenticator,
             unvouched: Unvouched::default(),
             order: Reorder::new(start, now),
-            timers: Timers::new(clocks, start != Start::Fresh, now, today),
+            timers: Timers::new(timeouts, start != Start::Fresh, now, today),
             accounts,
             receipts: Receipts::new(acknowledged),
             task: Task::default(),
@@ -127,7 +133,7 @@ impl<V: Verifier> Inbox<V> {
     }
 
     /// The queue could not be asked for `lost`: the clocks stand still meanwhile, as it is not the runner that is
-    /// silent. After [`Clocks::outage`] in all they go on: no deployment is waited for without end.
+    /// silent. After [`Timeouts::outage`] in all they go on: no deployment is waited for without end.
     pub fn handle_unreachable(&mut self, lost: Duration) {
         let lost = self.timers.outage(lost);
         self.handle_stalled(lost);
@@ -140,7 +146,7 @@ impl<V: Verifier> Inbox<V> {
         self.order.stall(lost);
     }
 
-    /// Time passed: clocks may have run out.
+    /// Time passed: timeouts may have run out.
     pub fn handle_timeout(&mut self, now: Duration) {
         if self.order.settles_at().is_some_and(|at| now >= at) && self.order.settle(now) {
             if self.came_late() {

@@ -33,7 +33,7 @@ mod outbox;
 pub mod run;
 
 pub use backoff::Backoff;
-pub use inbox::{Authentic, Authenticator, Clocks, End, Event, Inbox, Missing, Rejected, Start, Token, Verdict};
+pub use inbox::{Authentic, Authenticator, End, Event, Inbox, Missing, Rejected, Start, Timeouts, Token, Verdict};
 pub use mask::Masker;
 pub use outbox::{Batch, Finish, Frame, MemorySpool, Outbox, Seal, Spool};
 

@@ -1,4 +1,4 @@
-//! The whole wait has a bound, which the clocks' settings give ([`Clocks::bound`]). Here everybody does their worst in virtual time: each
+//! The whole wait has a bound, which the timeouts' settings give ([`Timeouts::bound`]). Here everybody does their worst in virtual time: each
 //! word comes one millisecond before the clock that waits for it runs out, and all orders of the words that can put off an end are tried.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
@@ -7,7 +7,7 @@ mod toy;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use relay_engine::{Authenticator, Clocks, Inbox, Seal as _, Start};
+use relay_engine::{Authenticator, Inbox, Seal as _, Start, Timeouts};
 use relay_protocol::frame::{Finished, LauncherFrame, LauncherKind, RunnerFrame, RunnerKind};
 use relay_protocol::outcome::{Outcome, Reason};
 use relay_protocol::record::StreamDigest;
@@ -62,12 +62,12 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(clocks: Clocks, run: Duration) -> Self {
+    fn new(timeouts: Timeouts, run: Duration) -> Self {
         let (id, request) = (DeploymentId::new(1, [3; 10]), Digest::of(b"request"));
         let keys = Keys::new(&id, request);
         let authenticator =
             Authenticator::new(id.clone(), request, Digest::of(b"body"), Some(keys.target.clone()), Toy);
-        let reader = Inbox::new(authenticator, Start::Fresh, clocks, Duration::ZERO, Timestamp::from_unix(0));
+        let reader = Inbox::new(authenticator, Start::Fresh, timeouts, Duration::ZERO, Timestamp::from_unix(0));
         let (now, next) = (Duration::ZERO, 0);
         Self { reader, id, request, keys, run, now, token: 0, next, ahead: 1_000, last: None }
     }
@@ -164,7 +164,7 @@ impl Stage {
                 return self.now;
             }
         }
-        // Nobody says anything more: the clocks alone must end it.
+        // Nobody says anything more: the timeouts alone must end it.
         while !self.settle() {
             self.now = self.reader.poll_timeout().expect("a clock runs as long as there is no end").max(self.now);
             self.reader.handle_timeout(self.now);
@@ -173,9 +173,9 @@ impl Stage {
     }
 }
 
-fn clocks(minutes: [u64; 5]) -> Clocks {
+fn timeouts(minutes: [u64; 5]) -> Timeouts {
     let [admission, start, silence, drain, outage] = minutes.map(|minutes| Duration::from_secs(60 * minutes));
-    Clocks { admission, start, silence, drain, outage }
+    Timeouts { admission, start, silence, drain, outage }
 }
 
 /// Every order of up to five words, after nothing, after the admission and after the start.
@@ -184,14 +184,14 @@ fn no_order_of_words_passes_the_bound() {
     // A silence that is longer than the run, for else five words do not reach its end; and with a drain that is long beside what all drains
     // may take, three frames that trickle in would already pass the bound.
     let run = Duration::from_secs(3_600);
-    for clocks in [clocks([5, 15, 600, 1, 15]), clocks([5, 15, 600, 40, 15])] {
-        let bound = clocks.bound(run);
+    for timeouts in [timeouts([5, 15, 600, 1, 15]), timeouts([5, 15, 600, 40, 15])] {
+        let bound = timeouts.bound(run);
         let mut longest = Duration::ZERO;
         for before in [&[][..], &[Word::Admitted], &[Word::Admitted, Word::Started]] {
             for number in 0..8_usize.pow(5) {
                 let words = (0..5).map(|place| WORDS[number / 8_usize.pow(place) % 8]);
                 let words: Vec<Word> = before.iter().copied().chain(words).collect();
-                let ended = Stage::new(clocks, run).play(words.iter().map(|word| (*word, MS)));
+                let ended = Stage::new(timeouts, run).play(words.iter().map(|word| (*word, MS)));
                 assert!(ended <= bound, "{words:?} took {ended:?}, the bound is {bound:?}");
                 longest = longest.max(ended);
             }
@@ -202,16 +202,16 @@ fn no_order_of_words_passes_the_bound() {
 }
 
 proptest! {
-    /// Long words, any clocks, any moments.
+    /// Long words, any timeouts, any moments.
     #[test]
     fn no_deployment_passes_the_bound(
         minutes in proptest::array::uniform5(1_u64..90),
         run in 0_u64..100_000,
         words in proptest::collection::vec((proptest::sample::select(WORDS.to_vec()), 1_u64..120_000), 0..120),
     ) {
-        let (clocks, run) = (clocks(minutes), Duration::from_secs(run));
-        let ended = Stage::new(clocks, run).play(words.iter().map(|(word, early)| (*word, Duration::from_millis(*early))));
-        prop_assert!(ended <= clocks.bound(run), "{ended:?} > {:?}", clocks.bound(run));
+        let (timeouts, run) = (timeouts(minutes), Duration::from_secs(run));
+        let ended = Stage::new(timeouts, run).play(words.iter().map(|(word, early)| (*word, Duration::from_millis(*early))));
+        prop_assert!(ended <= timeouts.bound(run), "{ended:?} > {:?}", timeouts.bound(run));
     }
 }
 
@@ -219,7 +219,7 @@ proptest! {
 #[test]
 fn a_reader_whose_output_was_blocked_past_the_deadline_still_reads_the_end() {
     let run = Duration::from_secs(600);
-    let mut stage = Stage::new(Clocks::default(), run);
+    let mut stage = Stage::new(Timeouts::default(), run);
     stage.say(Word::Admitted, Duration::ZERO);
     stage.say(Word::Started, Duration::ZERO);
     assert!(!stage.settle());
@@ -233,7 +233,7 @@ fn a_reader_whose_output_was_blocked_past_the_deadline_still_reads_the_end() {
 
 #[test]
 fn the_bound_is_the_sum_of_its_parts() {
-    let all = clocks([1, 2, 99, 4, 5]);
+    let all = timeouts([1, 2, 99, 4, 5]);
     // The silence clock is not in it: it only ends what would otherwise last until the runner's own deadline.
     assert_eq!(all.bound(Duration::from_secs(600)), Duration::from_secs(60 * (1 + 2 + 10 + 5 + 60 + 4 + 5)));
     assert_eq!(all.bound(Duration::MAX), Duration::MAX);

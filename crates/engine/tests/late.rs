@@ -6,7 +6,7 @@ mod toy;
 
 use std::time::Duration;
 
-use relay_engine::{Authenticator, Clocks, End, Event, Finish, Frame, Inbox, MemorySpool, Outbox, Start};
+use relay_engine::{Authenticator, End, Event, Finish, Frame, Inbox, MemorySpool, Outbox, Start, Timeouts};
 use relay_protocol::outcome::Outcome;
 use relay_protocol::{DeploymentId, Digest, Timestamp};
 use std::sync::Arc;
@@ -48,9 +48,9 @@ impl Late {
             outbox.handle_result(at, batch.number, &[seq]);
         }
         let authenticator = Authenticator::attaching(id, Some(keys.target.clone()), Toy);
-        let (clocks, today) = (Clocks { silence: s(3_600), ..Clocks::default() }, Timestamp::from_unix(0));
+        let (timeouts, today) = (Timeouts { silence: s(3_600), ..Timeouts::default() }, Timestamp::from_unix(0));
         let start = if left { Start::Resume { acknowledged } } else { Start::Join { acknowledged, settle: SETTLE } };
-        let reader = Inbox::new(authenticator, start, clocks, Duration::ZERO, today);
+        let reader = Inbox::new(authenticator, start, timeouts, Duration::ZERO, today);
         Self { keys, frames, reader, printed: Vec::new() }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use relay_engine::{Authenticator, Clocks, End, Event, Finish, Frame, Inbox, MemorySpool, Outbox, Start};
+use relay_engine::{Authenticator, End, Event, Finish, Frame, Inbox, MemorySpool, Outbox, Start, Timeouts};
 use relay_protocol::frame::{RunnerFrame, RunnerKind, Stream};
 use relay_protocol::outcome::Outcome;
 use relay_protocol::{DeploymentId, Digest, Timestamp};
@@ -94,7 +94,7 @@ proptest! {
         let frames = frames(&id, &keys, &case.writes);
         let arrivals = arrivals(&frames, &case.order);
         let authenticator = Authenticator::new(id, request, Digest::of(b"body"), Some(keys.target.clone()), Toy);
-        let mut reader = Inbox::new(authenticator, Start::Fresh, Clocks::default(), Duration::ZERO, Timestamp::from_unix(0));
+        let mut reader = Inbox::new(authenticator, Start::Fresh, Timeouts::default(), Duration::ZERO, Timestamp::from_unix(0));
         let mut printed: Vec<(Stream, u8)> = Vec::new();
         let mut deleted: BTreeSet<u64> = BTreeSet::new();
         let (mut rest, mut token) = (arrivals.as_slice(), 0);

@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use relay_engine::{Authenticator, Clocks, End, Event, Finish, Inbox, MemorySpool, Outbox, Spool, Start};
+use relay_engine::{Authenticator, End, Event, Finish, Inbox, MemorySpool, Outbox, Spool, Start, Timeouts};
 use relay_protocol::encoding::base64;
-use relay_protocol::frame::{From, Offsets, RunnerFrame, RunnerKind, Stream};
+use relay_protocol::frame::{FrameSource, Offsets, RunnerFrame, RunnerKind, Stream};
 use relay_protocol::outcome::Outcome;
 use relay_protocol::{DeploymentId, Digest, SignedFrame, Timestamp};
 
@@ -135,7 +135,7 @@ fn drain(reader: &mut Inbox<Toy>, printed: &mut Printed) -> Offsets {
 
 /// Whether everything that a true output frame says has been printed; what is no such frame may always go.
 fn is_written(raw: &SignedFrame, keys: &Keys, written: Offsets) -> bool {
-    let true_sig = base64(&toy_sign(&keys.runner, &From::Runner.pae(&raw.body)));
+    let true_sig = base64(&toy_sign(&keys.runner, &FrameSource::Runner.pae(&raw.body)));
     let Ok(RunnerFrame { kind: RunnerKind::Output(chunks), .. }) = RunnerFrame::parse(&raw.body) else { return true };
     let mut end = chunks.offset;
     for chunk in chunks.unfold().unwrap_or_default() {
@@ -145,6 +145,7 @@ fn is_written(raw: &SignedFrame, keys: &Keys, written: Offsets) -> bool {
 }
 
 /// Runs one schedule; says what went wrong.
+#[allow(clippy::too_many_lines, reason = "one schedule is read from above to below")]
 fn run(seed: u64) -> Result<(), String> {
     let id = DeploymentId::new(seed, [3; 10]);
     let request = Digest::of(b"request");
@@ -157,11 +158,15 @@ fn run(seed: u64) -> Result<(), String> {
         next_message: 0,
         answers: Vec::new(),
     };
-    let disk =
-        Disk { spool: MemorySpool::default(), pieces: 0, puts: 0, refuses: if seed % 2 == 0 { 0 } else { seed } };
+    let disk = Disk {
+        spool: MemorySpool::default(),
+        pieces: 0,
+        puts: 0,
+        refuses: if seed.is_multiple_of(2) { 0 } else { seed },
+    };
     let mut outbox = Outbox::new(id.clone(), world.now, keys.clone(), disk);
     let authenticator = Authenticator::new(id.clone(), request, Digest::of(b"body"), Some(keys.target.clone()), Toy);
-    let mut reader = Inbox::new(authenticator, Start::Fresh, Clocks::default(), world.now, Timestamp::from_unix(0));
+    let mut reader = Inbox::new(authenticator, Start::Fresh, Timeouts::default(), world.now, Timestamp::from_unix(0));
     let mut printed = Printed::default();
     let mut written = Offsets::default();
     // What the first reader had printed when it died.
@@ -245,13 +250,13 @@ fn run(seed: u64) -> Result<(), String> {
             let (now, today) = (world.now, Timestamp::from_unix(0));
             // A message may be on its way for half a second.
             let settle = VISIBILITY + Duration::from_secs(1);
-            let (clocks, acknowledged) = (Clocks::default(), if tagged { reader.acknowledged() } else { 0 });
+            let (timeouts, acknowledged) = (Timeouts::default(), if tagged { reader.acknowledged() } else { 0 });
             let start = if tagged && world.rng.chance(50) {
                 Start::Resume { acknowledged }
             } else {
                 Start::Join { acknowledged, settle }
             };
-            reader = Inbox::new(authenticator, start, clocks, now, today);
+            reader = Inbox::new(authenticator, start, timeouts, now, today);
         }
         for _ in 0..world.rng.below(4) {
             if let Some((message, raw)) = world.receive() {

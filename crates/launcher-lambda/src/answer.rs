@@ -6,7 +6,7 @@ use relay_aws::keys::Keys;
 use relay_aws::queues::{Entry, Queues};
 use relay_aws::{AwsError, Kind};
 use relay_engine::Backoff;
-use relay_protocol::frame::{From, LauncherFrame, LauncherKind, SignedFrame};
+use relay_protocol::frame::{FrameSource, LauncherFrame, LauncherKind, SignedFrame};
 use relay_protocol::limits::QUEUE_WAIT_SECONDS;
 use relay_protocol::{DeploymentId, Digest, QueueUrl};
 
@@ -34,9 +34,9 @@ impl Answers {
         until: Instant,
     ) -> Result<bool, AwsError> {
         let body = LauncherFrame { deployment_id: id.clone(), kind }.to_body();
-        let digest = Digest::of(&From::Launcher.pae(&body));
+        let digest = Digest::of(&FrameSource::Launcher.pae(&body));
         let sig = self.keys.sign(&self.target_key, &digest).await?;
-        let entry = Entry::from(&SignedFrame::new(From::Launcher, &sig, None, body));
+        let entry = Entry::from(&SignedFrame::new(FrameSource::Launcher, &sig, None, body));
         let until = until.min(Instant::now() + Duration::from_secs(QUEUE_WAIT_SECONDS));
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {

@@ -66,7 +66,7 @@ impl From<AwsError> for NotVerified {
 impl Launcher {
     /// With AWS as the environment says.
     pub async fn new(settings: Settings) -> Self {
-        let sdk = Sdk::from_environment(Some(&settings.topic.region())).await;
+        let sdk = Sdk::from_environment(Some(settings.topic.region())).await;
         Self {
             tasks: Tasks::new(&sdk),
             objects: Objects::new(&sdk),
@@ -181,7 +181,7 @@ impl Launcher {
             return Ok(());
         }
         let Ok(queue) =
-            QueueUrl::of(&self.settings.topic.region(), &hints.ci_account, &hints.deployment_id.reply_queue_name())
+            QueueUrl::of(self.settings.topic.region(), &hints.ci_account, &hints.deployment_id.reply_queue_name())
         else {
             return Ok(());
         };

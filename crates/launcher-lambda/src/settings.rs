@@ -32,7 +32,7 @@ impl Settings {
     pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
         let text = |name: &'static str| variable(name).ok_or(SettingsError { name, problem: "missing".to_owned() });
         let odd = |name: &'static str| {
-            move |error: relay_protocol::names::NotAName| SettingsError { name, problem: error.to_string() }
+            move |error: relay_protocol::names::InvalidName| SettingsError { name, problem: error.to_string() }
         };
         Ok(Self {
             topic: text("RELAY_TOPIC_ARN")?.parse().map_err(odd("RELAY_TOPIC_ARN"))?,

@@ -22,6 +22,17 @@ pub struct Finding {
 pub fn check(configuration: &Configuration) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut find = |field: String, problem: String| findings.push(Finding { field, problem });
+    check_parameters(configuration, &mut find);
+    check_steps(configuration, &mut find);
+    check_places(configuration, &mut find);
+    check_policy(configuration, &mut find);
+    check_signers(configuration, &mut find);
+    findings
+}
+
+type Find<'a> = &'a mut dyn FnMut(String, String);
+
+fn check_parameters(configuration: &Configuration, find: Find<'_>) {
     let used: BTreeSet<&ParameterName> = configuration
         .steps
         .iter()
@@ -30,28 +41,24 @@ pub fn check(configuration: &Configuration) -> Vec<Finding> {
         .flat_map(Template::holes)
         .collect();
     for (name, rule) in &configuration.parameters {
-        let field = format!("parameters.{name}");
-        match rule {
-            ParameterRule::Text { pattern, .. } => {
-                if !used.contains(name) {
-                    find(field.clone(), format!("no step uses {{{name}}}; it is only in {}", name.variable()));
-                }
-                if pattern.starts_with('^') != pattern.ends_with('$')
-                    || pattern.trim_start_matches('^').contains('^') && !pattern.contains("[^")
-                {
-                    find(
-                        field.clone(),
-                        "the pattern is anchored by itself at both ends; half an anchor of your own is a mistake"
-                            .to_owned(),
-                    );
-                }
-                if [".*", ".+"].contains(&pattern.trim_start_matches("(?s)")) {
-                    find(field, "the pattern lets everything through: say what is expected".to_owned());
-                }
-            }
-            ParameterRule::Artifact { .. } | ParameterRule::SavedBy { .. } => {}
+        let ParameterRule::Text { pattern, .. } = rule else { continue };
+        let field = || format!("parameters.{name}");
+        if !used.contains(name) {
+            find(field(), format!("no step uses {{{name}}}; it is only in {}", name.variable()));
+        }
+        if pattern.starts_with('^') != pattern.ends_with('$')
+            || pattern.trim_start_matches('^').contains('^') && !pattern.contains("[^")
+        {
+            let problem = "the pattern is anchored by itself at both ends; half an anchor of your own is a mistake";
+            find(field(), problem.to_owned());
+        }
+        if [".*", ".+"].contains(&pattern.trim_start_matches("(?s)")) {
+            find(field(), "the pattern lets everything through: say what is expected".to_owned());
         }
     }
+}
+
+fn check_steps(configuration: &Configuration, find: Find<'_>) {
     for step in configuration.steps.iter().chain(&configuration.rollback) {
         let argv: Vec<Option<String>> =
             step.run.iter().map(|part| part.fill(&std::collections::BTreeMap::new()).ok()).collect();
@@ -67,6 +74,10 @@ pub fn check(configuration: &Configuration) -> Vec<Finding> {
             );
         }
     }
+}
+
+/// The user that the tool runs as, and the queues that are made beforehand.
+fn check_places(configuration: &Configuration, find: Find<'_>) {
     if configuration.uid == 0 && configuration.role.is_some() {
         find(
             "uid".to_owned(),
@@ -85,6 +96,9 @@ pub fn check(configuration: &Configuration) -> Vec<Finding> {
             );
         }
     }
+}
+
+fn check_policy(configuration: &Configuration, find: Find<'_>) {
     for warning in configuration.policies.warnings() {
         find("policy".to_owned(), warning);
     }
@@ -95,6 +109,9 @@ pub fn check(configuration: &Configuration) -> Vec<Finding> {
             format!("no signer is in the group `{group}`, so what the policy says of it never holds"),
         );
     }
+}
+
+fn check_signers(configuration: &Configuration, find: Find<'_>) {
     for (at, signer) in configuration.roots.signers().iter().enumerate() {
         if signer.ci_accounts.is_empty() && configuration.fixed_queues.is_empty() {
             find(
@@ -109,5 +126,4 @@ pub fn check(configuration: &Configuration) -> Vec<Finding> {
             );
         }
     }
-    findings
 }

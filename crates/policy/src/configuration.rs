@@ -250,6 +250,31 @@ fn wrong(field: impl Into<String>, problem: impl Into<String>) -> ConfigurationE
     ConfigurationError::Field { field: field.into(), problem: problem.into() }
 }
 
+impl File {
+    /// What is wrong with a value by itself.
+    fn check(&self) -> Result<(), ConfigurationError> {
+        if !(1..=1_000).contains(&self.concurrency) {
+            return Err(wrong("concurrency", "must be 1 to 1000"));
+        }
+        // The largest two have a meaning of their own for the kernel's calls.
+        if i32::try_from(self.uid).is_err() {
+            return Err(wrong("uid", "must be less than 2147483648"));
+        }
+        for name in self.environment.keys().chain(self.secrets.keys()) {
+            variable(name)?;
+        }
+        if let Some(twice) = self.secrets.keys().find(|name| self.environment.contains_key(*name)) {
+            return Err(wrong(format!("secrets.{twice}"), "stands in `environment` as well"));
+        }
+        let is_secret =
+            |arn: &str| arn.starts_with("arn:") && (arn.contains(":secretsmanager:") || arn.contains(":ssm:"));
+        if let Some(arn) = self.secrets.values().find(|arn| !is_secret(arn)) {
+            return Err(wrong("secrets", format!("`{arn}` is neither a Secrets Manager nor an SSM parameter ARN")));
+        }
+        self.endpoint.as_deref().map_or(Ok(()), check_endpoint)
+    }
+}
+
 impl Configuration {
     /// Seconds for which a deployment runs at most: its steps and their grace, and as much again when there is a rollback.
     pub fn longest_run(&self) -> i64 {
@@ -264,6 +289,7 @@ impl Configuration {
             return Err(ConfigurationError::TooLarge { found: text.len() });
         }
         let file: File = toml::from_str(text)?;
+        file.check()?;
         let parameters = file
             .parameters
             .into_iter()
@@ -278,33 +304,10 @@ impl Configuration {
         if steps.is_empty() {
             return Err(wrong("steps", "there is nothing to run"));
         }
-        if !(1..=1_000).contains(&file.concurrency) {
-            return Err(wrong("concurrency", "must be 1 to 1000"));
-        }
         let timeout = duration("timeout", &file.timeout)?;
         let grace = duration("cancel.grace", &file.cancel.grace)?;
         if timeout.is_zero() || timeout > Duration::from_secs(24 * 3_600) {
             return Err(wrong("timeout", "must be more than 0 and at most 24h"));
-        }
-        // The largest two have a meaning of their own for the kernel's calls.
-        if i32::try_from(file.uid).is_err() {
-            return Err(wrong("uid", "must be less than 2147483648"));
-        }
-        for name in file.environment.keys().chain(file.secrets.keys()) {
-            variable(name)?;
-        }
-        if let Some(twice) = file.secrets.keys().find(|name| file.environment.contains_key(*name)) {
-            return Err(wrong(format!("secrets.{twice}"), "stands in `environment` as well"));
-        }
-        if let Some(arn) = file
-            .secrets
-            .values()
-            .find(|arn| !(arn.starts_with("arn:") && (arn.contains(":secretsmanager:") || arn.contains(":ssm:"))))
-        {
-            return Err(wrong("secrets", format!("`{arn}` is neither a Secrets Manager nor an SSM parameter ARN")));
-        }
-        if let Some(endpoint) = &file.endpoint {
-            check_endpoint(endpoint)?;
         }
         let spool = units::size(&file.spool)
             .filter(|bytes| *bytes > 0)

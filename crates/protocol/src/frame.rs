@@ -35,14 +35,14 @@ pub const ATTRIBUTE_VOUCH: &str = "vouch";
 
 /// Who sends a frame: the attribute `from`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum FrameSource {
     /// The task.
     Runner,
     /// The Lambda.
     Launcher,
 }
 
-impl From {
+impl FrameSource {
     /// The attribute's value.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -10,14 +10,44 @@ use crate::encoding::{self, Digest};
 /// A text does not have the form that its field demands.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not {expected}: `{}`", encoding::printable(.found))]
-pub struct NotAName {
+pub struct InvalidName {
     /// What the field holds, in words.
     pub expected: &'static str,
     /// What was found instead.
     pub found: String,
 }
 
-/// A text newtype: parse, show, serde. The check is a function of the text alone.
+impl InvalidName {
+    fn new(expected: &'static str, found: &str) -> Self {
+        Self { expected, found: found.to_owned() }
+    }
+}
+
+/// What every name is on the wire: its text. It has `as_str` and `FromStr` already.
+macro_rules! on_the_wire {
+    ($name:ident) => {
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+            fn try_from(text: String) -> Result<Self, InvalidName> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.as_str().to_owned()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+/// A name without parts. The check is a function of the text alone.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $expected:literal, $check:expr) => {
         $(#[$doc])*
@@ -33,35 +63,14 @@ macro_rules! name {
         }
 
         impl FromStr for $name {
-            type Err = NotAName;
-            fn from_str(text: &str) -> Result<Self, NotAName> {
+            type Err = InvalidName;
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
                 let check: fn(&str) -> bool = $check;
-                if check(text) {
-                    Ok(Self(text.to_owned()))
-                } else {
-                    Err(NotAName { expected: $expected, found: text.to_owned() })
-                }
+                if check(text) { Ok(Self(text.to_owned())) } else { Err(InvalidName::new($expected, text)) }
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = NotAName;
-            fn try_from(text: String) -> Result<Self, NotAName> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
+        on_the_wire!($name);
     };
 }
 
@@ -94,22 +103,6 @@ fn is_account(text: &str) -> bool {
 
 fn is_partition(text: &str) -> bool {
     matches!(text, "aws" | "aws-cn" | "aws-us-gov")
-}
-
-fn topic_parts(text: &str) -> Option<[&str; 4]> {
-    let parts: Vec<&str> = text.split(':').collect();
-    match parts.as_slice() {
-        ["arn", partition, "sns", region, account, name] => Some([partition, region, account, name]),
-        _ => None,
-    }
-}
-
-/// `https://sqs.<region>.amazonaws.com[.cn]/<account>/<name>`, in parts.
-fn queue_parts(text: &str) -> Option<[&str; 3]> {
-    let (host, path) = text.strip_prefix("https://sqs.")?.split_once('/')?;
-    let region = host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".amazonaws.com.cn"))?;
-    let (account, name) = path.split_once('/')?;
-    Some([region, account, name])
 }
 
 name! {
@@ -150,68 +143,121 @@ impl ParameterName {
     }
 }
 
-name! {
-    /// The ARN of an SNS topic: the audience of a request (clause NAM-5).
-    TopicArn, "the ARN of an SNS topic (arn:aws:sns:<region>:<account>:<name>)", |text| {
-        topic_parts(text).is_some_and(|[partition, region, account, name]| {
-            is_partition(partition) && is_region(region) && is_account(account) && is_resource_name(name)
-        })
-    }
+/// The ARN of an SNS topic: the audience of a request (clause NAM-5).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TopicArn {
+    text: String,
+    region: Region,
+    account: AccountId,
 }
 
 impl TopicArn {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
     /// Its account.
-    pub fn account(&self) -> AccountId {
-        AccountId(topic_parts(&self.0).map(|parts| parts[2]).unwrap_or_default().to_owned())
+    pub fn account(&self) -> &AccountId {
+        &self.account
     }
 
     /// Its region.
-    pub fn region(&self) -> Region {
-        Region(topic_parts(&self.0).map(|parts| parts[1]).unwrap_or_default().to_owned())
+    pub fn region(&self) -> &Region {
+        &self.region
     }
 }
 
-name! {
-    /// An SQS queue by its canonical URL (clause NAM-6). Other spellings of the same queue are refused: a signed text has one form.
-    QueueUrl, "an SQS queue URL (https://sqs.<region>.amazonaws.com/<account>/<name>)", |text| {
-        text.len() <= 256 && queue_parts(text).is_some_and(|[region, account, name]| {
-            is_region(region)
-                && text.starts_with(&format!("https://sqs.{region}.amazonaws.com{}/", domain_suffix(region)))
-                && is_account(account)
-                && all(name, 80, |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        })
+impl FromStr for TopicArn {
+    type Err = InvalidName;
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let odd = || InvalidName::new("the ARN of an SNS topic (arn:aws:sns:<region>:<account>:<name>)", text);
+        let parts: Vec<&str> = text.split(':').collect();
+        match parts.as_slice() {
+            ["arn", partition, "sns", region, account, name] if is_partition(partition) && is_resource_name(name) => {
+                let (region, account) = (region.parse().map_err(|_| odd())?, account.parse().map_err(|_| odd())?);
+                Ok(Self { text: text.to_owned(), region, account })
+            }
+            _ => Err(odd()),
+        }
     }
 }
 
-fn domain_suffix(region: &str) -> &'static str {
-    if region.starts_with("cn-") { ".cn" } else { "" }
+on_the_wire!(TopicArn);
+
+/// An SQS queue by its canonical URL (clause NAM-6). Other spellings of the same queue are refused: a signed text has one
+/// form.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct QueueUrl {
+    text: String,
+    region: Region,
+    account: AccountId,
+    name: String,
 }
+
+/// Characters of a queue's URL.
+const QUEUE_URL_MAX: usize = 256;
 
 impl QueueUrl {
     /// The URL of the queue `name` of `account` in `region`.
-    pub fn of(region: &Region, account: &AccountId, name: &str) -> Result<Self, NotAName> {
-        format!("https://sqs.{region}.amazonaws.com{}/{account}/{name}", domain_suffix(region.as_str())).parse()
+    ///
+    /// # Errors
+    ///
+    /// The name is none that SQS gives.
+    pub fn of(region: &Region, account: &AccountId, name: &str) -> Result<Self, InvalidName> {
+        let text = format!("https://sqs.{region}.amazonaws.com{}/{account}/{name}", domain_suffix(region));
+        if text.len() > QUEUE_URL_MAX || !all(name, 80, |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+            return Err(Self::odd(&text));
+        }
+        Ok(Self { text, region: region.clone(), account: account.clone(), name: name.to_owned() })
     }
 
-    fn part(&self, at: usize) -> &str {
-        queue_parts(&self.0).and_then(|parts| parts.get(at).copied()).unwrap_or_default()
+    fn odd(text: &str) -> InvalidName {
+        InvalidName::new("an SQS queue URL (https://sqs.<region>.amazonaws.com/<account>/<name>)", text)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.text
     }
 
     /// Its region.
-    pub fn region(&self) -> Region {
-        Region(self.part(0).to_owned())
+    pub fn region(&self) -> &Region {
+        &self.region
     }
 
     /// Its account.
-    pub fn account(&self) -> AccountId {
-        AccountId(self.part(1).to_owned())
+    pub fn account(&self) -> &AccountId {
+        &self.account
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        self.part(2)
+        &self.name
     }
 }
+
+fn domain_suffix(region: &Region) -> &'static str {
+    if region.as_str().starts_with("cn-") { ".cn" } else { "" }
+}
+
+impl FromStr for QueueUrl {
+    type Err = InvalidName;
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let parts = || {
+            let (region, rest) = text.strip_prefix("https://sqs.")?.split_once('.')?;
+            let (_, path) = rest.split_once('/')?;
+            let (account, name) = path.split_once('/')?;
+            Self::of(&region.parse().ok()?, &account.parse().ok()?, name).ok()
+        };
+        // The one spelling that these parts have.
+        parts().filter(|url| url.text == text).ok_or_else(|| Self::odd(text))
+    }
+}
+
+on_the_wire!(QueueUrl);
 
 name! {
     /// A deployment: a UUIDv7 in lower-case hyphenated form (clause NAM-7). Also the RunTask `clientToken` and `startedBy`.
@@ -249,13 +295,12 @@ impl PublicKey {
     /// Bytes of a DER-encoded key at most; P-256 has 91.
     pub const MAX: usize = 512;
 
+    const EXPECTED: &str = "a public key (base64 of its SubjectPublicKeyInfo)";
+
     /// A key from its SubjectPublicKeyInfo.
-    pub fn from_der(der: &[u8]) -> Result<Self, NotAName> {
+    pub fn from_der(der: &[u8]) -> Result<Self, InvalidName> {
         if der.is_empty() || der.len() > Self::MAX {
-            return Err(NotAName {
-                expected: "a public key (base64 of its SubjectPublicKeyInfo)",
-                found: encoding::base64(&der[..der.len().min(60)]),
-            });
+            return Err(InvalidName::new(Self::EXPECTED, &encoding::base64(&der[..der.len().min(60)])));
         }
         Ok(Self(der.to_vec()))
     }
@@ -290,20 +335,17 @@ impl fmt::Debug for PublicKey {
 }
 
 impl FromStr for PublicKey {
-    type Err = NotAName;
-    fn from_str(text: &str) -> Result<Self, NotAName> {
-        let odd = || NotAName {
-            expected: "a public key (base64 of its SubjectPublicKeyInfo)",
-            found: text.chars().take(80).collect(),
-        };
+    type Err = InvalidName;
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let odd = || InvalidName::new(Self::EXPECTED, &text.chars().take(80).collect::<String>());
         let der = encoding::from_base64(text).map_err(|_| odd())?;
         Self::from_der(&der).map_err(|_| odd())
     }
 }
 
 impl TryFrom<String> for PublicKey {
-    type Error = NotAName;
-    fn try_from(text: String) -> Result<Self, NotAName> {
+    type Error = InvalidName;
+    fn try_from(text: String) -> Result<Self, InvalidName> {
         text.parse()
     }
 }

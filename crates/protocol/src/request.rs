@@ -156,9 +156,9 @@ pub enum RequestError {
     #[error("the request is meant for {found}, not for {expected}")]
     Audience {
         /// The topic here.
-        expected: TopicArn,
+        expected: String,
         /// The topic in the request.
-        found: TopicArn,
+        found: String,
     },
     /// Meant for another target (clause REQ-5).
     #[error("the request is for the target {found}, not for {expected}")]
@@ -174,7 +174,7 @@ pub enum RequestError {
         /// `reply` or `control`.
         which: &'static str,
         /// The queue in the request.
-        found: QueueUrl,
+        found: String,
         /// Which rule it breaks.
         why: &'static str,
     },
@@ -216,7 +216,7 @@ impl Request {
     /// The place: audience and target (clauses REQ-4, REQ-5).
     pub fn check_place(&self, audience: &TopicArn, target: &TargetName) -> Result<(), RequestError> {
         if self.audience != *audience {
-            return Err(RequestError::Audience { expected: audience.clone(), found: self.audience.clone() });
+            return Err(RequestError::Audience { expected: audience.to_string(), found: self.audience.to_string() });
         }
         if self.target != *target {
             return Err(RequestError::Target { expected: target.clone(), found: self.target.clone() });
@@ -226,23 +226,10 @@ impl Request {
 
     /// The queues: in the topic's region, in one of the signer's CI accounts, named for this deployment or configured (clauses REQ-7, REQ-8).
     pub fn check_queues(&self, ci_accounts: &[AccountId], fixed: &[QueueUrl]) -> Result<(), RequestError> {
-        check_queue(
-            "reply",
-            &self.reply_queue,
-            &self.deployment_id.reply_queue_name(),
-            &self.audience,
-            ci_accounts,
-            fixed,
-        )?;
+        let rule = QueueRule { audience: &self.audience, ci_accounts, fixed };
+        rule.check("reply", &self.reply_queue, &self.deployment_id.reply_queue_name())?;
         match &self.control_queue {
-            Some(queue) => check_queue(
-                "control",
-                queue,
-                &self.deployment_id.control_queue_name(),
-                &self.audience,
-                ci_accounts,
-                fixed,
-            ),
+            Some(queue) => rule.check("control", queue, &self.deployment_id.control_queue_name()),
             None => Ok(()),
         }
     }
@@ -261,25 +248,28 @@ impl Request {
     }
 }
 
-fn check_queue(
-    which: &'static str,
-    queue: &QueueUrl,
-    own: &str,
-    audience: &TopicArn,
-    accounts: &[AccountId],
-    fixed: &[QueueUrl],
-) -> Result<(), RequestError> {
-    let odd = |why| RequestError::Queue { which, found: queue.clone(), why };
-    if fixed.contains(queue) {
-        return Ok(());
+/// Which queues a request may name.
+struct QueueRule<'a> {
+    audience: &'a TopicArn,
+    ci_accounts: &'a [AccountId],
+    fixed: &'a [QueueUrl],
+}
+
+impl QueueRule<'_> {
+    /// `own` is the name of the deployment's own queue of that kind.
+    fn check(&self, which: &'static str, queue: &QueueUrl, own: &str) -> Result<(), RequestError> {
+        let odd = |why| RequestError::Queue { which, found: queue.to_string(), why };
+        if self.fixed.contains(queue) {
+            return Ok(());
+        }
+        if queue.region() != self.audience.region() {
+            return Err(odd("it is not in the topic's region"));
+        }
+        if !self.ci_accounts.contains(queue.account()) {
+            return Err(odd("its account is not one of the signer's CI accounts"));
+        }
+        if queue.name() != own { Err(odd("it is not named for this deployment")) } else { Ok(()) }
     }
-    if queue.region() != audience.region() {
-        return Err(odd("it is not in the topic's region"));
-    }
-    if !accounts.contains(&queue.account()) {
-        return Err(odd("its account is not one of the signer's CI accounts"));
-    }
-    if queue.name() != own { Err(odd("it is not named for this deployment")) } else { Ok(()) }
 }
 
 impl Statement for Request {
@@ -321,7 +311,7 @@ impl Hints {
         Self {
             target: request.target.clone(),
             deployment_id: request.deployment_id.clone(),
-            ci_account: request.reply_queue.account(),
+            ci_account: request.reply_queue.account().clone(),
         }
     }
 

@@ -4,14 +4,16 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Map, json};
 use tokio::net::TcpListener;
+use tokio::process::Child;
 
 use crate::children;
 use crate::dispatch::{Call, Service, dispatch};
@@ -88,6 +90,21 @@ async fn keep_running(world: &Arc<World>, program: &Path, slot: usize, port: u16
     }
 }
 
+/// Waits for its end, and brings that about when the sandbox ends.
+async fn until_ended(world: &Arc<World>, child: &mut Child, pid: u32) -> io::Result<ExitStatus> {
+    tokio::select! {
+        ended = child.wait() => return ended,
+        () = world.shutting_down() => children::signal(pid, Signal::TERM),
+    }
+    match tokio::time::timeout(Duration::from_millis(500), child.wait()).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            let _ = child.start_kill();
+            child.wait().await
+        }
+    }
+}
+
 async fn run_once(world: &Arc<World>, program: &Path, slot: usize, port: u16, facts: &Facts) -> Result<(), String> {
     let path = world.state_dir.join(format!("launcher-{slot}.log"));
     let log = File::options().create(true).append(true).open(path).map_err(|e| e.to_string())?;
@@ -128,19 +145,7 @@ async fn run_once(world: &Arc<World>, program: &Path, slot: usize, port: u16, fa
         .map_err(|e| format!("{}: {e}", program.display()))?;
     let Some(pid) = child.id() else { return Ok(()) };
     world.launchers.running.lock().unwrap_or_else(PoisonError::into_inner).insert(slot, pid);
-    let ended = tokio::select! {
-        ended = child.wait() => ended,
-        () = world.shutting_down() => {
-            children::signal(pid, Signal::TERM);
-            match tokio::time::timeout(Duration::from_millis(500), child.wait()).await {
-                Ok(ended) => ended,
-                Err(_) => {
-                    let _ = child.start_kill();
-                    child.wait().await
-                }
-            }
-        }
-    };
+    let ended = until_ended(world, &mut child, pid).await;
     children::end_session(pid);
     world.launchers.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&slot);
     if !world.is_shutting_down() {

@@ -35,6 +35,32 @@ fn check_name(what: &str, name: &str) -> Outcome<()> {
     Err(AwsError::client("ValidationError", message))
 }
 
+/// Every caller that the trust lets in is itself a session, so this is always role chaining.
+fn session_seconds(call: &Call) -> Outcome<u64> {
+    let Some(text) = call.text("DurationSeconds") else { return Ok(3600) };
+    text.parse().ok().filter(|seconds| (900..=3600).contains(seconds)).ok_or_else(|| {
+        let message =
+            "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining";
+        AwsError::client("ValidationError", message)
+    })
+}
+
+fn session_tags(call: &Call) -> BTreeMap<String, String> {
+    let mut tags: BTreeMap<u32, (String, String)> = BTreeMap::new();
+    for (key, value) in call.params.as_object().into_iter().flatten() {
+        let Some((number, field)) = key.strip_prefix("Tags.member.").and_then(|rest| rest.split_once('.')) else {
+            continue;
+        };
+        let (Ok(number), Some(value)) = (number.parse(), value.as_str()) else { continue };
+        let tag = tags.entry(number).or_default();
+        match field {
+            "Key" => value.clone_into(&mut tag.0),
+            _ => value.clone_into(&mut tag.1),
+        }
+    }
+    tags.into_values().collect()
+}
+
 fn assume_role(world: &Arc<World>, call: &mut Call) -> Outcome<Answer> {
     let role_arn = call.text("RoleArn").unwrap_or_default();
     let session = call.text("RoleSessionName").unwrap_or_default();
@@ -52,28 +78,8 @@ fn assume_role(world: &Arc<World>, call: &mut Call) -> Outcome<Answer> {
     if !deploy_role || !runner || assumed.account != call.principal.account {
         return Err(denied());
     }
-    // Every caller that the trust lets in is itself a session, so this is always role chaining.
-    let seconds = match call.text("DurationSeconds") {
-        None => 3600,
-        Some(text) => text.parse().ok().filter(|s| (900..=3600).contains(s)).ok_or_else(|| {
-            let message =
-                "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining";
-            AwsError::client("ValidationError", message)
-        })?,
-    };
-    let mut tags: BTreeMap<u32, (String, String)> = BTreeMap::new();
-    for (key, value) in call.params.as_object().into_iter().flatten() {
-        let Some((number, field)) = key.strip_prefix("Tags.member.").and_then(|rest| rest.split_once('.')) else {
-            continue;
-        };
-        let (Ok(number), Some(value)) = (number.parse(), value.as_str()) else { continue };
-        let tag = tags.entry(number).or_default();
-        match field {
-            "Key" => value.clone_into(&mut tag.0),
-            _ => value.clone_into(&mut tag.1),
-        }
-    }
-    assumed.tags = tags.into_values().collect();
+    let seconds = session_seconds(call)?;
+    assumed.tags = session_tags(call);
     assumed.source_identity = call.principal.source_identity.clone();
     if let Some(identity) = call.text("SourceIdentity") {
         check_name("sourceIdentity", identity)?;

@@ -94,7 +94,7 @@ pub enum OnInterrupt {
 pub struct Attach {
     /// Which deployment.
     #[command(flatten)]
-    pub whose: Whose,
+    pub whose: DeploymentRef,
     /// What is shown, and how long it is waited for.
     #[command(flatten)]
     pub following: Following,
@@ -105,7 +105,7 @@ pub struct Attach {
 pub struct Status {
     /// Which deployment.
     #[command(flatten)]
-    pub whose: Whose,
+    pub whose: DeploymentRef,
     /// Text for people, or one JSON object on stdout.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -116,7 +116,7 @@ pub struct Status {
 pub struct Cancel {
     /// Which deployment.
     #[command(flatten)]
-    pub whose: Whose,
+    pub whose: DeploymentRef,
 }
 
 /// Arguments of `relay gc`.
@@ -138,7 +138,7 @@ pub struct Gc {
 
 /// A deployment that another call has started.
 #[derive(Debug, Args)]
-pub struct Whose {
+pub struct DeploymentRef {
     /// The deployment id.
     #[arg(value_name = "ID")]
     pub id: String,

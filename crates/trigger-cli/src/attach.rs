@@ -15,18 +15,18 @@ use crate::cancel::Canceller;
 use crate::clock::Clock;
 use crate::deploy::Ending;
 use crate::follower::Follower;
+use crate::found::{Found, find};
 use crate::progress::Progress;
-use crate::settings::clocks;
+use crate::settings::timeouts;
 use crate::show::Show;
 use crate::signals::Signals;
 use crate::tags::{TagWriter, Tags};
 use crate::tail::{Patience, Tail, Until};
-use crate::whose::{Found, find};
 
 /// Follows to the end; the exit code is the registry's.
 pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
     let clock = Clock::start();
-    let clocks = clocks(&arguments.following)?;
+    let timeouts = timeouts(&arguments.following)?;
     let Found { id, target, target_key, queues, pair, tags, .. } = find(&arguments.whose).await?;
     let mut show = Show::new(arguments.following.output, arguments.following.quiet, clock);
     if target_key.is_none() {
@@ -52,7 +52,7 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
     } else {
         Start::Join { acknowledged, settle: Duration::from_secs(u64::from(VISIBILITY) + 2) }
     };
-    let mut inbox = Inbox::new(authenticator, start, clocks, clock.elapsed(), now());
+    let mut inbox = Inbox::new(authenticator, start, timeouts, clock.elapsed(), now());
     if let Some(deadline) = mine.deadline {
         inbox.ends_by(deadline);
     }

@@ -14,9 +14,9 @@ use relay_protocol::{Cancel, Control, DeploymentId, Digest, Envelope, Message, Q
 use tokio::task::JoinSet;
 
 use crate::args;
+use crate::found::find;
 use crate::show::line;
 use crate::status::vouched_request;
-use crate::whose::find;
 
 /// Asks the deployment that this command has started to stop, beside the tailing: AWS may be slow, and a second signal must
 /// still be heard.
@@ -136,7 +136,7 @@ pub(crate) async fn cancel(arguments: &args::Cancel) -> Result<u8, Failure> {
         hints: Hints {
             target: found.target.clone(),
             deployment_id: found.id.clone(),
-            ci_account: found.pair.reply.account(),
+            ci_account: found.pair.reply.account().clone(),
         },
         topic: Topic::new(&found.sdk),
         topic_arn: found.topic.clone(),

@@ -49,7 +49,7 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
         result::write(path, &json!({})).map_err(|failure| Failure { exit: ExitCode::Usage, ..failure })?;
     }
     check_size(&settings).await?;
-    let sdk = Sdk::from_environment(Some(&settings.topic.region())).await;
+    let sdk = Sdk::from_environment(Some(settings.topic.region())).await;
     let mut show = Show::new(arguments.following.output, arguments.following.quiet, clock);
     if settings.target_key.is_none() {
         show.warn("no target key is pinned: the first runner that answers is believed; add target_key to relay.toml");
@@ -58,10 +58,10 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
     let waits_until = settings.wait.map(|wait| Instant::now() + wait);
     let mut busy = BUSY;
     let mut signals = Signals::listen()?;
-    let call = Call { arguments, settings: &settings, sdk: &sdk, clock };
     let code = loop {
         let may_wait = waits_until.is_some_and(|until| Instant::now() + busy.peek() < until);
-        match call.once(&mut show, &mut signals, may_wait).await? {
+        let call = Call { arguments, settings: &settings, sdk: &sdk, clock, may_wait };
+        match call.once(&mut show, &mut signals).await? {
             Some(code) => break code,
             None => {
                 let pause = busy.pause();
@@ -80,7 +80,7 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
 /// Before anything is created or published: the account's digits do not change the size.
 async fn check_size(settings: &Settings) -> Result<(), Failure> {
     let (id, now) = new_id()?;
-    let pair = Pair::of(&id, &placeholder_account()?, &settings.topic.region())?;
+    let pair = Pair::of(&id, &placeholder_account()?, settings.topic.region())?;
     let trial = request(settings, &id, now, &new_key()?, &pair);
     // Every signature has 64 bytes, so any key shows the size.
     let throwaway = Signer::Held(new_key()?);
@@ -101,17 +101,19 @@ enum Done {
     Busy,
 }
 
-/// This call of the command.
+/// One try of this command.
 struct Call<'a> {
     arguments: &'a args::Deploy,
     settings: &'a Settings,
     sdk: &'a Sdk,
     clock: Clock,
+    /// Whether there is time to ask again, should the target be busy.
+    may_wait: bool,
 }
 
 impl Call<'_> {
-    /// One deployment; the exit code, or nothing when the target is busy and that `may_wait`.
-    async fn once(&self, show: &mut Show, signals: &mut Signals, may_wait: bool) -> Result<Option<u8>, Failure> {
+    /// One deployment; the exit code, or nothing when the target is busy and there is time to ask again.
+    async fn once(&self, show: &mut Show, signals: &mut Signals) -> Result<Option<u8>, Failure> {
         let settings = self.settings;
         let queues = Queues::new(self.sdk);
         let (id, now) = new_id()?;
@@ -132,7 +134,7 @@ impl Call<'_> {
                 Ok(Done::Ended { code: code.code(), open: false })
             }
             None => match self.publish(show, &id, &pair, tags).await {
-                Ok(tail) => Ok(self.follow(show, signals, tail, may_wait, &id).await),
+                Ok(tail) => Ok(self.follow(show, signals, tail, &id).await),
                 Err(failure) => Err(failure),
             },
         };
@@ -179,7 +181,7 @@ impl Call<'_> {
         let (topic_arn, queue) = (settings.topic.clone(), pair.control.clone());
         let routes = CancelRoutes { hints, topic, topic_arn, queues: queues.clone(), queue };
         Ok(Tail {
-            inbox: Inbox::new(authenticator, Start::Fresh, settings.clocks, published, now()),
+            inbox: Inbox::new(authenticator, Start::Fresh, settings.timeouts, published, now()),
             follower: Follower::new(queues.clone(), pair.reply.clone(), self.clock),
             tags: TagWriter::new(queues, pair.clone(), Tags { request: Some(digest), ..tags }),
             canceller: Canceller::new(Session { key, request: digest, routes }),
@@ -188,14 +190,7 @@ impl Call<'_> {
         })
     }
 
-    async fn follow(
-        &self,
-        show: &mut Show,
-        signals: &mut Signals,
-        mut tail: Tail,
-        may_wait: bool,
-        id: &DeploymentId,
-    ) -> Done {
+    async fn follow(&self, show: &mut Show, signals: &mut Signals, mut tail: Tail, id: &DeploymentId) -> Done {
         let Self { arguments, settings, .. } = self;
         let until = if arguments.detach { Until::Admitted } else { Until::End };
         let patience = Patience { timeout: settings.timeout, on_interrupt: arguments.on_interrupt };
@@ -204,7 +199,7 @@ impl Call<'_> {
         if arguments.detach && end.is_none() && left.is_none() {
             return Done::Detached;
         }
-        if may_wait && left.is_none() && end.is_some_and(conclude::is_busy) {
+        if self.may_wait && left.is_none() && end.is_some_and(conclude::is_busy) {
             return Done::Busy;
         }
         let ending = Ending { following: &arguments.following, target: &settings.target, id };

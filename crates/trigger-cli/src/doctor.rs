@@ -57,7 +57,7 @@ pub(crate) async fn doctor(arguments: &args::Doctor) -> Result<u8, Failure> {
 async fn look(target: TargetName, texts: &Texts, try_queues: bool) -> Facts {
     let topic = texts.topic(&target);
     let region = topic.as_ref().ok().map(TopicArn::region);
-    let sdk = Sdk::from_environment(region.as_ref()).await;
+    let sdk = Sdk::from_environment(region).await;
     let probe = match &topic {
         Ok(_) => Some(probe(&sdk).await),
         Err(_) => None,

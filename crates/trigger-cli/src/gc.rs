@@ -11,11 +11,11 @@ use relay_protocol::time::plain_duration;
 use relay_protocol::{AccountId, DeploymentId, Region};
 
 use crate::args;
+use crate::found::own_account;
 use crate::queues::Pair;
 use crate::settings::{Layers, duration_or_none};
 use crate::show::{line, out};
 use crate::tags::Tags;
-use crate::whose::own_account;
 
 /// Looks at each region; the exit code says whether all that is to be deleted is.
 pub(crate) async fn gc(arguments: &args::Gc) -> Result<u8, Failure> {
@@ -37,8 +37,9 @@ pub(crate) async fn gc(arguments: &args::Gc) -> Result<u8, Failure> {
         let (queues, account) = (Queues::new(&sdk), own_account(&sdk).await?);
         let urls = queues.list("relay-").await;
         let urls = urls.map_err(|error| Failure::aws(&format!("listing the queues in {region}"), &error))?;
+        let sweep = Sweep { queues, account, region, keep, dry_run: arguments.dry_run };
         for id in deployments(&urls) {
-            match sweep(&queues, &id, &account, region, keep, arguments.dry_run).await {
+            match sweep.one(&id).await {
                 Ok(true) => gone += 1,
                 Ok(false) => kept += 1,
                 Err(failure) => {
@@ -66,39 +67,45 @@ fn deployments(urls: &[String]) -> Vec<DeploymentId> {
     all.into_values().collect()
 }
 
-/// Whether the queues of one deployment went, or would.
-async fn sweep(
-    queues: &Queues,
-    id: &DeploymentId,
-    account: &AccountId,
-    region: &Region,
+/// Deletes in one region.
+struct Sweep<'a> {
+    queues: Queues,
+    account: AccountId,
+    region: &'a Region,
+    /// Seconds for which the queues of a deployment that is over are kept.
     keep: i64,
     dry_run: bool,
-) -> Result<bool, Failure> {
-    let pair = Pair::of(id, account, region)?;
-    let mut tags = Tags::default();
-    // The reply queue's are kept up to date; a control queue that is left alone has those from its beginning.
-    for queue in [Some(&pair.reply), pair.control.as_ref()].into_iter().flatten() {
-        match queues.tags(queue).await {
-            Ok(found) => {
-                tags = Tags::parse(&found);
-                break;
+}
+
+impl Sweep<'_> {
+    /// Whether the queues of one deployment went, or would.
+    async fn one(&self, id: &DeploymentId) -> Result<bool, Failure> {
+        let Self { queues, account, region, keep, dry_run } = self;
+        let pair = Pair::of(id, account, region)?;
+        let mut tags = Tags::default();
+        // The reply queue's are kept up to date; a control queue that is left alone has those from its beginning.
+        for queue in [Some(&pair.reply), pair.control.as_ref()].into_iter().flatten() {
+            match queues.tags(queue).await {
+                Ok(found) => {
+                    tags = Tags::parse(&found);
+                    break;
+                }
+                Err(error) if error.kind == Kind::NotFound => {}
+                Err(error) => return Err(Failure::aws(&format!("reading the tags of {}", queue.name()), &error)),
             }
-            Err(error) if error.kind == Kind::NotFound => {}
-            Err(error) => return Err(Failure::aws(&format!("reading the tags of {}", queue.name()), &error)),
         }
+        let now = now();
+        if tags.deployment.as_ref() != Some(id) || !tags.is_dead(now, *keep) {
+            return Ok(false);
+        }
+        let whose = tags.target.map(|target| format!(" ({target})")).unwrap_or_default();
+        let over = tags.deadline.map_or(0, |deadline| now.since(deadline));
+        if !*dry_run {
+            pair.delete(queues).await?;
+        }
+        out(&format!("{id}{whose}: over for {}", plain_duration(over)));
+        Ok(true)
     }
-    let now = now();
-    if tags.deployment.as_ref() != Some(id) || !tags.is_dead(now, keep) {
-        return Ok(false);
-    }
-    let whose = tags.target.map(|target| format!(" ({target})")).unwrap_or_default();
-    let over = tags.deadline.map_or(0, |deadline| now.since(deadline));
-    if !dry_run {
-        pair.delete(queues).await?;
-    }
-    out(&format!("{id}{whose}: over for {}", plain_duration(over)));
-    Ok(true)
 }
 
 #[cfg(test)]

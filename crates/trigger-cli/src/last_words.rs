@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use relay_aws::Kind;
-use relay_engine::End;
 use relay_engine::conclude::{is_open, never_ran};
+use relay_engine::{End, Missing};
+use relay_protocol::frame::Finished;
 use relay_protocol::outcome::{ExitCode, Outcome};
 use relay_protocol::time::plain_duration;
 use relay_protocol::{DeploymentId, Reason};
@@ -14,55 +15,26 @@ use crate::tail::Tail;
 
 /// The last words.
 pub(crate) fn say(show: &Show, tail: &Tail, code: u8, stopping: Option<ExitCode>, id: &DeploymentId) {
-    let hint = |reason: Reason| show.warn(&format!("hint: {}", reason.hint()));
-    let (inbox, elapsed) = (&tail.inbox, tail.clock.elapsed());
+    let inbox = &tail.inbox;
     let end = inbox.poll_end();
     match end {
         Some(End::Finished { finished, missing, verified }) => {
-            let took = took(elapsed);
-            let output = if *verified && inbox.came_late() {
-                "output complete from where this began; the digests are of the whole, and were not checked".to_owned()
-            } else if *verified {
-                "output verified".to_owned()
-            } else {
-                let or = if inbox.came_late() {
-                    ", or were shown to whoever followed before; the archive should have all of it: relay-admin log"
-                } else {
-                    ""
-                };
-                format!("output INCOMPLETE: {} frames and {} bytes never came{or}", missing.frames, missing.bytes)
-            };
-            match &finished.outcome {
-                Outcome::Exited { signal: Some(signal), .. } => {
-                    show.end_line("finished", &format!("signal {signal}, exit {code}, {took}, {output}"), *verified);
-                }
-                Outcome::Exited { .. } => {
-                    show.end_line("finished", &format!("exit {code}, {took}, {output}"), *verified)
-                }
-                Outcome::Ended { reason, message } => {
-                    let words = reason.words();
-                    show.end_line("finished", &format!("{words} ({reason}), exit {code}, {took}, {output}"), false);
-                    if message != words {
-                        show.warn(message);
-                    }
-                    hint(*reason);
-                }
-            }
+            say_finished(show, tail, code, finished, (missing, *verified))
         }
         Some(End::Refused { reason, message }) => {
             show.end_line("refused", &format!("{message} ({reason})"), false);
-            hint(*reason);
+            hint(show, *reason);
         }
         Some(End::Stopped { reason: reason @ (Reason::Cancelled | Reason::TimedOut), started: false, .. }) => {
             show.end_line("stopped", &format!("{} ({reason}) before anything ran, exit {code}", reason.words()), false);
         }
         Some(End::Stopped { reason, message, started: false }) if never_ran(*reason) => {
             show.end_line("never started", &format!("{message} ({reason})"), false);
-            hint(*reason);
+            hint(show, *reason);
         }
         Some(End::NeverStarted { reason, message }) => {
             show.end_line("never started", &format!("{message} ({reason})"), false);
-            hint(*reason);
+            hint(show, *reason);
         }
         Some(End::Stopped { reason: reason @ (Reason::Cancelled | Reason::TimedOut), .. }) => {
             show.end_line(
@@ -70,11 +42,11 @@ pub(crate) fn say(show: &Show, tail: &Tail, code: u8, stopping: Option<ExitCode>
                 &format!("{} ({reason}), exit {code}; the runner did not say how far it came", reason.words()),
                 false,
             );
-            hint(*reason);
+            hint(show, *reason);
         }
         Some(End::Stopped { reason, message, .. }) => {
             show.end_line("outcome unknown", &format!("the task has stopped ({reason}): {message}"), false);
-            hint(*reason);
+            hint(show, *reason);
         }
         Some(End::Silent { waiting_for, after, .. }) => {
             let text = format!("nothing was heard for {} while waiting for {waiting_for}", took(*after));
@@ -100,6 +72,43 @@ pub(crate) fn say(show: &Show, tail: &Tail, code: u8, stopping: Option<ExitCode>
     }
     if inbox.dropped() > 0 {
         show.warn(&format!("{} frames that were not signed by this deployment's keys were dropped", inbox.dropped()));
+    }
+}
+
+fn hint(show: &Show, reason: Reason) {
+    show.warn(&format!("hint: {}", reason.hint()));
+}
+
+/// The runner has said how it ended.
+fn say_finished(show: &Show, tail: &Tail, code: u8, finished: &Finished, output: (&Missing, bool)) {
+    let (missing, verified) = output;
+
+    let took = took(tail.clock.elapsed());
+    let output = if verified && tail.inbox.came_late() {
+        "output complete from where this began; the digests are of the whole, and were not checked".to_owned()
+    } else if verified {
+        "output verified".to_owned()
+    } else {
+        let or = if tail.inbox.came_late() {
+            ", or were shown to whoever followed before; the archive should have all of it: relay-admin log"
+        } else {
+            ""
+        };
+        format!("output INCOMPLETE: {} frames and {} bytes never came{or}", missing.frames, missing.bytes)
+    };
+    match &finished.outcome {
+        Outcome::Exited { signal: Some(signal), .. } => {
+            show.end_line("finished", &format!("signal {signal}, exit {code}, {took}, {output}"), verified);
+        }
+        Outcome::Exited { .. } => show.end_line("finished", &format!("exit {code}, {took}, {output}"), verified),
+        Outcome::Ended { reason, message } => {
+            let words = reason.words();
+            show.end_line("finished", &format!("{words} ({reason}), exit {code}, {took}, {output}"), false);
+            if message != words {
+                show.warn(message);
+            }
+            hint(show, *reason);
+        }
     }
 }
 

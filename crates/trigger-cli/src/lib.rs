@@ -15,6 +15,7 @@ mod clock;
 mod deploy;
 mod doctor;
 mod follower;
+mod found;
 mod gc;
 mod inspect;
 mod keygen;
@@ -30,7 +31,6 @@ mod signing;
 mod status;
 mod tags;
 mod tail;
-mod whose;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -119,7 +119,7 @@ fn policy(topic: &TopicArn, actions: &[&str]) -> String {
 /// The canonical URL of a queue that SQS named in its own way: the account stands in the path of every form (clause NAM-6).
 fn canonical(url: &str, topic: &TopicArn, name: &str) -> Result<QueueUrl, Failure> {
     let account = url.rsplit('/').nth(1).and_then(|account| account.parse::<AccountId>().ok());
-    account.and_then(|account| QueueUrl::of(&topic.region(), &account, name).ok()).ok_or_else(|| {
+    account.and_then(|account| QueueUrl::of(topic.region(), &account, name).ok()).ok_or_else(|| {
         Failure::new(ExitCode::Fault, format!("SQS gave the queue the URL `{url}`, which has no account in it"))
     })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use relay_aws::Sdk;
 use relay_console::Failure;
-use relay_engine::Clocks;
+use relay_engine::Timeouts;
 use relay_protocol::keys::PrivateKey;
 use relay_protocol::{ParameterName, PublicKey, QueueUrl, Region, TargetName, TopicArn};
 use serde::Deserialize;
@@ -29,7 +29,7 @@ pub(crate) struct Settings {
     pub(crate) timeout: Option<Duration>,
     /// How long to ask again while the target is busy.
     pub(crate) wait: Option<Duration>,
-    pub(crate) clocks: Clocks,
+    pub(crate) timeouts: Timeouts,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -69,9 +69,9 @@ impl Settings {
             reply_queue: texts.reply_queue()?,
             wait: arguments.wait.as_deref().map(|text| duration("--wait", text)).transpose()?,
             timeout: arguments.timeout.as_deref().map(|text| duration("--timeout", text)).transpose()?,
-            clocks: Clocks {
+            timeouts: Timeouts {
                 admission: duration("--admission-timeout", &arguments.admission_timeout)?,
-                ..clocks(&arguments.following)?
+                ..timeouts(&arguments.following)?
             },
             target,
         })
@@ -79,13 +79,13 @@ impl Settings {
 }
 
 /// The clocks of one who follows.
-pub(crate) fn clocks(following: &args::Following) -> Result<Clocks, Failure> {
-    Ok(Clocks {
+pub(crate) fn timeouts(following: &args::Following) -> Result<Timeouts, Failure> {
+    Ok(Timeouts {
         start: duration("--start-timeout", &following.start_timeout)?,
         silence: duration("--silence-timeout", &following.silence_timeout)?,
         drain: duration("--drain-timeout", &following.drain_timeout)?,
         outage: duration("--outage-timeout", &following.outage_timeout)?,
-        ..Clocks::default()
+        ..Timeouts::default()
     })
 }
 
@@ -125,7 +125,7 @@ impl Layers {
         let topics = self.file.targets.values().chain([&self.file.default]).map(|target| &target.topic);
         let topics = topics.chain([&self.flags.topic]).flatten();
         let mut regions: BTreeSet<Region> =
-            topics.filter_map(|topic| Some(topic.parse::<TopicArn>().ok()?.region())).collect();
+            topics.filter_map(|topic| Some(topic.parse::<TopicArn>().ok()?.region().clone())).collect();
         let own = Sdk::from_environment(None).await.region().and_then(|region| region.parse().ok());
         regions.extend(own);
         regions

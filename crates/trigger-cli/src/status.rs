@@ -12,8 +12,8 @@ use relay_protocol::{Digest, SignedFrame, Timestamp};
 use serde_json::{Value, json};
 
 use crate::args::{self, Output};
+use crate::found::{Found, find};
 use crate::show::out;
-use crate::whose::{Found, find};
 
 /// How often it looks: each time SQS shows what it likes.
 const LOOKS: usize = 10;

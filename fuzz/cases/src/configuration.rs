@@ -52,7 +52,7 @@ fn asked(configuration: &Configuration, values: &BTreeMap<ParameterName, String>
     let Some(account) = configuration.roots.signers().iter().find_map(|signer| signer.ci_accounts.first()) else {
         return;
     };
-    let queue = QueueUrl::of(&configuration.topic.region(), account, &id.reply_queue_name());
+    let queue = QueueUrl::of(configuration.topic.region(), account, &id.reply_queue_name());
     let Ok(reply_queue) = queue else { return };
     let issued_at = Timestamp::from_unix(1_795_300_000);
     let request = Request {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use relay_engine::{Authenticator, Clocks, End, Event, Finish, Frame, Inbox, MemorySpool, Outbox, Seal as _, Start};
+use relay_engine::{Authenticator, End, Event, Finish, Frame, Inbox, MemorySpool, Outbox, Seal as _, Start, Timeouts};
 use relay_protocol::frame::{Chunk, LauncherKind, RunnerFrame, RunnerKind, Stream};
 use relay_protocol::outcome::{Outcome, Reason};
 use relay_protocol::{DeploymentId, Digest, LauncherFrame, PublicKey, SignedFrame, Timestamp};
@@ -31,7 +31,7 @@ struct World {
     now: Duration,
     outbox: Outbox<Keys, MemorySpool>,
     reader: Inbox<Toy>,
-    clocks: Clocks,
+    timeouts: Timeouts,
     pushed: Streams,
     finished: bool,
     /// Whether a reader came late, in the first one's place.
@@ -91,18 +91,18 @@ impl World {
         let keys = Keys::new(&id, request);
         let strangers = Keys::by(PublicKey::from_der(b"stranger").expect("a key by its length"), 8, &id, request);
         let now = Duration::ZERO;
-        let clocks = Clocks::default();
+        let timeouts = Timeouts::default();
         let authenticator =
             Authenticator::new(id.clone(), request, Digest::of(b"body"), Some(keys.target.clone()), Toy);
         Self {
             outbox: Outbox::new(id.clone(), now, keys.clone(), MemorySpool::default()),
-            reader: Inbox::new(authenticator, Start::Fresh, clocks, now, Timestamp::from_unix(0)),
+            reader: Inbox::new(authenticator, Start::Fresh, timeouts, now, Timestamp::from_unix(0)),
             id,
             request,
             keys,
             strangers,
             now,
-            clocks,
+            timeouts,
             pushed: Streams::default(),
             finished: false,
             late: false,
@@ -254,7 +254,7 @@ impl World {
     fn another(&mut self) {
         let authenticator = Authenticator::attaching(self.id.clone(), Some(self.keys.target.clone()), Toy);
         let start = Start::Join { acknowledged: 0, settle: Duration::from_secs(30) };
-        self.reader = Inbox::new(authenticator, start, self.clocks, self.now, Timestamp::from_unix(0));
+        self.reader = Inbox::new(authenticator, start, self.timeouts, self.now, Timestamp::from_unix(0));
         (self.late, self.may_skip, self.next, self.end) = (true, true, 0, None);
         self.printed = Streams::default();
         self.polled.clear();
@@ -353,8 +353,9 @@ impl World {
             self.delete(0);
             self.look();
             if self.end.is_some() {
-                let clocks = self.clocks.admission + self.clocks.start + self.clocks.silence + self.clocks.drain;
-                let bound = clocks + self.clocks.outage + Duration::from_secs(65_535 + 600);
+                let timeouts =
+                    self.timeouts.admission + self.timeouts.start + self.timeouts.silence + self.timeouts.drain;
+                let bound = timeouts + self.timeouts.outage + Duration::from_secs(65_535 + 600);
                 assert!(self.now - began <= bound, "it took {:?} to give up", self.now - began);
                 return;
             }

@@ -70,7 +70,7 @@ fn in_time_and_place(request: &Request) {
         }
     }
     assert_eq!(request.check_place(&request.audience, &request.target), Ok(()));
-    let accounts = [request.reply_queue.account()];
+    let accounts = [request.reply_queue.account().clone()];
     let allowed = request.check_queues(&accounts, &[]).is_ok();
     let own = request.reply_queue.name() == request.deployment_id.reply_queue_name();
     assert!(!allowed || own && request.reply_queue.region() == request.audience.region());

@@ -39,7 +39,7 @@ impl Bare {
     pub(crate) fn new(sandbox: &Sandbox, name: &str) -> Outcome<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let credentials = Credentials::new(CI, "sandbox", None, None, "bench");
-        let region = sandbox.topic().region();
+        let region = sandbox.topic().region().clone();
         let sdk = Sdk::pinned(&region, Some(sandbox.variable("AWS_ENDPOINT_URL")), None).with_credentials(credentials);
         let queues = Queues::new(&sdk);
         runtime.block_on(Box::pin(queues.create(name, &[], &[])))?;

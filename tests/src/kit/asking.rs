@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use relay_protocol::frame::From;
+use relay_protocol::frame::FrameSource;
 use relay_protocol::keys::{PrivateKey, SingleKey};
 use relay_protocol::limits::REQUEST_LIFETIME_MAX;
 use relay_protocol::request::Hints;
@@ -106,7 +106,7 @@ impl Asking {
     pub fn without_queues(sandbox: &Arc<Sandbox>, target: &str, parameters: &[(&str, &str)]) -> Self {
         let (id, session) = (new_id(), new_key());
         let account = CI.parse().expect("an account");
-        let queue = |name: String| QueueUrl::of(&sandbox.topic().region(), &account, &name).expect("a queue");
+        let queue = |name: String| QueueUrl::of(sandbox.topic().region(), &account, &name).expect("a queue");
         let pair = |(name, value): &(&str, &str)| (name.parse().expect("a parameter's name"), (*value).to_owned());
         let request = Request {
             audience: sandbox.topic(),
@@ -232,12 +232,12 @@ impl Asking {
         let text = |name: &str| message.attributes.get(name).cloned();
         let (from, sig) = (text("from").unwrap_or_default(), text("sig").unwrap_or_default());
         let target = self.sandbox.target_key();
-        let key = match From::parse(&from) {
-            Some(From::Launcher) => Some(target),
-            Some(From::Runner) => text("vouch").and_then(|vouch| runner_key(&vouch, &target, self)),
+        let key = match FrameSource::parse(&from) {
+            Some(FrameSource::Launcher) => Some(target),
+            Some(FrameSource::Runner) => text("vouch").and_then(|vouch| runner_key(&vouch, &target, self)),
             None => None,
         };
-        let pae = From::parse(&from).map(|from| from.pae(&message.body)).unwrap_or_default();
+        let pae = FrameSource::parse(&from).map(|from| from.pae(&message.body)).unwrap_or_default();
         Reply {
             genuine: key.is_some_and(|key| key.verify_detached(&pae, &sig)),
             body: serde_json::from_str(&message.body).unwrap_or_default(),

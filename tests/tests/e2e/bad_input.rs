@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use relay_protocol::frame::From;
+use relay_protocol::frame::FrameSource;
 use relay_protocol::request::Hints;
 use relay_protocol::{Approval, Digest, Envelope, Reason, Request, Statement as _};
 use relay_tests::kit::account::{Account, Launch};
@@ -573,6 +573,7 @@ fn bad_artifact(sandbox: &Sandbox, name: &str, done: Deployed, words: &str) {
 
 // clause: ART-3, ART-4, ART-5, ART-6
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn a_hostile_artifact_is_refused_whole() {
     use tar::EntryType as T;
     let sandbox = sandbox();
@@ -688,15 +689,15 @@ fn forged_frames_change_nothing() {
         })
         .to_string();
         let stranger = new_key();
-        let sig = relay_protocol::encoding::base64(&stranger.sign(&From::Runner.pae(&end)));
+        let sig = relay_protocol::encoding::base64(&stranger.sign(&FrameSource::Runner.pae(&end)));
         forge(&end, &[("from", "runner"), ("sig", &sig)]);
         // Signed by CI's own key, which may ask for deployments and answer for none.
-        let sig = relay_protocol::encoding::base64(&sandbox.signing_key().sign(&From::Runner.pae(&end)));
+        let sig = relay_protocol::encoding::base64(&sandbox.signing_key().sign(&FrameSource::Runner.pae(&end)));
         forge(&end, &[("from", "runner"), ("sig", &sig)]);
     }
     for kind in ["refused", "launch_failed"] {
         let word = json!({ "deployment_id": id, "kind": kind, "request_digest": digest, "reason": "policy", "message": "\u{1b}[2Jforged" }).to_string();
-        let sig = relay_protocol::encoding::base64(&new_key().sign(&From::Launcher.pae(&word)));
+        let sig = relay_protocol::encoding::base64(&new_key().sign(&FrameSource::Launcher.pae(&word)));
         forge(&word, &[("from", "launcher"), ("sig", &sig)]);
     }
     for reply in other.replies() {

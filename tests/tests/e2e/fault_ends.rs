@@ -89,6 +89,7 @@ fn on(rule: Value, what: &str) -> Value {
     with(rule, "match", json!(what))
 }
 
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn table() -> Vec<Row> {
     let put = |kind: &str| rule("s3", "PutObject", kind);
     let lost = |service: &str, operation: &str| once(rule(service, operation, "lost-response"));

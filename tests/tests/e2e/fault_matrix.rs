@@ -175,6 +175,7 @@ impl Matrix {
     }
 
     /// Shows that a kind takes effect at an operation. A kind that is not here is new: it wants a line.
+    #[allow(clippy::too_many_lines, reason = "a table of cases")]
     fn show(&mut self, service: &str, operation: &str, kind: &str) {
         let place = format!("{kind} at {service}:{operation}");
         let soon = json!({"delay_ms": [30, 30]});

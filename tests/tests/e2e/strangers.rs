@@ -39,6 +39,7 @@ fn run(folder: &Path, program: &str, arguments: &[&str], variables: &[(&str, &st
 
 // clause: FRM-17
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn no_argument_file_or_variable_becomes_a_command() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();

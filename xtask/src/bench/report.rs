@@ -69,6 +69,13 @@ fn summary(results: &Value) -> Option<String> {
 
 fn demands(results: &Value) -> Vec<Demand> {
     let mut demands = Vec::new();
+    demanded_of_latency(results, &mut demands);
+    demanded_of_throughput(results, &mut demands);
+    demanded_of_the_rest(results, &mut demands);
+    demands
+}
+
+fn demanded_of_latency(results: &Value, demands: &mut Vec<Demand>) {
     for row in results["latency"]["rows"].as_array().into_iter().flatten() {
         let of = |who: &str, field: &str| ms(&row[who], field);
         let ratios = ["p50_us", "p99_us"].map(|field| ratio(of("relay", field), of("bare", field)));
@@ -80,6 +87,9 @@ fn demands(results: &Value) -> Vec<Demand> {
             met: p50 <= 2.0 && p99 <= 2.0 && median <= 30.0,
         });
     }
+}
+
+fn demanded_of_throughput(results: &Value, demands: &mut Vec<Demand>) {
     for row in results["throughput"].as_array().into_iter().flatten() {
         let (Some(relay), Some(share)) =
             (number(&row["relay_mb_s"]), ratio(number(&row["relay_mb_s"]), number(&row["bare_mb_s"])))
@@ -107,6 +117,9 @@ fn demands(results: &Value) -> Vec<Demand> {
             });
         }
     }
+}
+
+fn demanded_of_the_rest(results: &Value, demands: &mut Vec<Demand>) {
     for (part, what, wanted, limit) in [
         ("cli", "CLI: start → published", "≤ 50 ms beyond AWS", 50.0),
         ("launcher_cold", "launcher: process start → RunTask", "≤ 50 ms beyond AWS", 50.0),
@@ -150,7 +163,6 @@ fn demands(results: &Value) -> Vec<Demand> {
             met: many["right"] == many["deployments"],
         });
     }
-    demands
 }
 
 fn rate(row: &Value) -> String {

@@ -1,7 +1,7 @@
 //! Which frames are believed: signatures, vouches, deployment, request (clauses FRM-4 to FRM-6, VCH-1 to VCH-3, LAU-5).
 
 use relay_protocol::encoding::from_base64;
-use relay_protocol::frame::{From, LauncherFrame, LauncherKind, RunnerFrame, SignedFrame};
+use relay_protocol::frame::{FrameSource, LauncherFrame, LauncherKind, RunnerFrame, SignedFrame};
 use relay_protocol::keys::Verifier;
 use relay_protocol::limits::{FRAME_ATTRIBUTES_MAX, FRAME_MAX};
 use relay_protocol::outcome::Reason;
@@ -109,16 +109,16 @@ impl<V: Verifier> Authenticator<V> {
         if signed.size() > FRAME_MAX {
             return Err(Rejected::TooLarge);
         }
-        let from = From::parse(&signed.from).ok_or(Rejected::Sender)?;
+        let from = FrameSource::parse(&signed.from).ok_or(Rejected::Sender)?;
         match from {
-            From::Launcher => self.check_launcher(signed).map(Some),
-            From::Runner => self.check_runner(signed),
+            FrameSource::Launcher => self.check_launcher(signed).map(Some),
+            FrameSource::Runner => self.check_runner(signed),
         }
     }
 
     fn check_launcher(&self, signed: &SignedFrame) -> Result<Authentic, Rejected> {
         if let Some(key) = &self.target_key {
-            self.check_signature(From::Launcher, key, signed)?;
+            self.check_signature(FrameSource::Launcher, key, signed)?;
         }
         let frame = LauncherFrame::parse(&signed.body).map_err(|_| Rejected::Malformed)?;
         if frame.deployment_id != self.id {
@@ -139,7 +139,7 @@ impl<V: Verifier> Authenticator<V> {
             (None, Some(vouch)) => self.believe(vouch)?,
             (None, None) => return Ok(None),
         };
-        self.check_signature(From::Runner, &vouch.runner_key, signed)?;
+        self.check_signature(FrameSource::Runner, &vouch.runner_key, signed)?;
         // Kept only now: without a pin, a vouch whose key did not sign its own frame must not shut out the true one.
         self.request = Some(vouch.request_digest);
         self.runner.get_or_insert(vouch);
@@ -150,7 +150,7 @@ impl<V: Verifier> Authenticator<V> {
         Ok(Some(Authentic::Runner(frame)))
     }
 
-    fn check_signature(&self, from: From, key: &PublicKey, signed: &SignedFrame) -> Result<(), Rejected> {
+    fn check_signature(&self, from: FrameSource, key: &PublicKey, signed: &SignedFrame) -> Result<(), Rejected> {
         let sig = from_base64(&signed.sig).ok().and_then(|sig| <[u8; 64]>::try_from(sig).ok());
         let valid = sig.is_some_and(|sig| self.verifier.verify(key, &from.pae(&signed.body), &sig));
         if valid { Ok(()) } else { Err(Rejected::Signature) }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use relay_protocol::Timestamp;
 
-use super::clocks::{Clocks, DRAIN_MAX, OVERDUE};
+use super::timeouts::{DRAIN_MAX, OVERDUE, Timeouts};
 
 /// What is waited for. Each phase has the time that its clock runs from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ enum Phase {
 
 #[derive(Debug)]
 pub(super) struct Timers {
-    clocks: Clocks,
+    timeouts: Timeouts,
     phase: Phase,
     /// Whether another reader may have had the launcher's answer.
     joined: bool,
@@ -30,15 +30,15 @@ pub(super) struct Timers {
     wall: (Duration, Timestamp),
     /// When even the runner's own deadline is long over: however lively it seems, it is not waited for any longer.
     overdue: Option<Duration>,
-    /// For how long the clocks may still stand while SQS cannot be asked.
+    /// For how long the timeouts may still stand while SQS cannot be asked.
     outage: Duration,
 }
 
 impl Timers {
     /// For a request that was published at `now`, which is `today` on the wall.
-    pub(super) fn new(clocks: Clocks, joined: bool, now: Duration, today: Timestamp) -> Self {
-        let (phase, outage) = (Phase::Answer { since: now }, clocks.outage);
-        Self { clocks, phase, joined, published: now, wall: (now, today), overdue: None, outage }
+    pub(super) fn new(timeouts: Timeouts, joined: bool, now: Duration, today: Timestamp) -> Self {
+        let (phase, outage) = (Phase::Answer { since: now }, timeouts.outage);
+        Self { timeouts, phase, joined, published: now, wall: (now, today), overdue: None, outage }
     }
 
     /// The launcher has admitted the request.
@@ -107,7 +107,7 @@ impl Timers {
         }
     }
 
-    /// As much of `lost` as the clocks may stand still for an outage.
+    /// As much of `lost` as the timeouts may stand still for an outage.
     pub(super) fn outage(&mut self, lost: Duration) -> Duration {
         let lost = lost.min(self.outage);
         self.outage -= lost;
@@ -118,7 +118,7 @@ impl Timers {
     pub(super) fn due(&self) -> Duration {
         let due = match self.phase {
             Phase::Answer { since } | Phase::Start { since } | Phase::Frame { since } => since + self.clock().1,
-            Phase::Drain { from, .. } => return from + self.clocks.drain,
+            Phase::Drain { from, .. } => return from + self.timeouts.drain,
         };
         self.overdue.map_or(due, |overdue| overdue.min(due))
     }
@@ -133,11 +133,11 @@ impl Timers {
 
     fn clock(&self) -> (&'static str, Duration) {
         match self.phase {
-            Phase::Answer { .. } if self.joined => ("a frame of the deployment", self.clocks.start),
-            Phase::Answer { .. } => ("the launcher's answer", self.clocks.admission),
-            Phase::Start { .. } => ("the runner's start", self.clocks.start),
-            Phase::Frame { .. } => ("the runner's next frame", self.clocks.silence),
-            Phase::Drain { .. } => ("the frames that are missing", self.clocks.drain),
+            Phase::Answer { .. } if self.joined => ("a frame of the deployment", self.timeouts.start),
+            Phase::Answer { .. } => ("the launcher's answer", self.timeouts.admission),
+            Phase::Start { .. } => ("the runner's start", self.timeouts.start),
+            Phase::Frame { .. } => ("the runner's next frame", self.timeouts.silence),
+            Phase::Drain { .. } => ("the frames that are missing", self.timeouts.drain),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Keys and signatures that cost nothing, for tests of time and order: a keyed digest stands in for a signature.
 
 use relay_engine::Seal;
-use relay_protocol::frame::From;
+use relay_protocol::frame::FrameSource;
 use relay_protocol::keys::Verifier;
 use relay_protocol::{
     DeploymentId, Digest, Envelope, LauncherFrame, PublicKey, Signature, SignedFrame, Statement as _, Vouch,
@@ -60,13 +60,13 @@ impl Keys {
     #[allow(dead_code, reason = "not every test has a launcher")]
     pub(crate) fn launcher(&self, frame: &LauncherFrame) -> SignedFrame {
         let body = frame.to_body();
-        SignedFrame::new(From::Launcher, &toy_sign(&self.target, &From::Launcher.pae(&body)), None, body)
+        SignedFrame::new(FrameSource::Launcher, &toy_sign(&self.target, &FrameSource::Launcher.pae(&body)), None, body)
     }
 }
 
 impl Seal for Keys {
     fn seal(&self, body: String, vouch: bool) -> SignedFrame {
-        let sig = toy_sign(&self.runner, &From::Runner.pae(&body));
-        SignedFrame::new(From::Runner, &sig, vouch.then(|| self.vouch.clone()), body)
+        let sig = toy_sign(&self.runner, &FrameSource::Runner.pae(&body));
+        SignedFrame::new(FrameSource::Runner, &sig, vouch.then(|| self.vouch.clone()), body)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH, From};
+use super::{ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH, FrameSource};
 use crate::encoding::{base64, to_json};
 use crate::strict;
 
@@ -26,7 +26,7 @@ pub struct SignedFrame {
 
 impl SignedFrame {
     /// A frame of `from`, with its signature and, where it bears one, the vouch.
-    pub fn new(from: From, sig: &[u8; 64], vouch: Option<String>, body: String) -> Self {
+    pub fn new(from: FrameSource, sig: &[u8; 64], vouch: Option<String>, body: String) -> Self {
         Self { from: from.as_str().to_owned(), sig: base64(sig), vouch, body }
     }
 

@@ -120,7 +120,7 @@ pub(super) fn run_task(world: &Arc<World>, call: &mut Call) -> Outcome<Answer> {
     let id = random_hex::<16>();
     let short = cluster.rsplit('/').next().unwrap_or_default();
     let arn = format!("arn:aws:ecs:{}:{}:task/{short}/{id}", crate::REGION, call.principal.account);
-    let (task, stop) = Task::new(&id, &arn, &cluster, definition, overrides, call);
+    let (task, stop) = Task::new(&arn, &cluster, definition, overrides, call);
     let rendered = task.render();
     state.tasks.insert(arn.clone(), task);
     if let Some(token) = token {

@@ -62,7 +62,6 @@ pub(crate) struct Task {
 
 impl Task {
     pub(super) fn new(
-        id: &str,
         arn: &str,
         cluster: &str,
         definition: Arc<Definition>,
@@ -72,7 +71,7 @@ impl Task {
         let (stop, stopped) = watch::channel(false);
         let group = call.text("group").map_or_else(|| format!("family:{}", definition.family), str::to_owned);
         let task = Self {
-            id: id.to_owned(),
+            id: arn.rsplit('/').next().unwrap_or_default().to_owned(),
             arn: arn.to_owned(),
             cluster: cluster.to_owned(),
             definition,

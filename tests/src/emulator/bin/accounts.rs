@@ -134,7 +134,7 @@ impl Accounts {
             &format!("TargetAccountIds={TARGET}"),
             "SigningKey=true",
         ];
-        let outputs = self.stack(CI, "relay-ci", &template("ci-account.yaml")?, Some(Template::Ci), &parameters)?;
+        let outputs = self.stack(CI, "relay-ci", (&template("ci-account.yaml")?, Some(Template::Ci)), &parameters)?;
         self.request_key =
             outputs.get("SigningKeyArn").cloned().ok_or("ci-account.yaml has no output SigningKeyArn")?;
         Ok(())
@@ -154,7 +154,7 @@ impl Accounts {
             &format!("Architecture={}", if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }),
         ];
         let outputs =
-            self.stack(TARGET, "relay", &template("foundation.yaml")?, Some(Template::Foundation), &parameters)?;
+            self.stack(TARGET, "relay", (&template("foundation.yaml")?, Some(Template::Foundation)), &parameters)?;
         self.target_key = outputs.get("TargetKeyArn").cloned().ok_or("foundation.yaml has no output TargetKeyArn")?;
         wait_for("the launcher to be active", LIMIT, || {
             let name = json!({"FunctionName": "relay-launcher"});
@@ -163,6 +163,7 @@ impl Accounts {
         })
     }
 
+    #[allow(clippy::too_many_lines, reason = "a configuration stands in it")]
     fn install_target(&mut self, files: &str) -> Outcome<()> {
         let secret = json!({"Name": "shop/password", "SecretString": PASSWORD});
         let secret = text(&self.world.call(TARGET, "secretsmanager", "CreateSecret", secret)?, &["ARN"])?;
@@ -218,13 +219,13 @@ save = ["made"]
         render.args(["target", "render", "shop.toml", "--deploy-policy", "policy.json", "--image"]);
         let rendered = said(render.arg(format!("none/shop@{id}")).current_dir(&folder))?;
         let network =
-            self.stack(TARGET, "relay-network", &template("network.yaml")?, None, &[&format!("CiAccountIds={CI}")])?;
+            self.stack(TARGET, "relay-network", (&template("network.yaml")?, None), &[&format!("CiAccountIds={CI}")])?;
         let parameters: Vec<String> = ["VpcId", "Subnets"]
             .iter()
             .map(|name| format!("{name}={}", network.get(*name).map(String::as_str).unwrap_or_default()))
             .collect();
         let parameters: Vec<&str> = parameters.iter().map(String::as_str).collect();
-        self.stack(TARGET, "relay-example-shop", &rendered, Some(Template::Target), &parameters)?;
+        self.stack(TARGET, "relay-example-shop", (&rendered, Some(Template::Target)), &parameters)?;
         self.environment = BTreeMap::from([
             ("RELAY_TOPIC_ARN", TOPIC.to_owned()),
             ("RELAY_SIGNING_KEY", self.request_key.clone()),
@@ -285,8 +286,7 @@ save = ["made"]
         &self,
         account: &str,
         name: &str,
-        template: &str,
-        kind: Option<Template>,
+        (template, kind): (&str, Option<Template>),
         parameters: &[&str],
     ) -> Outcome<BTreeMap<String, String>> {
         let template = match kind {

@@ -122,7 +122,7 @@ impl Check<'_> {
         for (path, name) in [("/", "admin"), ("/relay/", "relay-admin"), ("/relay-deploy/", "shop-admin")] {
             let root = json!({"AWS": format!("arn:aws:iam::{TARGET}:root")});
             let all = json!([{"Effect": "Allow", "Action": "*", "Resource": "*"}]);
-            self.accounts.world.make_role(TARGET, path, name, &root, &all)?;
+            self.accounts.world.make_role(TARGET, &format!("{path}{name}"), &root, &all)?;
         }
         Ok(())
     }

@@ -8,9 +8,9 @@ pub(crate) const OVERDUE: Duration = Duration::from_secs(300);
 /// For how long, in all, frames that still come put off the end: in an hour more is read than a queue can hold.
 pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(3_600);
 
-/// How long the reader waits for what. Every deployment ends inside [`Clocks::bound`] (promise P4).
+/// How long the reader waits for what. Every deployment ends inside [`Timeouts::bound`] (promise P4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clocks {
+pub struct Timeouts {
     /// From the publication to the first word of the launcher or the runner.
     pub admission: Duration,
     /// From `admitted` to `started`.
@@ -23,14 +23,14 @@ pub struct Clocks {
     pub outage: Duration,
 }
 
-impl Default for Clocks {
+impl Default for Timeouts {
     fn default() -> Self {
         let s = Duration::from_secs;
         Self { admission: s(300), start: s(900), silence: s(120), drain: s(60), outage: s(900) }
     }
 }
 
-impl Clocks {
+impl Timeouts {
     /// The longest that a reader waits from the publication on, whatever comes, comes late, comes twice or never comes. `run` is the time
     /// from the runner's start to the deadline that it names: the target's time-out, its grace, its rollback.
     ///

@@ -28,13 +28,13 @@ pub(crate) struct Found {
 }
 
 /// Looks in the target's region, or, without a target, in every region that is known here.
-pub(crate) async fn find(whose: &args::Whose) -> Result<Found, Failure> {
+pub(crate) async fn find(whose: &args::DeploymentRef) -> Result<Found, Failure> {
     let id: DeploymentId = whose.id.parse().map_err(|error| Failure::usage(format!("{error}")))?;
     let layers = Layers::read(&whose.place)?;
     let target = whose.target.as_deref().map(str::parse::<TargetName>).transpose();
     let target = target.map_err(|error| Failure::usage(format!("--target: {error}")))?;
     let regions = match &target {
-        Some(target) => BTreeSet::from([layers.texts(target).topic(target)?.region()]),
+        Some(target) => BTreeSet::from([layers.texts(target).topic(target)?.region().clone()]),
         None => layers.regions().await,
     };
     let fixed = target.as_ref().map(|target| layers.texts(target).reply_queue()).transpose()?.flatten();
