@@ -1,7 +1,9 @@
-//! The CLI: it reads frames with the real reader (`relay-engine`), in the order that the queue gives them.
+//! The CLI: it reads frames with the real reader (`relay-engine`), in the order in which the queue
+//! hands them out.
 //!
-//! A reader is large and cannot be compared. So each state of it has a number: the way there is kept, the reader is led along it once more
-//! for each new frame, and two readers that show the same are the same.
+//! A reader is large and cannot be compared. Each of its states therefore has a number. The path to
+//! the state is kept, and for each new frame a new reader replays that path. Two readers whose
+//! debug output is the same are the same state.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,7 +21,7 @@ use relay_protocol::{DeploymentId, Envelope, PublicKey, Reason, Signature, State
 use crate::launcher::{arn, digest, stop_reason};
 use crate::world::{About, At, Bug, End, Fault, Frame, Halt, Invocation, Outcome, Steps, TaskNo, Verdict, Who};
 
-/// Nobody forges in this model; what forgers meet is tested elsewhere.
+/// Accepts every signature: nobody forges in this model. Forgeries are tested elsewhere.
 #[derive(Debug)]
 pub(crate) struct Honest;
 
@@ -33,13 +35,13 @@ impl Verifier for Honest {
     }
 }
 
-/// What a reader is told.
+/// An input of a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Input {
     Frame(Frame),
     /// The clock for missing frames has run out.
     Drained,
-    /// Some other clock has.
+    /// Some other clock has run out.
     Silence,
 }
 
@@ -68,7 +70,7 @@ impl fmt::Debug for Readers {
 }
 
 impl Readers {
-    /// With the reader that has read nothing, as number 0.
+    /// Starts with the reader that has read nothing, as number 0.
     pub(crate) fn new(bug: Option<Bug>) -> Self {
         let readers =
             Self { bug, known: RefCell::default(), by_look: RefCell::default(), by_input: RefCell::default() };
@@ -106,7 +108,7 @@ impl Readers {
     }
 }
 
-/// What the CLI makes of the reader's end: its exit code, by [`conclude`].
+/// The CLI's exit for the reader's end, decided by [`conclude`].
 pub(crate) fn said(end: &relay_engine::End, bug: Option<Bug>) -> End {
     if bug == Some(Bug::UnreadIsUnstarted) && matches!(end, relay_engine::End::Stopped { started: false, .. }) {
         return End::NeverStarted;
@@ -115,13 +117,13 @@ pub(crate) fn said(end: &relay_engine::End, bug: Option<Bug>) -> End {
         Conclusion::Tool(code) => End::Tool(code),
         Conclusion::Relay(ExitCode::Refused) => End::Refused,
         Conclusion::Relay(ExitCode::NeverStarted) => End::NeverStarted,
-        // The runner has stopped it: what the tool had done by then is in the output.
+        // The runner stopped the tool: what the tool had done by then is in the output.
         Conclusion::Relay(ExitCode::Unknown) if !matches!(end, relay_engine::End::Finished { .. }) => End::Unknown,
         Conclusion::Relay(code) => End::Ended(code.code()),
     }
 }
 
-/// A reader that was told all this.
+/// A reader that was given all these inputs.
 fn lead(way: &[Input]) -> Inbox<Honest> {
     let authenticator = Authenticator::new(id(), digest(), digest(), Some(key()), Honest);
     let timeouts = Timeouts { admission: SILENCE, start: SILENCE, silence: SILENCE, drain: DRAIN, outage: DRAIN };
@@ -143,14 +145,14 @@ pub(crate) fn id() -> DeploymentId {
     DeploymentId::new(0, [0; 10])
 }
 
-/// An Ed25519 key by its form; nobody signs with it.
+/// A key in the form of an Ed25519 key; nobody signs with it.
 pub(crate) fn key() -> PublicKey {
     let head = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
     #[allow(clippy::expect_used, reason = "the form of a constant")]
     PublicKey::from_der(&[head.as_slice(), &[7; 32]].concat()).expect("an Ed25519 key")
 }
 
-/// The frame as it lies in the queue: the runner's are made by its own writer.
+/// The frame as it is in the queue. The runner's frames are made by its own writer.
 pub(crate) fn raw(frame: Frame) -> SignedFrame {
     let launcher = |kind| {
         let body = LauncherFrame { deployment_id: id(), kind }.to_body();
@@ -192,7 +194,7 @@ pub(crate) fn raw(frame: Frame) -> SignedFrame {
     }
 }
 
-/// Signs for the runner of a task: nobody forges here, so any signature will do.
+/// Signs for the runner of a task. Nobody forges here, so any signature will do.
 #[derive(Debug)]
 pub(crate) struct OfTask(pub(crate) TaskNo);
 
@@ -208,7 +210,8 @@ impl Seal for OfTask {
     }
 }
 
-/// What the runner makes of `started`, output and an end: so many frames of it.
+/// The frames that the runner makes of `started`, output and an end: `said` frames, and the last
+/// one if there is an `outcome`.
 fn written(task: TaskNo, said: u8, outcome: Option<Outcome>) -> Vec<Arc<Sent>> {
     let mut outbox = Outbox::new(id(), Duration::ZERO, OfTask(task), MemorySpool::default());
     let mut frames = Vec::new();
@@ -237,7 +240,7 @@ fn written(task: TaskNo, said: u8, outcome: Option<Outcome>) -> Vec<Arc<Sent>> {
     frames
 }
 
-/// What the runner says of its end.
+/// The outcome that the runner reports.
 pub(crate) fn told(outcome: Outcome) -> outcome::Outcome {
     let ended = |reason| outcome::Outcome::Ended { reason, message: String::new() };
     match outcome {
@@ -256,7 +259,7 @@ pub(crate) fn steps(steps: &mut Steps<'_>, readers: &Readers) {
         let who = Who::Cli(id);
         let reader = deployment.reader;
         if let Some(end) = readers.end(reader) {
-            // Frames of the same batch are read before it looks for an end.
+            // The CLI reads all frames of a batch before it looks for an end.
             steps.must(who, "takes this for the end", |world| world.of(id).end = Some(end));
         }
         for frame in &deployment.reply {
@@ -267,7 +270,8 @@ pub(crate) fn steps(steps: &mut Steps<'_>, readers: &Readers) {
             });
             steps.read(id, *frame, true, |world| world.of(id).reader = next);
         }
-        // A clock that runs out ends it there and then. The one for missing frames runs out at last, and early if SQS is slow.
+        // A clock that runs out ends the reader in the same step. The clock for missing frames
+        // always runs out in the end, and early if SQS is slow.
         let clock = |input| readers.end(readers.after(reader, input));
         if readers.is_draining(reader) && (deployment.reply.is_empty() || setup.impatience) {
             let end = clock(Input::Drained);
@@ -281,7 +285,7 @@ pub(crate) fn steps(steps: &mut Steps<'_>, readers: &Readers) {
     }
 }
 
-/// What people wish of it.
+/// The cancels that people ask for.
 pub(crate) fn wishes(steps: &mut Steps<'_>) {
     let (now, setup) = (steps.now, steps.setup);
     for (id, deployment) in (0..).zip(&now.deployments).filter(|(_, deployment)| deployment.end.is_none()) {

@@ -1,65 +1,69 @@
-//! A breadth-first explorer: every state that can be reached, each once, so that a finding's path is a shortest one.
+//! A breadth-first explorer: visits every reachable state once, so that the path of a finding is a
+//! shortest one.
 //!
-//! `stateright` would do this too, but for what must hold at last: there it forgets a path that joins another or closes a circle (as it says
-//! itself), so that a lost cancel could go unnoticed; and it brings a web server and a random generator along.
+//! `stateright` would do this too, except for liveness (what must hold eventually). There, as its
+//! documentation says, it forgets a path that joins another or closes a cycle, so that a lost
+//! cancel could go unnoticed. It also brings a web server and a random generator along.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::{self, Display};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-/// What is explored.
+/// A system to explore.
 pub trait Model {
-    /// All there is to know at one moment.
+    /// The complete state at one moment.
     type State: Clone + Eq + Hash;
-    /// What a step is called in a path.
+    /// The name of a step in a path.
     type Label: Display + Copy;
 
-    /// Where it begins.
+    /// The first state.
     fn start(&self) -> Self::State;
-    /// What can happen next.
+    /// The steps that can happen next.
     fn steps(&self, state: &Self::State) -> Vec<Step<Self::State, Self::Label>>;
-    /// The rule that this state breaks: what must hold always.
+    /// The rule that this state breaks, of the rules that must always hold (safety).
     fn broken(&self, state: &Self::State) -> Option<&'static str>;
-    /// The rule that is broken when nothing more needs to happen here: what must hold at last.
+    /// The rule that this state breaks if nothing more needs to happen, of the rules that must hold
+    /// eventually (liveness).
     fn unsettled(&self, state: &Self::State) -> Option<&'static str>;
-    /// What is worth telling that it was reached: a check that reaches nothing shows nothing.
+    /// Adds what is worth reporting as reached: a check that reaches nothing shows nothing.
     fn sights(&self, state: &Self::State, sights: &mut BTreeSet<&'static str>);
 }
 
 /// One thing that can happen.
 #[derive(Clone, Debug)]
 pub struct Step<S, L> {
-    /// What it is called.
+    /// Its name.
     pub label: L,
-    /// Whether it happens at last if nothing else does: a program's next step, but neither a fault nor a person's wish.
+    /// Whether it happens eventually if nothing else does. True for a program's next step, but not
+    /// for a fault or a person's wish.
     pub must: bool,
-    /// What comes of it.
+    /// The state that it leads to.
     pub to: S,
 }
 
-/// What an exploration came to.
+/// The result of an exploration.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// How many states there are, or were seen until the finding.
+    /// How many states there are, or were seen before the finding.
     pub states: usize,
-    /// How many steps lead from one to another.
+    /// How many steps lead from one state to another.
     pub steps: usize,
     /// How many steps the longest of the shortest paths has.
     pub depth: u32,
     /// In how many states nothing more needs to happen.
     pub settled: usize,
-    /// What was reached.
+    /// The sights that were reached.
     pub sights: BTreeSet<&'static str>,
-    /// The first rule that was found broken.
+    /// The first broken rule that was found.
     pub finding: Option<Finding>,
 }
 
-/// A broken rule, and how to get there.
+/// A broken rule, and the path to it.
 #[derive(Clone, Debug)]
 pub struct Finding {
     /// The rule.
     pub rule: &'static str,
-    /// The steps, from the start.
+    /// The steps, from the first state.
     pub path: Vec<String>,
 }
 
@@ -70,17 +74,18 @@ impl Display for Finding {
     }
 }
 
-/// Explores until a rule is broken or nothing is left.
+/// Explores until a rule is broken or no state is left.
 ///
-/// "At last" needs no notion of fairness beyond [`Step::must`], as no path returns to a state that it left: each step uses up a try, a fault,
-/// a frame or a program's line. Were there a circle, it would be a finding.
+/// "Eventually" needs no notion of fairness beyond [`Step::must`], because no path returns to a
+/// state that it left: each step uses up a try, a fault, a frame or a line of a program. A cycle
+/// would be reported as a finding.
 pub fn explore<M: Model>(model: &M) -> Report {
     let start = model.start();
     let mut report = Report { states: 0, steps: 0, depth: 0, settled: 0, sights: BTreeSet::new(), finding: None };
     let mut known: HashMap<M::State, u32, BuildHasherDefault<Fast>> = HashMap::default();
-    // By which step each state was first reached; nothing leads to the first.
+    // The step by which each state was first reached; no step leads to the first state.
     let mut ways: Vec<(u32, Option<M::Label>)> = vec![(0, None)];
-    // Successors by state, in the order in which states are looked at.
+    // The successors of each state, in the order in which states are visited.
     let (mut targets, mut ends): (Vec<u32>, Vec<usize>) = (Vec::new(), Vec::new());
     known.insert(start.clone(), 0);
     let mut front = vec![start];
@@ -135,7 +140,8 @@ fn path<L: Display>(ways: &[(u32, Option<L>)], mut index: u32) -> Vec<String> {
     path
 }
 
-/// A state on a circle, or behind one: what is left when again and again states are taken away to which no step leads.
+/// Finds a state on a cycle, or behind one: what is left after repeatedly removing every state that
+/// no step leads to.
 fn circle(targets: &[u32], ends: &[usize]) -> Option<u32> {
     let of = |index: usize| {
         let from = index.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or_default();
@@ -155,7 +161,7 @@ fn circle(targets: &[u32], ends: &[usize]) -> Option<u32> {
     incoming.iter().position(|count| *count > 0).and_then(|index| u32::try_from(index).ok())
 }
 
-/// States are many and small, and nobody chooses them with evil intent: a multiplication for each word is enough.
+/// States are many and small, and no attacker chooses them: one multiplication per word is enough.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fast(u64);
 
@@ -181,7 +187,7 @@ impl Hasher for Fast {
 mod tests {
     use super::*;
 
-    /// Counts by one or two; a wish may take it back.
+    /// Counts by one or two; a wish may take one back.
     struct Count {
         back: bool,
         never: u8,

@@ -1,4 +1,5 @@
-//! The launcher's steps, one call to AWS each, in the order of [`admission::next`], [`cancel::next`] and [`end::next`].
+//! The launcher's steps, one call to AWS each, in the order of [`admission::next`],
+//! [`cancel::next`] and [`end::next`].
 
 use relay_engine::launch::admission::{self, Found, Need, Ran};
 use relay_engine::launch::cancel::{self, Aim};
@@ -15,12 +16,12 @@ pub(crate) fn arn(task: TaskNo) -> String {
     format!("arn:aws:ecs:eu-west-1:222222222222:task/relay/{task}")
 }
 
-/// The digest of every request: an id has one in this model.
+/// The digest of every request: in this model, each id has one request.
 pub(crate) fn digest() -> Digest {
     Digest::of(b"request")
 }
 
-/// What the watchdog and the event say of a task that stopped so.
+/// The reason that the watchdog and the event give for a task that stopped this way.
 pub(crate) fn stop_reason(why: Why) -> Reason {
     let (code, words, started, exit) = match why {
         Why::Cancelled => ("UserInitiated", reasons::CANCELLED, true, None),
@@ -62,12 +63,12 @@ fn as_frame(kind: &LauncherKind) -> Option<Frame> {
     }
 }
 
-/// What is said of a claim, by the launcher's own word.
+/// The answer for a claim, from the launcher's own code.
 fn of_claim(holder: Holder) -> Option<Frame> {
     as_frame(&prior::of_claim(&as_claim(holder), digest(), Timestamp::from_unix(0)))
 }
 
-/// What is said of a task that the id has started.
+/// The answer for a task that was started for the id.
 fn of_task(task: TaskNo) -> Option<Frame> {
     as_frame(&prior::of_task(&arn(task), Some(digest()), digest(), Timestamp::from_unix(0)))
 }
@@ -92,7 +93,7 @@ impl World {
         self.invocations.remove(index);
     }
 
-    /// It fails: Lambda begins it again, until its tries are used up.
+    /// The invocation fails. Lambda starts it again until its tries are used up.
     fn fail(&mut self, index: usize) {
         let one = &mut self.invocations[index];
         (one.tries, one.at) = (one.tries - 1, At::Begin);
@@ -101,7 +102,7 @@ impl World {
         }
     }
 
-    /// Whether no slot is free: an early word.
+    /// Whether no slot is free, for an early `busy`.
     fn is_busy(&self) -> bool {
         !self.lock.iter().any(|holder| self.slot(*holder, None).is_free())
     }
@@ -135,7 +136,7 @@ pub(crate) fn steps(steps: &mut Steps<'_>) {
     watchdog(steps);
 }
 
-/// Tells a task's end, in the order of [`end::next`]; all in one step.
+/// Reports a task's end in the order of [`end::next`], all in one step.
 fn tell(world: &mut World, setup: &Setup, task: TaskNo) {
     let Task { id, life: Life::Stopped(why), .. } = *world.task(task) else { return };
     let of = |holder: Holder| match holder {
@@ -166,7 +167,7 @@ fn request(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: I
         At::Request(known, answer) => (known, answer),
         At::Cancel(..) => return,
     };
-    // How it came to its answer makes no difference any more.
+    // Once there is an answer, it makes no difference how it was found.
     let answers = admission::Known { claim: Found::Something, ..admission::Known::default() };
     let go = |world: &mut World, known, answer| {
         let known = if admission::next(known) == Need::Answer { answers } else { known };
@@ -253,7 +254,8 @@ fn cancel(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: Id
         At::Request(..) => return,
     };
     let last = setup.cancel_gets_through && one.tries == 1;
-    // Once the task is found it is looked at in the same step, and how it was found makes no difference any more.
+    // A task is inspected in the same step in which it is found, and then it makes no difference
+    // how it was found.
     let go = |world: &mut World, mut known, task: Option<TaskNo>| {
         if cancel::next(known) == cancel::Need::Judge {
             let aim = task.map(|task| cancel::aim(&as_task(world.task(task)), setup.control));
@@ -316,7 +318,7 @@ fn cancel(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: Id
             }
             go(world, cancel::Known { stopped: true, ..known }, task);
         }),
-        // Both follow in the step before.
+        // Both happen in the previous step.
         cancel::Need::Judge | cancel::Need::Done => {}
     }
 }
@@ -324,13 +326,13 @@ fn cancel(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: Id
 /// Seconds that a tool may take to stop.
 pub(crate) const GRACE: i64 = 120;
 
-/// Whether the watchdog stops a task, by the launcher's own word.
+/// Whether the watchdog stops a task, from the launcher's own code.
 pub(crate) fn to_stop(deadline: Timestamp, cancelled: Option<Timestamp>, now: Timestamp) -> Option<Why> {
     let words = reasons::to_stop(deadline, cancelled, GRACE, now)?;
     Some(if words == reasons::CANCELLED { Why::Cancelled } else { Why::Overdue })
 }
 
-/// Its rounds come again and again, so one that fails costs nothing here.
+/// The watchdog runs again and again, so a failed round costs nothing here.
 fn watchdog(steps: &mut Steps<'_>) {
     let (now, setup) = (steps.now, steps.setup);
     for (number, task) in (0..).zip(&now.tasks) {
@@ -343,7 +345,7 @@ fn watchdog(steps: &mut Steps<'_>) {
                 });
             }
         } else if task.stop.is_none() {
-            // Long after a note, and long after the deadline where time may run out.
+            // Long after a note, and long after the deadline if deadlines can pass.
             let cancelled = now.deployments[usize::from(task.id)].note.then(|| Timestamp::from_unix(0));
             let deadline = Timestamp::from_unix(if setup.timeouts { 0 } else { 1_000_000 });
             if let Some(why) = to_stop(deadline, cancelled, Timestamp::from_unix(10_000)) {

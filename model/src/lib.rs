@@ -1,12 +1,16 @@
-//! The protocol as a model, explored exhaustively within bounds: CLI, SNS, Lambda, ECS with and without its memory of tokens, runner, claim,
-//! lock, both queues, events, watchdog; every order, and every fault of [`world::Fault`] at every line, up to a number.
+//! The protocol as a model, explored exhaustively within bounds: CLI, SNS, Lambda, ECS with and
+//! without its memory of tokens, runner, claim, lock, both queues, events and watchdog; every
+//! order, and every fault of [`world::Fault`] at every line, up to a number.
 //!
-//! What the model says of AWS is written here ([`world`], [`launcher`], [`runner`], [`cli`]). What the programs do, they are asked
-//! themselves: `relay_engine` says what the launcher and the runner need next, whose the claim is, whether a slot may be taken, what stands
-//! already, why a task stopped, when the watchdog stops it, and what the CLI exits with; frames are made by the runner's own writer and read
-//! by the CLI's own reader. [`world::Bug`] makes mistakes on purpose, to show that each is found. Bounds and results: `docs/reliability.md`.
+//! The model itself describes AWS ([`world`], [`launcher`], [`runner`], [`cli`]). For the programs
+//! it asks their own code. `relay_engine` decides what the launcher and the runner need next, who
+//! holds the claim, whether a slot may be taken, which answers are repeated, why a task stopped,
+//! when the watchdog stops it, and the exit code of the CLI. The runner's own writer makes the
+//! frames, and the CLI's own reader reads them. [`world::Bug`] makes mistakes on purpose, to show
+//! that each is found. Bounds and results: `docs/reliability.md`.
 //!
-//! Not in the model, and tested elsewhere: signatures, policy, bytes, seconds, several requests under one id, the rollback.
+//! Not in the model, and tested elsewhere: signatures, policy, bytes, seconds, several requests
+//! under one id, the rollback.
 
 #![forbid(unsafe_code)]
 
@@ -33,12 +37,12 @@ pub struct Protocol {
 }
 
 impl Protocol {
-    /// Within these.
+    /// The protocol within the bounds of `setup`.
     pub fn new(setup: Setup) -> Self {
         Self { readers: Readers::new(setup.bug), setup }
     }
 
-    /// What can happen next beside what the CLI reads and waits for.
+    /// The steps that can happen next, except for what the CLI reads and waits for.
     fn others(&self, now: &World) -> Vec<Step<World, Label>> {
         let mut steps = Steps { setup: &self.setup, now, steps: Vec::new() };
         cli::wishes(&mut steps);
@@ -88,7 +92,8 @@ impl Model for Protocol {
         (0..).zip(&world.deployments).find_map(|(id, deployment)| {
             let tasks = || world.tasks.iter().filter(|task| task.id == id);
             let lives = tasks().any(|task| !matches!(task.life, Life::Stopped(_)));
-            // Where ECS made two tasks, the CLI may wait for the wrong one, until its clock for the start runs out.
+            // If ECS made two tasks, the CLI may wait for the wrong one until its clock for the
+            // start runs out.
             if deployment.end.is_none() && !lives && tasks().count() < 2 {
                 Some("every end is told")
             } else if lives && deployment.asked {

@@ -1,8 +1,8 @@
-//! Chance, from a seed.
+//! Pseudo-random choices from a seed.
 
 use std::time::Duration;
 
-/// SplitMix64: the same walk for the same seed, on every machine.
+/// SplitMix64: the same seed gives the same walk on every machine.
 #[derive(Debug)]
 pub(crate) struct Rng(pub(crate) u64);
 
@@ -15,17 +15,17 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A place among so many; 0 where there are none.
+    /// An index below `count`; 0 if `count` is 0.
     pub(crate) fn index(&mut self, count: usize) -> usize {
         usize::try_from(self.next() % (count as u64).max(1)).unwrap_or_default()
     }
 
-    /// So many times in a hundred.
+    /// True in `percent` of a hundred cases.
     pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.next() % 100 < percent
     }
 
-    /// Anything shorter.
+    /// A random duration shorter than `most`, in whole milliseconds.
     pub(crate) fn below(&mut self, most: Duration) -> Duration {
         Duration::from_millis(self.next() % u64::try_from(most.as_millis()).unwrap_or(u64::MAX).max(1))
     }

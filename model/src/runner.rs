@@ -1,4 +1,5 @@
-//! The runner's steps, in the order of [`run::next`], and what ECS does with its task. A step ends where AWS has answered.
+//! The runner's steps, in the order of [`run::next`], and what ECS does with its task. A step ends
+//! when AWS has answered.
 
 use relay_engine::run::{self, Need};
 use relay_engine::{claim, lock};
@@ -15,7 +16,7 @@ impl Process {
         Self { known, line: Line::Begins, outcome: None, nonce, halt: None, said: 0, hung: false }
     }
 
-    /// It has learned something, and begins with what it needs next.
+    /// The process has learned something, and starts with what it needs next.
     fn learns(&mut self, change: impl FnOnce(&mut run::Known)) {
         change(&mut self.known);
         self.line = Line::Begins;
@@ -78,7 +79,8 @@ pub(crate) fn steps(steps: &mut Steps<'_>) {
     }
 }
 
-/// What may ask it to stop. Before it has claimed it has no ear for SIGTERM, and at its end none any more.
+/// The requests to stop that the process may hear. It does not listen for SIGTERM before it has
+/// claimed, nor at its end.
 fn hears(steps: &mut Steps<'_>, number: TaskNo, task: &Task, process: &Process) {
     if process.halt.is_some() {
         return;
@@ -111,7 +113,8 @@ fn does(steps: &mut Steps<'_>, number: TaskNo, task: &Task, process: &Process) {
     };
     match need {
         Need::Claim => puts_claim(steps, number, process, deployment.claim, id),
-        // The target key's word comes with the claim: what fails there fails without a word, as a lost claim does.
+        // The target key vouches in the same step as the claim. A failure there ends silently, as a
+        // lost claim does.
         Need::Vouch | Need::Exit => {}
         Need::Authorise => {
             steps.must(who, "decides: allowed", |world| {
@@ -183,7 +186,7 @@ fn does(steps: &mut Steps<'_>, number: TaskNo, task: &Task, process: &Process) {
     }
 }
 
-/// While the tool runs.
+/// The steps while the tool runs.
 fn runs(steps: &mut Steps<'_>, number: TaskNo, task: &Task, process: &Process) {
     let (who, id) = (Who::Runner(number), task.id);
     if (1..=steps.setup.prints).contains(&process.said) {
@@ -277,7 +280,7 @@ fn puts_claim(steps: &mut Steps<'_>, number: TaskNo, process: &Process, stands: 
         if world.of(id).claim == Some(mine) {
             world.broken = Some("who holds the claim goes on");
         }
-        // Replayed: not a word.
+        // A replay ends silently.
         world.stop(setup, number, Why::Refusal);
     });
     if stands.is_none() {

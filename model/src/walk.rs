@@ -1,7 +1,9 @@
-//! Random walks: the model's world on a virtual clock, far beyond the explorer's bounds, with real writers and readers ([`crate::wire`]).
+//! Random walks: the model's world on a virtual clock, far beyond the explorer's bounds, with real
+//! writers and readers ([`crate::wire`]).
 //!
-//! Each step that is enabled has a moment at which it comes, drawn from its [`Pace`]; the earliest comes. What need not come (a fault, a wish, a
-//! refusal) comes by chance. After each step the explorer's rules are looked at, and those of the stream. One seed, one walk.
+//! Each enabled step gets a moment, drawn from its [`Pace`], and the earliest step comes next. A
+//! step that need not come (a fault, a wish, a refusal) comes by chance. After each step the walk
+//! checks the explorer's rules and the rules of the stream. One seed gives one walk.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,35 +15,36 @@ use crate::wire::{Wire, wall};
 use crate::world::{End, Frame, Label, Life, Pace, Setup, Who, World};
 use crate::{Protocol, launcher};
 
-/// How long a tool may run, and how far the watchdog's rounds are apart.
+/// How long a tool may run, and the time between two rounds of the watchdog.
 const TIMEOUT: Duration = Duration::from_secs(600);
 const ROUND: Duration = Duration::from_secs(300);
 
 /// How long after its launch a runner may begin.
 const START_DELAY: Duration = Duration::from_secs(600);
 
-/// When a walk has come to its end by itself: every clock of the CLI, also of another that attaches, and the runner's time.
+/// By when a walk has ended by itself: covers every clock of the CLI and of another that attaches,
+/// and the runner's time.
 const LIMIT: Duration = Duration::from_secs(3 * 3_600);
 
-/// What one walk may meet.
+/// The conditions of one walk.
 #[derive(Clone, Debug)]
 pub struct Walk {
     /// The model's bounds.
     pub setup: Setup,
-    /// After how many steps in a hundred something comes that need not.
+    /// After how many of a hundred steps something optional happens.
     pub trouble: u64,
-    /// Tools do not exit by themselves.
+    /// Whether tools never exit by themselves.
     pub endless: bool,
-    /// CLIs are killed, and others attach; queues cannot be read for a while.
+    /// Whether CLIs are killed and others attach, and queues cannot be read for a while.
     pub leaving: bool,
 }
 
-/// What a walk came to.
+/// The result of a walk.
 #[derive(Clone, Debug, Default)]
 pub struct Walked {
     /// Steps of the model.
     pub steps: u64,
-    /// How long it took, on its own clock.
+    /// How long the walk took, on its own clock.
     pub took: Duration,
     /// How each deployment ended.
     pub ends: Vec<End>,
@@ -58,14 +61,18 @@ struct Walking<'a> {
     chance: Option<Duration>,
     round: Duration,
     wires: Vec<Wire>,
-    /// When each task was made, and when its time begins.
+    /// When each task was made, and when its time began.
     tasks: Vec<(Duration, Option<Duration>)>,
     noted: Vec<Option<Duration>>,
     path: Vec<String>,
     walked: Walked,
 }
 
-/// Walks once.
+/// Walks once, with the choices that `seed` gives.
+///
+/// # Errors
+///
+/// A rule was broken. The finding holds the path to it.
 pub fn walk(walk: &Walk, seed: u64) -> Result<Walked, Finding> {
     let protocol = Protocol::new(walk.setup.clone());
     let count = usize::from(walk.setup.deployments);
@@ -106,14 +113,15 @@ impl Walking<'_> {
         }
         self.walked.took = self.now;
         self.walked.ends = self.world.deployments.iter().filter_map(|deployment| deployment.end).collect();
-        // Who comes late does not know the deadline: as long as the runner is heard, it waits. With the server's time that is not for ever.
+        // A late reader does not know the deadline, and waits while it hears the runner. With a
+        // deadline on the server, it does not wait forever.
         if self.wires.iter().any(|wire| wire.is_awaited() && (self.walk.setup.timeouts || !wire.is_late())) {
             return Err("the CLI ends in its time");
         }
         self.protocol.unsettled(&self.world).map_or(Ok(()), Err)
     }
 
-    /// What comes next, and when.
+    /// The next thing to happen, and when.
     fn next(&mut self) -> Option<(Duration, What)> {
         let wires = self.wires.iter().enumerate();
         let wires = wires.filter_map(|(at, wire)| Some((wire.due(self.is_hung(wire))?, What::Wire(at))));
@@ -121,7 +129,8 @@ impl Walking<'_> {
         let steps = steps.filter_map(|((index, _), place)| Some((*self.due.get(&place?)?, What::Step(index))));
         let chance = self.chance.map(|at| (at, What::Chance));
         let first = wires.chain(steps).chain(chance).min_by_key(|(at, _)| *at);
-        // Rounds come for ever: they alone are no reason to go on, unless a task is left.
+        // The watchdog's rounds go on forever: alone they are a reason to continue only while a
+        // task is left.
         let left = self.world.tasks.iter().any(|task| !task.told || !matches!(task.life, Life::Stopped(_)));
         let round = left.then_some((self.round, What::Round));
         first.into_iter().chain(round).min_by_key(|(at, _)| *at)
@@ -129,13 +138,13 @@ impl Walking<'_> {
 
     fn step(&mut self, index: usize) -> Result<(), &'static str> {
         let who = self.steps[index].label.who;
-        // Who decides may decide otherwise.
+        // A step that is a decision may be decided otherwise.
         let other = self.steps.iter().position(|step| step.label.who == who && step.label.is_choice());
         let index = other.filter(|_| self.rng.chance(5)).unwrap_or(index);
         self.take(index)
     }
 
-    /// Takes a step of the model, and sees what it has changed.
+    /// Takes a step of the model, and handles what it changed.
     fn take(&mut self, index: usize) -> Result<(), &'static str> {
         let step = self.steps.swap_remove(index);
         self.tell(&step.label);
@@ -154,7 +163,7 @@ impl Walking<'_> {
         self.path.push(line);
     }
 
-    /// Frames go into the queues; processes and notes are dated.
+    /// Moves frames into the queues, and records the times of tasks and notes.
     fn changed(&mut self, before: &World) {
         for id in 0..self.world.deployments.len() {
             let deployment = &mut self.world.deployments[id];
@@ -183,7 +192,7 @@ impl Walking<'_> {
         }
     }
 
-    /// Looks at the rules, and at what may come now.
+    /// Checks the rules, and collects what may come now.
     fn look(&mut self) -> Result<(), &'static str> {
         if let Some(rule) = self.protocol.broken(&self.world) {
             return Err(rule);
@@ -192,7 +201,7 @@ impl Walking<'_> {
         let mut due = BTreeMap::new();
         let labels: Vec<Label> = self.steps.iter().map(|step| step.label).collect();
         for (label, place) in labels.iter().zip(places(&self.steps)) {
-            // What is on its way keeps its moment.
+            // A step that is already due keeps its moment.
             let Some(place) = place else { continue };
             let kept = self.due.get(&place).copied();
             if let Some(at) = kept.or_else(|| Some(self.now + self.lasts(label)?)) {
@@ -214,7 +223,7 @@ impl Walking<'_> {
             Pace::Call if often => Duration::from_millis(5) + rng.below(Duration::from_millis(200)),
             Pace::Call => rng.below(Duration::from_secs(20)),
             Pace::Delivery if often => rng.below(Duration::from_secs(2)),
-            // Lambda tries again after one minute, then after two.
+            // Lambda retries after one minute, then after two.
             Pace::Delivery => rng.between(60, 130),
             Pace::Container if often => rng.between(15, 90),
             Pace::Container => rng.between(90, 700),
@@ -250,7 +259,7 @@ impl Walking<'_> {
         self.look()
     }
 
-    /// The watchdog comes round: it stops by the clock, and tells what has ended.
+    /// Runs a round of the watchdog: it stops tasks by the clock, and reports ends.
     fn watchdog(&mut self) -> Result<(), &'static str> {
         self.round = self.now + ROUND;
         let run = TIMEOUT + Duration::from_secs(launcher::GRACE.unsigned_abs());
@@ -275,7 +284,8 @@ impl Walking<'_> {
         Ok(())
     }
 
-    /// A fault, a wish, a refusal; a CLI that dies, a queue that cannot be read.
+    /// Something optional happens: a fault, a wish, a refusal, a CLI that dies, a queue that cannot
+    /// be read.
     fn something(&mut self) -> Result<(), &'static str> {
         let steps: Vec<usize> =
             (0..self.steps.len()).filter(|index| self.steps[*index].label.pace == Pace::Chance).collect();
@@ -311,7 +321,8 @@ enum What {
 
 type Place = (Who, &'static str, usize);
 
-/// What each step is known by as long as it is enabled; of equal ones, each has a number. Without one: what comes by chance or by the watchdog.
+/// The key of each step while it is enabled; equal steps are numbered. A step that comes by chance
+/// or by the watchdog has none.
 fn places(steps: &[Step<World, Label>]) -> Vec<Option<Place>> {
     let mut seen: BTreeMap<(Who, &'static str), usize> = BTreeMap::new();
     let place = |step: &Step<World, Label>| {

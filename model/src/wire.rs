@@ -1,5 +1,6 @@
-//! What the walks add to the model's decisions: each runner's real outbox, each CLI's real inbox, and a queue between
-//! them that is slow, forgets answers and hands out twice, all on a virtual clock.
+//! The part that the walks add to the model's decisions: each runner's real outbox, each CLI's real
+//! inbox, and a queue between them that is slow, loses answers and delivers twice, all on a virtual
+//! clock.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,48 +14,50 @@ use crate::launcher::{arn, digest};
 use crate::rng::Rng;
 use crate::world::{Bug, End, Frame, TaskNo};
 
-/// How long a message that was received stays away, and how long most are on their way.
+/// How long a received message stays hidden, and how long most messages take to arrive.
 const VISIBILITY: Duration = Duration::from_secs(30);
 const TRANSIT: Duration = Duration::from_secs(5);
 
-/// How long one of a hundred may be on its way: longer than a reader waits for what is missing.
+/// How long one message in a hundred may take to arrive: longer than a reader waits for missing
+/// frames.
 const DELAY: Duration = Duration::from_secs(200);
 
 /// How many CLIs of a deployment may die.
 const DEATHS_MAX: u32 = 2;
 
-/// The wall's time of a moment.
+/// The wall-clock time of a moment.
 pub(crate) fn wall(now: Duration) -> Timestamp {
     Timestamp::from_unix(i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// One deployment's reply queue, with the one who reads it and the one who writes into it.
+/// The reply queue of one deployment, with its reader and its writer.
 #[derive(Debug)]
 pub(crate) struct Wire {
     queue: BTreeMap<u64, (Duration, SignedFrame)>,
     next_message: u64,
     /// The CLI; `None` while nobody reads.
     reader: Option<Inbox<Honest>>,
-    /// When the next one attaches.
+    /// When the next CLI attaches.
     back: Option<Duration>,
     late: bool,
     deaths: u32,
-    /// The queue cannot be read until then; the reader knows of it up to the first.
+    /// The queue cannot be read until the second time. The reader has been told about the outage up
+    /// to the first.
     dark: (Duration, Duration),
     looked: Duration,
     printed: Vec<u8>,
     gaps: bool,
-    /// What the tool has printed, by all its processes.
+    /// The tool's output, of all its processes.
     truth: Vec<u8>,
     sender: Option<Writing>,
 }
 
-/// A runner's process, as the queue knows it.
+/// A runner's process, as the queue sees it.
 #[derive(Debug)]
 struct Writing {
     task: TaskNo,
     outbox: Outbox<OfTask, MemorySpool>,
-    /// Answers on their way back: when, the batch, what of it was told to have arrived.
+    /// Results on their way back: when, the batch, and which frames are reported as arrived.
     answers: Vec<(Duration, u64, Vec<u64>)>,
 }
 
@@ -78,7 +81,8 @@ impl Wire {
         }
     }
 
-    /// A frame of the model's: the launcher's lies in the queue, the runner's goes through its writer. `deadline` is the runner's own.
+    /// Handles a frame of the model: the launcher's goes straight into the queue, the runner's goes
+    /// through its writer. `deadline` is the runner's own.
     pub(crate) fn say(&mut self, rng: &mut Rng, now: Duration, frame: Frame, deadline: Duration) {
         match frame {
             Frame::Admitted(_) | Frame::Final(_) | Frame::Stopped(..) => self.enqueue(rng, now, raw(frame)),
@@ -90,7 +94,7 @@ impl Wire {
                     grace: 120,
                 };
                 self.writing(task, now).outbox.say(now, kind);
-                // The runner goes on only when it has arrived.
+                // The runner goes on only after the frame has arrived.
                 self.flush(rng, now);
             }
             Frame::Output(task, number) => {
@@ -116,13 +120,14 @@ impl Wire {
         self.sender.get_or_insert_with(new)
     }
 
-    /// A process is gone, with what it had not sent.
+    /// A process is gone, with everything that it had not sent.
     pub(crate) fn gone(&mut self, task: TaskNo) {
         self.sender.take_if(|sender| sender.task == task);
     }
 
     fn enqueue(&mut self, rng: &mut Rng, now: Duration, raw: SignedFrame) {
-        // A reader that comes late takes the copy of what was deleted for a hole: with one, there are no copies.
+        // To a late reader, the copy of a deleted frame looks like a hole. Once there is one, no
+        // copies are made.
         for _ in 0..if !self.late && rng.chance(10) { 2 } else { 1 } {
             let most = match rng.index(100) {
                 0 => DELAY,
@@ -135,7 +140,7 @@ impl Wire {
         }
     }
 
-    /// Sends until all has arrived, however often that takes.
+    /// Sends until everything has arrived, however often that takes.
     fn flush(&mut self, rng: &mut Rng, now: Duration) {
         let mut at = now;
         while let Some(sender) = &mut self.sender
@@ -157,13 +162,14 @@ impl Wire {
         for (_, batch, sent) in sender.answers.extract_if(.., |(at, ..)| *at <= now) {
             sender.outbox.handle_result(now, batch, &sent);
         }
-        // What lies in the archive is no matter here.
+        // The archive does not matter here.
         while sender.outbox.poll_frame(now).is_some() {}
         while let Some(batch) = sender.outbox.poll_batch(now) {
             let mut sent = Vec::new();
             for frame in &batch.frames {
                 let arrives = !rng.chance(10);
-                // An answer that is lost sends a frame twice: not where a late reader would take it for a hole.
+                // A lost answer makes the sender send a frame twice. To a late reader the copy
+                // could look like a hole, so once there is one, no answer is lost.
                 if arrives && (self.late || !rng.chance(5)) {
                     sent.push(frame.seq);
                 }
@@ -178,7 +184,7 @@ impl Wire {
         }
     }
 
-    /// The CLI dies; another comes after a while, or nobody.
+    /// The CLI dies. Another one attaches after `back`, or none does.
     pub(crate) fn kill(&mut self, now: Duration, back: Option<Duration>) {
         self.reader = None;
         self.deaths += 1;
@@ -191,7 +197,7 @@ impl Wire {
         self.dark = (from, self.dark.1.max(now + lasts));
     }
 
-    /// Whether somebody reads, who may die: each who comes starts the clocks anew.
+    /// Whether there is a reader that may die. Each new reader starts the clocks anew.
     pub(crate) fn may_be_left(&self) -> bool {
         self.reader.is_some() && self.deaths < DEATHS_MAX
     }
@@ -201,7 +207,7 @@ impl Wire {
         self.reader.is_some() || self.back.is_some()
     }
 
-    /// Whether one has come late.
+    /// Whether a reader has joined late.
     pub(crate) fn is_late(&self) -> bool {
         self.late
     }
@@ -211,7 +217,7 @@ impl Wire {
         self.sender.as_ref().map(|sender| sender.task)
     }
 
-    /// When something is to be done here. A runner that stands still sends nothing.
+    /// When something is due here. A hung runner sends nothing.
     pub(crate) fn due(&self, hung: bool) -> Option<Duration> {
         let sender = self.sender.as_ref().filter(|_| !hung);
         let sends = sender.and_then(|sender| sender.outbox.poll_timeout());
@@ -221,13 +227,17 @@ impl Wire {
             visible.map(|at| at.max(self.looked + Duration::from_millis(50)).max(self.dark.1))
         });
         let clock = self.reader.as_ref().and_then(Inbox::poll_timeout);
-        // A receive that fails is told every ten seconds.
+        // A failed receive is reported every ten seconds.
         let (told, dark) = self.dark;
         let dark = (self.reader.is_some() && told < dark).then(|| (told + Duration::from_secs(10)).min(dark));
         [sends, answers, reads, clock, dark, self.back].into_iter().flatten().min()
     }
 
-    /// Does what is due. An end is told at most once.
+    /// Does what is due. Returns the end at most once.
+    ///
+    /// # Errors
+    ///
+    /// A rule of the stream was broken.
     pub(crate) fn go(
         &mut self,
         rng: &mut Rng,
@@ -240,7 +250,7 @@ impl Wire {
         }
         if self.back.is_some_and(|at| now >= at) {
             let authenticator = Authenticator::attaching(id(), Some(key()), Honest);
-            // The tags say nothing here: the least that a late reader can know.
+            // The tags say nothing here: a late reader cannot know less.
             let start = Start::Join { acknowledged: 0, settle: VISIBILITY + TRANSIT };
             self.reader = Some(Inbox::new(authenticator, start, Timeouts::default(), now, wall(now)));
             (self.back, self.late) = (None, true);
@@ -274,7 +284,7 @@ impl Wire {
         }
         reader.written();
         for message in reader.take_deletable() {
-            // A delete that fails: it comes again.
+            // If the delete fails, the message comes again.
             if !rng.chance(5) {
                 self.queue.remove(&message);
             }

@@ -1,4 +1,5 @@
-//! What the model knows at one moment: both accounts, every program that runs in them, and what is on its way between them.
+//! The state of the model at one moment: both accounts, every program that runs in them, and the
+//! messages between them.
 
 use std::fmt;
 
@@ -13,16 +14,17 @@ pub type Id = u8;
 /// A task, by number, in the order in which ECS made them.
 pub type TaskNo = u8;
 
-/// All of it.
+/// The complete state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
     /// By id.
     pub deployments: Vec<Deployment>,
     /// By number.
     pub tasks: Vec<Task>,
-    /// The launcher's, those that were not begun yet included: a message that waits is an invocation at its first line.
+    /// The launcher's invocations, including those that have not begun: a waiting message is an
+    /// invocation at its first line.
     pub invocations: Vec<Invocation>,
-    /// The slots of the one target: its content is its ETag.
+    /// The slots of the one target. The content of a slot serves as its ETag.
     pub lock: Vec<Option<TaskNo>>,
     /// How many faults may still happen.
     pub faults: u8,
@@ -30,61 +32,61 @@ pub struct World {
     pub broken: Option<&'static str>,
 }
 
-/// What there is for one deployment id.
+/// The state of one deployment id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Deployment {
-    /// The state of the CLI's reader, see [`crate::cli::Readers`].
+    /// The state of the CLI's reader; see [`crate::cli::Readers`].
     pub reader: u16,
-    /// Whether the CLI has asked for a cancel that went out by one way at least.
+    /// Whether the CLI has asked for a cancel that went out in at least one way.
     pub asked: bool,
-    /// What the CLI says at its end.
+    /// How the CLI ended.
     pub end: Option<End>,
-    /// The reply queue: what is sent twice lies there once, and may be read twice.
+    /// The reply queue. A frame that was sent twice is in it once, and may be read twice.
     pub reply: Vec<Frame>,
-    /// Whether a cancel lies in the control queue.
+    /// Whether a cancel is in the control queue.
     pub control: bool,
-    /// `claims/<id>`.
+    /// The object `claims/<id>`.
     pub claim: Option<Holder>,
-    /// `cancels/<id>`.
+    /// Whether the object `cancels/<id>` exists.
     pub note: bool,
     /// How often the tool was started.
     pub runs: u8,
-    /// What the tool exited with.
+    /// The exit code of the tool.
     pub code: Option<u8>,
 }
 
-/// What `relay deploy` ends with.
+/// How `relay deploy` ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
     /// The tool's own exit code.
     Tool(u8),
-    /// 120, by the launcher or the runner.
+    /// 120, decided by the launcher or the runner.
     Refused,
     /// 121.
     NeverStarted,
-    /// A code of relay's own for an end that is known: cancelled, timed out, stopped, a fault.
+    /// One of relay's own codes for a known end: cancelled, timed out, stopped, a fault.
     Ended(u8),
     /// 122.
     Unknown,
-    /// Nothing: it was killed.
+    /// No exit code: it was killed.
     Killed,
 }
 
-/// Who holds a claim.
+/// The holder of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Holder {
     /// A process in a task; the number is its nonce.
     Runner(TaskNo, u8),
-    /// The launcher.
+    /// The launcher, with its final answer.
     Verdict(Verdict),
 }
 
-/// The launcher's final words.
+/// The launcher's final answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verdict {
-    /// Not allowed.
+    /// The request is not allowed.
     Refused,
-    /// ECS did not start it.
+    /// ECS did not start the task.
     LaunchFailed,
 }
 
@@ -99,13 +101,13 @@ pub enum Frame {
     Stopped(TaskNo, Why),
     /// The runner's `started`.
     Started(TaskNo),
-    /// The runner's `output`, by its number among its frames.
+    /// The runner's `output`, with its number among the runner's frames.
     Output(TaskNo, u8),
-    /// The runner's `finished`, after so many frames.
+    /// The runner's `finished`, with the number of frames before it.
     Finished(TaskNo, u8, Outcome),
 }
 
-/// Why a task stopped.
+/// The cause of a task's stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Why {
     /// StopTask, for a cancel.
@@ -114,7 +116,7 @@ pub enum Why {
     Overdue,
     /// Its container was never started.
     NeverStarted,
-    /// The runner ended by itself, with the code 120 or 125.
+    /// The runner ended by itself, with the exit code 120 or 125.
     Refusal,
     /// The runner ended otherwise.
     Exited,
@@ -122,40 +124,40 @@ pub enum Why {
     Killed,
 }
 
-/// What a runner says at its end.
+/// The outcome that a runner reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Outcome {
     /// The tool's exit code.
     Exit(u8),
-    /// It was stopped.
+    /// The tool was stopped.
     Halted(Halt),
-    /// Its own decision was no, or the lock was held.
+    /// The runner's own decision was no, or the lock was held.
     Denied,
-    /// It could not do its work.
+    /// The runner could not do its work.
     Fault,
 }
 
-/// What stops a tool.
+/// The cause that stops a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Halt {
     /// A control statement.
     Cancelled,
-    /// Its time.
+    /// The end of its time.
     TimedOut,
     /// SIGTERM.
     Terminated,
 }
 
-/// A task of ECS.
+/// An ECS task.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Task {
-    /// Whose it is: `startedBy`.
+    /// The deployment that it belongs to: `startedBy`.
     pub id: Id,
     /// How far it is.
     pub life: Life,
-    /// Why it is to stop: `desiredStatus` is STOPPED.
+    /// The reason for its stop, once asked for: `desiredStatus` is STOPPED.
     pub stop: Option<Why>,
-    /// Whether the watchdog has told its end.
+    /// Whether the watchdog has reported its end.
     pub told: bool,
 }
 
@@ -174,7 +176,7 @@ impl Task {
 pub enum Life {
     /// Before RUNNING.
     Waiting,
-    /// With this process.
+    /// Running, with this process.
     Running(Process),
     /// STOPPED.
     Stopped(Why),
@@ -183,24 +185,24 @@ pub enum Life {
 /// A runner's process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Process {
-    /// What it knows: [`run::next`] says what it needs next.
+    /// The facts that it knows; [`run::next`] decides what it needs next.
     pub known: run::Known,
-    /// How far it is with that.
+    /// How far it is with that need.
     pub line: Line,
-    /// How it ended, as soon as that is known.
+    /// Its outcome, once that is known.
     pub outcome: Option<Outcome>,
-    /// Made new by each process.
+    /// Each process makes a new one.
     pub nonce: u8,
-    /// Whether it was asked to stop: the first word counts.
+    /// The first request to stop that it has heard.
     pub halt: Option<Halt>,
     /// How many frames it has made.
     pub said: u8,
-    /// Whether it does nothing any more.
+    /// Whether it hangs, and does nothing more.
     pub hung: bool,
 }
 
 impl Process {
-    /// What it needs next; `None` while its tool runs.
+    /// Its next need; `None` while its tool runs.
     pub fn need(&self) -> Option<run::Need> {
         let known = run::Known { halted: self.halt.is_some(), ..self.known };
         (self.line != Line::Runs).then(|| run::next(&known))
@@ -212,14 +214,14 @@ impl Process {
     }
 }
 
-/// How far a process is with what it needs now.
+/// How far a process is with its current need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Line {
     /// At the beginning.
     Begins,
-    /// It has looked at so many slots, and none of them was free.
+    /// It has checked this many slots, and none was free.
     Looks(u8),
-    /// It puts the slot of its n-th look, when its content is still what it was.
+    /// It writes the slot of this look, if the slot's content is still what it was.
     Takes(u8, Option<TaskNo>),
     /// Its tool runs.
     Runs,
@@ -228,20 +230,20 @@ pub enum Line {
 /// One invocation of the launcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Invocation {
-    /// What about.
+    /// Its subject.
     pub about: About,
-    /// How often it is begun, this time included, before it is given up.
+    /// How often it may still be started, this time included, before it is given up.
     pub tries: u8,
     /// The line that it is at.
     pub at: At,
 }
 
-/// What an invocation is about.
+/// The subject of an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum About {
     /// A request.
     Request(Id),
-    /// A cancel by topic.
+    /// A cancel through the topic.
     Cancel(Id),
     /// ECS's event that a task has stopped.
     Stopped(TaskNo),
@@ -252,24 +254,24 @@ pub enum About {
 pub enum At {
     /// At the beginning.
     Begin,
-    /// A request: [`admission::next`] says what comes next; the frame is the answer so far.
+    /// A request: [`admission::next`] decides what comes next. The frame is the answer so far.
     Request(admission::Known, Option<Frame>),
-    /// A cancel: [`cancel::next`] says what comes next; the task is the one that it is about.
+    /// A cancel: [`cancel::next`] decides what comes next. The task is the one to cancel.
     Cancel(cancel::Known, Option<TaskNo>),
 }
 
-/// What can go wrong. Each takes one of [`Setup::faults`].
+/// A fault that can happen. Each one uses up one of [`Setup::faults`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// SNS or Lambda delivers a message once more.
     Duplicate,
-    /// SQS hands a frame out once more.
+    /// SQS delivers a frame once more.
     FrameAgain,
-    /// An invocation ends at any line; Lambda begins it again.
+    /// An invocation ends at any line; Lambda starts it again.
     LauncherCrash,
     /// A runner is killed at any line.
     RunnerCrash,
-    /// A runner stands still for ever.
+    /// A runner hangs forever.
     Hang,
     /// The container is started again in the same task.
     Restart,
@@ -277,9 +279,10 @@ pub enum Fault {
     LostAnswer,
     /// ECS's event is lost.
     LostEvent,
-    /// The cancel goes out by one way only, or the control queue cannot be read before the first step.
+    /// The cancel goes out in one way only, or the control queue cannot be read before the first
+    /// step.
     LostCancel,
-    /// RunTask answers `failures`.
+    /// RunTask returns `failures`.
     Failures,
     /// The container never starts.
     NeverStarts,
@@ -291,14 +294,15 @@ pub enum Fault {
     Outage,
 }
 
-/// A mistake that is made on purpose, to show that it is found.
+/// A mistake made on purpose, to show that it is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
     /// The runner does not claim.
     NoClaim,
     /// A runner that reads a claim back takes it for its own by the request digest alone.
     ClaimByDigest,
-    /// … by digest and task: without the nonce, so that a restarted container takes it for its own.
+    /// A runner that reads a claim back compares digest and task but not the nonce, so that a
+    /// restarted container takes the claim for its own.
     ClaimByTask,
     /// A runner takes each claim that it did not see succeed for lost.
     ClaimNotReadBack,
@@ -312,11 +316,13 @@ pub enum Bug {
     ToolBeforeClaim,
     /// A cancel that finds neither task nor claim is dropped.
     CancelDropped,
-    /// A cancel that is shown no task takes a runner's claim for an end.
+    /// A cancel takes a runner's claim for an end, and does nothing.
     ClaimIsAnEnd,
-    /// The end of a task is told whoever holds the claim, and nobody claims first when nobody does.
+    /// The end of a task is reported whoever holds the claim, and is not claimed first if nobody
+    /// does.
     EndUnclaimed,
-    /// A task that stopped before its `started` was read has never started, whatever ECS says.
+    /// A task that stopped before its `started` was read counts as never started, whatever ECS
+    /// says.
     UnreadIsUnstarted,
 }
 
@@ -325,9 +331,9 @@ pub enum Bug {
 pub enum Begin {
     /// Each CLI has published its request.
     Published,
-    /// … and is gone.
+    /// Each CLI has published its request and is gone.
     Alone,
-    /// Each runner has claimed its deployment and said so; there is no CLI, and no launcher.
+    /// Each runner has claimed its deployment and sent `started`. There is no CLI, and no launcher.
     AtLock,
 }
 
@@ -338,40 +344,41 @@ pub struct Setup {
     pub deployments: u8,
     /// The target's concurrency.
     pub slots: u8,
-    /// How many faults may happen, of the kinds below, all together.
+    /// How many faults of the kinds below may happen in total.
     pub faults: u8,
-    /// Which.
+    /// The kinds of faults that may happen.
     pub kinds: &'static [Fault],
-    /// How often an invocation is begun.
+    /// How often an invocation is started.
     pub tries: u8,
-    /// More tasks than this are never made: two for one deployment are one too many already.
+    /// The most tasks that are ever made. Two for one deployment are already one too many.
     pub tasks: u8,
     /// How often a tool prints at most.
     pub prints: u8,
-    /// Policy may say no: differently to each that asks.
+    /// Whether policy may refuse. It may answer the launcher and the runner differently.
     pub denials: bool,
-    /// People may cancel.
+    /// Whether people may cancel.
     pub cancels: bool,
-    /// The request names a control queue.
+    /// Whether the request names a control queue.
     pub control: bool,
-    /// The CLI's clocks may run out, at any time, and it may be killed.
+    /// Whether the CLI's clocks may run out at any time, and the CLI may be killed.
     pub impatience: bool,
-    /// The server's time may run out, at any time: the runner's, and the watchdog's.
+    /// Whether time on the server may run out at any time: the runner's, and the watchdog's.
     pub timeouts: bool,
-    /// The last try of a cancel by topic comes when its request has been dealt with, and does not fail.
+    /// Whether the last try of a cancel through the topic comes after its request was handled, and
+    /// does not fail.
     pub cancel_gets_through: bool,
-    /// Where it begins.
+    /// Where the check begins.
     pub begin: Begin,
-    /// The mistake.
+    /// The mistake to make, if any.
     pub bug: Option<Bug>,
 }
 
-/// Who does a step.
+/// The party that takes a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
     /// The CLI of a deployment.
     Cli(Id),
-    /// An invocation.
+    /// An invocation of the launcher.
     Launcher(About),
     /// The watchdog, about a task.
     Watchdog(TaskNo),
@@ -381,12 +388,13 @@ pub enum Who {
     Runner(TaskNo),
 }
 
-/// How long a step takes, where there is a clock: the explorer has none, and takes any step at any moment.
+/// How long a step takes, where there is a clock. The explorer has none, and takes any step at any
+/// moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
     /// A call to AWS.
     Call,
-    /// SNS, Lambda or EventBridge deliver, for the first time or again.
+    /// SNS, Lambda or EventBridge delivers, for the first time or again.
     Delivery,
     /// ECS starts a container.
     Container,
@@ -398,15 +406,15 @@ pub enum Pace {
     Exit,
     /// The runner's time is over.
     Deadline,
-    /// The watchdog comes round, and tells an end.
+    /// The watchdog runs a round, and reports an end.
     Round,
-    /// The watchdog stops what should have stopped: by the clock, where there is one.
+    /// The watchdog stops an overdue task, by the clock if there is one.
     Overdue,
-    /// A choice, a wish, or a fault: it need not come.
+    /// A choice, a wish or a fault, which need not come.
     Chance,
 }
 
-/// A step in a path.
+/// The label of a step in a path.
 #[derive(Clone, Copy, Debug)]
 pub struct Label {
     pub(crate) who: Who,
@@ -417,7 +425,7 @@ pub struct Label {
 }
 
 impl Label {
-    /// Whether a program may do this in place of what it would do.
+    /// Whether a program may do this instead of its usual step.
     pub(crate) fn is_choice(&self) -> bool {
         self.pace == Pace::Chance && !self.fault && !matches!(self.who, Who::Cli(_))
     }
@@ -456,7 +464,7 @@ impl Steps<'_> {
         self.at(Pace::Call, who, what, change);
     }
 
-    /// What happens at last, in its own time: nobody but a tool puts it off for ever.
+    /// A step that happens eventually, in its own time. Only a tool may put its steps off forever.
     pub(crate) fn at(&mut self, pace: Pace, who: Who, what: &'static str, change: impl FnOnce(&mut World)) {
         self.add(
             !matches!(pace, Pace::Tool | Pace::Exit),
@@ -465,12 +473,12 @@ impl Steps<'_> {
         );
     }
 
-    /// What may happen, and need not.
+    /// A step that may happen, but need not.
     pub(crate) fn may(&mut self, who: Who, what: &'static str, change: impl FnOnce(&mut World)) {
         self.add(false, Label { who, what, pace: Pace::Chance, frame: None, fault: false }, change);
     }
 
-    /// What goes wrong, while there are faults left.
+    /// A fault, while there are faults left.
     pub(crate) fn fault(&mut self, fault: Fault, who: Who, what: &'static str, change: impl FnOnce(&mut World)) {
         if self.now.faults > 0 && self.setup.kinds.contains(&fault) {
             self.add(false, Label { who, what, pace: Pace::Chance, frame: None, fault: true }, |world| {
@@ -480,7 +488,7 @@ impl Steps<'_> {
         }
     }
 
-    /// A frame is read, or read and left in the queue.
+    /// A frame is read, and with `again` also left in the queue.
     pub(crate) fn read(&mut self, id: Id, frame: Frame, again: bool, change: impl FnOnce(&mut World)) {
         let (who, frame) = (Who::Cli(id), Some(frame));
         if again {
@@ -505,7 +513,7 @@ impl Steps<'_> {
 }
 
 impl World {
-    /// Where a check begins.
+    /// The state in which a check begins.
     pub fn new(setup: &Setup) -> Self {
         let ids = 0..setup.deployments;
         let mut world = Self {
@@ -558,7 +566,7 @@ impl World {
         matches!(self.tasks[usize::from(task)].life, Life::Stopped(_))
     }
 
-    /// What `asker` learns of a slot that `holder` holds.
+    /// The state of a slot that `holder` holds, as `asker` learns it.
     pub fn slot(&self, holder: Option<TaskNo>, asker: Option<TaskNo>) -> Slot {
         match holder {
             None => Slot::Empty,
@@ -568,7 +576,7 @@ impl World {
         }
     }
 
-    /// The tasks of a deployment, as ListTasks shows them: first those that are to run.
+    /// The tasks of a deployment in the order of ListTasks: first those that are to run.
     pub fn tasks_of(&self, id: Id) -> impl Iterator<Item = TaskNo> + '_ {
         let of = move |stopped: bool| {
             let tasks = (0..).zip(&self.tasks).filter(move |(_, task)| task.id == id);
@@ -577,7 +585,7 @@ impl World {
         of(false).chain(of(true)).map(|(number, _)| number)
     }
 
-    /// A frame goes into a reply queue, where somebody reads it.
+    /// Puts a frame into a reply queue. A frame that is already there is not added again.
     pub fn send(&mut self, id: Id, frame: Frame) {
         let deployment = self.of(id);
         if !deployment.reply.contains(&frame) {
@@ -585,14 +593,15 @@ impl World {
         }
     }
 
-    /// A task stops; if it was asked to, for that reason.
+    /// Stops a task. If it was asked to stop before, that reason counts.
     pub fn stop(&mut self, setup: &Setup, task: TaskNo, why: Why) {
         let why = self.task(task).stop.unwrap_or(why);
         self.task(task).life = Life::Stopped(why);
         self.invocations.push(Invocation { about: About::Stopped(task), tries: setup.tries, at: At::Begin });
     }
 
-    /// What makes no difference is made equal: order where there is none, frames that nobody reads.
+    /// Makes states equal that do not differ in effect: sorts what has no order, and drops frames
+    /// that nobody reads.
     pub(crate) fn settle(&mut self) {
         for deployment in &mut self.deployments {
             deployment.reply.sort_unstable();

@@ -1,5 +1,6 @@
-//! The protocol keeps its promises in every order, under every fault, within the bounds that stand here; and each mistake that is made on purpose
-//! is found. `cargo test -p relay-model -- --nocapture` prints numbers, times and the ways to the mistakes.
+//! The protocol keeps its promises in every order and under every fault, within the bounds given
+//! here, and each mistake made on purpose is found. `cargo test -p relay-model -- --nocapture`
+//! prints numbers, times and the paths to the mistakes.
 #![allow(clippy::print_stdout, clippy::panic, reason = "tests tell and fail")]
 
 use std::collections::BTreeSet;
@@ -34,7 +35,7 @@ const ONCE: &str = "the tool starts at most once";
 const FINAL: &str = "what the CLI calls refused or never started has not run and never runs";
 const CANCEL: &str = "no cancel is lost";
 
-/// One deployment; Lambda's three tries.
+/// One deployment, with Lambda's three tries.
 fn one() -> Setup {
     Setup {
         deployments: 1,
@@ -55,7 +56,7 @@ fn one() -> Setup {
     }
 }
 
-/// No rule is broken, and all these ends were reached: so the check has seen something.
+/// No rule is broken, and exactly these ends are reached, so the check has seen something.
 fn holds<const N: usize>(name: &str, setup: Setup, ends: [&'static str; N]) {
     let began = Instant::now();
     let report = explore(&Protocol::new(setup));
@@ -76,7 +77,7 @@ fn at_most_once_whatever_is_repeated_forgotten_or_killed() {
     );
 }
 
-/// The faults that meet a cancel on its way; the others are tried one at a time.
+/// The faults that can affect a cancel on its way. The others are tried one at a time.
 const AGAINST_CANCELS: &[Fault] =
     &[Duplicate, LauncherCrash, RunnerCrash, Restart, LostCancel, NeverStarts, Stale, Forgets];
 
@@ -137,7 +138,7 @@ fn one_at_a_time() {
     holds("three runners, two slots, 2 faults", Setup { slots: 2, ..three }, ["killed"]);
 }
 
-/// The mistake is found, and is what breaks the rule: without it the same bounds hold.
+/// The mistake is found, and it is what breaks the rule: without it, the same bounds hold.
 fn finds(bug: Bug, rule: &str, setup: Setup) {
     let finding = broken(&Setup { bug: Some(bug), ..setup.clone() });
     let Some(finding) = finding else { panic!("{bug:?} is not found") };
@@ -152,7 +153,7 @@ fn broken(setup: &Setup) -> Option<Finding> {
 
 #[test]
 fn each_mistake_is_found() {
-    // With one slot the lock alone would keep the second process from the tool.
+    // With one slot, the lock alone would keep the second process from the tool.
     let two_tasks = Setup { slots: 2, faults: 2, kinds: &[Duplicate, Forgets], ..one() };
     let two_processes = Setup { slots: 2, kinds: &[Restart], ..one() };
     finds(Bug::NoClaim, ONCE, two_processes.clone());
@@ -173,7 +174,7 @@ fn each_mistake_is_found() {
     finds(Bug::UnreadIsUnstarted, FINAL, Setup { impatience: true, kinds: &[RunnerCrash], ..one() });
 }
 
-/// What is taken for granted, and what comes of it where it does not hold.
+/// The assumptions, and what follows where they do not hold.
 #[test]
 fn the_limits_are_where_they_are_said_to_be() {
     let early = Setup { faults: 0, cancels: true, control: false, cancel_gets_through: false, ..one() };

@@ -1,5 +1,6 @@
-//! The protocol on a virtual clock, by random walks: thousands of seeds with bounds that the explorer cannot have. `RELAY_SEEDS` says how many,
-//! `RELAY_SEED` which is the first; a failing seed prints the line that replays it. The mistakes that the explorer finds, the walks find too.
+//! The protocol on a virtual clock, by random walks: thousands of seeds, with bounds that the
+//! explorer cannot have. `RELAY_SEEDS` is the number of seeds, `RELAY_SEED` the first; a failing
+//! seed prints the line that replays it. The walks also find the mistakes that the explorer finds.
 #![allow(clippy::print_stdout, clippy::panic, reason = "tests tell and fail")]
 #![allow(clippy::disallowed_methods, reason = "seeds come from the environment")]
 
@@ -30,11 +31,12 @@ const ALL: &[Fault] = &[
     Outage,
 ];
 
-/// What is left when a cancel must reach a tool that nothing else ends: the limits that `checks.rs` shows are left out.
+/// The faults for a cancel that must reach a tool that nothing else ends, without the limits that
+/// `checks.rs` shows.
 const CANCELLED: &[Fault] =
     &[Duplicate, LauncherCrash, RunnerCrash, Restart, LostAnswer, LostEvent, NeverStarts, Stale];
 
-/// What the walk of this seed may meet.
+/// The walk for this seed.
 fn of_seed(seed: u64, bug: Option<Bug>) -> Walk {
     let pick = |shift: u32, count: u64| {
         u8::try_from((seed >> shift ^ seed.wrapping_mul(0x9E37_79B9) >> 7) % count).unwrap_or_default()
@@ -102,7 +104,8 @@ fn no_rule_is_broken_on_any_walk() {
     assert!(count < 1_000 || missing.is_empty(), "no walk ends with {missing:?}");
 }
 
-/// The first walk that finds the mistake; the same walk without it breaks nothing. What takes several faults is found soon with these alone.
+/// The first walk that finds the mistake. The same walk without the mistake breaks no rule. A
+/// mistake that takes several faults is found soon with these faults alone.
 fn found(bug: Bug, kinds: &'static [Fault]) -> Option<(u64, Finding)> {
     let of = |seed, bug| match of_seed(seed, bug) {
         walk if kinds.is_empty() => walk,

@@ -1,5 +1,5 @@
-//! Parts of documents that are made from the code. They stand between two marks; a test compares them, and writes them anew when
-//! `RELAY_BLESS` is set.
+//! Parts of documents that are generated from the code. Each part lies between two marks. A test
+//! compares it with the code, and rewrites it if `RELAY_BLESS` is set.
 
 use std::fs;
 use std::path::Path;
@@ -7,10 +7,11 @@ use std::sync::{Mutex, PoisonError};
 
 const END: &str = "<!-- end -->\n";
 
-/// Demands that `file`, a path from the workspace's root, holds `made` behind the mark `what`. With `RELAY_BLESS` set, makes it so.
+/// Asserts that `file`, a path relative to the workspace root, holds `made` after the mark `what`.
+/// If `RELAY_BLESS` is set, writes `made` there instead.
 #[track_caller]
 pub fn holds(file: &str, what: &str, made: &str) {
-    // Two tests may write parts of one document at the same time.
+    // Two tests may write parts of the same document at the same time.
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
@@ -23,7 +24,8 @@ pub fn holds(file: &str, what: &str, made: &str) {
     }
 }
 
-/// What stands before the part, the part, and what stands behind it; the marks go with the outer two.
+/// Splits a document into the text before the part, the part, and the text after it. The marks
+/// belong to the outer two.
 fn split<'a>(text: &'a str, what: &str) -> Option<(&'a str, &'a str, &'a str)> {
     let mark = format!("<!-- made from the code: {what} -->\n");
     let begin = text.find(&mark)? + mark.len();

@@ -1,8 +1,9 @@
-//! Both accounts on ministack, an AWS emulator that nobody here wrote, so that our own misreading of AWS cannot hide. Only ECS is the sandbox's:
-//! ministack honours neither `clientToken` nor `entryPoint`.
+//! Both accounts on ministack, a third-party AWS emulator, so that our own misreading of AWS cannot
+//! hide. Only ECS is the sandbox's: ministack ignores both `clientToken` and `entryPoint`.
 //!
-//! Owns the set-up: the virtual environment, the processes and their end, topic, key, buckets, roles, function. It refuses to call AWS through
-//! relay's own adapters: botocore does it, in a process of its own (`client.py`).
+//! Owns the set-up: the virtual environment, the processes and their end, topic, key, buckets,
+//! roles and function. It does not call AWS through relay's own adapters: botocore does it, in its
+//! own process (`client.py`).
 
 use std::fmt::Display;
 use std::fs::{self, File};
@@ -19,32 +20,37 @@ use serde_json::{Value, json};
 use crate::kit::sandbox::bin_dir;
 use crate::kit::targets::{Head, target};
 
-/// The account that CI is in.
+/// The number of the CI account.
 pub const CI: &str = "111111111111";
-/// The account that is deployed to.
+/// The number of the target account.
 pub const TARGET: &str = "222222222222";
-/// The one region.
+/// The only region.
 pub const REGION: &str = "eu-west-1";
-/// The function that is the launcher.
+/// The name of the launcher's Lambda function.
 pub const FUNCTION: &str = "relay-launcher";
 
 const TOPIC: &str = "arn:aws:sns:eu-west-1:222222222222:relay";
 const BUCKET: &str = "relay-222222222222-eu-west-1";
-/// The name that the sandbox's targets have for it.
+/// The artifact bucket, under the name that the sandbox's targets use for it.
 const ARTIFACTS: &str = "relay-sandbox-artifacts";
-/// ministack's own secret for an account's root, whose key is the account's number.
+/// The secret that ministack gives an account's root user. Its access key is the account number.
 const ROOT_SECRET: &str = "test";
-/// How long anything may take to start. Generous: it is not waited for, only given up on.
+/// How long anything may take to start. Generous: nothing waits that long unless the start has
+/// failed.
 const START: Duration = Duration::from_secs(60);
 
-/// What may go wrong here: words for who reads the test's output.
+/// A result whose error is a message for the reader of the test's output.
 pub type Outcome<T> = Result<T, String>;
 
 fn named<E: Display>(what: impl Display) -> impl FnOnce(E) -> String {
     move |error| format!("{what}: {error}")
 }
 
-/// Asks again and again until there is an answer, and says what was waited for when there is none in time.
+/// Polls `ask` every 25 ms until it returns an answer.
+///
+/// # Errors
+///
+/// The error of `ask`, or, if there is no answer within `limit`, a message that names `what`.
 pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Outcome<Option<T>>) -> Outcome<T> {
     let until = Instant::now() + limit;
     loop {
@@ -58,7 +64,7 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Outcome
     }
 }
 
-/// Who calls.
+/// The credentials that a call is made with.
 #[derive(Clone, Debug)]
 pub struct Caller {
     key: String,
@@ -67,12 +73,16 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// An account's root.
+    /// The root user of an account.
     pub fn root(account: &str) -> Self {
         Self { key: account.to_owned(), secret: ROOT_SECRET.to_owned(), token: None }
     }
 
-    /// What an answer of STS has in it.
+    /// The credentials in an answer of STS.
+    ///
+    /// # Errors
+    ///
+    /// A message that names the first credential that the answer lacks.
     pub fn session(answer: &Value) -> Outcome<Self> {
         let credentials = |name: &str| text(answer, &["Credentials", name]);
         Ok(Self {
@@ -82,7 +92,7 @@ impl Caller {
         })
     }
 
-    /// As the variables that every AWS tool reads.
+    /// The credentials as the environment variables that every AWS tool reads.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         let mut variables =
             vec![("AWS_ACCESS_KEY_ID", self.key.clone()), ("AWS_SECRET_ACCESS_KEY", self.secret.clone())];
@@ -91,18 +101,22 @@ impl Caller {
     }
 }
 
-/// A text inside an answer.
+/// The string at `path` inside an answer.
+///
+/// # Errors
+///
+/// A message with the path and the answer, if there is no string at that path.
 pub fn text(value: &Value, path: &[&str]) -> Outcome<String> {
     let found = path.iter().try_fold(value, |value, name| value.get(name)).and_then(Value::as_str);
     found.map(str::to_owned).ok_or_else(|| format!("no {} in {value}", path.join(".")))
 }
 
-/// AWS's answer to botocore, when it was no.
+/// A refusal by AWS, as botocore reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Such as `AccessDenied`.
+    /// AWS's error code, such as `AccessDenied`.
     pub code: String,
-    /// AWS's words.
+    /// AWS's message.
     pub message: String,
 }
 
@@ -112,7 +126,7 @@ impl Display for Refused {
     }
 }
 
-/// botocore, in a process that ends when this one does.
+/// botocore, in a process that ends with this one.
 #[derive(Debug)]
 struct Client {
     pipes: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
@@ -143,7 +157,7 @@ impl Client {
     }
 }
 
-/// A child with pipes for input and output, and a file for its errors.
+/// Starts a child with pipes for stdin and stdout, and a file for stderr.
 fn piped(mut command: Command, log: &Path) -> Outcome<Child> {
     let file = File::create(log).map_err(named(log.display()))?;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file);
@@ -153,34 +167,35 @@ fn piped(mut command: Command, log: &Path) -> Outcome<Child> {
 /// Both accounts, ready to deploy to.
 #[derive(Debug)]
 pub struct World {
-    /// Logs and state; it stays until the next run, for who looks for a cause.
+    /// Logs and state. The folder stays until the next run, so that a failure can be examined.
     pub folder: PathBuf,
-    /// The virtual environment.
+    /// The folder of the virtual environment.
     pub venv: PathBuf,
-    /// ministack.
+    /// The URL of ministack.
     pub endpoint: String,
-    /// ECS, when it is the sandbox's.
+    /// The URL of the sandbox, which serves ECS; empty if ministack serves it.
     pub sandbox: String,
-    /// The target key's ARN.
+    /// The ARN of the target key.
     pub target_key: String,
-    /// The target key's public half, base64.
+    /// The public half of the target key, in base64.
     pub target_public_key: String,
     environment: Vec<(String, String)>,
     client: Client,
-    /// Their inputs are open as long as this process lives; they end when it does, whatever way it ends.
+    /// Child processes. Their stdin stays open while this process lives. They end when it ends,
+    /// however it ends.
     alive: Vec<Child>,
 }
 
-/// Whether policies count.
+/// Whether ministack checks policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permissions {
-    /// ministack checks no policy: everybody may do everything.
+    /// ministack checks no policy: every caller may do everything.
     Unchecked,
-    /// ministack checks signatures, the roles' policies and those of topic, queues and keys.
+    /// ministack checks signatures, the policies of roles, and those of topic, queues and keys.
     Checked,
 }
 
-/// Where things are, before anything runs.
+/// Paths that are known before anything runs.
 struct Places {
     scripts: PathBuf,
     folder: PathBuf,
@@ -206,7 +221,8 @@ impl Places {
         self.venv.join("bin/python")
     }
 
-    /// A child that is ended, with all that is left in its process group, when this process ends.
+    /// Starts a child that is ended together with the rest of its process group when this process
+    /// ends.
     fn keep(&self, log: &str, build: impl FnOnce(&mut Command)) -> Outcome<Child> {
         let mut command = Command::new(self.python());
         command.arg(self.scripts.join("keep.py"));
@@ -215,7 +231,7 @@ impl Places {
     }
 }
 
-/// `venv.sh` makes it, or says why it cannot.
+/// Runs `venv.sh`, which makes the virtual environment or says why it cannot.
 fn virtual_environment(scripts: &Path) -> Outcome<PathBuf> {
     let make = Path::new(env!("CARGO_MANIFEST_DIR")).join("venv.sh");
     let output = Command::new(&make).arg(scripts.join("ministack.txt")).stdin(Stdio::null()).output();
@@ -226,20 +242,24 @@ fn virtual_environment(scripts: &Path) -> Outcome<PathBuf> {
     Err(format!("{} failed, so nothing was tested:\n{}", make.display(), String::from_utf8_lossy(&output.stderr)))
 }
 
-/// Removes what processes that have ended left behind.
+/// Removes the folders of processes that have ended.
 fn sweep(runs: &Path) {
     for entry in fs::read_dir(runs).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let process = name.to_str().and_then(|name| name.split('-').next()).unwrap_or_default();
         if !Path::new("/proc").join(process).exists() {
-            // If it stays, it is in nobody's way.
+            // A folder that stays does no harm.
             let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
 impl World {
-    /// Starts everything and fills both accounts. `name` tells the worlds of one process apart.
+    /// Starts everything and fills both accounts. `name` distinguishes the worlds of one process.
+    ///
+    /// # Errors
+    ///
+    /// A message that says which part of the set-up failed.
     pub fn start(name: &str, permissions: Permissions) -> Outcome<Self> {
         let places = Places::find(name)?;
         let mut world = Self::with(&places, permissions)?;
@@ -253,7 +273,11 @@ impl World {
         Ok(world)
     }
 
-    /// Two accounts with nothing in them, and all services ministack's own.
+    /// Starts two empty accounts whose services are all ministack's.
+    ///
+    /// # Errors
+    ///
+    /// A message that says which part of the set-up failed.
     pub fn empty(name: &str, permissions: Permissions) -> Outcome<Self> {
         Self::with(&Places::find(name)?, permissions)
     }
@@ -274,7 +298,12 @@ impl World {
         })
     }
 
-    /// Python's own file server on loopback for `folder`, until this process ends. Returns its address.
+    /// Serves `folder` with Python's file server on loopback until this process ends. Returns its
+    /// address, `host:port`.
+    ///
+    /// # Errors
+    ///
+    /// A message, if the server does not start within a minute.
     pub fn serve(&mut self, folder: &Path) -> Outcome<String> {
         let port = free_port()?.to_string();
         let places = Places { scripts: scripts(), folder: self.folder.clone(), venv: self.venv.clone() };
@@ -288,7 +317,11 @@ impl World {
         Ok(address)
     }
 
-    /// One call by `caller`; the inner error is AWS's no.
+    /// Makes one call as `caller`. The inner error is AWS's refusal.
+    ///
+    /// # Errors
+    ///
+    /// A message, if botocore could not be asked or its answer is malformed.
     pub fn ask(
         &self,
         caller: &Caller,
@@ -303,13 +336,21 @@ impl World {
         }))
     }
 
-    /// One call by the root of an account, which must succeed.
+    /// Makes one call, which must succeed, as the root user of an account.
+    ///
+    /// # Errors
+    ///
+    /// A message with AWS's refusal, or with what prevented the call.
     pub fn call(&self, account: &str, service: &str, operation: &str, parameters: Value) -> Outcome<Value> {
         let answer = self.ask(&Caller::root(account), service, operation, parameters)?;
         answer.map_err(named(format!("{service}:{operation}")))
     }
 
-    /// A session of a role.
+    /// Assumes a role, as the root user of the role's account.
+    ///
+    /// # Errors
+    ///
+    /// A message with AWS's refusal, or with what prevented the call.
     pub fn session(&self, role_arn: &str, name: &str) -> Outcome<Caller> {
         let account = role_arn.split(':').nth(4).unwrap_or_default();
         let parameters = json!({"RoleArn": role_arn, "RoleSessionName": name});
@@ -349,7 +390,11 @@ impl World {
         self.call(account, "s3", "CreateBucket", parameters).map(|_| ())
     }
 
-    /// Makes the role `role`, a path and a name, with one policy, and returns its ARN.
+    /// Makes the role `role`, a path and a name, with one policy. Returns its ARN.
+    ///
+    /// # Errors
+    ///
+    /// A message with AWS's refusal, or with what prevented a call.
     pub fn make_role(&self, account: &str, role: &str, trusted: &Value, may: &Value) -> Outcome<String> {
         let (path, name) = role.split_at(role.rfind('/').map_or(0, |at| at + 1));
         let trust = json!({"Version": "2012-10-17", "Statement": [{
@@ -363,7 +408,8 @@ impl World {
         Ok(arn)
     }
 
-    /// The runner's roles, one for each target, with what the design says that a runner may do; the launcher's; one for a tool.
+    /// Makes the roles: one runner role for each target, with the permissions that the design gives
+    /// a runner; the launcher's; and one for a tool.
     fn make_roles(&self) -> Outcome<()> {
         let queues = |kind: &str| format!("arn:aws:sqs:{REGION}:{CI}:relay-*{kind}");
         let objects = |prefixes: &[&str]| -> Vec<String> {
@@ -404,8 +450,9 @@ impl World {
         self.make_role(TARGET, "/relay-deploy/demo", &runner, &may).map(|_| ())
     }
 
-    /// Targets beside those that the sandbox has: one for a CI that may not create queues, whose queue was made for it with a policy
-    /// that the emulator can judge; and one whose tool has a role of its own.
+    /// Writes targets beside those of the sandbox. One is for a CI that may not create queues: its
+    /// queue was made in advance, with a policy that the emulator can evaluate. The other has a
+    /// tool with its own role.
     fn write_targets(&self) -> Outcome<PathBuf> {
         let folder = self.folder.join("targets");
         fs::create_dir_all(&folder).map_err(named(folder.display()))?;
@@ -456,7 +503,11 @@ impl World {
         Ok(child)
     }
 
-    /// A variable of the environment that `relay` is given.
+    /// A variable of the environment that `relay` receives.
+    ///
+    /// # Errors
+    ///
+    /// A message, if the sandbox does not set that variable.
     pub fn variable(&self, name: &str) -> Outcome<String> {
         let found = self.environment.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.clone()).ok_or_else(|| format!("the sandbox does not say {name}"))
@@ -496,12 +547,20 @@ impl World {
         self.call(TARGET, "sns", "Subscribe", subscription).map(|_| ())
     }
 
-    /// Starts `relay deploy`, in the CI account.
+    /// Starts `relay deploy` in the CI account.
+    ///
+    /// # Errors
+    ///
+    /// A message, if the process cannot be started.
     pub fn deploy(&self, arguments: &[&str]) -> Outcome<Deploying> {
         self.deploy_as(None, arguments)
     }
 
-    /// Starts `relay deploy` as somebody else than the CI account's root.
+    /// Starts `relay deploy` as `caller`, or as the root user of the CI account if that is `None`.
+    ///
+    /// # Errors
+    ///
+    /// A message, if the process cannot be started.
     pub fn deploy_as(&self, caller: Option<&Caller>, arguments: &[&str]) -> Outcome<Deploying> {
         let folder = tempfile::tempdir_in(&self.folder).map_err(named("a folder for the result"))?.keep();
         let mut command = Command::new(bin_dir().join("relay"));
@@ -525,16 +584,24 @@ impl World {
     }
 
     /// The sandbox's tasks that a deployment started.
+    ///
+    /// # Errors
+    ///
+    /// A message, if the sandbox does not answer or its answer is malformed.
     pub fn tasks(&self, deployment_id: &str) -> Outcome<Vec<Value>> {
         let text = get(&format!("{}/_sandbox/tasks", self.sandbox))?;
         let all: Vec<Value> = serde_json::from_str(&text).map_err(named("the sandbox's tasks"))?;
         Ok(all.into_iter().filter(|task| task["startedBy"] == deployment_id).collect())
     }
 
-    /// What the launcher logged about a deployment, from CloudWatch Logs.
+    /// The lines that the launcher logged about a deployment, read from CloudWatch Logs.
+    ///
+    /// # Errors
+    ///
+    /// A message, if botocore could not be asked. A log group that is missing is no error.
     pub fn launcher_log(&self, deployment_id: &str) -> Outcome<Vec<String>> {
         let group = json!({"logGroupName": format!("/aws/lambda/{FUNCTION}"), "limit": 10_000});
-        // The group appears with the first line.
+        // The log group appears with its first line.
         let Ok(answer) = self.ask(&Caller::root(TARGET), "logs", "FilterLogEvents", group)? else {
             return Ok(Vec::new());
         };
@@ -552,12 +619,13 @@ fn start_ministack(places: &Places, permissions: Permissions) -> Outcome<(Child,
         command.arg(places.venv.join("bin/ministack")).current_dir(&folder).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", &folder).env("TMPDIR", &folder);
         command.env("BIND_HOST", "127.0.0.1").env("GATEWAY_PORT", port.to_string()).env("MINISTACK_REGION", REGION);
-        // Its MQTT listener has a fixed port, and none of these tests needs it: so that several may run at once.
+        // ministack's MQTT listener has a fixed port and no test here needs it. Without it, several
+        // instances can run side by side.
         command.env("IOT_MTLS_ENABLED", "0").env("AUTH", (permissions == Permissions::Checked).to_string());
     })?;
     let log = places.folder.join("ministack.out");
     let (mut output, mut file) = (child.stdout.take(), File::create(&log).map_err(named(log.display()))?);
-    // A full pipe would stop it.
+    // A full pipe would block ministack.
     std::thread::spawn(move || output.as_mut().map(|output| std::io::copy(output, &mut file)));
     let endpoint = format!("http://127.0.0.1:{port}");
     wait_for("ministack to be ready", START, || {
@@ -574,7 +642,7 @@ fn free_port() -> Outcome<u16> {
     Ok(listener.local_addr().map_err(named("a free port"))?.port())
 }
 
-/// A zip with the launcher, without its symbols: ministack, like Lambda, takes no 250 MB.
+/// Makes a zip of the launcher without its symbols: ministack, like Lambda, rejects 250 MB.
 fn pack_function(places: &Places, binaries: &Path) -> Outcome<PathBuf> {
     let (program, code) = (places.folder.join("bootstrap"), places.folder.join("function.zip"));
     let built = binaries.join("bootstrap");
@@ -595,7 +663,7 @@ fn with_log(what: &str, log: &Path) -> String {
     format!("{what}; {} says:\n{}", log.display(), fs::read_to_string(log).unwrap_or_default())
 }
 
-/// The body of a plain GET.
+/// Fetches the body of a plain HTTP GET.
 fn get(url: &str) -> Outcome<String> {
     let (host, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).ok_or("not a URL")?;
     let mut stream = TcpStream::connect(host).map_err(named(url))?;
@@ -606,7 +674,7 @@ fn get(url: &str) -> Outcome<String> {
     answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).ok_or_else(|| format!("{url}: no answer"))
 }
 
-/// A `relay deploy` that runs.
+/// A running `relay deploy`.
 #[derive(Debug)]
 pub struct Deploying {
     child: Child,
@@ -618,29 +686,37 @@ pub struct Deploying {
 /// How a `relay deploy` ended.
 #[derive(Debug)]
 pub struct Deployed {
-    /// The exit code; none when a signal ended it.
+    /// The exit code; `None` if a signal ended the process.
     pub code: Option<i32>,
-    /// What it printed.
+    /// Everything on stdout.
     pub stdout: Vec<u8>,
-    /// What it printed on stderr: relay's words among the tool's.
+    /// Everything on stderr: relay's messages among the tool's output.
     pub stderr: Vec<u8>,
-    /// The result file; null when there is none.
+    /// The result file; null if there is none.
     pub result: Value,
 }
 
 impl Deploying {
     /// Sends SIGINT, as a CI system does to abort a job.
+    ///
+    /// # Errors
+    ///
+    /// A message, if `kill` fails.
     pub fn interrupt(&self) -> Outcome<()> {
         let sent = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().map_err(named("kill"))?;
         if sent.success() { Ok(()) } else { Err("relay could not be interrupted".to_owned()) }
     }
 
-    /// Waits for its end, and kills it when that does not come.
+    /// Waits up to three minutes for its end, and kills it after that.
+    ///
+    /// # Errors
+    ///
+    /// A message with its stderr, if it did not end in time.
     pub fn end(mut self) -> Outcome<Deployed> {
         let ended =
             wait_for("relay deploy to end", Duration::from_secs(180), || self.child.try_wait().map_err(named("relay")));
         if ended.is_err() {
-            // It may have ended just now.
+            // It may have ended in the meantime.
             let _ = self.child.kill();
         }
         let status = self.child.wait().map_err(named("relay"))?;
@@ -653,7 +729,7 @@ impl Deploying {
 }
 
 impl Deployed {
-    /// Its errors, for people.
+    /// Its stderr as text.
     pub fn words(&self) -> String {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }

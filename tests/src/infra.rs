@@ -1,7 +1,9 @@
-//! The templates' permissions as data: what a platform team installs from `infra/`, read without an account.
+//! The permissions in the templates as data: what a platform team installs from `infra/`, read
+//! without an account.
 //!
-//! [`load`] reads a template, [`Infra`] finds every policy and every role in the files that it is given, [`faults`] says what is wrong with them
-//! by general rules. What a role may do, and what is an exception for which reason, stands in the test that calls it.
+//! [`load`] reads a template. [`Infra`] finds every policy and every role in the files that it is
+//! given. [`faults`] checks them against general rules. What each role may do, and which exceptions
+//! hold for which reason, is listed in the test that calls this module.
 
 mod policy;
 mod template;
@@ -16,22 +18,22 @@ use serde_json::Value;
 pub use policy::{Kind, Policy, Statement};
 pub use template::{load, texts};
 
-/// A role of a template.
+/// A role in a template.
 #[derive(Clone, Debug)]
 pub struct Role {
-    /// `foundation.yaml LauncherRole`.
+    /// The file and the resource, such as `foundation.yaml LauncherRole`.
     pub place: String,
-    /// Its path and name: `/relay/relay-launcher-<region>`.
+    /// Its path and name, such as `/relay/relay-launcher-<region>`.
     pub name: String,
-    /// Its tag `relay-target`.
+    /// The value of its tag `relay-target`.
     pub target: Option<String>,
-    /// Whether it carries a boundary, and which.
+    /// Its permissions boundary, if it has one.
     pub boundary: Option<String>,
-    /// Its own policies and those of its template that are attached to it.
+    /// Its inline policies, and the policies of its template that are attached to it.
     pub policies: Vec<Policy>,
-    /// Who may become it.
+    /// Its trust policies: who may assume it.
     pub trust: Vec<Policy>,
-    /// Attached policies that are not its template's.
+    /// The ARNs of attached policies that its template does not define.
     pub foreign: Vec<String>,
 }
 
@@ -41,7 +43,7 @@ impl Role {
         self.policies.iter().flat_map(|policy| &policy.statements)
     }
 
-    /// What it may do, with the resources.
+    /// The actions that it is allowed, each with the resources.
     pub fn allowed(&self) -> BTreeMap<&str, BTreeSet<&str>> {
         let mut allowed = BTreeMap::<&str, BTreeSet<&str>>::new();
         for statement in self.statements().filter(|statement| statement.allows) {
@@ -53,14 +55,14 @@ impl Role {
     }
 }
 
-/// What is wrong, by which rule, where.
+/// A violation of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fault {
-    /// The rule's name, by which an exception names it.
+    /// The rule's name, which an exception refers to.
     pub rule: &'static str,
     /// The file, the resource, and the statement's Sid.
     pub at: String,
-    /// What the rule does not like.
+    /// What violates the rule.
     pub what: String,
 }
 
@@ -70,10 +72,11 @@ impl Display for Fault {
     }
 }
 
-/// What a rule lets pass: rule, file with resource and Sid, what, and the reason.
+/// A fault that is accepted: rule, file with resource and Sid, what violates the rule, and the
+/// reason.
 pub type Exception = (&'static str, &'static str, &'static str, &'static str);
 
-/// The faults that are no exception, and the exceptions that nothing needs.
+/// The faults that no exception covers, and the exceptions that match no fault or give no reason.
 pub fn without(faults: Vec<Fault>, exceptions: &[Exception]) -> Vec<String> {
     let is =
         |fault: &Fault, (rule, at, what, _): &Exception| fault.rule == *rule && fault.at == *at && fault.what == *what;
@@ -96,26 +99,35 @@ pub fn without(faults: Vec<Fault>, exceptions: &[Exception]) -> Vec<String> {
     findings
 }
 
-/// All policies and roles of some files.
+/// All policies and roles of a set of files.
 #[derive(Clone, Debug, Default)]
 pub struct Infra {
     /// Every policy document.
     pub policies: Vec<Policy>,
     /// Every role.
     pub roles: Vec<Role>,
-    /// What could not be understood.
+    /// What could not be understood, and policies that no role has.
     pub faults: Vec<Fault>,
 }
 
 impl Infra {
-    /// Reads every template and policy under a folder; `check` and `guard` hold none that is installed.
+    /// Reads every template and policy under a folder. It skips `check` and `guard`, which hold
+    /// nothing that is installed.
+    ///
+    /// # Errors
+    ///
+    /// A message with the folder or file that cannot be read or parsed.
     pub fn read(folder: &Path) -> Result<Self, String> {
         let mut files = BTreeMap::new();
         collect(folder, "", &mut files)?;
         Self::of(files.iter().map(|(name, text)| (name.as_str(), text.as_str())))
     }
 
-    /// Reads texts, each with its file's name.
+    /// Reads texts, each paired with its file name.
+    ///
+    /// # Errors
+    ///
+    /// A message with the name of a text that cannot be parsed.
     pub fn of<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, String> {
         let mut infra = Self::default();
         for (file, text) in files {
@@ -213,7 +225,7 @@ fn collect(folder: &Path, prefix: &str, files: &mut BTreeMap<String, String>) ->
     Ok(())
 }
 
-/// What is wrong by the general rules.
+/// Checks against the general rules.
 pub fn faults(infra: &Infra) -> Vec<Fault> {
     let mut faults = infra.faults.clone();
     for policy in &infra.policies {
@@ -245,7 +257,7 @@ pub fn faults(infra: &Infra) -> Vec<Fault> {
     faults
 }
 
-/// File and resource.
+/// The file and the resource of a statement's place.
 fn place(place: &str) -> String {
     place.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
@@ -273,7 +285,8 @@ fn of_statement(policy: &Policy, statement: &Statement, fault: &mut impl FnMut(&
         };
         statement.actions.iter().filter(|action| !is_read(action)).for_each(|action| fault("reader", action));
     }
-    // What an endpoint lets through is said by who and whose; what they may do, by their roles.
+    // An endpoint's policy limits whose callers reach whose resources. The callers' roles limit
+    // what they may do.
     let whose = statement.condition(&["StringEquals", "StringEqualsIfExists"], "aws:ResourceAccount").is_some();
     let own = statement.condition(&["StringEquals"], "aws:PrincipalAccount").is_some_and(|who| who == ["<account>"]);
     if !(policy.kind == Kind::Endpoint && own && whose) {
@@ -298,7 +311,7 @@ fn of_statement(policy: &Policy, statement: &Statement, fault: &mut impl FnMut(&
 
 fn of_resources(policy: &Policy, statement: &Statement, fault: &mut impl FnMut(&'static str, &str)) {
     match policy.kind {
-        // A trust policy has none; in a key's policy `*` is this key.
+        // A trust policy has no resources. In a key's policy, `*` is this key.
         Kind::Trust | Kind::Key => return,
         _ if statement.resources.is_empty() => fault("resource", "none"),
         _ => {}
@@ -308,7 +321,8 @@ fn of_resources(policy: &Policy, statement: &Statement, fault: &mut impl FnMut(&
     let aliased = statement.condition(&["StringEquals", "StringLike"], "kms:ResourceAliases").is_some();
     for resource in &statement.resources {
         let width = Width::of(resource);
-        // A boundary says the kinds, its roles say which of them. A policy for readers is one for all accounts and regions.
+        // A boundary names kinds of resources, and its roles name which of them. A policy for
+        // readers covers all accounts and regions.
         let kind = width.kind && policy.kind != Kind::Boundary && !aliased;
         let elsewhere = (width.account && !account) || (width.region && !region);
         if width.all || kind || (elsewhere && policy.kind != Kind::Reader) {
@@ -344,7 +358,8 @@ fn of_principal(
             }
         }
         "AWS" if who == "*" && bound(&["aws:PrincipalArn", "aws:PrincipalAccount", "aws:PrincipalOrgID"]) => {}
-        // A whole account: its own IAM decides. That is how a key is administered; its use, and anything else, is for named roles.
+        // A whole account: its own IAM decides. A key is administered that way. Its use, and
+        // everything else, requires named roles.
         "AWS" if !is_role => {
             let uses = |action: &String| {
                 ["kms:Sign", "kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:CreateGrant"]
@@ -359,11 +374,11 @@ fn of_principal(
     }
 }
 
-/// How much more than one thing with a name a resource is.
+/// In which respects a resource covers more than one named thing.
 struct Width {
-    /// `*`
+    /// Everything: `*`.
     all: bool,
-    /// `key/*`, a whole bucket.
+    /// Everything of a kind: `key/*`, or a whole bucket.
     kind: bool,
     account: bool,
     region: bool,
@@ -374,7 +389,7 @@ impl Width {
         let all = resource.is_empty() || resource.starts_with('*');
         let parts: Vec<&str> = resource.splitn(6, ':').collect();
         let ["arn", _, service, region, account, name] = parts.as_slice() else {
-            // The ARN of something in the template, and what is below it.
+            // The ARN of a resource of the template, and what is below it.
             let kind = resource.split_once('/').is_some_and(|(_, below)| below.starts_with('*'));
             return Self { all, kind, account: false, region: false };
         };

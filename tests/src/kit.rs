@@ -1,8 +1,9 @@
-//! What runs the real programs as real processes: a sandbox for each test, calls of `relay`, requests of any kind, and
-//! waiting for conditions.
+//! Runs the real programs as real processes: a sandbox for each test, calls of `relay`, requests of
+//! any kind, and waiting for conditions.
 //!
-//! [`Sandbox`] is both accounts; [`deploy`] runs `relay`; [`asking`] makes and publishes requests, bad ones too;
-//! [`account`] calls AWS as one of the accounts; [`wait`] waits for conditions, never for a while.
+//! [`Sandbox`] stands for both accounts. [`deploy`] runs `relay`. [`asking`] builds and publishes
+//! requests, bad ones too. [`account`] calls AWS as one of the accounts. [`wait`] waits for
+//! conditions, never for a fixed time.
 
 pub mod account;
 pub mod asking;

@@ -1,13 +1,13 @@
-//! What the tests of the whole share, in rooms:
+//! Support code that the end-to-end tests share:
 //!
-//! | room | what |
+//! | module | what it holds |
 //! |---|---|
-//! | [`kit`] | the real programs as real processes on a sandbox |
-//! | [`vectors`] | the conformance vectors: their form, our verdict, how the files are made |
-//! | [`emulator`] | both accounts on an AWS emulator that nobody here wrote; `src/emulator/bin` installs the package there |
-//! | [`document`] | the parts of documents that are made from the code |
+//! | [`kit`] | the real programs, run as real processes on a sandbox |
+//! | [`vectors`] | the conformance vectors: their format, our verdict, how the files are made |
+//! | [`emulator`] | both accounts on a third-party emulator; `src/emulator/bin` installs the package there |
+//! | [`document`] | the parts of documents that are generated from the code |
 //! | [`infra`] | the templates of `infra/`, read as data |
-//! | `src/bench`, `src/soak` | programs that measure, and that run for long |
+//! | `src/bench`, `src/soak` | programs that measure, and programs that run for a long time |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
@@ -19,17 +19,17 @@ pub mod vectors;
 
 pub use kit::{Asking, Deployed, Options, Reply, Running, Sandbox, Task, eventually};
 
-/// Whether smaller sizes are wanted: whoever is in a hurry sets `RELAY_QUICK`.
+/// Whether the tests should use smaller sizes: true if `RELAY_QUICK` is set.
 pub fn quick() -> bool {
     std::env::var_os("RELAY_QUICK").is_some()
 }
 
-/// `full`, or `small` where smaller sizes are wanted.
+/// Returns `small` if [`quick`], and `full` otherwise.
 pub fn sized(full: usize, small: usize) -> usize {
     if quick() { small } else { full }
 }
 
-/// SHA-256, as it stands in frames and records.
+/// SHA-256 in lower-case hexadecimal, as frames and records hold it.
 pub fn sha256(bytes: &[u8]) -> String {
     relay_protocol::Digest::of(bytes).to_string()
 }

@@ -1,7 +1,9 @@
-//! The conformance vectors: what a file holds, what our code says of it, and how the files are made.
+//! The conformance vectors: what a file holds, what verdict our code gives on it, and how the files
+//! are made.
 //!
-//! Owns the form of a vector (`docs/protocol.md`, section 20). It refuses to know an expectation: that stands in the file alone.
-//! One file is one case. Nothing lists them: the directory is walked.
+//! Owns the format of a vector (`docs/protocol.md`, section 20). It holds no expectations: those
+//! are in the files alone. One file is one case. There is no list of files: the tests walk the
+//! directory.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "fixed inputs; a fault here is a failing test")]
 #![allow(clippy::too_many_lines, reason = "tables of cases")]
@@ -22,23 +24,23 @@ use serde::{Deserialize, Serialize};
 
 pub use verdict::{Out, verdict};
 
-/// One case. Which of the inputs there are depends on the directory.
+/// One case. The directory determines which inputs are present.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Vector {
-    /// What is odd.
+    /// What is unusual about the case.
     pub comment: String,
-    /// The clause that decides, or several with commas.
+    /// The clause that decides the case, or several, separated by commas.
     pub clause: String,
-    /// The failure class, or `ok`, or `ignored`.
+    /// The expected failure class, or `ok`, or `ignored`.
     pub expect: String,
-    /// `envelope`: which statement is expected there.
+    /// `envelope`: the type of statement that the reader expects.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub statement: String,
-    /// `claim`: `claim` or `lock`.
+    /// `claim`: the kind of object, `claim` or `lock`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub object: String,
-    /// What arrives.
+    /// The bytes that the reader receives.
     pub body: Body,
     /// `frame`: the attribute `from`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,60 +51,60 @@ pub struct Vector {
     /// `frame`: the attribute `vouch`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vouch: Option<String>,
-    /// The public keys that are trusted.
+    /// The trusted public keys.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<String>,
     /// `request`: the message attributes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hints: Option<Hints>,
-    /// `request`: `launch` or `run`.
+    /// `request`: the reader, `launch` for the launcher or `run` for the runner.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub stage: String,
-    /// The clock.
+    /// The reader's clock.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub now: String,
-    /// `request`: the topic here.
+    /// `request`: the ARN of the reader's topic.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub audience: String,
-    /// `request`: the target here.
+    /// `request`: the reader's target.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub target: String,
     /// `request`: the CI accounts of every signer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ci_accounts: Vec<String>,
-    /// `request`: queues that the configuration fixes.
+    /// `request`: the queues that the configuration fixes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fixed_queues: Vec<String>,
-    /// `approval`: the payload of the request that it stands beside.
+    /// `approval`: the payload of the request that the approval belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
-    /// `control`, `frame`: the reader's deployment.
+    /// `control`, `frame`: the deployment id of the reader.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub deployment_id: String,
-    /// `control`, `frame`: the reader's request.
+    /// `control`, `frame`: the digest of the reader's request.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub request_digest: String,
     /// `frame`: SHA-256 of the SNS body that the reader published.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub body_sha256: String,
-    /// `control`: the request's session key.
+    /// `control`: the session key of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_key: Option<String>,
-    /// `frame`: the pinned target key; absent when there is no pin.
+    /// `frame`: the pinned target key; absent if there is no pin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_key: Option<String>,
-    /// `frame`: the runner key that an earlier vouch fixed.
+    /// `frame`: the runner key that an earlier vouch established.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runner_key: Option<String>,
-    /// What must come out: the digest of the PAE.
+    /// The expected digest of the PAE.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// What must come out: the canonical envelope or bundle.
+    /// The expected canonical envelope or bundle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub canonical: Option<String>,
 }
 
-/// The three hints as they stand in the message attributes.
+/// The three hints, as the message attributes hold them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hints {
@@ -114,26 +116,26 @@ pub struct Hints {
     pub ci_account: String,
 }
 
-/// A body: text, bytes that are no text, or something long said shortly.
+/// A body: text, bytes that are not text, or a long text in short form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Body {
     /// Text.
     Text(String),
-    /// Bytes.
+    /// Bytes that are not text.
     Bytes {
-        /// Base64 of them.
+        /// The bytes in base64.
         base64: String,
     },
-    /// `before`, then `repeat` so many times, then `after`.
+    /// `before`, then `repeat` as many times as `times` says, then `after`.
     Long {
-        /// What comes first.
+        /// The beginning.
         before: String,
-        /// What is repeated.
+        /// The part that is repeated.
         repeat: String,
-        /// How often.
+        /// How many times it is repeated.
         times: usize,
-        /// What comes last.
+        /// The end.
         after: String,
     },
 }
@@ -145,7 +147,7 @@ impl Default for Body {
 }
 
 impl Body {
-    /// The bytes that are meant.
+    /// The bytes that the body stands for.
     pub fn bytes(&self) -> Vec<u8> {
         match self {
             Self::Text(text) => text.clone().into_bytes(),
@@ -157,12 +159,12 @@ impl Body {
     }
 }
 
-/// The directory of the vectors.
+/// The directory that holds the vectors.
 pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../vectors")
 }
 
-/// All vectors on disk, by `<directory>/<name>.json`, with their text.
+/// The text of every vector on disk, by `<directory>/<name>.json`.
 pub fn on_disk() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for folder in std::fs::read_dir(directory()).expect("vectors/").flatten().filter(|entry| entry.path().is_dir()) {
@@ -174,7 +176,7 @@ pub fn on_disk() -> BTreeMap<String, String> {
     found
 }
 
-/// All vectors as the fixed keys make them: the same names, the same texts.
+/// Every vector as the fixed keys make it, with the same names and texts as [`on_disk`].
 pub fn made() -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     let groups = [
@@ -194,22 +196,22 @@ pub fn made() -> BTreeMap<String, String> {
     all
 }
 
-/// Cases of one directory.
+/// The cases of one directory.
 type Cases = Vec<(&'static str, Vector)>;
 
 impl Vector {
-    /// A case that starts from this one's inputs.
+    /// A new case that starts from this one's inputs.
     fn odd(&self, clause: &str, expect: &str, comment: &str) -> Self {
         Self { comment: comment.into(), clause: clause.into(), expect: expect.into(), ..self.clone() }
     }
 
-    /// The same with another body.
+    /// The same case with another body.
     fn body(mut self, text: impl Into<String>) -> Self {
         self.body = Body::Text(text.into());
         self
     }
 
-    /// The same with something else changed.
+    /// The same case with another change.
     fn but(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
         self

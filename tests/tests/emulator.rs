@@ -1,15 +1,23 @@
-//! End to end on ministack, which nobody here wrote: SNS, SQS, S3, KMS, STS, Lambda, Logs and CloudFormation are its own, ECS is our sandbox's.
+//! End to end on ministack, a third-party emulator. SNS, SQS, S3, KMS, STS, Lambda, Logs and
+//! CloudFormation are ministack's. ECS is our sandbox's.
 //!
-//! What cannot be shown here, because ministack differs from AWS:
-//!  - ECS: no `clientToken`, no ConflictException, `entryPoint` ignored. So ECS is ours; and as a configuration has one endpoint for all
-//!    services, a runner that finds a lock held asks ministack's ECS about the holder, which knows no task. No test here contends for a lock.
-//!  - SNS invokes a function once and forgets it: no retries, no dead letters. Duplicates are published by hand.
-//!  - Policies are checked only where ministack is told so (`Permissions::Checked`), and then `aws:PrincipalArn` is the session's ARN instead of
-//!    the role's, so that it denies the queues that the CLI makes for a deployment. There the reply queue is one that was made before. It also asks
-//!    for `sqs:SendMessageBatch` and `sqs:DeleteMessageBatch`, which AWS does not have: there SendMessage and DeleteMessage cover the batches.
-//!  - The sandbox's ECS checks no policy in this mode, so P1's "cannot run tasks" is not shown here.
-//!  - CloudFormation takes a reference to a resource that is not there for an empty text. The broken templates here are broken otherwise.
-//!  - Queues are visible at once everywhere, and a name may be used again at once; KMS and S3 answer at once and never throttle.
+//! These tests cannot show the following, because ministack differs from AWS:
+//! - ECS: no `clientToken`, no ConflictException, and `entryPoint` is ignored. So ECS is ours. A
+//!   configuration has one endpoint for all services, so a runner that finds a lock held asks
+//!   ministack's ECS about the holder, and that knows no task. No test here contends for a lock.
+//! - SNS invokes a function once and forgets it: no retries, no dead letters. The tests publish
+//!   duplicates by hand.
+//! - Policies are checked only if ministack is told so (`Permissions::Checked`). `aws:PrincipalArn`
+//!   is then the session's ARN instead of the role's, so ministack denies the queues that the CLI
+//!   creates for a deployment. In that mode, the reply queue was created in advance. ministack also
+//!   requires `sqs:SendMessageBatch` and `sqs:DeleteMessageBatch`, which AWS does not have: on AWS,
+//!   SendMessage and DeleteMessage cover the batches.
+//! - The sandbox's ECS checks no policy in this mode, so "cannot run tasks" of P1 is not shown
+//!   here.
+//! - CloudFormation treats a reference to a missing resource as an empty text. The broken templates
+//!   here are broken in other ways.
+//! - Queues are visible everywhere immediately, and a name can be reused immediately. KMS and S3
+//!   answer immediately and never throttle.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
@@ -24,10 +32,10 @@ use relay_protocol::{Digest, Envelope};
 use relay_tests::emulator::*;
 use serde_json::{Value, json};
 
-/// One for all tests but those that need another. It ends with this process.
+/// One world for all tests except those that need another. It ends with this process.
 fn world() -> &'static World {
     static WORLD: LazyLock<Outcome<World>> = LazyLock::new(|| World::start("usual", Permissions::Unchecked));
-    // Each test says why, not only the first.
+    // Every test reports the cause, not only the first.
     WORLD.as_ref().unwrap_or_else(|why| panic!("{why}"))
 }
 
@@ -37,7 +45,7 @@ fn deploy(arguments: &[&str]) -> Deployed {
     world().deploy(arguments).unwrap().end().unwrap()
 }
 
-/// Arguments of `relay deploy` for a script.
+/// The arguments of `relay deploy` that run a script.
 fn script(text: &str) -> [String; 3] {
     ["demo/shell".to_owned(), "--param".to_owned(), format!("script={text}")]
 }
@@ -52,7 +60,7 @@ fn folder(name: &str) -> std::path::PathBuf {
     folder
 }
 
-/// The bytes in JSON that botocore's answers have for them.
+/// The bytes in an answer of botocore, which encodes them in JSON.
 fn unwrap_bytes(value: &Value) -> Vec<u8> {
     relay_protocol::encoding::from_base64(value["$bytes"].as_str().unwrap()).unwrap()
 }
@@ -66,7 +74,7 @@ fn hello_comes_back_through_five_services() {
     assert!(ended.words().contains("this line goes to stderr\n"), "{}", ended.words());
     assert_eq!(ended.result["output"]["verified"], true);
     let id = text(&ended.result, &["deployment_id"]).unwrap();
-    // The queues are gone, the claim stays.
+    // The queues have been deleted; the claim stays.
     let queues = world().call(CI, "sqs", "ListQueues", json!({"QueueNamePrefix": format!("relay-{id}")})).unwrap();
     assert!(queues["QueueUrls"].as_array().is_none_or(Vec::is_empty), "{queues}");
     let claim = json!({"Bucket": "relay-222222222222-eu-west-1", "Key": format!("claims/{id}")});
@@ -97,7 +105,7 @@ fn every_byte_arrives_through_somebody_elses_sqs() {
     let files = folder("bytes");
     let mut random = vec![0; 4 << 20];
     File::open("/dev/urandom").unwrap().read_exact(&mut random).unwrap();
-    // What is hard for JSON, for SQS and for terminals; no final newline.
+    // Bytes that are hard for JSON, for SQS and for terminals, without a final newline.
     let odd = b"\x1b[31mred\x1b[0m\0NUL \xff\xfe\xed\xa0\x80 \xef\xbf\xbe\xef\xbf\xbf \r\x08\x7f\xc2\x85 a\xcc\x81 \xf0\x9f\x9a\x80 end";
     let stdout = [&random[..], odd].concat();
     let stderr = [odd, &random[..1 << 20]].concat();
@@ -106,7 +114,7 @@ fn every_byte_arrives_through_somebody_elses_sqs() {
     let ended = deploy_script(&format!("cd '{}'; cat stderr >&2 & cat stdout; wait; exit 3", files.display()));
     assert_eq!(ended.code, Some(3), "{}", ended.result);
     assert!(ended.stdout == stdout, "stdout differs: {} bytes of {}", ended.stdout.len(), stdout.len());
-    // relay's own words stand around the tool's bytes on stderr, never inside them.
+    // On stderr, relay's messages come before and after the tool's bytes, never between them.
     let at = ended.stderr.windows(odd.len()).position(|window| window == odd).expect("the tool's stderr");
     assert!(ended.stderr[at..].starts_with(&stderr), "stderr differs");
     for (stream, bytes) in [("stdout", &stdout), ("stderr", &stderr)] {
@@ -129,7 +137,8 @@ fn an_interrupt_reaches_the_tool_through_the_control_queue() {
     assert_eq!((&ended.result["reason"], &ended.stdout[..]), (&json!("cancelled"), &b"released\n"[..]));
 }
 
-/// A queue that gets a copy of everything that is published from now on: what a thief of messages would have.
+/// Creates a queue that gets a copy of every message published from now on, as a thief of messages
+/// would have it.
 fn tap(name: &str) -> String {
     let queue = world().call(TARGET, "sqs", "CreateQueue", json!({"QueueName": name})).unwrap();
     let topic = world().variable("RELAY_TOPIC_ARN").unwrap();
@@ -141,7 +150,7 @@ fn tap(name: &str) -> String {
     text(&queue, &["QueueUrl"]).unwrap()
 }
 
-/// The published message whose request holds `marker`.
+/// The published message whose request contains `marker`.
 fn stolen(queue: &str, marker: &str) -> Value {
     wait_for("the published request", LIMIT, || {
         let receive = json!({"QueueUrl": queue, "MaxNumberOfMessages": 10, "WaitTimeSeconds": 1, "MessageAttributeNames": ["All"]});
@@ -182,12 +191,13 @@ fn a_request_that_is_published_three_times_and_launched_twice_runs_once() {
 
     publish_again(&message);
     publish_again(&message);
-    // How often the launcher has said a thing about this deployment.
+    // Counts the launcher's log lines about this deployment that contain a word.
     let said = |word: &str| world().launcher_log(&id).unwrap().iter().filter(|line| line.contains(word)).count();
     wait_for("the answers to all three", LIMIT, || Ok((said("\"admitted\"") == 3).then_some(()))).unwrap();
     assert_eq!(world().tasks(&id).unwrap().len(), 1, "the launcher started the task once");
 
-    // Somebody who may run tasks starts another with the very same envelope. Only the claim, on ministack's S3, stands against it.
+    // A caller who may run tasks starts another with the same envelope. Only the claim, on
+    // ministack's S3, prevents a second run.
     let first = world().tasks(&id).unwrap().remove(0);
     let second = world()
         .call(
@@ -216,7 +226,8 @@ fn a_request_that_is_published_three_times_and_launched_twice_runs_once() {
     assert_eq!(ended.result["output"]["verified"], true);
     assert_eq!(fs::read_to_string(&runs).unwrap(), "run\n");
 
-    // And after the end: the claim outlives queues and task. Somebody who makes the reply queue again hears the first answer, and that is all.
+    // After the end, the claim outlives queues and task. Whoever recreates the reply queue receives
+    // the first answer again, and nothing more.
     let queue = json!({"QueueName": format!("relay-{id}-reply")});
     let queue = text(&world().call(CI, "sqs", "CreateQueue", queue).unwrap(), &["QueueUrl"]).unwrap();
     publish_again(&message);
@@ -266,7 +277,8 @@ fn make_key(file: &Path) {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
-/// The program that docs/protocol.md gives to auditors: Python and `cryptography`, nothing of ours.
+/// Runs the program that docs/protocol.md gives to auditors. It uses Python and `cryptography`, and
+/// none of our code.
 fn audit(key: &str, envelope: &Value) -> std::process::Output {
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol.md");
     let document = fs::read_to_string(document).unwrap();
@@ -288,7 +300,8 @@ fn audit(key: &str, envelope: &Value) -> std::process::Output {
 fn the_record_verifies_by_ministacks_kms_and_by_the_auditors_program() {
     let ended = deploy_script("echo audited; exit 5");
     assert_eq!(ended.code, Some(5), "{}", ended.words());
-    // Frames that do not verify by the pinned key of ministack's KMS are dropped, and said.
+    // Frames that do not verify with the pinned key of ministack's KMS are dropped, and that is
+    // reported.
     assert!(!ended.words().contains("were dropped"), "{}", ended.words());
     let record = &ended.result["record"];
 
@@ -301,7 +314,8 @@ fn the_record_verifies_by_ministacks_kms_and_by_the_auditors_program() {
     assert_eq!(predicate["outcome"], json!({"exited": {"code": 5}}));
     assert_eq!(predicate["stdout"]["sha256"], json!(Digest::of(b"audited\n")));
 
-    // The request in the task's override is the record's subject; its signer is the configuration's.
+    // The request in the task's override is a subject of the record. Its signer is the one in the
+    // configuration.
     let tasks = world().tasks(ended.result["deployment_id"].as_str().unwrap()).unwrap();
     let bundle = tasks[0]["overrides"]["containerOverrides"][0]["environment"][0]["value"].as_str().unwrap();
     let request = &serde_json::from_str::<Value>(bundle).unwrap()["request"];
@@ -311,7 +325,7 @@ fn the_record_verifies_by_ministacks_kms_and_by_the_auditors_program() {
     let subject = subjects.iter().find(|subject| subject["name"] == "request").unwrap();
     assert_eq!(digest.trim(), format!("digest {}", subject["digest"]["sha256"].as_str().unwrap()));
 
-    // KMS itself, asked with the DER that it speaks.
+    // Asks KMS itself, with the signature in DER, which KMS uses.
     let envelope = Envelope::parse(record.to_string().as_bytes(), 1 << 20).unwrap();
     let raw = envelope.signatures()[0].bytes().unwrap();
     let der = p256::ecdsa::Signature::from_slice(&raw).unwrap().to_der();
@@ -326,7 +340,7 @@ fn the_record_verifies_by_ministacks_kms_and_by_the_auditors_program() {
     assert_eq!(verify(&envelope.pae()).unwrap()["SignatureValid"], true);
     assert_eq!(verify(b"something else").unwrap_err().code, "KMSInvalidSignatureException");
 
-    // One changed byte, and a key of somebody else.
+    // One changed byte, and then another key.
     let mut forged = record.clone();
     let payload = forged["payload"].as_str().unwrap().replacen('A', "B", 1);
     forged["payload"] = json!(payload);
@@ -393,11 +407,11 @@ fn cloudformation_deploys_a_stack_out_of_an_artifact() {
     there("iam", "GetRole", json!({"RoleName": "third-party-worker"}));
     let groups = there("logs", "DescribeLogGroups", json!({"logGroupNamePrefix": "/third-party/log"}));
     assert_eq!(groups["logGroups"][0]["retentionInDays"], 7);
-    // In the target account, and in no other.
+    // The stack is in the target account, and in no other.
     let elsewhere = world().ask(&Caller::root(CI), "sqs", "GetQueueUrl", json!({"QueueName": "third-party-jobs"}));
     assert!(elsewhere.unwrap().is_err());
 
-    // The artifact is the record's subject, and lies under its digest.
+    // The artifact is a subject of the record, and is stored under its digest.
     let audited = audit(&world().target_public_key, &ended.result["record"]);
     let statement: Value = serde_json::from_slice(&audited.stdout).unwrap();
     let subjects = statement["subject"].as_array().unwrap();
@@ -408,7 +422,7 @@ fn cloudformation_deploys_a_stack_out_of_an_artifact() {
     let object = world().call(CI, "s3", "GetObject", json!({"Bucket": "relay-sandbox-artifacts", "Key": key})).unwrap();
     assert_eq!(Digest::of(&unwrap_bytes(&object["Body"])).to_string(), digest);
 
-    // Nothing to do is success; a change is made.
+    // An empty change is a success. A real change is applied.
     let again = deploy_template("third-party", TEMPLATE);
     assert_eq!(again.code, Some(0), "{}", again.words());
     let said = [String::from_utf8_lossy(&again.stdout).into_owned(), again.words()].concat();
@@ -419,10 +433,10 @@ fn cloudformation_deploys_a_stack_out_of_an_artifact() {
     assert_eq!(groups["logGroups"][0]["retentionInDays"], 14);
 }
 
-/// A template that CloudFormation does not take at all.
+/// A template that CloudFormation rejects immediately.
 const NONSENSE: &str = "Resources: {A: {Type: AWS::SQS::Kueue}}\n";
 
-/// One that it begins, and takes back.
+/// A template that CloudFormation starts to apply and then rolls back.
 const DOOMED: &str = r#"
 Resources:
   First:
@@ -434,7 +448,7 @@ Resources:
     Properties: {Name: /third-party/doomed, Type: Strung, Value: x}
 "#;
 
-/// `aws cloudformation deploy` without relay.
+/// Runs `aws cloudformation deploy` without relay.
 fn deploy_by_hand(stack: &str, template: &str) -> std::process::Output {
     let file = folder("by-hand").join(format!("{stack}.yaml"));
     fs::write(&file, template).unwrap();
@@ -486,7 +500,7 @@ fn with_policies_checked_ci_may_publish_to_one_topic_and_read_one_queue_and_noth
     }]});
     let attributes = json!({"QueueName": "relay-made-before-reply", "Attributes": {"Policy": policy.to_string()}});
     world.call(CI, "sqs", "CreateQueue", attributes).unwrap();
-    // P1, in full: what the CI role may do.
+    // P1, in full: everything that the CI role may do.
     let may = json!([
         {"Effect": "Allow", "Action": "sns:Publish", "Resource": topic},
         {"Effect": "Allow", "Action": ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:DeleteMessageBatch"], "Resource": queue_arn},
@@ -499,7 +513,8 @@ fn with_policies_checked_ci_may_publish_to_one_topic_and_read_one_queue_and_noth
     assert_eq!(ended.stdout, b"hello, strictly\n");
     assert_eq!(ended.result["output"]["verified"], true);
 
-    // What it may not. The first proves that policies are checked at all; without it all others would prove nothing.
+    // What it may not do. The first call proves that policies are checked at all. Without it, the
+    // others would prove nothing.
     let id = ended.result["deployment_id"].as_str().unwrap();
     let (key, bucket) = (&world.target_key, "relay-222222222222-eu-west-1");
     let body = json!({"Bucket": bucket, "Key": "claims/x", "Body": {"$bytes": ""}});
@@ -530,7 +545,7 @@ fn with_policies_checked_ci_may_publish_to_one_topic_and_read_one_queue_and_noth
             "{service}:{operation}: {refused}"
         );
     }
-    // A stranger's account may not even publish.
+    // An account that is not in the topic's policy may not even publish.
     let publish = json!({"TopicArn": topic, "Message": "x"});
     let stranger = world.ask(&Caller::root("333333333333"), "sns", "Publish", publish).unwrap();
     assert!(stranger.unwrap_err().code.starts_with("Auth"));

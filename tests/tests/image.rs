@@ -1,5 +1,5 @@
-//! The runner's image on a real engine: what the task definition of a target asks of it. It needs what `cargo xtask package` made, and is
-//! skipped where there is no engine.
+//! The runner's image on a real Docker engine: it meets what a target's task definition asks of it.
+//! The tests need the output of `cargo xtask package`, and are skipped if there is no engine.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
@@ -11,14 +11,15 @@ use relay_tests::kit::docker::{Containers, docker, runner_image};
 use relay_tests::kit::targets::Head;
 use serde_json::{Value, json};
 
-/// As `relay-admin target render` writes it: root in a container of few rights, so that the tool can have a user of its own.
+/// As `relay-admin target render` writes it: root in a container with few capabilities, so that the
+/// tool can have its own user.
 const RENDERED: &[&str] = &[
     "--user 0",
     "--init",
     "--cap-drop AUDIT_WRITE --cap-drop MKNOD --cap-drop NET_BIND_SERVICE --cap-drop NET_RAW --cap-drop SETFCAP --cap-drop SETPCAP",
     WORK,
 ];
-/// A volume's owner and mode.
+/// The work directory, with the owner and mode of a volume.
 const WORK: &str = "--tmpfs /work:exec,mode=755";
 
 fn apart() -> Head {
@@ -42,12 +43,12 @@ fn the_image_is_the_runner_and_nothing_else() {
     let files = Command::new("sh").args(["-c", &format!("docker export {container} | tar -t")]).output().unwrap();
     docker(&["rm", "--volumes", &container]);
     let files = String::from_utf8(files.stdout).unwrap();
-    // What the engine itself puts there, for each container.
+    // Files that the engine itself puts into each container.
     let engine = [".dockerenv", "dev/", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf", "proc/", "sys/"];
     let is_own = |file: &&str| !file.ends_with('/') && !engine.iter().any(|place| file.starts_with(place));
     let own: Vec<&str> = files.lines().filter(is_own).collect();
     assert_eq!(own, ["etc/ssl/certs/ca-certificates.crt", "relay-runner"]);
-    // Without its pinned arguments it does nothing.
+    // Without its pinned arguments, the image does nothing.
     let bare = Command::new("docker").args(["run", "--rm", "--read-only", image]).output().unwrap();
     assert_eq!(bare.status.code(), Some(120), "{}", String::from_utf8_lossy(&bare.stderr));
 }
@@ -80,12 +81,13 @@ fn without_root_the_tool_is_the_runners_user() {
     assert_eq!(isolation(&done), "none");
 }
 
-/// `docker stop`, as ECS stops a task: SIGTERM to the first process, which is the runner or an init.
+/// `docker stop` works as ECS stops a task: SIGTERM to the first process, which is the runner or an
+/// init.
 #[test]
 fn a_stopped_container_ends_gracefully() {
     for (flags, first) in [(&[WORK][..], "relay-runner"), (RENDERED, "docker-init")] {
         let Some(containers) = Containers::start(flags, &apart()) else { return };
-        // The recipe's own signal is INT; terraform releases its lock then.
+        // The recipe's own signal is INT; terraform releases its lock on it.
         let script = "trap 'echo told; sleep 0.2; echo released; exit 9' INT; trap 'echo TERM' TERM
             cat /proc/1/comm; echo begun; while :; do sleep 0.05; done";
         let running = containers.script(script).start();
@@ -102,7 +104,7 @@ fn a_stopped_container_ends_gracefully() {
     }
 }
 
-/// Too little memory for the tool is the tool's end, not the runner's.
+/// Running out of memory ends the tool, not the runner.
 #[test]
 fn a_tool_that_runs_out_of_memory_is_told_from_a_lost_task() {
     let Some(containers) = Containers::start(&[WORK, "--memory 96m", "--memory-swap 96m"], &apart()) else { return };

@@ -1,4 +1,5 @@
-//! The permissions in `infra/` are those that the programs need, and no more: each exception stands here with its reason.
+//! The permissions in `infra/` are exactly those that the programs need. Each exception is listed
+//! here with its reason.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
@@ -7,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use relay_tests::infra::{Exception, Infra, Kind, Role, faults, without};
 
-/// Whose rights these are, by the beginning of the roles' path and name; what they call; what else they need, and why.
+/// The permissions of a role: the beginning of the role's path and name, the calls it makes, and
+/// what else it needs and why.
 struct Rights {
     role: &'static str,
     calls: &'static [&'static str],
     besides: &'static [(&'static str, &'static str)],
-    /// Which objects of a bucket they write.
+    /// The objects that it may write in a bucket.
     writes: &'static [&'static str],
 }
 
@@ -143,7 +145,8 @@ const RIGHTS: &[Rights] = &[
     },
 ];
 
-/// Calls of `relay-admin` and `relay gc`: with their users' own rights, for which there is no role here.
+/// Calls of `relay-admin` and `relay gc`. They use the rights of their users, for which there is no
+/// role here.
 const OPERATOR: &[&str] = &["ecs:DescribeTasks", "ecs:ListTasks", "ecs:StopTask", "sqs:ListQueues"];
 
 const LAMBDA: &str =
@@ -154,7 +157,8 @@ const MAKES_INTERFACES: &str = "ec2:AssignPrivateIpAddresses ec2:CreateNetworkIn
 const ARTIFACTS: &str =
     "CI deploys to every target; what it uploads is named by its digest, which the signed request binds";
 
-/// What a general rule would find, and why it is right all the same. One that nothing needs is a finding too.
+/// Faults that the general rules find and that are accepted, with the reason. An exception that
+/// matches no fault is itself a finding.
 const EXCEPTIONS: &[Exception] = &[
     ("confused-deputy", "ci-account.yaml SweepRole Lambda", "lambda.amazonaws.com", LAMBDA),
     ("confused-deputy", "foundation.yaml JwksRole Lambda", "lambda.amazonaws.com", LAMBDA),
@@ -222,10 +226,10 @@ fn rights_of(role: &Role) -> Option<&'static Rights> {
     RIGHTS.iter().find(|rights| role.name.starts_with(rights.role))
 }
 
-/// The permission that an operation of the SDK asks for.
+/// The permission that an operation of the SDK requires; `None` if it requires none.
 fn permission(operation: &str) -> Option<&str> {
     match operation {
-        // Everybody may.
+        // Every caller may.
         "sts:GetCallerIdentity" => None,
         "s3:HeadObject" => Some("s3:GetObject"),
         other => Some(other.strip_suffix("Batch").unwrap_or(other)),
@@ -340,7 +344,8 @@ fn a_deploy_role_trusts_its_runner_and_nobody_else() {
     }
 }
 
-// P1: across accounts CI may publish, and use the topic's key. A resource that names no account is one of the template's own.
+// P1: across accounts, CI may publish and use the topic's key. A resource that names no account
+// belongs to the template itself.
 #[test]
 fn across_accounts_ci_may_only_ask() {
     let infra = read();
@@ -357,7 +362,8 @@ fn across_accounts_ci_may_only_ask() {
     assert_eq!(across, BTreeSet::from(asked));
 }
 
-/// What `aws cloudformation deploy` takes without a bucket to put it into, in bytes.
+/// The largest template, in bytes, that `aws cloudformation deploy` accepts without a bucket to
+/// upload it to.
 const TEMPLATE_MAX: u64 = 51_200;
 
 #[test]
@@ -369,7 +375,7 @@ fn each_template_can_be_deployed_as_it_is() {
     }
 }
 
-/// A launcher's role without a fault, to be spoilt.
+/// A launcher's role without a fault, which the tests below then break.
 const ROLE: &str = "
 Resources:
   LauncherRole:

@@ -1,5 +1,6 @@
-//! `bench`: what relay costs, side by side with bare SQS calls and a pipe. `tests/src/bench` measures, on release programs; here the
-//! results become a table, a plot and docs/performance.md, so that no figure is typed by hand.
+//! `bench`: what relay costs, compared with bare SQS calls and a pipe. `tests/src/bench` measures
+//! release programs. This module turns the results into a table, a plot and docs/performance.md, so
+//! that no figure is typed by hand.
 
 mod plot;
 mod report;
@@ -21,19 +22,19 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 const DOCUMENT: &str = "docs/performance.md";
 const PLOT: &str = "docs/performance.svg";
 
-/// What of the document is made from results.
+/// The marks around the part of the document that is made from results.
 const MARKS: [&str; 2] = ["<!-- results: made by cargo xtask bench --write-docs -->", "<!-- end of results -->"];
 
 /// How to measure.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// A minute and a half: does it work, is anything far off?
+    /// Measure for a minute and a half: does it work, and is any figure far off?
     #[arg(long, conflicts_with = "full")]
     quick: bool,
-    /// Everything, as long as it takes.
+    /// Measure everything, without a limit on the time.
     #[arg(long)]
     full: bool,
-    /// Take what was measured before from this file.
+    /// Use the results in this file instead of measuring.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     /// Write docs/performance.md and its plot.
@@ -51,7 +52,7 @@ impl Options {
     }
 }
 
-/// Measures, or takes what was measured, and tells it.
+/// Measures, or reads earlier results, and prints the report.
 pub(crate) fn run(options: &Options) -> Outcome {
     let results = match &options.from {
         Some(file) => serde_json::from_str(&fs::read_to_string(file)?)?,
@@ -68,7 +69,8 @@ pub(crate) fn run(options: &Options) -> Outcome {
 }
 
 fn measure(form: &str) -> Result<Value> {
-    // With the whole workspace, as one package alone would resolve other features, and build every dependency anew.
+    // Build with the whole workspace. A single package would resolve other features and rebuild
+    // every dependency.
     let mut build = vec!["build", "--release", "--workspace"];
     build.extend(
         ["bench", "bootstrap", "relay", "relay-runner", "relay-sandbox"].into_iter().flat_map(|name| ["--bin", name]),
@@ -93,14 +95,14 @@ fn release() -> Result<PathBuf> {
     Ok(target()?.join(host()?).join("release"))
 }
 
-/// Bytes of what is shipped.
+/// The sizes of the shipped files, in bytes.
 fn sizes(release: &Path) -> Result<Value> {
     let size = |name: &str| fs::metadata(release.join(name)).map(|file| file.len());
     let zip = package::zip(&fs::read(release.join("bootstrap"))?, CompressionMethod::Deflated)?.len();
     Ok(json!({ "relay": size("relay")?, "relay-runner": size("relay-runner")?, "relay-launcher.zip": zip }))
 }
 
-/// The document with these results in place of those before.
+/// Replaces the results in the document.
 fn filled(document: &str, results: &str) -> Result<String> {
     let missing = || format!("{DOCUMENT} has no line `{}`, or none `{}` behind it", MARKS[0], MARKS[1]);
     let (before, rest) = document.split_once(MARKS[0]).ok_or_else(missing)?;

@@ -1,8 +1,8 @@
-//! `ci`: what must hold before a merge, in lanes. A lane runs its steps in the order of what fails fastest, stops at the first
-//! failure, and says how long each took and what it skipped. CONTRIBUTING.md has the lanes in a table.
-//!
-//! Everything is compiled in two configurations: clippy's and dev. Each call of cargo names the whole workspace, as one package
-//! alone would resolve other features, and build every dependency anew.
+//! `ci`: the checks that must pass before a merge, in lanes. A lane runs the steps that fail
+//! fastest first and stops at the first failure. It prints the time of each step and the skipped
+//! steps. CONTRIBUTING.md lists the lanes. Everything is compiled in two configurations: clippy's
+//! and dev. Each call of cargo names the whole workspace, as a single package would resolve other
+//! features and rebuild every dependency.
 
 use std::io::{self, Write as _};
 use std::process::Command;
@@ -14,41 +14,42 @@ use crate::run::{answers, cargo, has_engine, said, succeed};
 use crate::tree::{programs, root};
 use crate::{Outcome, cycles, direction, docs, emulator, infra, package};
 
-/// Which lane.
+/// The choice of a lane.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// The lane for each commit: no end to end, no model, no image, no emulator, no templates.
+    /// Run the lane for each commit: no end-to-end tests, model, image, emulator or templates.
     #[arg(long, conflicts_with = "integrations")]
     quick: bool,
-    /// The lane of third-party tools alone: CI files, recipes, verifiers.
+    /// Run only the lane of third-party tools: CI files, recipes, verifiers.
     #[arg(long)]
     integrations: bool,
-    /// With --integrations: only what is about paths that changed since this commit.
+    /// With --integrations: run only the checks whose paths changed since this commit.
     #[arg(long, value_name = "COMMIT", requires = "integrations")]
     changed_since: Option<String>,
 }
 
-/// What the demo starts, beside each other.
+/// The programs that the demo starts.
 const DEMO: &[&str] = &["relay", "relay-sandbox", "bootstrap", "relay-runner"];
 
-/// Test binaries that the quick lane leaves out. All others count as unit tests: they need no program of ours.
+/// Test binaries that the quick lane leaves out. All others count as unit tests, which need none of
+/// relay's programs.
 const MODEL: &[&str] = &["checks", "walks"];
 const END_TO_END: &[&str] = &["e2e"];
 const IMAGE: &[&str] = &["image"];
 const EMULATOR: &[&str] = &["emulator"];
 const NONE: &[&str] = &[];
 
-/// A check by tools of others, and the paths that it is about.
+/// A check by third-party tools, and the paths that it covers.
 struct Integration {
     name: &'static str,
     paths: &'static [&'static str],
     run: fn() -> Outcome,
 }
 
-/// None yet: the first files for CI systems and the first recipe bring theirs.
+/// Empty until the first CI files and the first recipe add their checks.
 const INTEGRATIONS: &[Integration] = &[];
 
-/// What was done so far.
+/// The steps that ran, and the skipped ones.
 #[derive(Default)]
 struct Run {
     done: Vec<(&'static str, Duration)>,
@@ -68,7 +69,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     outcome
 }
 
-/// Builds the demo's programs, and shows one deployment.
+/// Builds the demo's programs and runs one deployment.
 pub(crate) fn demo() -> Outcome {
     let mut out = io::stdout();
     writeln!(out, "Building {}: some minutes the first time, seconds later.", DEMO.join(", "))?;
@@ -145,7 +146,7 @@ fn integrations(run: &mut Run, changed_since: Option<&str>) -> Outcome {
     Ok(())
 }
 
-/// The integration tests of all crates but those that have a step of their own.
+/// The integration tests of all crates, except those that have a step of their own.
 fn unit_tests() -> Outcome<Vec<String>> {
     let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec()?;
     let own_step = |name: &str| [MODEL, END_TO_END, IMAGE, EMULATOR].iter().any(|names| names.contains(&name));
@@ -154,7 +155,7 @@ fn unit_tests() -> Outcome<Vec<String>> {
     Ok(tests.map(|target| target.name).collect())
 }
 
-/// Runs the test binaries of these names, and what else `cargo test` is told.
+/// Runs the test binaries with these names. `arguments` are further arguments of `cargo test`.
 fn tests<S: AsRef<str>>(arguments: &[&str], names: &[S]) -> Outcome {
     let mut command = Command::new("cargo");
     command.args(["test", "--workspace"]).args(arguments);
@@ -189,7 +190,7 @@ impl Run {
     }
 }
 
-/// Such as `2.5 min`.
+/// A duration in minutes, such as `2.5 min`.
 fn minutes(took: Duration) -> String {
     format!("{:.1} min", took.as_secs_f64() / 60.0)
 }

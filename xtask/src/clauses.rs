@@ -1,24 +1,25 @@
-//! The clauses of `docs/protocol.md`, and who cites them: every MUST is cited by a vector or a test, every citation exists.
+//! The clauses of `docs/protocol.md` and their citations: a vector or a test cites every MUST, and
+//! every cited clause exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tree::Tree;
 
 const DOCUMENT: &str = "docs/protocol.md";
-/// The first letters of all marks.
+/// The first part of every mark.
 const FAMILIES: &[&str] = &[
     "ENC", "TIM", "NAM", "HNT", "BUN", "ENV", "SIG", "REQ", "APP", "CTL", "LAU", "CLM", "LCK", "RUN", "ART", "VCH",
     "FRM", "OUT", "REC", "ARC", "LIM", "VER",
 ];
 
-/// What the document says of one clause.
+/// The properties of one clause in the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Clause {
     must: bool,
     reserved: bool,
 }
 
-/// The findings, and the count of reserved clauses that nobody cites.
+/// The findings, and the number of reserved clauses that nothing cites.
 pub(crate) fn check(tree: &Tree) -> Result<(Vec<String>, usize), String> {
     let (clauses, mut findings) = clauses(tree.text(DOCUMENT)?);
     let tested = tested(tree, &mut findings);
@@ -43,7 +44,8 @@ pub(crate) fn check(tree: &Tree) -> Result<(Vec<String>, usize), String> {
     Ok((findings, reserved))
 }
 
-/// The clauses: each begins with its mark in bold at the start of a line and ends at the next one, or at a heading.
+/// The clauses. Each begins with its mark in bold at the start of a line, and ends at the next
+/// clause or heading.
 fn clauses(document: &str) -> (BTreeMap<String, Clause>, Vec<String>) {
     let mut found: BTreeMap<String, Clause> = BTreeMap::new();
     let mut findings = Vec::new();
@@ -79,7 +81,7 @@ pub(crate) fn marks(line: &str) -> Vec<String> {
         .collect()
 }
 
-/// The marks that a vector's `clause`, or a line `// clause: …` in a test, names.
+/// The marks in the `clause` of vectors, and in the lines `// clause: …` of tests.
 fn tested(tree: &Tree, findings: &mut Vec<String>) -> BTreeSet<String> {
     let mut tested = BTreeSet::new();
     for (path, text) in tree.under(&["vectors/"], ".json") {
@@ -128,7 +130,7 @@ mod tests {
         let uncited = TEST.replace("// clause: ENV-1", "");
         let (findings, _) = check(&tree(&[("crates/a/src/lib.rs", &uncited)])).unwrap();
         assert_eq!(findings, ["docs/protocol.md: ENV-1 has a MUST, and no vector or test cites it"]);
-        // A citation outside tests, or in a string, proves nothing.
+        // A citation outside a test, or in a string, does not count.
         for elsewhere in ["// clause: ENV-1\nfn a() {}\n", "#[cfg(test)]\nconst A: &str = \"clause: ENV-1\";\n"] {
             assert_eq!(check(&tree(&[("crates/a/src/lib.rs", elsewhere)])).unwrap().0.len(), 1, "{elsewhere}");
         }

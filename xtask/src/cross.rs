@@ -1,5 +1,6 @@
-//! `cross`: whether the programs compile for other machines than this one: `cargo check` for every target whose library rustup has. It builds no
-//! release: that is `package --release --target TRIPLE`, with a linker for it.
+//! `cross`: whether the programs compile for other targets. Runs `cargo check` for every target
+//! whose library rustup has. It does not build a release; `package --release --target TRIPLE` does,
+//! with a linker for the target.
 
 use std::io::{self, Write as _};
 use std::process::Command;
@@ -7,7 +8,7 @@ use std::process::Command;
 use crate::Outcome;
 use crate::run::{host, said, succeed};
 
-/// What is shipped, or is to be.
+/// The targets that are shipped, or are planned to be.
 const TARGETS: &[&str] = &[
     "x86_64-unknown-linux-musl",
     "aarch64-unknown-linux-musl",

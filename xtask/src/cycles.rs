@@ -1,4 +1,5 @@
-//! No two files of a crate import each other, over however many others: whoever reads one must not have to read them all.
+//! No two files of a crate import each other, directly or through other files. So one file can be
+//! read without reading all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,18 +11,19 @@ use syn::visit::{self, Visit};
 use crate::Outcome;
 use crate::tree::root;
 
-/// Cycles that stand for now, each with the reason. One that is gone must leave this list.
+/// Cycles that are accepted for now, with the reason. A cycle that no longer exists must leave this
+/// list.
 const KNOWN: &[(&str, &[&str], &str)] = &[
     ("relay-sandbox", &["*"], "its services share one world, until they stand in layers"),
     ("relay-engine", &["reader", "reader::late"], "one state machine in two files, until it is taken apart"),
 ];
 
-/// The tests' helpers are not shipped, and their rooms may know each other.
+/// The test helpers are not shipped, so their modules may import each other.
 const LEFT_OUT: &[&str] = &["relay-tests"];
 
 /// A module, as its path from the crate's root.
 type Module = Vec<String>;
-/// Which modules a module names.
+/// The modules that each module names.
 type Graph = BTreeMap<Module, BTreeSet<Module>>;
 
 /// Checks every crate of the workspace.
@@ -34,7 +36,7 @@ pub(crate) fn check() -> Outcome {
     if findings.is_empty() { Ok(()) } else { Err(findings.join("\n       ").into()) }
 }
 
-/// What is wrong with the cycles of a crate.
+/// The findings for the cycles of a crate: new ones, and known ones that no longer exist.
 fn judge(package: &str, cycles: &[Vec<String>]) -> Vec<String> {
     let known: Vec<_> = KNOWN.iter().filter(|(name, ..)| *name == package).collect();
     let is_known = |cycle: &[String], modules: &[&str]| {
@@ -63,7 +65,7 @@ fn graph(package: &Package) -> Outcome<Graph> {
     Ok(files.iter().map(|(module, file)| (module.clone(), named(module, file, &modules, &exported))).collect())
 }
 
-/// The files below `folder`, parsed, by their module.
+/// Parses the files below `folder` and adds them by module.
 fn read(folder: &Path, above: &[String], files: &mut BTreeMap<Module, syn::File>) -> Outcome {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -80,7 +82,7 @@ fn read(folder: &Path, above: &[String], files: &mut BTreeMap<Module, syn::File>
     Ok(())
 }
 
-/// What the crate's root gives out under names of its own, and from which module: `pub use module::Name`.
+/// The names that the crate's root re-exports, each with its module: `pub use module::Name`.
 fn exported(main: &syn::File) -> BTreeMap<String, Module> {
     let mut exported = BTreeMap::new();
     for item in &main.items {
@@ -109,7 +111,7 @@ fn paths(tree: &syn::UseTree, above: &[String]) -> Vec<Vec<String>> {
     }
 }
 
-/// The other modules that `file` names, its tests left out.
+/// The other modules that `file` names outside its tests.
 fn named(
     module: &Module,
     file: &syn::File,
@@ -129,7 +131,7 @@ fn named(
     found
 }
 
-/// A path from the crate's root, if it stays in the crate.
+/// The path from the crate's root, if it stays in the crate.
 fn absolute(module: &Module, path: &[String], modules: &BTreeSet<Module>) -> Option<Vec<String>> {
     let (first, rest) = path.split_first()?;
     match first.as_str() {
@@ -140,7 +142,7 @@ fn absolute(module: &Module, path: &[String], modules: &BTreeSet<Module>) -> Opt
             let base = module.get(..module.len().checked_sub(above)?)?;
             Some([base, path.get(above..)?].concat())
         }
-        // A child by its bare name.
+        // A child module by its bare name.
         _ => {
             let child = [module.as_slice(), std::slice::from_ref(first)].concat();
             modules.contains(&child).then(|| [module.as_slice(), path].concat())
@@ -148,7 +150,7 @@ fn absolute(module: &Module, path: &[String], modules: &BTreeSet<Module>) -> Opt
     }
 }
 
-/// Every path in a file.
+/// Collects every path in a file.
 #[derive(Default)]
 struct Names(Vec<Vec<String>>);
 
@@ -167,7 +169,7 @@ impl<'a> Visit<'a> for Names {
         self.0.extend(paths(&item.tree, &[]));
     }
 
-    /// `pub(super)` names nothing that it uses.
+    /// The path in `pub(super)` limits visibility and uses nothing.
     fn visit_vis_restricted(&mut self, _: &'a syn::VisRestricted) {}
 
     fn visit_path(&mut self, path: &'a syn::Path) {
@@ -176,7 +178,7 @@ impl<'a> Visit<'a> for Names {
     }
 }
 
-/// Groups of modules that reach each other.
+/// The groups of modules that reach each other.
 fn cycles(graph: &Graph) -> Vec<Vec<String>> {
     let reached: BTreeMap<&Module, BTreeSet<&Module>> = graph.keys().map(|from| (from, reach(graph, from))).collect();
     let together = |one: &Module, other: &Module| {

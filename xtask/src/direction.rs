@@ -1,4 +1,5 @@
-//! Which crate may depend on which, from `cargo metadata`: the rules of the architecture, held by a machine.
+//! The dependency rules of the architecture: which crate may depend on which, checked with
+//! `cargo metadata`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -8,7 +9,8 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 use crate::Outcome;
 use crate::run::said;
 
-/// The workspace's crates that a crate may name. One that is not listed may name any but what nothing may.
+/// The workspace crates that a crate may depend on. A crate that is not listed may depend on any
+/// except [`TOPS`].
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("relay-protocol", &[]),
     ("relay-engine", &["relay-protocol"]),
@@ -20,7 +22,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("relay-fuzz-cases", &["relay-artifact", "relay-engine", "relay-policy", "relay-protocol"]),
 ];
 
-/// Crates on top: programs. Nothing but the tests may name them.
+/// The crates at the top: programs. Only the tests may depend on them.
 const TOPS: &[&str] = &[
     "relay-trigger-cli",
     "relay-admin",
@@ -33,28 +35,29 @@ const TOPS: &[&str] = &[
     "xtask",
 ];
 
-/// What may name a program.
+/// The crates that may depend on a program.
 const ABOVE_TOPS: &[&str] = &["relay-tests"];
 
-/// What a crate must not reach, by whatever way: a name, or a prefix that ends with `-`.
+/// The packages that a crate must not reach, directly or indirectly. A name that ends with `-` is a
+/// prefix.
 const MUST_NOT_REACH: &[(&[&str], &[&str])] = &[
     (&["relay-trigger-cli"], &["cedar-policy"]),
     (
-        // What is fuzzed is built anew with each change: without the SDK it is soon done.
+        // These are rebuilt after each change. Without the SDK that is fast.
         &["relay-protocol", "relay-engine", "relay-policy", "relay-artifact", "relay-fuzz-cases", "relay-model"],
         &["tokio", "hyper", "aws-"],
     ),
 ];
 
-/// SDKs that a program does not call, and so does not compile when it is built by itself. The graph of the whole workspace cannot tell, as it
-/// unites the features of all.
+/// SDKs that a program does not call and must not compile when it is built alone. The graph of the
+/// whole workspace cannot show this, as it unites the features of all packages.
 const MUST_NOT_BUILD: &[(&str, &[&str])] = &[
     ("relay-trigger-cli", &["aws-sdk-ecs", "aws-sdk-secretsmanager", "aws-sdk-ssm"]),
     ("relay-launcher", &["aws-sdk-secretsmanager", "aws-sdk-sns", "aws-sdk-ssm"]),
     ("relay-runner", &["aws-sdk-sns"]),
 ];
 
-/// Names by name: what each package depends on, development excepted.
+/// The dependencies of each package by name, without development dependencies.
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
 /// Checks the whole workspace.
@@ -74,7 +77,7 @@ pub(crate) fn check() -> Outcome {
 fn graph() -> Result<Graph, Box<dyn std::error::Error>> {
     let metadata = MetadataCommand::new()
         .manifest_path(crate::tree::root().join("Cargo.toml"))
-        // What is shipped runs on Linux; other platforms need not be downloaded to know the direction.
+        // The shipped programs run on Linux, so skip the download of packages for other platforms.
         .other_options(["--filter-platform".to_owned(), "x86_64-unknown-linux-gnu".to_owned()])
         .exec()?;
     let names: BTreeMap<_, _> =
@@ -118,7 +121,7 @@ fn findings(graph: &Graph) -> Vec<String> {
     findings
 }
 
-/// Everything that `name` reaches, each with the shortest way there.
+/// Every package that `name` reaches, with the shortest path to it.
 fn reach(graph: &Graph, name: &str) -> BTreeMap<String, String> {
     let mut ways = BTreeMap::from([(name.to_owned(), name.to_owned())]);
     let mut front = vec![name.to_owned()];

@@ -1,11 +1,11 @@
-//! `docs`: documents, code, vectors and tests agree. One line for each finding.
+//! `docs`: checks that documents, code, vectors and tests agree. Prints one line for each finding.
 
 use std::io::{self, Write as _};
 
 use crate::tree::Tree;
 use crate::{Outcome, clauses, links};
 
-/// Checks everything, and says all findings before it fails.
+/// Runs all checks, and prints every finding before it fails.
 pub(crate) fn check() -> Outcome {
     let tree = Tree::load()?;
     let (mut findings, reserved) = clauses::check(&tree)?;

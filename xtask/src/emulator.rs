@@ -1,4 +1,5 @@
-//! `e2e` and `least-privilege`: the package, installed on an AWS emulator that nobody here wrote. `tests/src/emulator/bin` does it.
+//! `e2e` and `least-privilege`: installs the package on a third-party AWS emulator.
+//! `tests/src/emulator/bin` does the work.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,15 +9,15 @@ use crate::package;
 use crate::run::{cargo, succeed};
 use crate::tree::programs;
 
-/// What is installed there.
+/// The package to install.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// A folder that `cargo xtask package` made; without, one is made of dev programs.
+    /// Use this folder, made by `cargo xtask package`, instead of packaging dev programs.
     #[arg(long, value_name = "FOLDER")]
     package: Option<PathBuf>,
 }
 
-/// Runs `emulator WHAT`, on the package that is named or on a new one.
+/// Runs `emulator WHAT` on the given package, or on a new one.
 pub(crate) fn run(what: &str, options: &Options) -> Outcome {
     let package = match &options.package {
         Some(folder) => std::path::absolute(folder)?,
@@ -26,7 +27,7 @@ pub(crate) fn run(what: &str, options: &Options) -> Outcome {
     on(what, &package)
 }
 
-/// Runs `emulator WHAT` on the package in `folder`; the program is built already.
+/// Runs `emulator WHAT` on the package in `folder`. The program must be built already.
 pub(crate) fn on(what: &str, folder: &Path) -> Outcome {
     succeed(Command::new(programs()?.join("emulator")).arg(what).arg(folder))
 }

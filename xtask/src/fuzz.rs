@@ -1,7 +1,7 @@
-//! `fuzz`: every target of `fuzz/` in turn, one process at a time, each for its share of the time; then a table. It installs nothing.
-//!
-//! What is new goes into `fuzz/corpus` of the target folder, findings into `fuzz/artifacts`; what is worth keeping is brought into `fuzz/corpus` and
-//! `fuzz/regressions` by hand, by `cargo fuzz cmin` and under a name that says what it shows.
+//! `fuzz`: runs every target of `fuzz/` in turn, in one process, for its share of the time, and
+//! prints a table. It installs nothing. New inputs go into `fuzz/corpus` of the target folder,
+//! findings into `fuzz/artifacts`. Those worth keeping are moved by hand to `fuzz/corpus` (by
+//! `cargo fuzz cmin`) and `fuzz/regressions` (named for what they show).
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,13 +12,13 @@ use std::process::{Command, Stdio};
 use crate::Outcome;
 use crate::run::answers;
 
-/// Minutes for all targets together, when nobody says how many.
+/// The default of the minutes for all targets together.
 const MINUTES: u64 = 120;
 
-/// What the targets are built with; coverage counters are not stable yet.
+/// The toolchain for the targets, as coverage counters are not stable yet.
 const TOOLCHAIN: &str = "nightly";
 
-/// Bytes of an input at most: the corpus keeps no more either.
+/// The largest input, in bytes. The corpus keeps nothing larger.
 const LENGTH_MAX: &str = "-max_len=4096";
 
 struct Row {
@@ -29,13 +29,13 @@ struct Row {
     findings: usize,
 }
 
-/// How long, and by which compiler.
+/// The run time and the compiler.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Minutes for all targets together.
     #[arg(long, default_value_t = MINUTES)]
     minutes: u64,
-    /// A toolchain that can count coverage.
+    /// A toolchain that supports coverage counters.
     #[arg(long, default_value = TOOLCHAIN)]
     toolchain: String,
 }
@@ -53,7 +53,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         return Err(format!("cargo fuzz build: {built}").into());
     }
     let targets = folders(&root.join("fuzz/corpus"))?;
-    // Zero would mean no end to libFuzzer.
+    // Zero would mean no limit to libFuzzer.
     let seconds = (minutes * 60 / (targets.len() as u64).max(1)).max(1);
     let mut rows = Vec::new();
     for target in targets {
@@ -65,7 +65,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     if findings == 0 { Ok(()) } else { Err(format!("{findings} findings: see fuzz/artifacts").into()) }
 }
 
-/// What is not there, and how to get it.
+/// What is not installed, and how to install it.
 fn missing(toolchain: &str) -> Option<String> {
     if !answers("cargo", &[toolchain, "--version"]) {
         return Some(format!(
@@ -77,16 +77,17 @@ fn missing(toolchain: &str) -> Option<String> {
         .then(|| "cargo-fuzz is not installed: cargo install cargo-fuzz".to_owned())
 }
 
-/// Without a sanitizer of memory: the code is safe Rust, and what is not (zstd) is built by a compiler that these do not reach.
+/// No memory sanitizer: relay's code is safe Rust, and the rest (zstd) is built by a C compiler
+/// that the sanitizers do not instrument.
 fn cargo_fuzz(toolchain: &str, what: &str) -> Command {
     let mut command = Command::new("cargo");
     command.args([toolchain, "fuzz", what, "--sanitizer", "none", "--fuzz-dir", "fuzz"]);
-    // Which toolchain runs this command is nothing to that one.
+    // The toolchain that runs this command must not influence the other one.
     command.current_dir(crate::tree::root()).env_remove("RUSTUP_TOOLCHAIN").env("CARGO_TARGET_DIR", "fuzz/target");
     command
 }
 
-/// Runs the target's program for so long, at the lowest priority.
+/// Runs the target's program for `seconds`, at the lowest priority.
 fn one(root: &Path, target: String, seconds: u64) -> Result<Row, Box<dyn std::error::Error>> {
     let fresh = crate::tree::target()?.join("fuzz/corpus").join(&target);
     let artifacts = root.join("fuzz/artifacts").join(&target);
@@ -99,7 +100,8 @@ fn one(root: &Path, target: String, seconds: u64) -> Result<Row, Box<dyn std::er
     let output = Command::new("nice")
         .args(["-n", "19"])
         .arg(program.join(&target))
-        // The bound is on the time that passes: a machine that pauses the program must not look like a finding.
+        // This timeout counts elapsed time. It is long, as a machine that pauses the program must
+        // not cause a finding.
         .args([LENGTH_MAX, "-timeout=300", "-rss_limit_mb=1024", "-print_final_stats=1"])
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
@@ -109,7 +111,7 @@ fn one(root: &Path, target: String, seconds: u64) -> Result<Row, Box<dyn std::er
         .output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        // The end of what libFuzzer says has the assertion and the input's name.
+        // The last lines from libFuzzer contain the assertion and the name of the input.
         let lines: Vec<&str> = said.lines().collect();
         writeln!(io::stderr(), "{}", lines[lines.len().saturating_sub(40)..].join("\n"))?;
     }
@@ -127,10 +129,12 @@ fn executions(said: &str) -> u64 {
     line.and_then(|count| count.trim().parse().ok()).unwrap_or_default()
 }
 
-/// The time that children have used so far, by the kernel: on a busy machine it is less than what has passed.
+/// The CPU time that the children have used so far, in seconds, as the kernel counts it. On a busy
+/// machine it is less than the elapsed time.
 fn cpu_seconds_of_children() -> Result<f64, Box<dyn std::error::Error>> {
     let stat = fs::read_to_string("/proc/self/stat")?;
-    // Behind the name, which may hold anything, the 14th and 15th field are those of children that were waited for, in hundredths (proc(5)).
+    // Fields 14 and 15 after the name, which may contain anything, are the user and system time of
+    // children that were waited for, in hundredths of a second (proc(5)).
     let fields = stat.rsplit_once(')').map(|(_, fields)| fields).unwrap_or_default();
     let ticks = fields.split_whitespace().skip(13).take(2).map(str::parse::<u32>).sum::<Result<u32, _>>()?;
     Ok(f64::from(ticks) / 100.0)
@@ -149,7 +153,7 @@ fn folders(folder: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// In Markdown, as `docs/reliability.md` has it.
+/// The table in Markdown, as in `docs/reliability.md`.
 fn table(rows: &[Row]) -> String {
     let mut out = "| target | CPU minutes | executions | corpus | findings |\n|---|---|---|---|---|\n".to_owned();
     let (mut minutes, mut executions) = (0.0, 0);
@@ -157,7 +161,7 @@ fn table(rows: &[Row]) -> String {
         minutes += row.cpu_seconds / 60.0;
         executions += row.executions;
         let (cpu, target) = (row.cpu_seconds / 60.0, &row.target);
-        // Writing into a string cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(out, "| {target} | {cpu:.1} | {} | {} | {} |", row.executions, row.corpus, row.findings);
     }
     let _ = writeln!(out, "| all | {minutes:.1} | {executions} | | |");

@@ -1,9 +1,7 @@
-//! `infra`: the templates in `infra/`, read by tools that nobody here wrote (cfn-lint, cfn-guard, and with `--checkov` that), and
-//! their permissions, by `tests/tests/infra.rs`.
-//!
-//! A tool that this machine cannot have is told as skipped. Tools are kept in the user's cache, not in the target folder: each is
-//! installed once. cfn-guard is no dependency: its serde_json keeps the order of keys, and within one workspace that would be the
-//! order of ours too. A suppression stands in the template, beside what it is for, and its line says the reason.
+//! `infra`: checks the templates in `infra/` with third-party tools (cfn-lint, cfn-guard, and
+//! checkov with `--checkov`), and their permissions with `tests/tests/infra.rs`. A tool that cannot
+//! be installed here is reported as skipped. Tools are kept in the user's cache, not in the target
+//! folder, so each is installed once.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,19 +21,20 @@ const GUARD: &str = "3.2.1";
 const RULES: &str = "infra/guard/relay.guard";
 const RULES_TESTS: &str = "infra/guard/tests/relay.yaml";
 
-/// What reads the templates.
+/// The tools that check the templates.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Ask checkov too: it installs half a gigabyte.
+    /// Also run checkov, which installs half a gigabyte.
     #[arg(long)]
     checkov: bool,
 }
 
-/// `infra`, by itself.
+/// Runs `infra` on its own.
 pub(crate) fn check(options: &Options) -> Outcome {
     let mut skipped = Vec::new();
     lint(options.checkov, &mut skipped)?;
-    // With the whole workspace: one package alone would resolve other features, and build every dependency anew.
+    // With the whole workspace: a single package would resolve other features and rebuild every
+    // dependency.
     cargo(&["test", "--quiet", "--workspace", "--test", "infra"])?;
     let mut out = io::stdout().lock();
     for what in &skipped {
@@ -44,7 +43,7 @@ pub(crate) fn check(options: &Options) -> Outcome {
     Ok(())
 }
 
-/// What the tools say. What this machine cannot run is added to `skipped`.
+/// Runs the tools. Adds those that cannot run here to `skipped`.
 pub(crate) fn lint(with_checkov: bool, skipped: &mut Vec<String>) -> Outcome {
     let templates = templates()?;
     let mut findings = Vec::new();
@@ -54,7 +53,7 @@ pub(crate) fn lint(with_checkov: bool, skipped: &mut Vec<String>) -> Outcome {
     let read = |path: &str| fs::read_to_string(root().join(path)).map_err(|error| format!("{path}: {error}"));
     findings.extend(untested(&read(RULES)?, &read(RULES_TESTS)?));
     let paths: Vec<&str> = templates.iter().map(|(path, _)| path.as_str()).collect();
-    // All are asked, whatever one of them says.
+    // Every tool runs, even after another one has failed.
     let mut ask = |name: &str, tool: Had, work: &dyn Fn(&Path) -> Outcome| match tool {
         Ok(tool) => findings.extend(work(&tool).err().map(|error| error.to_string())),
         Err(why) => skipped.push(format!("{name} ({why})")),
@@ -72,7 +71,7 @@ pub(crate) fn lint(with_checkov: bool, skipped: &mut Vec<String>) -> Outcome {
     if findings.is_empty() { Ok(()) } else { Err(findings.join("\n       ").into()) }
 }
 
-/// Every template under `infra/`, by its path from the root.
+/// Every template under `infra/`: its path from the root, and its text.
 fn templates() -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::from("infra")];
@@ -81,7 +80,7 @@ fn templates() -> Result<Vec<(String, String)>> {
             let entry = entry?;
             let path = folder.join(entry.file_name());
             if entry.file_type()?.is_dir() {
-                // What these hold is for the tools.
+                // These hold files of the tools.
                 if !["infra/check", "infra/guard"].iter().any(|tools| path == Path::new(tools)) {
                     folders.push(path);
                 }
@@ -94,7 +93,9 @@ fn templates() -> Result<Vec<(String, String)>> {
     if found.is_empty() { Err("there is no template in infra/".into()) } else { Ok(found) }
 }
 
-/// What a line of a template suppresses: a check of checkov or cfn-lint, or whatever another tool would take for it; and its reason.
+/// The check that a line of a template suppresses, and the reason. A suppression stands in the
+/// template, beside what it applies to, and its line gives the reason. This includes checks of
+/// checkov and cfn-lint, and markers of other tools.
 fn suppression(line: &str) -> Option<(&str, &str)> {
     if ["SuppressedRules", "cfn_nag"].iter().any(|other| line.contains(other)) {
         return Some((line.trim(), ""));
@@ -117,7 +118,7 @@ fn unreasoned(path: &str, text: &str) -> Vec<String> {
     text.lines().enumerate().filter_map(bare).collect()
 }
 
-/// Rules without a template that they let pass, or without one that they refuse.
+/// Rules that lack a test template that passes, or one that fails.
 fn untested(rules: &str, tests: &str) -> Vec<String> {
     let expected: BTreeSet<&str> = tests.lines().map(str::trim).collect();
     let names = rules.lines().filter_map(|line| line.strip_prefix("rule ")?.split_whitespace().next());
@@ -128,10 +129,10 @@ fn untested(rules: &str, tests: &str) -> Vec<String> {
         .collect()
 }
 
-/// What a tool needs, or why this machine cannot have it.
+/// The path of a tool, or the reason why it cannot be installed here.
 type Had = std::result::Result<PathBuf, String>;
 
-/// A virtual environment with what `infra/check/NAME.txt` lists.
+/// A virtual environment with the packages in `infra/check/NAME.txt`.
 fn environment(name: &str) -> Result<Had> {
     let make = root().join("tests/venv.sh");
     let output =
@@ -144,7 +145,10 @@ fn environment(name: &str) -> Result<Had> {
     }
 }
 
-/// cfn-guard in the user's cache, built when it is not there.
+/// The path of cfn-guard in the user's cache. Builds it if it is missing.
+///
+/// It is not a dependency: its serde_json preserves the order of keys, and one workspace would give
+/// that feature to relay's programs too.
 fn guard() -> Result<Had> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(std::env::home_dir()?.join(".cache"))).ok_or("there is no home")?;
@@ -156,7 +160,7 @@ fn guard() -> Result<Had> {
     writeln!(io::stdout(), "    building cfn-guard {GUARD} into {}; this is once", folder.display())?;
     let mut install = Command::new("cargo");
     install.args(["install", "--quiet", "--locked", "--debug", "--force", "cfn-guard", "--version", GUARD, "--root"]);
-    // Outside the workspace, whose .cargo/config.toml is not for it.
+    // Outside the workspace, whose .cargo/config.toml must not apply.
     let output = install.arg(&folder).current_dir("/").stdin(Stdio::null()).output()?;
     if output.status.success() {
         return Ok(Ok(program));
@@ -168,7 +172,7 @@ fn guard() -> Result<Had> {
 fn checkov(venv: &Path, templates: &[(String, String)]) -> Outcome {
     let mut command = Command::new(venv.join("bin/checkov"));
     command.args(["--framework", "cloudformation", "--output", "json", "--skip-download", "--file"]);
-    // Nothing of it is looked up elsewhere.
+    // Prevents lookups in a remote service.
     command.env("BC_SKIP_MAPPING", "TRUE").env("LOG_LEVEL", "ERROR").current_dir(root()).stdin(Stdio::null());
     let output = command.args(templates.iter().map(|(path, _)| path)).output()?;
     let report: Value = serde_json::from_slice(&output.stdout)
@@ -177,7 +181,8 @@ fn checkov(venv: &Path, templates: &[(String, String)]) -> Outcome {
     if findings.is_empty() { Ok(()) } else { Err(findings.join("\n       ").into()) }
 }
 
-/// What checkov found or could not read, and suppressions that suppress nothing.
+/// The failed checks, the files that checkov could not read, and suppressions that suppress
+/// nothing.
 fn reported(report: &Value, templates: &[(String, String)]) -> std::result::Result<Vec<String>, String> {
     let list = |name: &str| report["results"][name].as_array().ok_or_else(|| format!("checkov reports no {name}"));
     let text = |check: &Value, name: &str| check[name].as_str().unwrap_or_default().to_owned();

@@ -1,8 +1,8 @@
-//! Links in Markdown: each relative one resolves, headings included.
+//! Links in Markdown: every relative link resolves, including links to headings.
 
 use crate::tree::Tree;
 
-/// The findings.
+/// The findings: one for each link that does not resolve.
 pub(crate) fn check(tree: &Tree) -> Vec<String> {
     let mut findings = Vec::new();
     for (path, text) in tree.under(&[""], ".md") {
@@ -15,13 +15,13 @@ pub(crate) fn check(tree: &Tree) -> Vec<String> {
     findings
 }
 
-/// Link targets with their lines, outside code.
+/// The targets of the links outside code, each with its line number.
 fn links(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut in_code = false;
     for (at, line) in text.lines().enumerate() {
         in_code ^= line.trim_start().starts_with("```");
-        // Inline code has every second place between backticks.
+        // Splitting at backticks puts inline code at every second position.
         let prose: String = line.split('`').step_by(2).collect();
         let mut rest = if in_code { "" } else { prose.as_str() };
         while let Some((_, after)) = rest.split_once("](") {
@@ -51,7 +51,7 @@ fn resolve(tree: &Tree, from: &str, target: &str) -> Result<(), &'static str> {
     }
 }
 
-/// `path` seen from the folder of `from`; empty for the root.
+/// `path` relative to the folder of `from`, as a path from the root. Empty for the root itself.
 fn join(from: &str, path: &str) -> Option<String> {
     let mut parts: Vec<&str> = from.split('/').collect();
     parts.pop();
@@ -67,7 +67,7 @@ fn join(from: &str, path: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// The anchor of a heading, as forges make it.
+/// The anchor that forges generate for a heading.
 fn slug(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     text.chars()

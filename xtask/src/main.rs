@@ -1,4 +1,5 @@
-//! The project's own commands: `cargo xtask --help` lists them. Each command is a file; `ci.rs` has the lanes.
+//! The project's own commands; `cargo xtask --help` lists them. Each command has its own file.
+//! `ci.rs` defines the lanes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail by panicking"))]
 
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// A command's end: what went wrong, in one line for each finding.
+/// The result of a command. The error has one line for each finding.
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 /// The project's own commands.
@@ -39,25 +40,29 @@ struct Arguments {
 enum Command {
     /// Build four programs, then run one deployment on the embedded sandbox.
     Demo,
-    /// Run the checks and tests of a lane; without a flag, everything that must hold before a merge.
+    /// Run the checks and tests of a lane; without a flag, everything that must pass before a
+    /// merge.
     Ci(ci::Options),
     /// Check that documents, code, vectors and tests agree.
     Docs,
     /// Check the templates in infra/: cfn-lint, cfn-guard, and their permissions as data.
     Infra(infra::Options),
-    /// Make what is installed: static programs, the launcher's zip, the runner's image, templates, digests.
+    /// Make the package: static programs, the launcher's zip, the runner's image, templates,
+    /// digests.
     Package(package::Options),
-    /// Install the package and the templates on an AWS emulator that nobody here wrote, and deploy there.
+    /// Install the package and the templates on a third-party AWS emulator, and deploy there.
     E2e(emulator::Options),
-    /// The same with the templates' permissions only, then again without each one of them.
+    /// Like e2e with the templates' permissions only, then again without each one of them.
     LeastPrivilege(emulator::Options),
-    /// Measure time, memory, cost and size, beside bare SQS calls and a pipe.
+    /// Measure time, memory, cost and size, compared with bare SQS calls and a pipe.
     Bench(bench::Options),
-    /// Run what takes too long for each merge: simulations, deployments, a gigabyte, twenty minutes.
+    /// Run what takes too long for each merge: simulations, deployments, a gigabyte, twenty
+    /// minutes.
     Soak(soak::Options),
     /// Check that the programs compile for each other target whose library rustup has.
     Cross,
-    /// Change decisions one at a time, and see which changes the tests let live; needs cargo-mutants.
+    /// Mutate decisions one at a time and list the mutants that survive the tests; needs
+    /// cargo-mutants.
     Mutants(mutants::Options),
     /// Run every fuzz target in turn; needs a nightly compiler and cargo-fuzz.
     Fuzz(fuzz::Options),
@@ -81,7 +86,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Without stderr there is nobody to tell; the exit code still says it.
+            // If stderr is closed, only the exit code reports the failure.
             let _ = writeln!(io::stderr(), "error: {error}");
             ExitCode::FAILURE
         }

@@ -1,5 +1,6 @@
-//! `mutants`: whether the tests notice when a decision is changed, by cargo-mutants, which it does not install. It judges by unit tests and
-//! vectors: a mutant that these let live needs a test, or a reason.
+//! `mutants`: whether the tests notice a changed decision. It runs cargo-mutants, which it does not
+//! install, and judges by unit tests and vectors. A mutant that survives these needs a test, or a
+//! reason.
 
 use std::process::Command;
 
@@ -7,21 +8,21 @@ use crate::Outcome;
 use crate::run::{answers, succeed};
 use crate::tree::target;
 
-/// Where decisions are made.
+/// The files that contain decisions.
 const FILES: &[&str] = &["crates/engine/src/**", "crates/policy/src/**", "crates/protocol/src/**"];
 
-/// Which of them.
+/// The choice of mutants.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Only these files; may be given more than once.
     #[arg(long = "file", value_name = "GLOB")]
     files: Vec<String>,
-    /// One part of so many, such as 0/8.
+    /// One of N equal parts, such as 0/8.
     #[arg(long, value_name = "K/N")]
     shard: Option<String>,
 }
 
-/// Mutates, and leaves what it saw in `mutants.out` of the target folder.
+/// Runs the mutants and writes the results to `mutants.out` in the target folder.
 pub(crate) fn run(options: &Options) -> Outcome {
     if !answers("cargo", &["mutants", "--version"]) {
         return Err("cargo-mutants is not installed: cargo install cargo-mutants".into());

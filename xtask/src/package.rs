@@ -1,13 +1,8 @@
-//! `package`: what a platform team installs, in one folder: static programs, the launcher's zip, the runner's image, the templates,
-//! a list of what is inside (CycloneDX), and the digests of it all.
-//!
-//! Without a flag it takes the dev programs, which are linked statically as well, and strips them: that is what the tests install.
-//! `--release` makes what is meant for an account: optimised, on musl, within the size limits. The same source and compiler then make
-//! the same bytes, wherever they are: no time and no path of this machine gets in. So a digest can be checked by building again
-//! (`--verify-reproducible`), and a launcher that did not change is no change to its stack.
-//!
-//! The programs are for this machine's architecture. For another one `--target` names it, rustup has its library and a cross compiler
-//! is there: `rustup target add aarch64-unknown-linux-musl`, and cargo's variable for its linker.
+//! `package`: everything that a platform team installs, in one folder: static programs, the
+//! launcher's zip, the runner's image, the templates, a bill of materials (CycloneDX), and the
+//! digests of all files. Without a flag it takes the dev programs, which are also statically
+//! linked, and strips them; the tests install these. `--release` makes programs for an account:
+//! optimised, on musl, within the size limits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -28,7 +23,7 @@ use crate::tree::root;
 
 type Result<T> = Outcome<T>;
 
-/// Packages and their programs.
+/// The packages and their programs.
 const PROGRAMS: &[(&str, &str)] = &[
     ("relay-trigger-cli", "relay"),
     ("relay-admin", "relay-admin"),
@@ -39,7 +34,7 @@ const PROGRAMS: &[(&str, &str)] = &[
 const LAUNCHER: &str = "relay-launcher.zip";
 const COMPONENTS: &str = "relay.cdx.json";
 
-/// What of `infra/` is installed.
+/// The files of `infra/` that are installed.
 const TEMPLATES: &[&str] = &[
     "foundation.yaml",
     "ci-account.yaml",
@@ -49,34 +44,40 @@ const TEMPLATES: &[&str] = &[
     "scp/protect-relay.json",
 ];
 
-/// What of a release must not grow beyond this, in bytes: the one is unpacked at each cold start, the other fetched by each CI job.
+/// Size limits of a release, in bytes. The launcher is unpacked at each cold start, and each CI job
+/// fetches `relay`.
 const LIMITS: &[(&str, u64)] = &[(LAUNCHER, 6_000_000), ("relay", 16_000_000)];
 
-/// Where systems keep the certificates that they trust.
+/// The files in which systems keep their trusted certificates.
 const CERTIFICATES: &[&str] = &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 
-/// How to make it.
+/// How to make the package.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Options {
-    /// Programs for an account: optimised, on musl, within the size limits.
+    /// Make programs for an account: optimised, on musl, within the size limits.
     #[arg(long)]
     release: bool,
-    /// With --release: take glibc, whose programs load an image's own name service modules as root.
+    /// With --release: use glibc, whose programs load an image's own name service modules as root.
     #[arg(long, requires = "release")]
     glibc: bool,
-    /// With --release: for another machine than this one.
+    /// With --release: build for this target instead of this machine.
     #[arg(long, requires = "release", value_name = "TRIPLE", conflicts_with = "glibc")]
     target: Option<String>,
-    /// With --release: build again in another folder, and demand the same bytes.
+    /// With --release: build again in another folder, and require the same bytes.
     #[arg(long, requires = "release")]
     verify_reproducible: bool,
-    /// Where to put it [default: package/dev or package/release in the target folder].
+    /// Where to put the package [default: package/dev or package/release in the target folder].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
 }
 
-/// The target of a release: musl's, unless glibc's is asked for. Both make programs that run in any image; but glibc's load the
-/// image's own name service modules, where its nsswitch.conf names others than `files` and `dns`.
+/// The target of a release: musl, unless glibc is requested. Programs of both run in any image. But
+/// those on glibc load the image's own name service modules, if its nsswitch.conf names others than
+/// `files` and `dns`.
+///
+/// The programs are for this machine's architecture, unless `--target` names another one. That
+/// needs rustup's library for the target (`rustup target add aarch64-unknown-linux-musl`), a cross
+/// compiler, and cargo's variable for the linker.
 fn release_target(options: &Options) -> Result<String> {
     if let Some(target) = &options.target {
         return Ok(target.clone());
@@ -97,7 +98,7 @@ fn release_target(options: &Options) -> Result<String> {
     .into())
 }
 
-/// Makes the folder, and returns its path.
+/// Makes the package and returns the path of its folder.
 pub(crate) fn run(options: &Options) -> Result<PathBuf> {
     let kind = if options.release { "release" } else { "dev" };
     let out = match &options.out {
@@ -157,15 +158,17 @@ pub(crate) fn run(options: &Options) -> Result<PathBuf> {
     Ok(out)
 }
 
-/// What cargo made.
+/// The result of a cargo build.
 struct Built {
-    /// Paths by name.
+    /// The paths of the programs by name.
     programs: BTreeMap<String, PathBuf>,
-    /// Everything that was compiled for the target, so what can be in the programs. What only ran at build time is not among it.
+    /// The packages that were compiled for the target, and so may be in the programs. Packages that
+    /// only ran at build time are excluded.
     inside: BTreeSet<PackageId>,
 }
 
-/// The dev programs, with the features that the whole workspace resolves to, so that nothing is built twice.
+/// Builds the dev programs with the features of the whole workspace, so that nothing is built
+/// twice.
 fn dev_build() -> Command {
     let mut command = Command::new("cargo");
     command.args(["build", "--workspace"]).args(PROGRAMS.iter().flat_map(|(_, program)| ["--bin", program]));
@@ -173,7 +176,11 @@ fn dev_build() -> Command {
     command
 }
 
-/// Release programs of the sources in `folder`.
+/// Builds release programs from the sources in `folder`.
+///
+/// The same source and compiler make the same bytes anywhere, as no time and no local path gets in.
+/// So a digest can be checked by building again (`--verify-reproducible`), and an unchanged
+/// launcher does not change its stack.
 fn release_build(folder: &Path, target_folder: &Path, target: &str) -> Result<Command> {
     let folder = folder.canonicalize()?;
     let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
@@ -188,12 +195,12 @@ fn release_build(folder: &Path, target_folder: &Path, target: &str) -> Result<Co
     command.args(["build", "--release", "--locked", "--bins", "--target", target, "--target-dir"]);
     command.arg(target_folder.join("package/build"));
     command.args(PROGRAMS.iter().flat_map(|(package, _)| ["--package", package]));
-    // Nothing else may add flags: they would be in the bytes.
+    // Other flags would change the bytes, so nothing else may add any.
     command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")).current_dir(folder);
     Ok(command)
 }
 
-/// Runs a build, and takes from cargo what it made.
+/// Runs a build and reads from cargo's messages what it made.
 fn build(mut command: Command) -> Result<Built> {
     io::stdout().flush()?;
     command.args(["--message-format", "json-render-diagnostics"]);
@@ -212,14 +219,16 @@ fn build(mut command: Command) -> Result<Built> {
     if !status.success() {
         return Err(format!("cargo build: {status}").into());
     }
-    // What was compiled for the target lies below the programs' folder; what only ran at build time does not.
+    // Files that were compiled for the target are below the programs' folder. Files that only ran
+    // at build time are not.
     let here = built.programs.values().next().and_then(|program| program.parent()).ok_or("cargo made no program")?;
     let inside = made.into_iter().filter(|(_, files)| files.iter().any(|file| file.as_std_path().starts_with(here)));
     built.inside = inside.map(|(id, _)| id).collect();
     Ok(built)
 }
 
-/// The same sources at another place, with a target folder of their own: whatever of a place gets into the bytes differs then.
+/// Builds the same sources in another folder with its own target folder, so that every path that
+/// gets into the bytes differs.
 fn build_elsewhere(target: &str) -> Result<Built> {
     let elsewhere = crate::tree::target()?.join("package/elsewhere/relay");
     let files = said(Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]))?;
@@ -239,7 +248,7 @@ fn same(first: &Built, second: &Built) -> Outcome {
     Ok(())
 }
 
-/// One file in a zip, with no time of its own, executable by all: what Lambda wants.
+/// A zip with one file, executable by all and without a time stamp, as Lambda requires.
 pub(crate) fn zip(bootstrap: &[u8], method: CompressionMethod) -> Result<Vec<u8>> {
     let options = SimpleFileOptions::default()
         .compression_method(method)
@@ -252,7 +261,7 @@ pub(crate) fn zip(bootstrap: &[u8], method: CompressionMethod) -> Result<Vec<u8>
     Ok(zip.finish()?.into_inner())
 }
 
-/// What is in the programs, as CycloneDX says it.
+/// The contents of the programs, as a CycloneDX document.
 fn components(metadata: &Metadata, built: &Built, target: &str) -> Result<Value> {
     let lock: toml::Table = fs::read_to_string(root().join("Cargo.lock"))?.parse()?;
     let text = |table: &toml::Value, name: &str| table.get(name).and_then(toml::Value::as_str).map(str::to_owned);
@@ -308,7 +317,7 @@ fn libc_name(target: &str) -> &'static str {
     if target.ends_with("-musl") { "musl" } else { "glibc" }
 }
 
-/// The C library that a static program brings along. glibc says in each which one it is.
+/// The C library that a static program contains. A banner in glibc gives the version.
 fn libc(program: &[u8], target: &str) -> Value {
     const BANNER: &[u8] = b"GNU C Library (";
     let name = libc_name(target);
@@ -320,7 +329,7 @@ fn libc(program: &[u8], target: &str) -> Value {
     }
 }
 
-/// The folder from which the image is built, on this machine or on another that has an engine.
+/// The folder from which the image is built, here or on another machine that has an engine.
 fn context(out: &Path) -> Result<PathBuf> {
     let image = out.join("image");
     copy(&root().join("infra/runner/Dockerfile"), &image.join("Dockerfile"))?;
@@ -353,7 +362,8 @@ fn build_image(folder: &Path) -> Outcome {
     Ok(())
 }
 
-/// Copies with permissions, folders made as needed. What is there is replaced, not written into: it may be running.
+/// Copies a file with its permissions and creates missing folders. An existing file is replaced,
+/// not overwritten, as it may be running.
 fn copy(from: &Path, to: &Path) -> Outcome {
     let named = |error: io::Error| format!("{} to {}: {error}", from.display(), to.display());
     fs::create_dir_all(to.parent().ok_or("no folder")?).map_err(named)?;

@@ -1,4 +1,4 @@
-//! Running other programs, in the workspace's root.
+//! Runs other programs in the workspace's root.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -7,20 +7,20 @@ use std::process::{Command, Stdio};
 use crate::Outcome;
 use crate::tree::root;
 
-/// Runs `cargo` with these arguments; its output goes where ours goes.
+/// Runs `cargo` with these arguments. Its output is passed through.
 pub(crate) fn cargo(arguments: &[&str]) -> Outcome {
     succeed(Command::new("cargo").args(arguments))
 }
 
-/// Runs a command; its output goes where ours goes.
+/// Runs a command. Its output is passed through.
 pub(crate) fn succeed(command: &mut Command) -> Outcome {
-    // A child's output would come before what is still buffered here.
+    // The child's output would otherwise appear before the output that is still buffered here.
     io::stdout().flush()?;
     let status = command.current_dir(root()).stdin(Stdio::null()).status()?;
     if status.success() { Ok(()) } else { Err(format!("{}: {status}", name(command)).into()) }
 }
 
-/// Runs a command that says much; its output is shown only when it fails.
+/// Runs a command with much output, which is shown only if it fails.
 pub(crate) fn quietly(command: &mut Command) -> Outcome {
     let output = command.current_dir(root()).stdin(Stdio::null()).output()?;
     if output.status.success() {
@@ -31,7 +31,7 @@ pub(crate) fn quietly(command: &mut Command) -> Outcome {
     Err(format!("{}: {}", name(command), output.status).into())
 }
 
-/// A command's standard output, without the end of its last line.
+/// Runs a command and returns its standard output without trailing white space.
 pub(crate) fn said(command: &mut Command) -> Outcome<String> {
     let output = command.current_dir(root()).stdin(Stdio::null()).output()?;
     if !output.status.success() {
@@ -46,7 +46,7 @@ pub(crate) fn host() -> Outcome<String> {
     said(Command::new("rustc").args(["--print", "host-tuple"]))
 }
 
-/// Whether a program is there, and answers.
+/// Whether a program exists and succeeds with these arguments.
 pub(crate) fn answers(program: &str, arguments: &[&str]) -> bool {
     Command::new(program).args(arguments).stdin(Stdio::null()).output().is_ok_and(|output| output.status.success())
 }

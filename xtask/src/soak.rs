@@ -1,5 +1,6 @@
-//! `soak`: what takes too long for each merge. Bounded, and stops by itself; each part leaves what it saw in `soak` of the target folder. The parts with
-//! real processes are in `tests/src/soak`.
+//! `soak`: runs that take too long for each merge. They are bounded and stop by themselves. Each
+//! part writes what it saw to `soak` in the target folder. The parts with real processes are in
+//! `tests/src/soak`.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -13,10 +14,10 @@ use crate::Outcome;
 use crate::run::{cargo, succeed};
 use crate::tree::{programs, target};
 
-/// Seeds of each simulation.
+/// The number of seeds of each simulation.
 const SEEDS: f64 = 100_000.0;
 
-/// One part of it.
+/// A part of the soak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
     Simulation,
@@ -25,13 +26,13 @@ enum Part {
     Long,
 }
 
-/// What is run, and how much of it.
+/// The parts to run, and their scale.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Only these parts; may be given more than once.
     #[arg(long = "part", value_enum)]
     parts: Vec<Part>,
-    /// How much of each: above 0, at most 1.
+    /// The size of each part: above 0, at most 1.
     #[arg(long, default_value_t = 1.0, value_parser = scale)]
     scale: f64,
 }
@@ -41,7 +42,7 @@ fn scale(text: &str) -> Result<f64, String> {
     scale.ok_or_else(|| "above 0 and at most 1".to_owned())
 }
 
-/// Runs the parts, all of them even when one fails.
+/// Runs all parts, even if one fails.
 pub(crate) fn run(options: &Options) -> Outcome {
     cargo(&["build", "--workspace", "--bins"])?;
     let folder = target()?.join("soak");
@@ -64,7 +65,8 @@ pub(crate) fn run(options: &Options) -> Outcome {
     if failed.is_empty() { Ok(()) } else { Err(format!("soak: {} failed", failed.join(", ")).into()) }
 }
 
-/// Writer and reader byte for byte, and the whole protocol on walks through its model; what fails prints the line that replays its seed.
+/// Simulates writer and reader byte for byte, and the whole protocol on walks through its model. A
+/// failure prints the line that replays its seed.
 fn simulate(scale: f64, folder: &Path) -> Outcome {
     let seeds = (SEEDS * scale).ceil().to_string();
     let began = Instant::now();

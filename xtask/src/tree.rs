@@ -1,4 +1,5 @@
-//! The repository's texts, by path from the root. In memory, so that a check can be tested on a tree that does not exist.
+//! The repository's texts, by path from the root. They are in memory, so that a check can be tested
+//! on an invented tree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -8,10 +9,10 @@ use cargo_metadata::MetadataCommand;
 
 use crate::Outcome;
 
-/// Folders that are not the project's.
+/// Folders that do not belong to the project.
 const SKIPPED: &[&str] = &["target", "node_modules"];
 
-/// Texts by their path, with `/`; and all paths, for links.
+/// Texts by path, with `/` as the separator, and all paths, for links.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tree {
     pub(crate) texts: BTreeMap<String, String>,
@@ -20,6 +21,10 @@ pub(crate) struct Tree {
 
 impl Tree {
     /// Reads the repository: Rust, Markdown, and the vectors.
+    ///
+    /// # Errors
+    ///
+    /// If a folder or a file cannot be read.
     pub(crate) fn load() -> io::Result<Self> {
         let mut tree = Self::default();
         tree.walk(&root(), "")?;
@@ -45,12 +50,16 @@ impl Tree {
         Ok(())
     }
 
-    /// The text at `path`, which a check cannot do without.
+    /// The text at `path`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such text.
     pub(crate) fn text(&self, path: &str) -> Result<&str, String> {
         self.texts.get(path).map(String::as_str).ok_or_else(|| format!("{path}: is not there"))
     }
 
-    /// Texts whose path starts with one of `prefixes` and ends with `suffix`.
+    /// The texts whose path starts with one of `prefixes` and ends with `suffix`.
     pub(crate) fn under<'a>(
         &'a self,
         prefixes: &'a [&'a str],
@@ -72,13 +81,13 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Cargo's target folder, wherever this user has it.
+/// Cargo's target folder, wherever the user has it.
 pub(crate) fn target() -> Outcome<PathBuf> {
     let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec()?;
     Ok(metadata.target_directory.into_std_path_buf())
 }
 
-/// The folder of the dev programs: this one's own, as all are built alike.
+/// The folder of the dev programs, which is also the folder of this program.
 pub(crate) fn programs() -> Outcome<PathBuf> {
     Ok(std::env::current_exe()?.parent().ok_or("this program lies nowhere")?.to_owned())
 }

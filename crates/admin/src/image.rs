@@ -1,6 +1,6 @@
-//! Names of container images.
+//! The names of container images that `target render` accepts.
 
-/// An image that can only ever be one: its digest is part of its name.
+/// The name of an image that cannot be moved, because the name contains the digest.
 #[derive(Clone, Debug)]
 pub(crate) struct Image(pub(crate) String);
 

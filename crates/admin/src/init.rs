@@ -1,4 +1,5 @@
-//! `init`: the files of a first target, from a few answers. What exists is never overwritten, and a half is never written.
+//! `init`: writes the files of a first target from a few answers. It never overwrites a file, and
+//! checks for existing files before it writes the first.
 
 use std::fmt::Display;
 use std::fs::OpenOptions;
@@ -14,13 +15,13 @@ use serde_json::json;
 
 use crate::cli::{Ci, Init};
 
-/// IAM's limit for a role's name.
+/// IAM's limit for the length of a role's name.
 const ROLE_NAME_MAX: usize = 64;
 
-/// Where a new private key goes: a folder that git does not see.
+/// Path of a new private key, in a folder that git ignores.
 const KEY_FILE: &str = "keys/ci.pem";
 
-/// Everything that the files need.
+/// Everything that the files are made from.
 #[derive(Debug)]
 struct Answers {
     target: TargetName,
@@ -28,7 +29,7 @@ struct Answers {
     target_account: AccountId,
     ci_account: AccountId,
     ci: Ci,
-    /// The token's subject, or the ARN of the role that CI has.
+    /// The token's subject, or the ARN of CI's role.
     source: String,
     code_bucket: String,
     signer: PublicKey,
@@ -38,7 +39,8 @@ struct Answers {
     arm64: bool,
 }
 
-/// Asks what the flags do not say, writes the files, and prints what to do next. Without a terminal nobody is asked.
+/// Asks for what the flags leave out, writes the files and prints the next steps. Without a
+/// terminal a missing flag is an error.
 pub(crate) fn init(
     arguments: Init,
     terminal: Option<&mut dyn BufRead>,
@@ -51,7 +53,7 @@ pub(crate) fn init(
     let key = answers.new_key.as_ref().map(|key| (PathBuf::from(KEY_FILE), key.to_pem()));
     let paths: Vec<&Path> =
         files.iter().map(|(path, _)| path.as_path()).chain(key.as_ref().map(|k| k.0.as_path())).collect();
-    // A dangling link counts as well: writing would go through it.
+    // A dangling link counts as existing: a write would go through it.
     let there: Vec<String> = paths
         .iter()
         .filter(|path| dir.join(path).symlink_metadata().is_ok())
@@ -84,14 +86,14 @@ fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     file.write_all(text.as_bytes()).map_err(failed)
 }
 
-/// Where answers come from, beside the flags.
+/// The source of the answers that the flags do not give.
 struct Questions<'t, 'e, W> {
     terminal: Option<&'t mut dyn BufRead>,
     err: &'e mut W,
 }
 
 impl<W: Write> Questions<'_, '_, W> {
-    /// What the flag says, else what the person says, asked until it can be used.
+    /// Returns the value of the flag. Without one, asks the person until the answer is usable.
     fn ask<T, E: Display>(
         &mut self,
         flag: &str,
@@ -182,7 +184,7 @@ fn target_name(text: &str) -> Result<TargetName, String> {
     }
 }
 
-/// CI's public key as it is given, or a new pair.
+/// Returns CI's public key as given, or a new key pair.
 fn signer<W: Write>(
     given: Option<String>,
     questions: &mut Questions<'_, '_, W>,
@@ -199,7 +201,7 @@ fn signer<W: Write>(
     }
 }
 
-/// A KMS key of the target's account and region.
+/// Accepts only a KMS key of the target's account and region, whose ARN begins with `home`.
 fn key_arn(arn: String, home: &str) -> Result<String, Failure> {
     match arn.strip_prefix(home) {
         Some(id) if !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => Ok(arn),
@@ -220,7 +222,7 @@ fn new_key() -> Result<(PublicKey, Option<PrivateKey>), Failure> {
     Ok((key.public().clone(), Some(key)))
 }
 
-/// What ci-account.yaml lets in: exactly this, no wildcard.
+/// Returns the one subject or role that ci-account.yaml will trust. A wildcard is an error.
 fn source(ci: Ci, text: &str, target: &TargetName, account: &AccountId, partition: &str) -> Result<String, String> {
     let name = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.@-".contains(&b));
     let parts = text.split('/').count();
@@ -263,7 +265,7 @@ fn environment(target: &TargetName) -> &str {
     target.as_str().split_once('/').map_or("", |(_, environment)| environment)
 }
 
-/// As a name of files, stacks and roles.
+/// The target's name in a form that files, stacks and roles can carry.
 fn flat(target: &TargetName) -> String {
     target.as_str().replace('/', "-")
 }
@@ -272,7 +274,7 @@ fn runner_role(target: &TargetName) -> String {
     format!("relay-{}", flat(target))
 }
 
-/// As `aws cloudformation deploy --parameter-overrides file://…` reads it.
+/// Formats parameters as `aws cloudformation deploy --parameter-overrides file://…` reads them.
 fn parameters(pairs: &[(&str, &str)]) -> String {
     let pairs: Vec<_> =
         pairs.iter().map(|(name, value)| json!({ "ParameterKey": name, "ParameterValue": value })).collect();
@@ -288,7 +290,7 @@ impl Answers {
         format!("arn:{}:sns:{}:{}:relay", self.partition(), self.region, self.target_account)
     }
 
-    /// The role that CI publishes as.
+    /// The ARN of the role that CI publishes with.
     fn ci_role(&self) -> String {
         match self.ci {
             Ci::Github | Ci::Gitlab => {
@@ -503,7 +505,7 @@ pipeline {{
         )
     }
 
-    /// What to do next. infra/ is that of relay's own repository.
+    /// The next steps. Their paths under infra/ are those of relay's own repository.
     fn next(&self) -> String {
         let (region, name) = (&self.region, flat(&self.target));
         let deploy = |stack: &str, template: &str| {
@@ -546,7 +548,7 @@ pipeline {{
     }
 }
 
-/// The least that IAM takes as a policy: who am I, which needs no right anyway.
+/// A minimal policy that IAM accepts. `sts:GetCallerIdentity` needs no permission anyway.
 fn deploy_policy() -> String {
     let statement = json!({
         "Sid": "ReplaceByWhatTheToolNeeds", "Effect": "Allow", "Action": "sts:GetCallerIdentity", "Resource": "*",
@@ -560,7 +562,7 @@ mod tests {
     use crate::cli::{Cli, Command};
     use clap::Parser as _;
 
-    /// Exit code, what was said, and what was asked.
+    /// Returns the exit code, standard output and the questions that were asked.
     fn at_a_terminal(dir: &Path, flags: &[&str], typed: &str) -> (Result<u8, Failure>, String, String) {
         let arguments = [&["relay-admin", "init", dir.to_str().unwrap()], flags].concat();
         let Command::Init(arguments) = Cli::try_parse_from(arguments).unwrap().command else { panic!("not init") };

@@ -1,8 +1,8 @@
-//! `relay-admin`: what a platform team needs before it deploys a target, without any right in AWS; and what is alive, with an operator's.
-//!
-//! This crate owns the command line and the words. It decides nothing: what is wrong with a configuration is said by
-//! [`relay_policy::check`], and whether a request would be allowed by [`relay_policy::authorise`], the very function that the launcher and
-//! the runner call.
+//! `relay-admin`, the command line of a platform team. To set up and check targets it needs no AWS
+//! permissions; to list, stop and read deployments it needs an operator's.
+//! This crate owns the commands and their messages, and decides nothing: [`relay_policy::check`]
+//! judges a configuration, and [`relay_policy::authorise`] a request, as in the launcher and the
+//! runner.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -25,19 +25,22 @@ use clap::Parser as _;
 use relay_console::{Failure, Lines, harmless};
 use relay_protocol::outcome::ExitCode;
 
-/// Runs the command that `arguments` (the program's name first) ask for; returns the exit code.
+/// Runs the command in `arguments`, which begin with the program's name. Writes results to `out`
+/// and errors to `err`, and returns the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut impl Write, err: &mut impl Write) -> u8 {
     let cli = match cli::Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and the version are an `Err` too, with the code 0 and for standard output.
+            // clap returns help and the version as an `Err` too, with exit code 0 and for standard
+            // output.
             let text = harmless(&error.render().to_string());
-            // A reader that has gone is not worth a word: there is nobody to read it.
+            // A failed write is ignored: if the reader has gone, nobody would see the error.
             let _ = if error.use_stderr() { err.write_all(text.as_bytes()) } else { out.write_all(text.as_bytes()) };
             return if error.use_stderr() { ExitCode::Usage.code() } else { 0 };
         }
     };
-    // Messages are escaped, whatever a file or AWS puts into them. Output for programs and a tool's own output stay as they are.
+    // `Lines` escapes messages, because files and AWS may put any text into them. Output for
+    // programs and the output of a tool stay as they are.
     let (raw_out, raw_err) = (&mut *out, &mut *err);
     let result = match cli.command {
         cli::Command::Target(cli::Target::Check { files }) => {
@@ -63,8 +66,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut impl Write, 
     })
 }
 
-/// Only what calls AWS needs a runtime.
+/// Runs a command that calls AWS on an async runtime, which the other commands do not need.
 fn block_on(work: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
-    // Boxed: the SDK's futures are large.
+    // Boxed, because the SDK's futures are large.
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(Box::pin(work))
 }

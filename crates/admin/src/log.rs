@@ -1,6 +1,8 @@
-//! `log`: what a deployment printed, from the archive, with an operator's credentials in the target account; for when the CI log has it not.
+//! `log`: prints a deployment's output from the archive, with an operator's credentials in the
+//! target account, for when the CI log does not have it.
 //!
-//! Every frame is verified and ordered by the code that `relay deploy` does it with, so what is shown is what was signed.
+//! The code that `relay deploy` uses verifies and orders every frame, so only signed output is
+//! shown.
 
 use std::io::Write;
 use std::time::Duration;
@@ -20,10 +22,11 @@ use relay_protocol::{PublicKey, archive};
 use crate::cli::Log;
 use crate::target;
 
-/// Bytes of an object that are read: several times what a runner gathers.
+/// Maximum number of bytes read from one object: several times what a runner puts into one.
 const OBJECT_MAX: u64 = 16 * 1_024 * 1_024;
 
-/// Writes stdout to `out` and everything else to `err`; 1 when it is not whole, or not over.
+/// Writes stdout to `out` and everything else to `err`. Returns 1 when the output is incomplete, or
+/// when the archive does not hold the deployment's end.
 pub(crate) async fn log(arguments: &Log, out: &mut impl Write, err: &mut impl Write) -> Result<u8, Failure> {
     let (_, configuration) = target::load(&arguments.file)?;
     let sdk = Sdk::from_environment(Some(configuration.topic.region())).await;
@@ -70,7 +73,7 @@ pub(crate) async fn log(arguments: &Log, out: &mut impl Write, err: &mut impl Wr
     end(&reader, err)
 }
 
-/// Says how it ended, and whether all of it is here.
+/// Reports the exit code and whether the output is complete.
 fn end(reader: &Inbox<Cached>, err: &mut impl Write) -> Result<u8, Failure> {
     let offset = reader.offset();
     let (stdout, stderr) = (offset.stdout, offset.stderr);

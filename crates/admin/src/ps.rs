@@ -1,6 +1,8 @@
-//! `ps` and `stop`: deployments that are alive, with an operator's credentials in the target account.
+//! `ps` and `stop`: list and stop deployments that are alive, with an operator's credentials in the
+//! target account.
 //!
-//! What ECS knows is shown as ECS says it. What the request says of its origin is not verified here, and never was more than a word.
+//! The state of a task is shown as ECS reports it. The origin in a request is shown unverified: it
+//! is only a claim, even in a verified request.
 
 use std::io::Write;
 
@@ -19,7 +21,7 @@ use serde_json::json;
 
 use crate::cli::{Format, Ps, Stop};
 
-/// ECS's limit for the reason of StopTask.
+/// ECS's limit for the reason of StopTask, in characters.
 const REASON_MAX: usize = 255;
 
 /// A deployment that is alive.
@@ -34,11 +36,11 @@ struct Live {
 }
 
 impl Live {
-    /// `None` for a task that has ended, or that is not relay's.
+    /// Returns `None` for a task that has ended or does not belong to relay.
     fn of(task: &Task) -> Option<Self> {
         let (_, revision) = task.definition.split_once(":task-definition/")?;
         let (service, environment) = revision.split(':').next()?.strip_prefix("relay_")?.split_once('_')?;
-        // A stop that was asked for shows late in the status.
+        // After a StopTask call, ECS changes `last_status` late.
         let stopping = task.desired_status == "STOPPED" && task.last_status == "RUNNING";
         let request = task.envelope.as_deref().and_then(|bundle| Bundle::parse(bundle.as_bytes()).ok());
         let request = request.and_then(|bundle| Request::parse(bundle.request.unverified_payload()).ok());
@@ -64,17 +66,17 @@ impl Live {
     }
 }
 
-/// An operator's set-up, which must name a region.
+/// Loads an operator's SDK set-up, which must name a region.
 async fn sdk() -> Result<Sdk, Failure> {
     let sdk = Sdk::from_environment(None).await;
-    // A variable may be set and empty.
+    // A variable may be set but empty.
     match sdk.region().is_some_and(|region| !region.is_empty()) {
         true => Ok(sdk),
         false => Err(Failure::usage("no region is known: set AWS_REGION, or one in the AWS profile".to_owned())),
     }
 }
 
-/// Lists what is alive.
+/// Lists the deployments that are alive.
 pub(crate) async fn ps(arguments: &Ps, out: &mut impl Write, err: &mut impl Write) -> Result<u8, Failure> {
     let tasks = Tasks::new(&sdk().await?).all(&arguments.cluster).await;
     let tasks = tasks
@@ -117,7 +119,7 @@ fn table(rows: &[[String; 6]], out: &mut impl Write) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Asks ECS to stop the task of one deployment, and says what follows.
+/// Asks ECS to stop the task of a deployment, and prints what will happen next.
 pub(crate) async fn stop(arguments: &Stop, out: &mut impl Write) -> Result<u8, Failure> {
     let (id, cluster) = (&arguments.id, arguments.cluster.as_str());
     let sdk = sdk().await?;
@@ -164,7 +166,8 @@ pub(crate) async fn stop(arguments: &Stop, out: &mut impl Write) -> Result<u8, F
     Ok(0)
 }
 
-/// What stands in DescribeTasks for an hour, and in events: by whom first.
+/// Returns the reason that DescribeTasks shows for an hour, and that ECS's events carry. It names
+/// the caller first, so that a cut never removes the caller.
 fn reason(caller: &str, why: Option<&str>) -> String {
     let text = match why {
         Some(why) => format!("stopped by {caller}: {why}"),

@@ -1,7 +1,8 @@
-//! `target render`: a configuration as the CloudFormation template of its target.
+//! `target render`: writes the CloudFormation template of a target from its configuration.
 //!
-//! The template's text lies in `target.yaml`, to be read as such. What is filled in is JSON, which is YAML; so no text of a configuration can
-//! become structure. The same configuration and flags give the same bytes.
+//! The text of the template is in `target.yaml`. Values are filled in as JSON, which is valid YAML,
+//! so no text of a configuration can become structure. Equal configurations and flags give equal
+//! bytes.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -17,7 +18,7 @@ use crate::target::{self, unreadable};
 
 const TEMPLATE: &str = include_str!("target.yaml");
 
-/// Where the runner lies in the tool's container.
+/// Path of the runner in the tool's container.
 const RUNNER: &str = "/relay/relay-runner";
 
 /// Writes the template of the configuration `arguments.file`.
@@ -57,7 +58,7 @@ pub(crate) fn render(arguments: &Render, out: &mut impl Write, err: &mut impl Wr
     Ok(0)
 }
 
-/// The deploy role as this template makes it.
+/// The deploy role that this template creates.
 struct DeployRole {
     path: String,
     name: String,
@@ -91,7 +92,8 @@ fn policy(file: &Path) -> Result<Value, Failure> {
     Err(Failure::usage(format!("{name} is no IAM policy: it has no list `Statement`")))
 }
 
-/// A container's log configuration. It does not block: a log driver that is stuck must not hold up a deployment.
+/// Returns a container's log configuration. It is non-blocking, so a stuck log driver cannot hold
+/// up a deployment.
 fn logs(prefix: &str) -> String {
     format!(
         "            LogDriver: awslogs\n            Options:\n              awslogs-group: !ImportValue\n                Fn::Sub: ${{Foundation}}-TaskLogGroup\n              awslogs-region: !Ref AWS::Region\n              awslogs-stream-prefix: {}\n              mode: non-blocking\n              max-buffer-size: 4m",
@@ -99,7 +101,7 @@ fn logs(prefix: &str) -> String {
     )
 }
 
-/// The container that brings the runner into the tool's.
+/// Returns the container that copies the runner into the volume of the tool's container.
 fn install_container(image: &Image, log_prefix: &str) -> String {
     [
         "# Copies the runner into the volume, so that the tool's image needs nothing of relay.".to_owned(),
@@ -179,7 +181,7 @@ fn template(
     ])
 }
 
-/// What the runner may do, one purpose in each statement: Sid, actions, resources.
+/// Returns what the runner may do, one statement per purpose: Sid, actions, resources.
 fn statements(
     configuration: &Configuration,
     partition: &str,
@@ -197,7 +199,7 @@ fn statements(
         .map(relay_protocol::AccountId::as_str)
         .collect();
     let queues = |suffix: &str| {
-        // A pre-made queue is for replies: a cancel goes by topic then.
+        // A fixed queue carries replies only: cancels go through the topic then.
         let fixed = configuration.fixed_queues.iter().filter(|_| suffix == "reply");
         let fixed =
             fixed.map(|queue| format!("arn:{partition}:sqs:{}:{}:{}", queue.region(), queue.account(), queue.name()));
@@ -210,7 +212,7 @@ fn statements(
         (sid("Claim"), vec!["s3:GetObject", "s3:PutObject"], vec![format!("{bucket}/claims/*")]),
         (sid("Archive"), vec!["s3:PutObject"], vec![format!("{bucket}/archive/{target}/*")]),
         (sid("Lock"), vec!["s3:GetObject", "s3:PutObject"], vec![format!("{bucket}/locks/{target}/*")]),
-        // Without it an object that is missing looks like one that is forbidden.
+        // Without ListBucket, S3 answers 403 for a missing object, as for a forbidden one.
         (sid("Missing"), vec!["s3:ListBucket"], vec![bucket.clone()]),
         (
             sid("HolderOfTheLock"),
@@ -292,7 +294,7 @@ fn deploy_role_resource(
     text
 }
 
-/// Fills the holes, in one pass, so that what is filled in is never searched itself.
+/// Fills the template's holes in one pass, so that a value that was filled in is never searched.
 fn fill(values: &[(&str, String)]) -> Result<String, Failure> {
     let mut out = String::with_capacity(TEMPLATE.len() * 2);
     let mut rest = TEMPLATE;

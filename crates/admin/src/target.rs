@@ -1,4 +1,5 @@
-//! `target check` and `target pin`: what can be said of a configuration without a request.
+//! `target check` and `target pin`: what a configuration shows without a request. It also loads
+//! configurations for the other commands.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use relay_policy::{Configuration, Pin};
 use relay_protocol::Digest;
 use relay_protocol::outcome::ExitCode;
 
-/// A file could not be read.
+/// Returns the failure for a file that cannot be read or written.
 pub(crate) fn unreadable(file: &Path, error: &std::io::Error) -> Failure {
     Failure::usage(format!("{}: {error}", file.display()))
 }
@@ -21,14 +22,14 @@ fn parse(file: &Path, text: &str) -> Result<Configuration, Failure> {
     Configuration::parse(text).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))
 }
 
-/// A configuration's text and what it says.
+/// Reads and parses a configuration. Returns its text as well.
 pub(crate) fn load(file: &Path) -> Result<(String, Configuration), Failure> {
     let text = read(file)?;
     let configuration = parse(file, &text)?;
     Ok((text, configuration))
 }
 
-/// Checks each file, whatever is wrong with those before it; returns the worst exit code.
+/// Checks every file, even after one has failed. Returns the highest exit code.
 pub(crate) fn check(files: &[PathBuf], out: &mut impl Write, err: &mut impl Write) -> Result<u8, Failure> {
     let mut worst = 0;
     for file in files {
@@ -45,7 +46,7 @@ pub(crate) fn check(files: &[PathBuf], out: &mut impl Write, err: &mut impl Writ
     Ok(worst)
 }
 
-/// Whether there is nothing to say of it.
+/// Returns whether the configuration has neither errors nor findings.
 fn check_one(file: &Path, text: &str, out: &mut impl Write, err: &mut impl Write) -> Result<bool, Failure> {
     let configuration = match parse(file, text) {
         Ok(configuration) => configuration,
@@ -64,11 +65,11 @@ fn check_one(file: &Path, text: &str, out: &mut impl Write, err: &mut impl Write
     Ok(findings.is_empty())
 }
 
-/// Prints what only the task definition can hold (clause RUN-1).
+/// Prints the parts of the task definition that pin the configuration (clause RUN-1).
 pub(crate) fn pin(file: &Path, runner: &str, out: &mut impl Write) -> Result<u8, Failure> {
     let (text, configuration) = load(file)?;
     let pin = Pin::of(&configuration.target, &text);
-    // The names are those of a task definition in JSON.
+    // The names are those of the task definition's JSON.
     let json = serde_json::json!({
         "family": configuration.target.family(),
         "entryPoint": pin.entry_point(runner),

@@ -1,9 +1,8 @@
-//! `target test`: would this request be allowed?
-//!
-//! The decision is not rebuilt here: the request is signed with a stand-in key and goes through [`relay_policy::verify`] and
-//! [`relay_policy::authorise`] like any other. For that, and in this process only, each signer of the configuration is recognised by a
-//! stand-in; the public key that policies see, and its id, stay the signer's own. A bundle that bears real signatures is
-//! verified with the configuration as it is.
+//! `target test`: shows whether a request would be allowed. It signs the request with a stand-in
+//! key and runs [`relay_policy::verify`] and [`relay_policy::authorise`] on it, as a deployment
+//! does.
+//! In this process only, a stand-in replaces each signer's verifying key; policies still see the
+//! real public key and key id. A signed bundle is verified with the real keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -21,7 +20,7 @@ use relay_protocol::{
 use crate::cli::Test;
 use crate::target::{load, unreadable};
 
-/// Asks, and prints the answer.
+/// Evaluates the request and prints the decision.
 pub(crate) fn test(arguments: &Test, out: &mut impl Write) -> Result<u8, Failure> {
     let (_, mut configuration) = load(&arguments.file)?;
     let decision = match asked(arguments, &mut configuration)? {
@@ -52,7 +51,7 @@ fn say_allowed(configuration: &Configuration, allowed: &Allowed, out: &mut impl 
     writeln!(out, "allowed by {} (signer {}, {approvals})", allowed.policies.join(", "), allowed.signer.name)?;
     let mut say = |kind: &str, steps: &[Step], commands: &[Vec<String>]| {
         steps.iter().zip(commands).try_for_each(|(step, command)| {
-            // As JSON, so that it is seen where one argument ends and the next begins.
+            // JSON shows where one argument ends and the next begins.
             writeln!(out, "{kind} {}: {}", step.name, serde_json::json!(command))
         })
     };
@@ -61,7 +60,8 @@ fn say_allowed(configuration: &Configuration, allowed: &Allowed, out: &mut impl 
     Ok(())
 }
 
-/// The request, verified; `Ok(Err(…))` when it bears signatures and they are not those of this target.
+/// Returns the verified request, or `Ok(Err(…))` when the request does not verify against this
+/// target's signers.
 fn asked(arguments: &Test, configuration: &mut Configuration) -> Result<Result<Asked, Denied>, Failure> {
     let bytes = match &arguments.request {
         Some(file) => Some(std::fs::read(file).map_err(|error| unreadable(file, &error))?),
@@ -109,7 +109,7 @@ fn asked(arguments: &Test, configuration: &mut Configuration) -> Result<Result<A
     }
 }
 
-/// Which of the signers is meant, by name, public key or key id.
+/// Returns the index of the signer with this name, public key or key id.
 fn find(roots: &TrustRoots, wanted: &str) -> Result<usize, Failure> {
     let is = |signer: &TrustedSigner| {
         signer.name == wanted
@@ -126,7 +126,8 @@ fn find(roots: &TrustRoots, wanted: &str) -> Result<usize, Failure> {
     }
 }
 
-/// Lets each signer be recognised by a stand-in key, and adds `unknown` persons who may only approve. The keys are in the signers' order.
+/// Gives each signer a stand-in key, and adds `unknown` persons who may only approve. Returns the
+/// private keys in the order of the signers.
 fn stand_in(configuration: &mut Configuration, unknown: u8) -> Result<Vec<PrivateKey>, Failure> {
     let odd = |error: relay_protocol::keys::VerifyingKeyError| Failure::usage(error.to_string());
     let mut signers = configuration.roots.signers().to_vec();
@@ -153,7 +154,7 @@ fn stand_in(configuration: &mut Configuration, unknown: u8) -> Result<Vec<Privat
     Ok(keys)
 }
 
-/// A key that anyone can make, and that nothing outside of this process knows.
+/// Returns a key that anyone can derive, and that nothing outside this process trusts.
 fn key(n: usize) -> PrivateKey {
     let mut seed = [0; 32];
     seed[..8].copy_from_slice(&(n as u64).to_le_bytes());
@@ -167,7 +168,7 @@ fn approve(request: &Request, key: &PrivateKey) -> Result<Envelope, Failure> {
     Ok(key.sign_envelope(Envelope::new(Approval::TYPE, payload)))
 }
 
-/// The request that `relay deploy` would make, from a CI account of the signer.
+/// Builds the request that `relay deploy` would make, from a CI account of the signer.
 fn request(arguments: &Test, configuration: &Configuration, signer: usize) -> Result<Request, Failure> {
     let mut parameters = BTreeMap::new();
     for (name, value) in &arguments.parameters {
@@ -180,7 +181,8 @@ fn request(arguments: &Test, configuration: &Configuration, signer: usize) -> Re
     let deployment_id = DeploymentId::new(millis, [0; 10]);
     let region = configuration.topic.region();
     let accounts = configuration.roots.signers().get(signer).map(|signer| signer.ci_accounts.as_slice());
-    // A signer without an account is refused, as it should be; one of a target with fixed queues uses those.
+    // A signer without an account is denied, as in a deployment. On a target with fixed queues its
+    // request uses the first of them.
     let account = accounts.and_then(|accounts| accounts.first()).cloned();
     let queue = |name: String| match (&account, configuration.fixed_queues.as_slice()) {
         (None, [fixed, ..]) => Ok(fixed.clone()),

@@ -1,4 +1,4 @@
-//! `relay-admin init` as a platform team runs it: every file, its words, its exit codes.
+//! Tests of `relay-admin init` as a platform team runs it: every file, message and exit code.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +9,7 @@ use relay_protocol::keys::PrivateKey;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// All that is needed, as pairs.
+/// The flags that `init` requires, with their values.
 const FLAGS: [(&str, &str); 7] = [
     ("--target", "payments/production"),
     ("--target-account", "222222222222"),
@@ -20,7 +20,7 @@ const FLAGS: [(&str, &str); 7] = [
     ("--code-bucket", "example-code"),
 ];
 
-/// Exit code, standard output, standard error. There is no terminal.
+/// Returns the exit code, standard output and standard error. There is no terminal.
 fn admin(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_relay-admin"))
         .args(arguments)
@@ -33,7 +33,7 @@ fn admin(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// [`FLAGS`] with some replaced, or left out when the value is empty.
+/// Returns [`FLAGS`] with some values replaced. An empty value leaves the flag out.
 fn flags<'a>(changes: &[(&'a str, &'a str)]) -> Vec<&'a str> {
     let value = |name, value| changes.iter().find(|(changed, _)| *changed == name).map_or(value, |(_, new)| *new);
     let pairs = FLAGS.map(|(name, own)| (name, value(name, own)));
@@ -94,14 +94,14 @@ fn what_it_writes_passes_the_check_and_says_how_to_go_on() {
     let ask = ["target", "test", "targets/payments-production.toml", "--signer", "ci", "--param", "version=1.2.3"];
     let (code, said, err) = admin(dir.path(), &ask);
     assert!(code == 0 && said.contains("deploying 1.2.3"), "{said}{err}");
-    // The private half is its owner's, and git is told not to look.
+    // Only the owner may read the private key, and git ignores it.
     let key = dir.path().join("keys/ci.pem");
     assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(read(&dir, "keys/.gitignore"), "*\n");
     let key = PrivateKey::from_pem(&read(&dir, "keys/ci.pem")).unwrap();
     assert!(read(&dir, "targets/payments-production.toml").contains(&format!("key = \"{}\"", key.public())));
     assert!(!format!("{out}{err}").contains("PRIVATE KEY"));
-    // Three stacks, in order; then the doctor.
+    // The stacks come in this order, and `relay doctor` last.
     let at = |words: &str| out.find(words).unwrap_or_else(|| panic!("`{words}` is not in: {out}"));
     let order = ["infra/ci-account.yaml", "infra/foundation.yaml", "relay-admin target render", "relay doctor"].map(at);
     assert!(order.is_sorted(), "{out}");
@@ -122,7 +122,7 @@ fn each_file_of_parameters_fits_its_template() {
             let template = std::fs::read_to_string(infra.join(format!("{name}.yaml"))).unwrap();
             let known = template.split_once("\nParameters:\n").unwrap().1;
             let known = known.split_once("\nRules:\n").unwrap_or((known, "")).0;
-            // Those without a default must be given; those that are given must be there.
+            // A parameter without a default must be given, and a given one must exist.
             let mut blocks: Vec<(String, bool)> = Vec::new();
             for line in known.lines() {
                 if let Some(name) = line.strip_prefix("  ").filter(|line| !line.starts_with([' ', '#'])) {
@@ -165,7 +165,7 @@ fn nothing_is_overwritten_and_no_half_is_written() {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join(existing);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        // A link that leads nowhere is there too: writing would go through it.
+        // A dangling link counts as existing: a write would go through it.
         std::os::unix::fs::symlink(dir.path().join("elsewhere"), &file).unwrap();
         let (code, out, err) = init(dir.path(), &[], &["--new-key"]);
         assert_eq!((code, out.as_str()), (119, ""), "{err}");

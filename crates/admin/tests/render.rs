@@ -1,4 +1,5 @@
-//! `target render`: the example in the tree is what the command makes, and no text of a configuration can become structure.
+//! Tests of `target render`: the example in the repository is what the command writes, and no text
+//! of a configuration can become structure.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
@@ -26,7 +27,7 @@ fn render(file: &Path, more: &[&str]) -> (u8, String, String) {
     (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
-/// A changed one: written anew with RELAY_BLESS=1, to be looked at before it is committed.
+/// With RELAY_BLESS=1 the test rewrites the example. Review it before you commit it.
 #[test]
 fn the_example_is_what_the_command_makes() {
     let policy = example("payments-production.policy.json");
@@ -61,7 +62,7 @@ fn the_text_is_pinned_and_stays_text() {
     let entry_point: Vec<String> = serde_json::from_str(entry_point).unwrap();
     assert_eq!(entry_point.last().unwrap(), &Digest::of(text.as_bytes()).to_string());
     assert_eq!(out.matches("- Name: evil").count(), 1, "only inside of the quoted text");
-    // The runner lies in the tool's own image: nothing is installed, and no volume of it is mounted.
+    // The runner is in the tool's own image, so there is no install container and no volume for it.
     assert!(!out.contains("DependsOn") && !out.contains("ContainerPath: /relay"), "{out}");
 }
 

@@ -1,4 +1,5 @@
-//! The commands as a platform team runs them: the real program, its words and its exit codes.
+//! Tests of the `target` commands as a platform team runs them: the real program, its messages and
+//! its exit codes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 use std::fs;
@@ -15,7 +16,7 @@ fn key(n: u8) -> PrivateKey {
     PrivateKey::from_seed([n; 32])
 }
 
-/// The head that the tests of `relay-policy` and of this crate share, and what this one does.
+/// A configuration: the head that the tests of `relay-policy` share, and this file's own steps.
 fn configuration(policy: &str) -> String {
     let keyed = |text: String, n: u8| text.replace(&format!("${{KEY_{n}}}"), &key(n).public().to_string());
     let head = include_str!("../../policy/tests/payments.toml").replace("${POLICY}", policy);
@@ -33,7 +34,7 @@ run = ["terraform", "destroy"]
 "#
 }
 
-/// A folder with `t.toml` in it, in which the program runs.
+/// A folder that holds `t.toml`, in which the program runs.
 struct Place(TempDir);
 
 impl Place {
@@ -47,7 +48,7 @@ impl Place {
         fs::write(self.0.path().join(name), text).unwrap();
     }
 
-    /// Exit code, standard output, standard error.
+    /// Returns the exit code, standard output and standard error.
     fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_relay-admin"))
             .args(arguments)
@@ -124,7 +125,7 @@ fn what_is_allowed_says_by_which_policy_and_what_runs() {
     for signer in ["ci", &key(1).public().to_string(), &key(1).public().key_id()] {
         assert_eq!(place.test(&["--signer", signer, "--param", image]), (0, allowed.to_owned()));
     }
-    // The signers whom policies see keep their own key ids.
+    // Policies still see each signer's own key id.
     let policy =
         format!(r#"@id("by key") permit(principal == Signer::"{}", action, resource);"#, key(2).public().key_id());
     let place = Place::with(&configuration(&policy));

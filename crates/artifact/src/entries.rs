@@ -1,8 +1,9 @@
-//! A stranger's tar, entry by entry, in bounded memory (clauses ART-4, ART-5).
+//! Reads an untrusted tar, entry by entry, in bounded memory (clauses ART-4, ART-5).
 //!
-//! This file owns the reading of headers and of the long names of GNU and PAX. Where two readers of tar could see two different things (a
-//! size that stands twice, a name from two places, a body behind a folder), nothing is guessed: it is refused. So is every kind of entry
-//! but file, folder and symbolic link.
+//! This file owns the reading of headers and of the long names of GNU and PAX. It refuses
+//! everything that two tar readers could interpret differently, such as a second size, names from
+//! two places, or a folder with a body. It also refuses every kind of entry except files, folders
+//! and symbolic links.
 
 use std::io::{self, Read, Write};
 
@@ -15,10 +16,12 @@ use crate::unpack_error::UnpackError;
 
 const BLOCK: usize = 512;
 
-/// Bytes of one extension, which is read into memory: names of 4,096 bytes, and attributes that other tools write, fit well.
+/// The largest extension in bytes, which is read into memory. It leaves ample room for names of
+/// 4,096 bytes and for attributes that other tools write.
 const EXTENSION_MAX: u64 = 65_536;
 
-/// One entry. A file's body follows, and is read with [`Entries::body`] before the next entry.
+/// One entry. The body of a file follows it and is read with [`Entries::body`] before the next
+/// entry.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) path: String,
@@ -32,7 +35,7 @@ pub(crate) enum Kind {
     Link { target: String },
 }
 
-/// What the entries before an entry say of it.
+/// Properties of an entry that the extension entries before it specify.
 #[derive(Debug, Default)]
 struct Extensions {
     path: Option<Vec<u8>>,
@@ -44,31 +47,32 @@ struct Extensions {
 /// The entries of a tar.
 pub(crate) struct Entries<R> {
     input: R,
-    /// Bytes of bodies that may still come.
+    /// Bytes of bodies that are still allowed.
     left: u64,
     limit: u64,
-    /// Entries and folders that may still come.
+    /// Entries and folders that are still allowed.
     count: usize,
 }
 
 impl<R: Read> Entries<R> {
-    /// The entries of `input`, with at most `limit` bytes in all bodies.
+    /// The entries of `input`. All bodies together may have at most `limit` bytes.
     pub(crate) fn new(input: R, limit: u64) -> Self {
         Self { input, left: limit, limit, count: limits::ARTIFACT_ENTRIES_MAX }
     }
 
-    /// The input, once all is read.
+    /// The input, after everything has been read.
     pub(crate) fn into_input(self) -> R {
         self.input
     }
 
-    /// Counts one thing more that is made: an entry, or a folder that none names (clause ART-5).
+    /// Counts one more thing that is created: an entry, or a folder that no entry names (clause
+    /// ART-5).
     pub(crate) fn count(&mut self) -> Result<(), UnpackError> {
         self.count = self.count.checked_sub(1).ok_or(UnsafeEntry::TooMany)?;
         Ok(())
     }
 
-    /// The next entry; `None` at the end, when nothing but zeros is left.
+    /// The next entry; `None` at the end, after checking that only zeros remain.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>, UnpackError> {
         let mut extensions = Extensions::default();
         loop {
@@ -84,7 +88,8 @@ impl<R: Read> Entries<R> {
                 EntryType::GNULongLink => set(&mut extensions.link, without_nul(self.extension(size)?))?,
                 EntryType::XHeader => pax(&self.extension(size)?, &mut extensions)?,
                 EntryType::XGlobalHeader => {
-                    // `git archive` writes one, with a comment. One that speaks of all entries is not read so by everybody.
+                    // `git archive` writes one with a comment. Not all readers apply a global
+                    // header to later entries, so one that names or sizes entries is refused.
                     self.count()?;
                     let mut global = Extensions::default();
                     pax(&self.extension(size)?, &mut global)?;
@@ -107,7 +112,7 @@ impl<R: Read> Entries<R> {
             return Err(UnpackError::Tar(format!("`{}` has two sizes", printable(&path))));
         }
         let kind = match header.entry_type() {
-            // Before there was a kind for folders, a slash at the end meant one.
+            // Before tar had a type for folders, a trailing slash marked one.
             EntryType::Regular if path.ends_with('/') => return Err(UnsafeEntry::Odd(printable(&path)).into()),
             EntryType::Regular => {
                 let mode = header.mode().map_err(|error| UnpackError::Tar(error.to_string()))?;
@@ -121,7 +126,7 @@ impl<R: Read> Entries<R> {
             _ => return Err(UnsafeEntry::Kind(printable(&path)).into()),
         };
         match kind {
-            // Refused by what it declares, before a byte of it is decompressed (clause ART-5).
+            // Refuse by the declared size, before any of the body is decompressed (clause ART-5).
             Kind::File { size, .. } => self.charge(size)?,
             Kind::Folder | Kind::Link { .. } if size > 0 => {
                 return Err(UnpackError::Tar(format!("`{}` is no file, and has a body", printable(&path))));
@@ -131,7 +136,7 @@ impl<R: Read> Entries<R> {
         Ok(Entry { path, kind })
     }
 
-    /// Copies a file's body; `written` makes an error of the output's.
+    /// Copies the body of a file to `out`; `written` converts an error of `out`.
     pub(crate) fn body(
         &mut self,
         size: u64,
@@ -165,7 +170,8 @@ impl<R: Read> Entries<R> {
         if over == 0 { Ok(()) } else { fill(&mut self.input, &mut [0; BLOCK][over..]) }
     }
 
-    /// A second block of zeros, then zeros to the end: writers fill up to a multiple of their own.
+    /// Reads the second block of zeros, then zeros up to the end, because writers pad to a block
+    /// size of their own.
     fn end(&mut self) -> Result<(), UnpackError> {
         let mut buffer = [0; 16_384];
         fill(&mut self.input, &mut buffer[..BLOCK])?;
@@ -188,11 +194,11 @@ impl<R: Read> Entries<R> {
     }
 }
 
-/// Checks a header's sum; says how long its body is.
+/// Checks the checksum of a header, and returns the size of its body.
 fn check(header: &Header) -> Result<u64, UnpackError> {
     let odd = |error: io::Error| UnpackError::Tar(printable(&error.to_string()));
     let bytes = header.as_bytes();
-    // The sum is taken with spaces in its own field.
+    // The checksum counts its own field as spaces.
     let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
     let expected = sum(&bytes[..148]) + 8 * u32::from(b' ') + sum(&bytes[156..]);
     if header.cksum().map_err(odd)? != expected {
@@ -201,7 +207,7 @@ fn check(header: &Header) -> Result<u64, UnpackError> {
     header.entry_size().map_err(odd)
 }
 
-/// PAX records: `<length> <key>=<value>\n`, the length counting itself.
+/// Reads PAX records: `<length> <key>=<value>\n`. The length includes itself.
 fn pax(mut records: &[u8], extensions: &mut Extensions) -> Result<(), UnpackError> {
     let odd = || UnpackError::Tar("a PAX header is malformed".to_owned());
     while !records.is_empty() {
@@ -234,7 +240,7 @@ fn number(digits: &[u8]) -> Option<u64> {
     text.parse().ok()
 }
 
-/// GNU ends a long name with a NUL; one inside is found later.
+/// Removes the NUL with which GNU ends a long name. A NUL inside the name is detected later.
 fn without_nul(mut name: Vec<u8>) -> Vec<u8> {
     name.pop_if(|last| *last == 0);
     name

@@ -1,8 +1,10 @@
-//! Artifacts as files: packing a tree into a deterministic `.tar.zst`, and unpacking one that a stranger made.
+//! Artifacts as files: packing a tree into a deterministic `.tar.zst`, and unpacking an untrusted
+//! one.
 //!
-//! This crate owns the two directions and nothing of where the bytes come from or go to: no network, no names of objects. What an entry
-//! may be called and how much there may be is decided by [`relay_protocol::artifact`]; the clauses are ART-1 to ART-6. That the bytes are
-//! those of the digest is the caller's to check, over the whole object, before a byte of it is unpacked (clause ART-3).
+//! This crate owns both directions, but neither network access nor the names of objects.
+//! [`relay_protocol::artifact`] decides which names and sizes are allowed; the clauses are ART-1 to
+//! ART-6. The caller must check that the bytes match the digest, over the whole object, before
+//! unpacking any of it (clause ART-3).
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

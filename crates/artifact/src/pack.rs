@@ -1,7 +1,8 @@
-//! Packing: a tree becomes the same bytes wherever and whenever it is packed (clauses ART-1, ART-2).
+//! Packing: a tree gives the same bytes wherever and whenever it is packed (clauses ART-1, ART-2).
 //!
-//! This file owns the tar's bytes, the compression's parameters and the digest. Times, owners and all mode bits but one are left out, as
-//! they would make two packings of one commit differ. It refuses what could not be unpacked, with what to do about it.
+//! This file owns the bytes of the tar, the compression parameters and the digest. It leaves out
+//! times, owners and all mode bits except one, because they would make two packings of one commit
+//! differ. It refuses what could not be unpacked, with an error that says what to do.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write};
@@ -19,22 +20,25 @@ use zstd::stream::write::Encoder;
 use crate::pack_error::PackError;
 use crate::tree::{Node, Tree};
 
-/// zstd's own default; a constant, as another level gives other bytes (clause ART-2).
+/// The default level of zstd. It is a constant, because another level gives other bytes (clause
+/// ART-2).
 const LEVEL: i32 = 3;
 
-/// Bytes of a name that fit into a tar header; a longer one stands in an entry of its own before it.
+/// Bytes of a name that fit into a tar header. A longer name goes into an entry of its own before
+/// it.
 const NAME_MAX: usize = 100;
 
 const BLOCK: usize = 512;
 
-/// What was packed.
+/// The result of packing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packed {
-    /// SHA-256 of the packed bytes: the artifact's name and the parameter's value (clause ART-1).
+    /// SHA-256 of the packed bytes. It names the artifact and is the value of the parameter (clause
+    /// ART-1).
     pub digest: Digest,
-    /// Packed bytes.
+    /// The packed size in bytes.
     pub size: u64,
-    /// Files, folders and links in it.
+    /// The number of files, folders and links.
     pub entries: usize,
 }
 
@@ -44,8 +48,25 @@ impl PackError {
     }
 }
 
-/// Packs what lies at `paths` below `root`, or everything below it when there are none; a `root` that is a file is packed under its own
-/// name. The same tree gives the same bytes (clause ART-2).
+/// Packs the `paths` below `root`, or everything below it if `paths` is empty. If `root` is a file,
+/// it is packed under its own name. The same tree gives the same bytes (clause ART-2).
+///
+/// ```
+/// use relay_artifact::pack;
+///
+/// let folder = tempfile::tempdir()?;
+/// std::fs::write(folder.path().join("hello.txt"), "hello\n")?;
+/// let mut bytes = Vec::new();
+/// let packed = pack(folder.path(), &[], &mut bytes)?;
+/// assert_eq!(packed.digest, relay_protocol::Digest::of(&bytes));
+/// assert_eq!((packed.size, packed.entries), (bytes.len() as u64, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// If something cannot be read or written, changes while it is packed, or could not be unpacked
+/// again.
 pub fn pack(root: &Path, paths: &[PathBuf], out: impl Write) -> Result<Packed, PackError> {
     let tree = Tree::walk(root, paths)?;
     let sink = Sink { out, sha: Sha256::new(), size: 0 };
@@ -69,29 +90,31 @@ pub fn pack(root: &Path, paths: &[PathBuf], out: impl Write) -> Result<Packed, P
     Ok(Packed { digest, size: sink.size, entries: tree.nodes.len() })
 }
 
-/// Opens a file below `base` through no link: what was a file when the tree was walked may be somebody else's trap by now, and whoever packs may read
-/// more than whoever set it. Nor is a pipe waited for.
+/// Opens a file below `base` without following any link. Since the tree was walked, somebody may
+/// have replaced the file with a link, and the packing process may have more rights than that
+/// person. The call does not block on a pipe.
 fn open(base: &File, name: &str) -> Result<File, Errno> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     match openat2(base, name, flags, Mode::empty(), beneath) {
-        // An old kernel, or a container's filter that does not know the call: the last part of the path at least is no link then.
+        // The kernel is old, or a container's filter does not know the call. Then at least the last
+        // component of the path must not be a link.
         Err(Errno::NOSYS | Errno::PERM) => openat(base, name, flags | OFlags::NOFOLLOW, Mode::empty()).map(File::from),
         opened => opened.map(File::from),
     }
 }
 
-/// A tar in the making.
+/// A tar that is being written.
 struct Tar<W: Write> {
     zstd: Encoder<'static, Sink<W>>,
-    /// The folder in which all names lie.
+    /// The folder that all names are relative to.
     base: File,
-    /// Bytes of all bodies, as unpacking counts them.
+    /// Bytes of all bodies, counted in the same way as during unpacking.
     bytes: u64,
 }
 
 impl<W: Write> Tar<W> {
-    /// A header, with a longer name before it where it needs one.
+    /// Writes a header, preceded by an entry for the name if the name is too long for it.
     fn entry(&mut self, name: &str, kind: EntryType, mode: u32, size: u64) -> Result<(), PackError> {
         self.long(name, EntryType::GNULongName)?;
         let mut header = header(kind, mode, size);
@@ -102,7 +125,7 @@ impl<W: Write> Tar<W> {
     fn link(&mut self, name: &str, target: &str) -> Result<(), PackError> {
         self.long(target, EntryType::GNULongLink)?;
         self.long(name, EntryType::GNULongName)?;
-        // A link's own mode means nothing; this is what others write.
+        // The mode of a link has no meaning; other tools write this one.
         let mut header = header(EntryType::Symlink, 0o777, 0);
         put(&mut header.as_old_mut().name, name);
         put(&mut header.as_old_mut().linkname, target);
@@ -124,7 +147,8 @@ impl<W: Write> Tar<W> {
         let mut buffer = vec![0; 65_536];
         let mut left = metadata.len();
         while left > 0 {
-            // Whole chunks, whatever the reads gave: the compressor sees the same calls each time.
+            // Write whole chunks whatever the reads returned, so that the compressor sees the same
+            // calls each time.
             let length = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
             let chunk = &mut buffer[..length];
             file.read_exact(chunk).map_err(|error| match error.kind() {
@@ -140,7 +164,8 @@ impl<W: Write> Tar<W> {
         self.pad(metadata.len())
     }
 
-    /// An entry that holds a name over [`NAME_MAX`] of the entry that follows, in GNU's way.
+    /// Writes an entry, in GNU's format, with a name of the following entry that is longer than
+    /// [`NAME_MAX`].
     fn long(&mut self, text: &str, kind: EntryType) -> Result<(), PackError> {
         if text.len() <= NAME_MAX {
             return Ok(());
@@ -172,7 +197,7 @@ impl<W: Write> Tar<W> {
     }
 }
 
-/// A header with nothing in it that differs between two machines (clause ART-2).
+/// A header that contains nothing that differs between machines (clause ART-2).
 fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
@@ -184,13 +209,13 @@ fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     header
 }
 
-/// As much of a name as its field holds.
+/// Writes as much of a name as its field holds.
 fn put(field: &mut [u8; NAME_MAX], text: &str) {
     let length = text.len().min(NAME_MAX);
     field[..length].copy_from_slice(&text.as_bytes()[..length]);
 }
 
-/// Counts and digests what goes out (clause ART-1).
+/// Counts and hashes the bytes that are written (clause ART-1).
 struct Sink<W> {
     out: W,
     sha: Sha256,

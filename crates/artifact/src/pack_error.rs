@@ -5,15 +5,15 @@ use std::io;
 use relay_protocol::artifact::{UnsafeEntry, unpacked_limit};
 use relay_protocol::limits;
 
-/// Nothing usable was packed. In the hands of whoever called for it.
+/// Why nothing usable was packed. It is for the caller to correct.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
     /// A file or folder could not be read.
     #[error("`{path}` cannot be read: {error}")]
     Read {
-        /// Which.
+        /// The path that could not be read.
         path: String,
-        /// Why.
+        /// The error of the operating system.
         error: io::Error,
     },
     /// A name that no artifact may have (clause ART-4).
@@ -24,49 +24,49 @@ pub enum PackError {
         "the symbolic link `{path}` leads to `{target}`, which {problem}: put a copy in its place, make it a relative link to something that is packed, or name only what is to be packed"
     )]
     Link {
-        /// The link.
+        /// The path of the link.
         path: String,
-        /// Its text.
+        /// The target of the link.
         target: String,
-        /// What is wrong with it.
+        /// What is wrong with the link.
         problem: &'static str,
     },
-    /// A socket, a pipe, a device (clause ART-4).
+    /// A socket, a pipe or a device (clause ART-4).
     #[error(
         "`{path}` is neither a file, nor a folder, nor a symbolic link: remove it, or name only what is to be packed"
     )]
     Kind {
-        /// Which.
+        /// The path of the entry.
         path: String,
     },
-    /// Something is to be packed from inside what has no inside.
+    /// A path leads through something that is not a folder.
     #[error("`{path}` is not a folder, so nothing in it can be packed (a link to a folder: name the folder itself)")]
     NotAFolder {
-        /// Which.
+        /// The path that is not a folder.
         path: String,
     },
-    /// Too many (clause ART-5).
+    /// There are too many entries (clause ART-5).
     #[error(
         "there are more than {} files, folders and links: name only what is to be packed",
         limits::ARTIFACT_ENTRIES_MAX
     )]
     TooMany,
-    /// So much smaller when packed that a runner would take it for a bomb (clause ART-5).
+    /// The data shrinks so much that a runner would treat the artifact as a bomb (clause ART-5).
     #[error(
         "{bytes} bytes shrink to {size}: an artifact may unpack to at most {} times its size, {} bytes here. Leave out files that hold next to nothing, or pack them beforehand",
         limits::ARTIFACT_RATIO_MAX,
         unpacked_limit(*size, u64::MAX)
     )]
     Ratio {
-        /// Bytes of all files.
+        /// The size of all files in bytes.
         bytes: u64,
-        /// Packed bytes.
+        /// The packed size in bytes.
         size: u64,
     },
-    /// A file became shorter or longer, or something else, while it was read.
+    /// A file changed its length or its kind while it was read.
     #[error("`{path}` changed while it was packed: let whatever writes it come to its end first")]
     Changed {
-        /// Which.
+        /// The path of the file.
         path: String,
     },
     /// The output could not be written.

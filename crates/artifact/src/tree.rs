@@ -1,7 +1,9 @@
-//! What is to be packed: the files, folders and links below a root, by name, in the order in which they are packed.
+//! The tree to pack: the files, folders and links below a root, by name, in the order in which they
+//! are packed.
 //!
-//! This file owns the walk and the question where a symbolic link leads *within what is packed*. It refuses whatever unpacking would refuse
-//! (clauses ART-4, ART-5), so that the mistake shows in CI, with the file's name, and not in a runner.
+//! This file owns the walk, and follows each symbolic link *within the packed tree*. It refuses
+//! whatever unpacking would refuse (clauses ART-4, ART-5), so that a mistake shows up in CI, with
+//! the name of the file, and not in a runner.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,10 +16,10 @@ use relay_protocol::limits;
 
 use crate::pack_error::PackError;
 
-/// How many links one name may lead through: as many as Linux follows.
+/// The number of links that one name may lead through: as many as Linux follows.
 const HOPS_MAX: usize = 40;
 
-/// One thing to pack.
+/// One file, folder or link to pack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Node {
     Folder,
@@ -25,19 +27,20 @@ pub(crate) enum Node {
     Link { target: String },
 }
 
-/// Everything to pack. A map of strings is sorted by bytes, and a folder comes before what is in it (clause ART-2).
+/// Everything to pack. The map sorts names by their bytes, so a folder comes before its contents
+/// (clause ART-2).
 #[derive(Debug)]
 pub(crate) struct Tree {
     /// The folder that the names are relative to.
     pub(crate) base: PathBuf,
-    /// By name.
+    /// The nodes by name.
     pub(crate) nodes: BTreeMap<String, Node>,
 }
 
 impl Tree {
-    /// Walks `paths` below `root`, or all of it.
+    /// Walks `paths` below `root`, or all of `root` if there are none.
     pub(crate) fn walk(root: &Path, paths: &[PathBuf]) -> Result<Self, PackError> {
-        // A link as the root itself is followed: it is what the caller named.
+        // If the root itself is a link, it is followed, because the caller named it.
         let metadata = fs::metadata(root).map_err(|error| PackError::read(root, error))?;
         if !metadata.is_dir() {
             return Self::of_file(root, paths, &metadata);
@@ -53,7 +56,7 @@ impl Tree {
         Ok(tree)
     }
 
-    /// A single file, under its own name.
+    /// A tree of a single file, under its own name.
     fn of_file(root: &Path, paths: &[PathBuf], metadata: &fs::Metadata) -> Result<Self, PackError> {
         if !metadata.is_file() {
             return Err(PackError::Kind { path: printable(&root.to_string_lossy()) });
@@ -61,7 +64,8 @@ impl Tree {
         if !paths.is_empty() {
             return Err(PackError::NotAFolder { path: printable(&root.to_string_lossy()) });
         }
-        // `file_name` of a path that leads to a file is there, unless it ends with `..`; then nothing could be called so.
+        // The path of a file has a `file_name` unless it ends with `..`, and nothing that ends so
+        // is a file.
         let name = root.file_name().map(Path::new).unwrap_or(root);
         let name = usable(name)?.to_owned();
         let base = root.parent().map(Path::to_owned).unwrap_or_default();
@@ -69,7 +73,7 @@ impl Tree {
         Ok(Self { base, nodes: BTreeMap::from([(name, node)]) })
     }
 
-    /// What the caller named, with the folders that it lies in.
+    /// Adds what the caller named, with the folders that contain it.
     fn add_named(&mut self, path: &Path) -> Result<(), PackError> {
         let parts = components(usable(path)?).map_err(PackError::Unsafe)?;
         let Some((last, folders)) = parts.split_last() else { return self.add_below("") };
@@ -78,7 +82,8 @@ impl Tree {
             name = join(&name, folder);
             let metadata = self.metadata(&name)?;
             if !metadata.is_dir() {
-                // Also a link to a folder: what lies behind it would be packed as lying below a link (clause ART-6).
+                // A link to a folder is refused too: its contents would be packed below a link
+                // (clause ART-6).
                 return Err(PackError::NotAFolder { path: printable(&name) });
             }
             self.insert(name.clone(), Node::Folder)?;
@@ -87,7 +92,7 @@ impl Tree {
         if self.add(&name)? { self.add_below(&name) } else { Ok(()) }
     }
 
-    /// All that lies below the folder `name`, to any depth.
+    /// Adds everything below the folder `name`, at any depth.
     fn add_below(&mut self, name: &str) -> Result<(), PackError> {
         let mut folders = vec![name.to_owned()];
         while let Some(folder) = folders.pop() {
@@ -103,7 +108,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Adds one thing; says whether it is a folder.
+    /// Adds one file, folder or link, and returns whether it is a folder.
     fn add(&mut self, name: &str) -> Result<bool, PackError> {
         components(name).map_err(PackError::Unsafe)?;
         let metadata = self.metadata(name)?;
@@ -133,7 +138,8 @@ impl Tree {
         fs::symlink_metadata(&place).map_err(|error| PackError::read(&place, error))
     }
 
-    /// Each link stays inside, by its text and in truth, and leads to something that is packed (clause ART-4).
+    /// Checks that each link stays inside, both by its text and when followed, and leads to
+    /// something that is packed (clause ART-4).
     fn check_links(&self) -> Result<(), PackError> {
         for (name, node) in &self.nodes {
             if let Node::Link { target } = node {
@@ -148,7 +154,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Follows a link through what is packed, as the kernel would after unpacking.
+    /// Follows a link within the packed tree, as the kernel would after unpacking.
     fn resolve(&self, name: &str, target: &str) -> Result<(), &'static str> {
         let mut place: Vec<&str> = name.split('/').collect();
         place.pop();
@@ -185,12 +191,12 @@ fn join(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
-/// A name that is text: the artifact's names are (clause ART-4).
+/// The path as text, because the names in an artifact are text (clause ART-4).
 fn usable(path: &Path) -> Result<&str, PackError> {
     path.to_str().ok_or_else(|| PackError::Unsafe(UnsafeEntry::Odd(printable(&path.to_string_lossy()))))
 }
 
-/// The owner's right to execute is the one bit of a mode that is kept (clause ART-2).
+/// Whether the owner may execute the file. No other mode bit is kept (clause ART-2).
 fn is_executable(metadata: &fs::Metadata) -> bool {
     metadata.permissions().mode() & 0o100 != 0
 }

@@ -1,8 +1,10 @@
-//! Unpacking: a stranger's artifact becomes files below one folder, or nothing at all (clauses ART-4 to ART-6).
+//! Unpacking: an untrusted artifact becomes files below one folder, or nothing at all (clauses
+//! ART-4 to ART-6).
 //!
-//! This file owns what is written and in which order: folders and files first, symbolic links when all of those are there, so that nothing
-//! is ever written through a link; then each link is followed and must lead to something inside. It refuses to write into a folder that
-//! holds anything, and leaves an empty folder behind when it fails.
+//! This file owns what is written and in which order. Folders and files come first and symbolic
+//! links last, so that nothing is ever written through a link. Then each link is followed and must
+//! lead to something inside. Unpacking refuses a folder that is not empty, and leaves the folder
+//! empty when it fails.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, BufReader, Read};
@@ -16,26 +18,47 @@ use zstd::stream::read::Decoder;
 use crate::entries::{Entries, Kind};
 use crate::unpack_error::UnpackError;
 
-/// Bits of the largest window that is accepted: 128 MiB, zstd's own `--long`. Bounds the decompressor's memory (clause ART-5).
+/// The largest accepted window, as a power of two: 128 MiB, the same as zstd's own `--long`. It
+/// bounds the memory of the decompressor (clause ART-5).
 const WINDOW_LOG_MAX: u32 = 27;
 
-/// Bytes of all links' names and texts together, which are kept until all files are there.
+/// Bytes of the names and targets of all links, which stay in memory until all files exist.
 const LINKS_MAX: usize = 16 << 20;
 
-/// What was unpacked.
+/// The result of unpacking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unpacked {
-    /// Files, folders and links made.
+    /// The number of files, folders and links that were created.
     pub entries: usize,
-    /// Bytes of all files together.
+    /// The size of all files together in bytes.
     pub bytes: u64,
 }
 
-/// Unpacks an artifact of `packed_size` bytes, of which the configuration allows `max`, into the existing empty folder `into`. When that
-/// fails, the folder is empty again. That digest and size are right is for the caller to verify before (clause ART-3).
+/// Unpacks an artifact of `packed_size` bytes into the existing empty folder `into`. The
+/// configuration allows `max` packed bytes. If unpacking fails, the folder is empty again. The
+/// caller must have verified digest and size before (clause ART-3).
+///
+/// ```
+/// use relay_artifact::{pack, unpack};
+///
+/// let (from, into) = (tempfile::tempdir()?, tempfile::tempdir()?);
+/// std::fs::write(from.path().join("hello.txt"), "hello\n")?;
+/// let mut bytes = Vec::new();
+/// let packed = pack(from.path(), &[], &mut bytes)?;
+/// let unpacked = unpack(bytes.as_slice(), packed.size, 1 << 20, into.path())?;
+/// assert_eq!((unpacked.entries, unpacked.bytes), (1, 6));
+/// assert_eq!(std::fs::read_to_string(into.path().join("hello.txt"))?, "hello\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// If `into` is not an empty folder, if the artifact is damaged or unsafe, or if something cannot
+/// be read or written. [`UnpackError::Left`] means that the folder could not be emptied and must
+/// not be used.
 pub fn unpack(packed: impl Read, packed_size: u64, max: u64, into: &Path) -> Result<Unpacked, UnpackError> {
     let odd = |_| UnpackError::Into { path: printable(&into.to_string_lossy()) };
-    // Canonical, so that what links lead to can be compared with it.
+    // Canonical, so that the end of each link can be compared with it.
     let root = into.canonicalize().map_err(odd)?;
     if fs::read_dir(&root).map_err(odd)?.next().is_some() {
         return Err(odd(io::Error::from(io::ErrorKind::DirectoryNotEmpty)));
@@ -50,7 +73,7 @@ pub fn unpack(packed: impl Read, packed_size: u64, max: u64, into: &Path) -> Res
     }
 }
 
-/// Removes all that is in `root`, and follows no link.
+/// Removes everything in `root` without following links.
 fn clear(root: &Path) -> io::Result<()> {
     for entry in fs::read_dir(root)? {
         let entry = entry?;
@@ -77,7 +100,8 @@ struct Unpacking<R: Read> {
 impl<R: Read> Unpacking<R> {
     fn new(packed: R, packed_size: u64, max: u64, root: PathBuf) -> Result<Self, UnpackError> {
         let source = Source { input: packed, found: 0, failed: None };
-        // One frame: what follows it is found by `finish`, and not taken for more of the tar.
+        // Decode a single frame. `finish` finds what follows it, so that it is not read as more of
+        // the tar.
         let mut zstd = Decoder::new(source).map_err(UnpackError::Read)?.single_frame();
         zstd.window_log_max(WINDOW_LOG_MAX).map_err(UnpackError::Read)?;
         let entries = Entries::new(zstd, unpacked_limit(packed_size, max));
@@ -89,11 +113,11 @@ impl<R: Read> Unpacking<R> {
         let result = self.read_all();
         let mut input = self.entries.into_input().finish();
         if let Some(error) = input.get_mut().failed.take() {
-            // The source failed, whatever the decompressor made of that.
+            // The source failed, so its error matters and not the decompressor's.
             return Err(UnpackError::Read(error));
         }
         result?;
-        // Behind the frame there is nothing, neither buffered nor unread.
+        // Nothing may follow the frame, neither buffered nor unread.
         let more = input.read(&mut [0]).map_err(UnpackError::Read)?;
         if more > 0 {
             return Err(UnpackError::Trailing);
@@ -125,7 +149,8 @@ impl<R: Read> Unpacking<R> {
         Ok(())
     }
 
-    /// A folder, with those that it lies in. No link has been made yet, so no name leads through one (clause ART-6).
+    /// Creates a folder and its missing parents. No link exists yet, so no name leads through one
+    /// (clause ART-6).
     fn folder(&mut self, path: &str, named: bool) -> Result<(), UnpackError> {
         let place = self.root.join(path);
         let make = || DirBuilder::new().mode(0o755).create(&place);
@@ -138,11 +163,12 @@ impl<R: Read> Unpacking<R> {
         };
         match made {
             Ok(()) => {
-                // The process's umask may have taken bits.
+                // The umask of the process may have removed bits.
                 fs::set_permissions(&place, Permissions::from_mode(0o755))
                     .map_err(|error| UnpackError::write(&place, error))?;
                 self.done.entries += 1;
-                // Folders that no entry names count as well: one long name could make thousands (clause ART-5).
+                // Folders that no entry names count too, because one long name could create
+                // thousands (clause ART-5).
                 if named { Ok(()) } else { self.entries.count() }
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match fs::symlink_metadata(&place) {
@@ -162,7 +188,7 @@ impl<R: Read> Unpacking<R> {
 
     fn file(&mut self, path: &str, executable: bool, size: u64) -> Result<(), UnpackError> {
         let place = self.root.join(path);
-        // Set-uid and its like are dropped with everything else that is not 0644 or 0755.
+        // Set-uid and all other mode bits are dropped: a file gets 0644 or 0755.
         let mode = if executable { 0o755 } else { 0o644 };
         let open = || OpenOptions::new().write(true).create_new(true).mode(mode).open(&place);
         let opened = match open() {
@@ -181,7 +207,8 @@ impl<R: Read> Unpacking<R> {
         Ok(())
     }
 
-    /// Notes a link for later. Its folder is made now: made later, it could be another link's name (clause ART-6).
+    /// Records a link for later, but creates its parent folder now. Created later, the parent could
+    /// turn out to be another link (clause ART-6).
     fn link(&mut self, path: String, target: String) -> Result<(), UnpackError> {
         check_link(&path, &target)?;
         self.parent(&path)?;
@@ -194,7 +221,8 @@ impl<R: Read> Unpacking<R> {
     }
 }
 
-/// Makes the links, then follows each: a chain of them can lead out although each text stays inside (clause ART-4).
+/// Creates the links, then follows each one. A chain of links can lead out although the text of
+/// each stays inside (clause ART-4).
 fn make_links(root: &Path, links: &[(String, String)]) -> Result<(), UnpackError> {
     for (path, target) in links {
         let place = root.join(path);
@@ -213,17 +241,18 @@ fn make_links(root: &Path, links: &[(String, String)]) -> Result<(), UnpackError
     Ok(())
 }
 
-/// Tells the artifact's fault from the disk's.
+/// Distinguishes a fault of the artifact from one of the disk.
 fn refine(path: &str, place: &Path, error: io::Error) -> UnpackError {
     match error.kind() {
-        // `NotADirectory`: a file lies where this entry wants a folder.
+        // `NotADirectory`: a file exists where this entry needs a folder.
         io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => UnpackError::duplicate(path),
         io::ErrorKind::InvalidFilename => UnsafeEntry::Odd(printable(path)).into(),
         _ => UnpackError::write(place, error),
     }
 }
 
-/// The packed bytes: counted, and their own failure kept apart from the decompressor's.
+/// Reads the packed bytes and counts them. It keeps its own error apart from errors of the
+/// decompressor.
 struct Source<R> {
     input: R,
     found: u64,

@@ -1,4 +1,4 @@
-//! Why nothing was unpacked: each error says whose fault it is.
+//! Why nothing was unpacked. Each error says whether the artifact or its environment is at fault.
 
 use std::io;
 use std::path::Path;
@@ -6,78 +6,81 @@ use std::path::Path;
 use relay_protocol::artifact::UnsafeEntry;
 use relay_protocol::encoding::printable;
 
-/// Nothing was unpacked; whatever had been is removed again.
+/// Why nothing was unpacked. Unless the error is [`UnpackError::Left`], what had been written was
+/// removed.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
     /// An entry that no artifact may have (clauses ART-4, ART-5).
     #[error("the artifact is unsafe: {0}")]
     Unsafe(#[from] UnsafeEntry),
-    /// One path, two things.
+    /// Two entries have the same path, or one needs a folder where the other is not one.
     #[error("the artifact is unsafe: `{path}` is in it twice")]
     Duplicate {
         /// The path.
         path: String,
     },
-    /// A link that leads nowhere, or in a circle.
+    /// A link that leads to nothing, or in a circle.
     #[error("the artifact is unsafe: the link `{path}` leads to `{target}`, where there is nothing")]
     Dangling {
-        /// The link.
+        /// The path of the link.
         path: String,
-        /// Its text.
+        /// The target of the link.
         target: String,
     },
-    /// Links whose texts together would take too much memory until all files are there.
+    /// The links have so many or such long names and targets that keeping them would take too much
+    /// memory.
     #[error("the artifact is unsafe: its links are too many or too long")]
     Links,
-    /// Not zstd, or damaged.
+    /// The data is not zstd, or is damaged.
     #[error("the artifact is damaged, or no .tar.zst at all: {0}")]
     Zstd(io::Error),
-    /// zstd, but not a tar that relay reads.
+    /// The data is zstd, but not a tar that relay accepts.
     #[error("the artifact is damaged, or no .tar.zst at all: {0}")]
     Tar(String),
-    /// It ends too early.
+    /// The artifact ends too early.
     #[error("the artifact is cut off")]
     Truncated,
-    /// Something follows.
+    /// Something follows the end of the artifact.
     #[error("there is something behind the artifact's end")]
     Trailing,
-    /// Another size than the caller said; the limit was computed from that.
+    /// The artifact does not have the size that the caller gave, from which the limit was computed.
     #[error("the artifact has {found} bytes, not {expected}")]
     Size {
-        /// What the caller said.
+        /// The size that the caller gave, in bytes.
         expected: u64,
-        /// What there was.
+        /// The actual size in bytes.
         found: u64,
     },
     /// The packed bytes could not be read. Not the artifact's fault.
     #[error("the packed artifact cannot be read: {0}")]
     Read(io::Error),
-    /// The folder is not there, or not empty. Not the artifact's fault.
+    /// The folder does not exist or is not empty. Not the artifact's fault.
     #[error("`{path}` is not an empty folder, so nothing is unpacked into it")]
     Into {
-        /// The folder.
+        /// The path of the folder.
         path: String,
     },
     /// Something could not be written. Not the artifact's fault.
     #[error("`{path}` cannot be written: {error}")]
     Write {
-        /// What.
+        /// The path that could not be written.
         path: String,
-        /// Why.
+        /// The error of the operating system.
         error: io::Error,
     },
-    /// What had been unpacked could not be removed: the folder must not be used.
+    /// What had been unpacked could not be removed, so the folder must not be used.
     #[error("{error}; what was unpacked until then cannot be removed: {left}")]
     Left {
-        /// Why nothing was unpacked.
+        /// Why unpacking failed.
         error: Box<UnpackError>,
-        /// Why it is still there.
+        /// Why the removal failed.
         left: io::Error,
     },
 }
 
 impl UnpackError {
-    /// Whether the artifact itself is to blame (refused with `artifact`), and not this machine's disk or the way here.
+    /// Whether the artifact itself is at fault and is refused with the reason `artifact`. Otherwise
+    /// the fault lies with the local disk or with the transfer.
     pub fn is_artifacts_fault(&self) -> bool {
         match self {
             Self::Read(_) | Self::Into { .. } | Self::Write { .. } | Self::Left { .. } => false,

@@ -1,4 +1,4 @@
-//! Artifacts that a stranger made to do harm: each is refused whole, and leaves nothing behind.
+//! Malicious artifacts: each is refused as a whole and leaves nothing behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 use std::fs;
@@ -11,7 +11,7 @@ use relay_protocol::artifact::UnsafeEntry;
 use tar::{EntryType, Header};
 use tempfile::TempDir;
 
-/// One entry, with its names put into the header as they are.
+/// One entry, with its names written into the header unchanged.
 fn entry(kind: EntryType, name: &str, link: &str, body: &[u8]) -> Vec<u8> {
     let mut bytes = header(kind, name, link, body.len() as u64);
     bytes.extend(body);
@@ -59,7 +59,7 @@ fn archive(entries: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn try_unpack(bytes: &[u8]) -> Result<Unpacked, UnpackError> {
-    // A folder of its own around it, so that what gets out is seen.
+    // An enclosing folder shows whether anything escapes.
     let outside = TempDir::new().unwrap();
     fs::write(outside.path().join("x"), "outside").unwrap();
     let into = outside.path().join("into");
@@ -74,7 +74,7 @@ fn try_unpack(bytes: &[u8]) -> Result<Unpacked, UnpackError> {
 }
 
 fn refused(entries: &[Vec<u8>]) -> UnpackError {
-    // What comes before is unpacked first, and must be gone in the end.
+    // The entries before the refused one are unpacked first, and must be gone in the end.
     let entries = [&[folder("d"), file("d/first")], entries].concat();
     let error = try_unpack(&archive(&entries)).unwrap_err();
     assert!(error.is_artifacts_fault(), "{error:?}");
@@ -112,7 +112,7 @@ fn names_and_links_that_lead_out() {
 // clause: ART-4
 #[test]
 fn a_chain_of_links_leads_out_although_each_text_stays_inside() {
-    // a/b/l is at depth 3 by its text, and leads to depth 1; m climbs from there.
+    // By its text, a/b/l starts at depth 3, but it leads to depth 1. From there, m climbs out.
     let chain = [folder("s"), link("a/b/l", "../../s"), link("m", "a/b/l/../../x")];
     assert!(matches!(refused(&chain), UnpackError::Unsafe(UnsafeEntry::LinkOut { .. })));
     let nowhere = [folder("s"), link("a/b/l", "../../s"), link("m", "a/b/l/../../y")];
@@ -165,7 +165,7 @@ fn nothing_is_written_through_a_link_or_over_another_entry() {
     assert!(try_unpack(&archive(&[folder("d"), file("d/f"), folder("d")])).is_ok(), "a folder may be named twice");
 }
 
-/// zstd of `size` zeros behind `start`, without having them in memory.
+/// The zstd of `start` followed by `size` zeros, which are never all in memory.
 fn bomb(start: Vec<u8>, size: u64) -> Vec<u8> {
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
     encoder.write_all(&start).unwrap();
@@ -177,19 +177,19 @@ fn bomb(start: Vec<u8>, size: u64) -> Vec<u8> {
 #[test]
 fn bombs_stop_early() {
     let too_large = |bytes: &[u8]| matches!(try_unpack(bytes), Err(UnpackError::Unsafe(UnsafeEntry::TooLarge { .. })));
-    // 10 GiB declared: refused by the header, before what follows is looked at.
+    // A declared size of 10 GiB: refused by the header, before the body is read.
     assert!(too_large(&bomb(header(EntryType::Regular, "zeros", "", 10 << 30), 64 << 20)));
-    // Honest, and 10,000 times its size; and the same hidden behind the end.
+    // A true size, 10,000 times the packed size; then the same zeros after the end of the tar.
     assert!(too_large(&bomb(header(EntryType::Regular, "zeros", "", 64 << 20), 64 << 20)));
     assert!(too_large(&bomb(file("f"), 64 << 20)));
-    // A little at a time.
+    // Many small entries.
     let many: Vec<Vec<u8>> =
         (0..24).map(|n| entry(EntryType::Regular, &format!("f{n}"), "", &vec![0; 100_000])).collect();
     assert!(too_large(&archive(&many)));
     let names: Vec<Vec<u8>> =
         (0..40).flat_map(|n| [pax(&[("comment", &"x".repeat(60_000))]), file(&format!("f{n}"))]).collect();
     assert!(too_large(&archive(&names)));
-    // A name that would be read into memory whole.
+    // A name that would be read into memory as a whole.
     let name = bomb(header(EntryType::GNULongName, "././@LongLink", "", 900_000), 64 << 20);
     assert!(matches!(try_unpack(&name), Err(UnpackError::Tar(_))));
 }
@@ -211,7 +211,7 @@ fn too_many_entries() {
     assert!(try_unpack(&archive(&[folders(100_000)])).is_ok());
     let too_many = |bytes: &[u8]| matches!(try_unpack(bytes), Err(UnpackError::Unsafe(UnsafeEntry::TooMany)));
     assert!(too_many(&archive(&[folders(100_001)])));
-    // Folders that no entry names count as well.
+    // Folders that no entry names count too.
     let deep = [pax(&[("path", &"a/".repeat(1_000))]), folder("x")].concat();
     assert!(try_unpack(&archive(&[folders(99_000), deep.clone()])).is_ok());
     assert!(too_many(&archive(&[folders(99_001), deep])));

@@ -1,4 +1,4 @@
-//! What is packed comes out again, and the same tree gives the same bytes.
+//! A packed tree unpacks to the same tree, and the same tree always gives the same bytes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 use std::collections::BTreeMap;
@@ -118,8 +118,9 @@ fn the_same_tree_gives_the_same_bytes() {
     let (bytes, _) = packed(first.path(), &[]).unwrap();
     assert_eq!(bytes, packed(second.path(), &[]).unwrap().0);
     assert_eq!(bytes, packed(second.path(), &["./"]).unwrap().0);
-    // Not only here and today. A new version of zstd may change this: then say so in the change log, as plans that were approved
-    // by digest have to be packed again.
+    // The digest must be the same on every machine and at any time. A new version of zstd may
+    // change it. Then say so in the change log, because plans that were approved by digest have to
+    // be packed again.
     let small = make(&Things::from([("hello.txt".into(), file("hello\n"))]), 1);
     let (_, packed) = packed(small.path(), &[]).unwrap();
     assert_eq!(packed.digest.to_string(), "6bcacad8a72377af19f6d7b60ade4587b376988d9cb1ad93c52f264c8e8be76f");
@@ -180,7 +181,7 @@ fn what_could_not_be_unpacked_is_not_packed_and_the_error_says_what_to_do() {
 fn trees() -> impl Strategy<Value = Things> {
     let content = (prop::collection::vec(any::<u8>(), 0..2_000), prop::bool::ANY)
         .prop_map(|(bytes, executable)| Thing::File(bytes, if executable { 0o755 } else { 0o644 }));
-    // Folders have names of their own, so that no path is both.
+    // Folder names and file names use different characters, so that no path is both.
     let path = prop::collection::vec("[a-c]{1,60}", 0..4)
         .prop_flat_map(|folders| ("[d-f.é -]{0,80}x", Just(folders)))
         .prop_map(|(name, folders)| folders.into_iter().chain([name]).collect::<Vec<_>>().join("/"));

@@ -1,58 +1,59 @@
-//! What went wrong in a call, in one form for all services.
+//! The error of a failed call, in one form for all AWS services.
 
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-/// Of which kind a failure is: what a caller may decide by.
+/// The kind of a failure, from which a caller decides what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// AWS says no.
+    /// AWS denied the call, for want of a permission.
     Denied,
-    /// What was named is not there.
+    /// The named resource does not exist.
     NotFound,
-    /// A condition did not hold (S3 412).
+    /// A condition did not hold (S3's HTTP status 412).
     Precondition,
-    /// Two raced (S3 409), or a token is bound already (ECS).
+    /// Two calls raced (S3's HTTP status 409), or a client token is already bound (ECS).
     Conflict,
-    /// Too much at a time.
+    /// Too many calls in too short a time.
     Throttled,
-    /// No answer: network, time-out, a server's fault. The effect may have happened or not.
+    /// No usable answer: a network failure, a timeout or a server error. The call may have had its
+    /// effect or not.
     Unreachable,
-    /// There are no credentials, or they are no good.
+    /// Credentials are missing or not valid.
     Credentials,
-    /// The call itself was wrong.
+    /// The call was wrong, its result is not acceptable, or AWS's error code is not a known one.
     Invalid,
 }
 
-/// A failed call: which one, what kind, and AWS's own words.
+/// A failed call: the operation, the kind of failure and AWS's message.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{operation}: {}{message}", code.as_deref().map(|code| format!("{code}: ")).unwrap_or_default())]
 pub struct AwsError {
-    /// Such as `sqs:SendMessageBatch`, as IAM writes it.
+    /// The operation in IAM's notation, such as `sqs:SendMessageBatch`.
     pub operation: &'static str,
-    /// What kind.
+    /// The kind of failure.
     pub kind: Kind,
-    /// AWS's error code, if it answered.
+    /// AWS's error code, if it answered with one.
     pub code: Option<String>,
-    /// AWS's words, or the network's.
+    /// The message, from AWS or from the network.
     pub message: String,
-    /// ARNs that came with it (ECS `ConflictException`).
+    /// ARNs that the error names (ECS `ConflictException`).
     pub resources: Vec<String>,
 }
 
 impl AwsError {
-    /// One that AWS did not make: its answer cannot be used, or it was never asked.
+    /// An error that does not come from AWS: its answer cannot be used, or it was never asked.
     pub fn new(operation: &'static str, kind: Kind, message: impl Into<String>) -> Self {
         Self { operation, kind, code: None, message: message.into(), resources: Vec::new() }
     }
 
-    /// Whether trying again may help.
+    /// Returns whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
         matches!(self.kind, Kind::Throttled | Kind::Unreachable | Kind::Conflict)
     }
 }
 
-/// Makes an [`AwsError`] of any operation's error.
+/// Converts the error of any operation into an [`AwsError`].
 pub(crate) fn from_sdk<E, R>(operation: &'static str) -> impl FnOnce(SdkError<E, R>) -> AwsError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -80,7 +81,7 @@ fn is_credentials(failure: &aws_smithy_runtime_api::client::result::DispatchFail
 }
 
 fn kind_of(code: &str) -> Kind {
-    // Some services write the namespace before it, some say `Exception`, some do not.
+    // Some services prefix the code with a namespace. Some codes end in `Exception`, others do not.
     let code = code.rsplit('#').next().unwrap_or(code);
     match code {
         "AccessDenied"
@@ -127,7 +128,7 @@ fn kind_of(code: &str) -> Kind {
     }
 }
 
-/// The whole chain of causes on one line.
+/// Joins the whole chain of causes on one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,4 +1,4 @@
-//! KMS: sign with an account's key, and read its public half.
+//! KMS: signs with an account's key and reads the public half of a key.
 
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{MessageType, SigningAlgorithmSpec};
@@ -9,20 +9,25 @@ use relay_protocol::keys::p256_signature_from_der;
 use crate::error::from_sdk;
 use crate::{AwsError, Kind, Sdk};
 
-/// KMS.
+/// A client of KMS.
 #[derive(Clone, Debug)]
 pub struct Keys {
     client: aws_sdk_kms::Client,
 }
 
 impl Keys {
-    /// From a set-up.
+    /// Creates the client from `sdk`.
     pub fn new(sdk: &Sdk) -> Self {
         Self { client: aws_sdk_kms::Client::new(&sdk.config) }
     }
 
-    /// The signature of a P-256 key over a SHA-256 digest, as it travels (clause SIG-3). With the digest instead of the text there is no limit of
-    /// 4,096 bytes. A key of another kind is [`Kind::Invalid`].
+    /// Signs a SHA-256 digest with the P-256 key `key`, and returns the signature in the form that
+    /// envelopes carry (clause SIG-3). KMS limits a message to 4,096 bytes; a digest has no such
+    /// limit.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Invalid`] when `key` is a key of another type; otherwise the error of the call.
     pub async fn sign(&self, key: &str, digest: &Digest) -> Result<[u8; 64], AwsError> {
         let call = self
             .client
@@ -40,7 +45,11 @@ impl Keys {
             .ok_or_else(|| AwsError::new("kms:Sign", Kind::Invalid, format!("{key} is not a P-256 key")))
     }
 
-    /// The SubjectPublicKeyInfo of a key.
+    /// Reads the public half of a key, as a SubjectPublicKeyInfo in DER.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call, or [`Kind::Unreachable`] when the answer has no key.
     pub async fn public_key(&self, key: &str) -> Result<Vec<u8>, AwsError> {
         let output = self.client.get_public_key().key_id(key).send().await.map_err(from_sdk("kms:GetPublicKey"))?;
         output

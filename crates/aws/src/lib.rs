@@ -1,5 +1,7 @@
-//! Thin adapters to AWS: one file per service, no decisions. What a result means is for the caller; that it is one of a few plain kinds is for
-//! [`AwsError`]. Each service is behind a feature of its name. The real SDK talks to a real HTTP endpoint always: in tests that is the sandbox or a third-party emulator.
+//! Thin adapters to AWS: one file per service, each behind a feature of the service's name. They
+//! make no decisions: the caller interprets a result, and [`AwsError`] sorts failures into a few
+//! kinds. The SDK always talks to a real HTTP endpoint; in tests that is the sandbox or a
+//! third-party emulator.
 
 #![forbid(unsafe_code)]
 

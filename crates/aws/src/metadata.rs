@@ -1,4 +1,4 @@
-//! The ECS task metadata endpoint, version 4: which task this is.
+//! The ECS task metadata endpoint, version 4: tells which task this process runs in.
 
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
@@ -7,10 +7,16 @@ use crate::{AwsError, Kind};
 
 const OPERATION: &str = "metadata:GetTask";
 
-/// Bytes of the answer that are read at most.
+/// Maximum number of bytes read from an answer.
 const ANSWER_MAX: usize = 256 * 1_024;
 
-/// The ARN of the task that this process runs in, from the endpoint in `ECS_CONTAINER_METADATA_URI_V4`.
+/// Reads the ARN of the task that this process runs in. `endpoint` is the value of
+/// `ECS_CONTAINER_METADATA_URI_V4`.
+///
+/// # Errors
+///
+/// [`Kind::Invalid`] when `endpoint` is not a URI, and [`Kind::Unreachable`] when the endpoint does
+/// not answer or its answer has no ARN.
 pub async fn task_arn(endpoint: &str) -> Result<String, AwsError> {
     let unreachable = |error: &dyn std::fmt::Display| AwsError::new(OPERATION, Kind::Unreachable, error.to_string());
     let uri: hyper::Uri = format!("{endpoint}/task")

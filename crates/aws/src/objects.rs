@@ -1,4 +1,4 @@
-//! S3: small objects written under a condition, and artifacts.
+//! S3: conditional writes of small objects, and artifacts.
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_types::timeout::TimeoutConfig;
@@ -8,34 +8,35 @@ use crate::error::from_sdk;
 use crate::sdk::CONNECT;
 use crate::{AwsError, Kind, Sdk};
 
-/// S3.
+/// A client of S3.
 #[derive(Clone, Debug)]
 pub struct Objects {
     client: aws_sdk_s3::Client,
 }
 
-/// Under which condition an object is written.
+/// The condition under which an object is written.
 #[derive(Clone, Copy, Debug)]
 pub enum Condition<'a> {
-    /// Always.
+    /// Write in any case.
     None,
-    /// Only when there is no such object.
+    /// Write only if no such object exists.
     Absent,
-    /// Only when the object is still this one.
+    /// Write only if the object still has this ETag.
     Matches(&'a str),
 }
 
-/// An object and its version.
+/// An object with its version.
 #[derive(Clone, Debug)]
 pub struct Object {
-    /// Its bytes.
+    /// The content.
     pub bytes: Vec<u8>,
-    /// Its ETag, for [`Condition::Matches`].
+    /// The ETag, for [`Condition::Matches`].
     pub etag: String,
 }
 
 impl Objects {
-    /// From a set-up. With an endpoint of its own there is no name for each bucket, so the path carries it.
+    /// Creates the client from `sdk`. A custom endpoint has no host name for each bucket, so the
+    /// path names the bucket then.
     pub fn new(sdk: &Sdk) -> Self {
         let config = aws_sdk_s3::config::Builder::from(&sdk.config)
             .force_path_style(sdk.config.endpoint_url().is_some())
@@ -43,8 +44,14 @@ impl Objects {
         Self { client: aws_sdk_s3::Client::from_conf(config) }
     }
 
-    /// Writes an object and returns its ETag. [`Kind::Precondition`]: the condition did not hold; the SDK may have repeated a write whose answer was lost, so the
-    /// object may be the caller's own. [`Kind::Conflict`]: two raced; try again.
+    /// Writes an object and returns its ETag.
+    ///
+    /// # Errors
+    ///
+    /// - [`Kind::Precondition`]: the condition did not hold. The SDK may have repeated a write
+    ///   whose answer was lost, so the object may be the caller's own.
+    /// - [`Kind::Conflict`]: two writes raced; try again.
+    /// - Otherwise the error of the call.
     pub async fn put(
         &self,
         bucket: &str,
@@ -62,7 +69,11 @@ impl Objects {
         Ok(output.e_tag.unwrap_or_default())
     }
 
-    /// Reads an object of at most `max` bytes; `None` when there is none.
+    /// Reads an object of at most `max` bytes. Returns `None` if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Invalid`] when the object is larger; otherwise the error of the call.
     pub async fn get(&self, bucket: &str, key: &str, max: u64) -> Result<Option<Object>, AwsError> {
         let output = match self.client.get_object().bucket(bucket).key(key).send().await {
             Ok(output) => output,
@@ -91,13 +102,18 @@ impl Objects {
         Ok(Some(Object { bytes, etag }))
     }
 
-    /// Writes a file to a key.
+    /// Uploads the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Invalid`] when the file cannot be opened; otherwise the error of the call.
     pub async fn put_file(&self, bucket: &str, key: &str, path: &std::path::Path) -> Result<(), AwsError> {
         let body = ByteStream::from_path(path)
             .await
             .map_err(|error| AwsError::new("s3:PutObject", Kind::Invalid, error.to_string()))?;
-        // The bound on an attempt is for answers: a large file may take as long as its line allows. A line that stands still is noticed by
-        // the SDK's stalled-stream protection.
+        // The timeout of an attempt is meant for small answers: a large file may take as long as
+        // its connection needs. The SDK's stalled-stream protection notices a connection that
+        // stands still.
         let patient = TimeoutConfig::builder().connect_timeout(CONNECT).disable_operation_attempt_timeout().build();
         self.client
             .put_object()
@@ -112,7 +128,13 @@ impl Objects {
             .map_err(from_sdk("s3:PutObject"))
     }
 
-    /// Reads an object of at most `max` bytes part by part, so that memory does not grow with it; `false` when there is none.
+    /// Reads an object of at most `max` bytes in parts and hands each to `take`, so that memory
+    /// does not grow with the object. Returns `false` if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Invalid`] when the object is larger or `take` fails; otherwise the error of the
+    /// call.
     pub async fn fetch(
         &self,
         bucket: &str,
@@ -144,12 +166,21 @@ impl Objects {
         Ok(true)
     }
 
-    /// Reads an object and forgets it; the error keeps S3's own code. Not HEAD, whose 404 cannot tell a missing key from a missing bucket.
+    /// Reads an object and discards it, to see whether it can be read. It does not use HEAD, whose
+    /// 404 cannot tell a missing key from a missing bucket.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call, with S3's own code.
     pub async fn look(&self, bucket: &str, key: &str) -> Result<(), AwsError> {
         self.client.get_object().bucket(bucket).key(key).send().await.map(|_| ()).map_err(from_sdk("s3:GetObject"))
     }
 
-    /// Whether an object is there.
+    /// Returns whether an object exists.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call.
     pub async fn exists(&self, bucket: &str, key: &str) -> Result<bool, AwsError> {
         match self.client.head_object().bucket(bucket).key(key).send().await {
             Ok(_) => Ok(true),

@@ -1,4 +1,5 @@
-//! STS: who am I, and what time is it there? What is asked before a first deployment.
+//! STS, as a check before a first deployment: whose credentials these are, and whether the clocks
+//! agree.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,16 +16,17 @@ use crate::error::from_sdk;
 use crate::sessions::Identity;
 use crate::{AwsError, Sdk, clock};
 
-/// What STS answered.
+/// The result of a [`probe`].
 #[derive(Clone, Debug)]
 pub struct Probe {
-    /// Who the credentials belong to.
+    /// The owner of the credentials, or the error of the call.
     pub identity: Result<Identity, AwsError>,
-    /// AWS's clock and this machine's at the same moment. A refusal has it too; none when nobody answered.
+    /// AWS's clock and this machine's at the same moment, in this order. A refusal has both too;
+    /// `None` when no answer came.
     pub clocks: Option<(Timestamp, Timestamp)>,
 }
 
-/// Asks once.
+/// Calls `sts:GetCallerIdentity` once. A failed call is part of the result.
 pub async fn probe(sdk: &Sdk) -> Probe {
     let clocks = Timeouts::default();
     let call = aws_sdk_sts::Client::new(&sdk.config).get_caller_identity().customize().interceptor(clocks.clone());
@@ -33,7 +35,7 @@ pub async fn probe(sdk: &Sdk) -> Probe {
     Probe { identity, clocks }
 }
 
-/// Keeps the `Date` of the last answer, and when it came.
+/// Keeps the `Date` of the last answer, and the local time at which it came.
 #[derive(Clone, Debug, Default)]
 struct Timeouts(Arc<Mutex<Option<(Timestamp, Timestamp)>>>);
 

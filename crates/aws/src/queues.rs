@@ -1,4 +1,4 @@
-//! SQS: reply and control queues.
+//! SQS: the reply and control queues.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,22 +11,24 @@ use relay_protocol::{QueueUrl, SignedFrame};
 use crate::error::from_sdk;
 use crate::{AwsError, Kind, Sdk};
 
-/// Seconds after which a message comes again that was received and not deleted: a sixth of the drain clock, so that several receipts that are lost
-/// on their way do not look like a gap. It is said in each call, as a queue that somebody else made has its own idea of it.
+/// The visibility timeout in seconds, after which SQS delivers a received message again unless it
+/// was deleted. It is a sixth of the drain timeout, so that several lost answers to a receive do
+/// not look like a gap. Each call states it, because a queue made by somebody else may have another
+/// default.
 pub const VISIBILITY: u32 = 10;
 
-/// SQS.
+/// A client of SQS.
 #[derive(Clone, Debug)]
 pub struct Queues {
     client: aws_sdk_sqs::Client,
 }
 
-/// One message to send.
+/// A message to send.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Its body.
+    /// The body.
     pub body: String,
-    /// Its string attributes.
+    /// The string attributes.
     pub attributes: Vec<(&'static str, String)>,
 }
 
@@ -37,24 +39,29 @@ impl From<&SignedFrame> for Entry {
     }
 }
 
-/// One message that was received.
+/// A received message.
 #[derive(Clone, Debug)]
 pub struct Received {
-    /// Its body.
+    /// The body.
     pub body: String,
-    /// Its string attributes.
+    /// The string attributes.
     pub attributes: BTreeMap<String, String>,
-    /// What a deletion needs.
+    /// The receipt handle, which a deletion needs.
     pub receipt: String,
 }
 
 impl Queues {
-    /// From a set-up.
+    /// Creates the client from `sdk`.
     pub fn new(sdk: &Sdk) -> Self {
         Self { client: aws_sdk_sqs::Client::new(&sdk.config) }
     }
 
-    /// Creates a queue; a queue of the same name and attributes is the same queue. Returns the URL as SQS gives it.
+    /// Creates a queue and returns its URL as SQS gives it. If a queue with the same name and
+    /// attributes exists, returns that one.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call, or [`Kind::Unreachable`] when the answer has no URL.
     pub async fn create(
         &self,
         name: &str,
@@ -71,20 +78,32 @@ impl Queues {
             .ok_or_else(|| AwsError::new("sqs:CreateQueue", Kind::Unreachable, "the answer has no queue URL"))
     }
 
-    /// Sets tags of a queue; others stay.
+    /// Sets tags of a queue. Its other tags stay.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call.
     pub async fn tag(&self, queue: &QueueUrl, tags: &[(&str, String)]) -> Result<(), AwsError> {
         let tags: HashMap<_, _> = tags.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         let call = self.client.tag_queue().queue_url(queue.as_str()).set_tags(Some(tags));
         call.send().await.map(|_| ()).map_err(from_sdk("sqs:TagQueue"))
     }
 
-    /// The tags of a queue.
+    /// Reads the tags of a queue.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call.
     pub async fn tags(&self, queue: &QueueUrl) -> Result<BTreeMap<String, String>, AwsError> {
         let output = self.client.list_queue_tags().queue_url(queue.as_str()).send().await;
         Ok(output.map_err(from_sdk("sqs:ListQueueTags"))?.tags.unwrap_or_default().into_iter().collect())
     }
 
-    /// The URLs, as SQS gives them, of all queues whose names begin so.
+    /// Lists the URLs, as SQS gives them, of all queues whose names begin with `prefix`.
+    ///
+    /// # Errors
+    ///
+    /// The error of the first call that fails.
     pub async fn list(&self, prefix: &str) -> Result<Vec<String>, AwsError> {
         let (mut urls, mut next) = (Vec::new(), None);
         loop {
@@ -99,6 +118,10 @@ impl Queues {
     }
 
     /// Deletes a queue.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call.
     pub async fn delete_queue(&self, queue: &QueueUrl) -> Result<(), AwsError> {
         self.client
             .delete_queue()
@@ -109,7 +132,12 @@ impl Queues {
             .map_err(from_sdk("sqs:DeleteQueue"))
     }
 
-    /// Sends up to ten messages; says for each, in order, whether it arrived. HTTP 200 alone says nothing.
+    /// Sends up to ten messages. Returns for each, in order, whether SQS accepted it: HTTP 200
+    /// alone does not tell.
+    ///
+    /// # Errors
+    ///
+    /// The error of the whole call, or [`Kind::Invalid`] when an entry cannot be built.
     pub async fn send(&self, queue: &QueueUrl, entries: Vec<Entry>) -> Result<Vec<Result<(), String>>, AwsError> {
         let mut results: Vec<Result<(), String>> =
             entries.iter().map(|_| Err("no answer for this entry".to_owned())).collect();
@@ -138,12 +166,20 @@ impl Queues {
         Ok(results)
     }
 
-    /// Receives up to ten messages, waiting for up to `wait_seconds` (at most 20).
+    /// Receives up to ten messages, and waits for up to `wait_seconds` seconds (at most 20).
+    ///
+    /// # Errors
+    ///
+    /// The error of the call. With a wait, the call is not retried.
     pub async fn receive(&self, queue: &QueueUrl, wait_seconds: i32) -> Result<Vec<Received>, AwsError> {
         self.read(queue, wait_seconds, VISIBILITY).await
     }
 
-    /// Looks at up to ten messages, which stay where they are for everybody else.
+    /// Reads up to ten messages and leaves them visible to every other reader.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call. It is not retried.
     pub async fn peek(&self, queue: &QueueUrl) -> Result<Vec<Received>, AwsError> {
         self.read(queue, 1, 0).await
     }
@@ -157,7 +193,8 @@ impl Queues {
             .wait_time_seconds(wait_seconds)
             .visibility_timeout(visibility.cast_signed())
             .message_attribute_names("All");
-        // Whoever waits in a loop tries again by itself, and must know at once that nothing can be heard.
+        // A caller that waits in a loop retries by itself, and must learn immediately that SQS does
+        // not answer.
         let tries = if wait_seconds > 0 { RetryConfig::disabled() } else { RetryConfig::standard() };
         let call = call.customize().config_override(aws_sdk_sqs::config::Builder::new().retry_config(tries));
         let output = call.send().await.map_err(from_sdk("sqs:ReceiveMessage"))?;
@@ -174,7 +211,12 @@ impl Queues {
         Ok(received.collect())
     }
 
-    /// Deletes up to ten messages. One that could not be deleted comes again, and is dropped as a duplicate.
+    /// Deletes up to ten messages. SQS delivers a message again if its deletion fails, and the
+    /// reader then drops it as a duplicate.
+    ///
+    /// # Errors
+    ///
+    /// The error of the whole call.
     pub async fn delete(&self, queue: &QueueUrl, receipts: &[String]) -> Result<(), AwsError> {
         let mut call = self.client.delete_message_batch().queue_url(queue.as_str());
         for (at, receipt) in receipts.iter().enumerate() {

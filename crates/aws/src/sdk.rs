@@ -1,4 +1,4 @@
-//! The SDK's set-up, in one place: HTTP client, time-outs, retries, endpoint rules, user agent.
+//! The SDK's set-up, in one place: HTTP client, timeouts, retries, endpoint rules, user agent.
 
 use std::time::Duration;
 
@@ -11,18 +11,20 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use relay_protocol::Region;
 
-/// A long poll lasts 20 s; an attempt that lasts longer than this hangs on a dead peer (the SDK has no such bound of its own).
+/// The timeout of one attempt. A long poll lasts 20 s, so a longer attempt hangs on a dead peer.
+/// The SDK has no such timeout of its own.
 const ATTEMPT: Duration = Duration::from_secs(25);
 pub(crate) const CONNECT: Duration = Duration::from_secs(3);
 
-/// A set-up from which each adapter makes its client.
+/// The set-up from which each adapter creates its client.
 #[derive(Clone, Debug)]
 pub struct Sdk {
     pub(crate) config: SdkConfig,
 }
 
 impl Sdk {
-    /// From the environment, as every AWS tool: the CLI's and the launcher's, whose environment is their operator's. `region` beats it.
+    /// Loads the set-up from the environment, as every AWS tool does. This serves the command lines
+    /// and the launcher, whose environment belongs to their operator. `region` takes precedence.
     pub async fn from_environment(region: Option<&Region>) -> Self {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http_client(None))
@@ -37,9 +39,10 @@ impl Sdk {
         Self { config: loader.load().await }
     }
 
-    /// From pinned data and the container's credentials alone: the runner's. RunTask overrides can set any variable, so no region, no proxy
-    /// and no endpoint is read from the environment (clause RUN-3). `authorities` are the certificates (PEM) that servers are checked by;
-    /// without them it is the image's own.
+    /// Makes the set-up of the runner from pinned data and the container's credentials alone.
+    /// RunTask overrides can set any variable, so this reads no region, proxy or endpoint from the
+    /// environment (clause RUN-3). `authorities` are the PEM certificates that servers are verified
+    /// against; without them, the image's own apply.
     pub fn pinned(region: &Region, endpoint: Option<&str>, authorities: Option<Vec<u8>>) -> Self {
         let http = http_client(authorities);
         let provider_config =
@@ -48,7 +51,7 @@ impl Sdk {
         Self::with(region, endpoint, SharedCredentialsProvider::new(credentials), http)
     }
 
-    /// Like this set-up, with other credentials.
+    /// Returns this set-up with other credentials.
     #[must_use]
     pub fn with_credentials(&self, credentials: Credentials) -> Self {
         let config = self
@@ -86,12 +89,13 @@ impl Sdk {
         Self { config: builder.build() }
     }
 
-    /// The region in force, if there is one.
+    /// Returns the region in force, if there is one.
     pub fn region(&self) -> Option<String> {
         self.config.region().map(ToString::to_string)
     }
 
-    /// Whether something redirects AWS's endpoints: the sandbox does, and so could a hostile environment.
+    /// Returns the endpoint that replaces AWS's own, if one is set. The sandbox sets one, and a
+    /// hostile environment could.
     pub fn endpoint(&self) -> Option<&str> {
         self.config.endpoint_url()
     }

@@ -1,9 +1,9 @@
-//! Secrets Manager and SSM: the values behind the configuration's `[secrets]`.
+//! Secrets Manager and SSM: reads the values behind the configuration's `[secrets]`.
 
 use crate::error::from_sdk;
 use crate::{AwsError, Kind, Sdk};
 
-/// Both stores.
+/// A client of both stores.
 #[derive(Clone, Debug)]
 pub struct Secrets {
     manager: aws_sdk_secretsmanager::Client,
@@ -11,7 +11,7 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// From a set-up.
+    /// Creates the clients from `sdk`.
     pub fn new(sdk: &Sdk) -> Self {
         Self {
             manager: aws_sdk_secretsmanager::Client::new(&sdk.config),
@@ -19,7 +19,12 @@ impl Secrets {
         }
     }
 
-    /// The value at `arn`: of Secrets Manager, or of an SSM parameter, which is decrypted.
+    /// Reads the value at `arn`, from Secrets Manager or from an SSM parameter, which SSM decrypts.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::NotFound`] when there is no value or it is not text; otherwise the error of the
+    /// call.
     pub async fn read(&self, arn: &str) -> Result<String, AwsError> {
         if arn.contains(":ssm:") {
             let output = self

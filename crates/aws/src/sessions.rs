@@ -1,4 +1,4 @@
-//! STS: who am I, and the tool's role.
+//! STS: tells whose credentials these are, and assumes the tool's role.
 
 use aws_credential_types::Credentials;
 use aws_sdk_sts::operation::get_caller_identity::GetCallerIdentityOutput;
@@ -7,16 +7,16 @@ use aws_sdk_sts::types::Tag;
 use crate::error::from_sdk;
 use crate::{AwsError, Kind, Sdk};
 
-/// STS.
+/// A client of STS.
 #[derive(Clone, Debug)]
 pub struct Sessions {
     client: aws_sdk_sts::Client,
 }
 
-/// Who the credentials belong to.
+/// The owner of credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The account.
+    /// The account's id.
     pub account: String,
     /// The ARN, such as `arn:aws:sts::222222222222:assumed-role/relay-payments-production/…`.
     pub arn: String,
@@ -27,26 +27,30 @@ impl Identity {
         Self { account: output.account.unwrap_or_default(), arn: output.arn.unwrap_or_default() }
     }
 
-    /// The role's name, when it is a role: STS shows no path.
+    /// The role's name, if the owner is a role. STS shows no path.
     pub fn role(&self) -> Option<&str> {
         self.arn.split_once(":assumed-role/")?.1.split('/').next()
     }
 }
 
-/// Credentials for the tool.
+/// The credentials of the tool.
 #[derive(Clone, Debug)]
 pub struct Assumed {
-    /// Key, secret and token.
+    /// Access key, secret key and session token.
     pub credentials: Credentials,
 }
 
 impl Sessions {
-    /// From a set-up.
+    /// Creates the client from `sdk`.
     pub fn new(sdk: &Sdk) -> Self {
         Self { client: aws_sdk_sts::Client::new(&sdk.config) }
     }
 
-    /// Who am I?
+    /// Returns the owner of the credentials in use.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call.
     pub async fn identity(&self) -> Result<Identity, AwsError> {
         self.client
             .get_caller_identity()
@@ -56,8 +60,12 @@ impl Sessions {
             .map_err(from_sdk("sts:GetCallerIdentity"))
     }
 
-    /// Assumes `role` in the name of a deployment: session name, source identity and a tag say which, in CloudTrail, on each call. An hour
-    /// is what role chaining allows at most.
+    /// Assumes `role` on behalf of a deployment, for one hour: the most that role chaining allows.
+    /// Session name, source identity and a tag name the deployment in CloudTrail on each call.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call, or [`Kind::Unreachable`] when the answer has no credentials.
     pub async fn assume(&self, role: &str, deployment_id: &str, target: &str) -> Result<Assumed, AwsError> {
         let wrong = |error: aws_smithy_types::error::operation::BuildError| {
             AwsError::new("sts:AssumeRole", Kind::Invalid, error.to_string())

@@ -1,4 +1,4 @@
-//! ECS: a target's task definition, RunTask, and what ECS says of tasks.
+//! ECS: task definitions of targets, RunTask, and the state of tasks.
 
 use std::collections::BTreeMap;
 
@@ -12,69 +12,76 @@ use relay_protocol::{Timestamp, overrides};
 use crate::error::from_sdk;
 use crate::{AwsError, Kind, Sdk};
 
-/// ECS.
+/// A client of ECS.
 #[derive(Clone, Debug)]
 pub struct Tasks {
     client: aws_sdk_ecs::Client,
 }
 
-/// What the container `runner` of a task definition says.
+/// What a task definition says of its container `runner`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {
-    /// The exact revision.
+    /// The ARN of the exact revision.
     pub arn: String,
-    /// The entry point: the pin.
+    /// The entry point, which pins the configuration.
     pub entry_point: Vec<String>,
-    /// The environment.
+    /// The environment variables.
     pub environment: BTreeMap<String, String>,
-    /// The labels: subnets and security groups.
+    /// The Docker labels, which name subnets and security groups.
     pub labels: BTreeMap<String, String>,
 }
 
-/// What RunTask answered.
+/// The answer of RunTask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Launched {
-    /// This task runs it; the same token gives the same task.
+    /// ARN of the task that runs the deployment. The same token always gives the same task.
     Task(String),
-    /// HTTP 200, and yet no task.
+    /// ECS answered with HTTP 200 but started no task.
     Failed {
-        /// ECS's word, such as `RESOURCE:ENI` or `Capacity is unavailable at this time`.
+        /// ECS's reason, such as `RESOURCE:ENI` or `Capacity is unavailable at this time`.
         reason: String,
-        /// More of them.
+        /// ECS's detail, which may be empty.
         detail: String,
     },
 }
 
-/// One launch. The token is never left to the SDK, which would invent a random one.
+/// The arguments of one launch. The client token is always set, because the SDK would make up a
+/// random one.
 #[derive(Clone, Debug)]
 pub struct Launch<'a> {
-    /// The cluster.
+    /// The name of the cluster.
     pub cluster: &'a str,
-    /// The exact revision.
+    /// The ARN of the exact revision.
     pub definition: &'a str,
-    /// `clientToken` and `startedBy`.
+    /// The deployment id, used as `clientToken` and `startedBy`.
     pub deployment_id: &'a str,
     /// The value of `RELAY_ENVELOPE`.
     pub envelope: &'a str,
-    /// Where the task's network interface lies.
+    /// The subnets of the task's network interface.
     pub subnets: Vec<String>,
-    /// What guards it.
+    /// The security groups of that interface.
     pub security_groups: Vec<String>,
 }
 
 impl Tasks {
-    /// From a set-up.
+    /// Creates the client from `sdk`.
     pub fn new(sdk: &Sdk) -> Self {
         Self { client: aws_sdk_ecs::Client::new(&sdk.config) }
     }
 
-    /// A task definition: the newest active revision of a family, or the very revision of an ARN; `None` when there is none.
+    /// Reads a task definition: the newest active revision of a family, or the exact revision of an
+    /// ARN. Returns `None` if there is none, or if it has no container `runner`.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call.
     pub async fn definition(&self, family_or_arn: &str) -> Result<Option<Definition>, AwsError> {
         let output = match self.client.describe_task_definition().task_definition(family_or_arn).send().await {
             Ok(output) => output,
             Err(error) => {
                 let error = from_sdk("ecs:DescribeTaskDefinition")(error);
-                // ECS has no error of its own for it: ClientException, "Unable to describe task definition."
+                // ECS has no error code of its own for this case. It answers with ClientException,
+                // "Unable to describe task definition."
                 return if error.code.as_deref() == Some("ClientException") { Ok(None) } else { Err(error) };
             }
         };
@@ -93,7 +100,12 @@ impl Tasks {
         }))
     }
 
-    /// Starts one task, or gets the one that this token has started.
+    /// Starts one task, or returns the task that the same token has started.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call. For [`Kind::Conflict`], [`AwsError::resources`] names the tasks of
+    /// the token.
     pub async fn run(&self, launch: &Launch<'_>) -> Result<Launched, AwsError> {
         let wrong = |error: aws_smithy_types::error::operation::BuildError| {
             AwsError::new("ecs:RunTask", Kind::Invalid, error.to_string())
@@ -135,10 +147,14 @@ impl Tasks {
         })
     }
 
-    /// ARNs of the tasks that a deployment id has started, running and stopped.
+    /// Lists the ARNs of the tasks that a deployment id has started, both running and stopped.
+    ///
+    /// # Errors
+    ///
+    /// The error of the first call that fails.
     pub async fn started_by(&self, cluster: &str, deployment_id: &str) -> Result<Vec<String>, AwsError> {
         let mut arns = Vec::new();
-        // ListTasks shows running tasks only, unless asked for the stopped ones.
+        // ListTasks lists running tasks only, unless asked for stopped ones.
         for status in [DesiredStatus::Running, DesiredStatus::Stopped] {
             let call = self.client.list_tasks().cluster(cluster).started_by(deployment_id).desired_status(status);
             let output = call.send().await.map_err(from_sdk("ecs:ListTasks"))?;
@@ -147,7 +163,12 @@ impl Tasks {
         Ok(arns)
     }
 
-    /// Every task of a cluster that ECS still knows: those that run, those that are being stopped, those that stopped within the last hour.
+    /// Lists every task of a cluster that ECS still knows: the running ones, those being stopped
+    /// and those that stopped within the last hour.
+    ///
+    /// # Errors
+    ///
+    /// The error of the first call that fails.
     pub async fn all(&self, cluster: &str) -> Result<Vec<Task>, AwsError> {
         let mut tasks = Vec::new();
         for status in [DesiredStatus::Running, DesiredStatus::Stopped] {
@@ -166,18 +187,27 @@ impl Tasks {
         Ok(tasks)
     }
 
-    /// What ECS says of a task; `None` when it does not know it (any more).
+    /// Describes a task. Returns `None` if ECS does not know it, or no longer does.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call.
     pub async fn describe(&self, cluster: &str, arn: &str) -> Result<Option<Task>, AwsError> {
         Ok(self.describe_some(cluster, vec![arn.to_owned()]).await?.into_iter().next())
     }
 
-    /// Asks ECS to stop a task: SIGTERM, then SIGKILL after its stop timeout. `reason` (at most 255 characters) shows in DescribeTasks.
+    /// Asks ECS to stop a task: ECS sends SIGTERM, and SIGKILL after the task's stop timeout.
+    /// DescribeTasks shows `reason` (at most 255 characters).
+    ///
+    /// # Errors
+    ///
+    /// The error of the call.
     pub async fn stop(&self, cluster: &str, arn: &str, reason: &str) -> Result<(), AwsError> {
         let call = self.client.stop_task().cluster(cluster).task(arn).reason(reason);
         call.send().await.map(|_| ()).map_err(from_sdk("ecs:StopTask"))
     }
 
-    /// What ECS says of up to a hundred tasks: a page of ListTasks.
+    /// Describes up to a hundred tasks, which is a page of ListTasks.
     async fn describe_some(&self, cluster: &str, arns: Vec<String>) -> Result<Vec<Task>, AwsError> {
         if arns.is_empty() {
             return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! SNS: publish.
+//! SNS: publishes messages to a topic.
 
 use aws_sdk_sns::types::MessageAttributeValue;
 use relay_protocol::TopicArn;
@@ -7,19 +7,23 @@ use relay_protocol::request::Hints;
 use crate::error::from_sdk;
 use crate::{AwsError, Sdk};
 
-/// SNS, for one who publishes.
+/// A client of SNS that publishes.
 #[derive(Clone, Debug)]
 pub struct Topic {
     client: aws_sdk_sns::Client,
 }
 
 impl Topic {
-    /// From a set-up.
+    /// Creates the client from `sdk`.
     pub fn new(sdk: &Sdk) -> Self {
         Self { client: aws_sdk_sns::Client::new(&sdk.config) }
     }
 
-    /// Publishes `body` with its hints; returns SNS's message id.
+    /// Publishes `body` with its hints as attributes. Returns SNS's message id.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call.
     pub async fn publish(&self, topic: &TopicArn, body: &str, hints: &Hints) -> Result<String, AwsError> {
         let mut call = self.client.publish().topic_arn(topic.as_str()).message(body);
         for (name, value) in [

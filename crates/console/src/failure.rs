@@ -1,4 +1,5 @@
-//! The one form in which a binary says what went wrong: what happened, in whose hands it is, what to do next.
+//! The form in which every program reports a failure: what happened, who has to act, and what to do
+//! next.
 
 use std::{fmt, io};
 
@@ -7,36 +8,37 @@ use relay_protocol::outcome::ExitCode;
 
 use crate::harmless;
 
-/// A failure at the edge: rendered as `error:` and `hint:` lines.
+/// A failure at the edge of a program, printed as `error:` and `hint:` lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What the program exits with.
+    /// The exit code of the program.
     pub exit: ExitCode,
     /// What happened.
     pub error: String,
-    /// What to do next.
+    /// What to do next, one hint per entry.
     pub hints: Vec<String>,
 }
 
 impl Failure {
-    /// A failure without a hint.
+    /// Creates a failure without a hint.
     pub fn new(exit: ExitCode, error: impl Into<String>) -> Self {
         Self { exit, error: error.into(), hints: Vec::new() }
     }
 
-    /// Usage or configuration.
+    /// Creates a failure of usage or configuration ([`ExitCode::Usage`]).
     pub fn usage(error: impl Into<String>) -> Self {
         Self::new(ExitCode::Usage, error)
     }
 
-    /// With one more hint.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    /// A failed call to AWS, while relay was `doing`.
+    /// Creates a failure of an AWS call. `doing` says what relay was doing, and the kind of the
+    /// error chooses the hint.
     pub fn aws(doing: &str, error: &AwsError) -> Self {
         let failure = Self::new(ExitCode::Fault, format!("{doing}: {error}"));
         match error.kind {
@@ -50,14 +52,15 @@ impl Failure {
     }
 }
 
-/// The answer could not be written.
+/// Reports that the answer could not be written.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::new(ExitCode::Fault, format!("the answer cannot be written: {error}"))
     }
 }
 
-/// `error:` and `hint:` lines, [`harmless`]; what goes on in a further line is marked, so that a stranger's text cannot look like a hint.
+/// Prints `error:` and `hint:` lines, escaped by [`harmless`]. Continuation lines are marked, so
+/// that untrusted text cannot look like a hint.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         marked(f, "error", &self.error)?;

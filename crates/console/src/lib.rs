@@ -1,7 +1,8 @@
-//! How relay's programs talk to people: what went wrong and what to do next ([`Failure`]), text that no terminal and no CI system takes for
-//! a command ([`Lines`]), logs, and a way out that never blocks.
+//! How relay's programs talk to people: failures with what to do next ([`Failure`]), text that no
+//! terminal and no CI system takes for a command ([`Lines`]), logs, and output that never blocks.
 //!
-//! It decides nothing. A stranger's text may be in any message, so everything here is escaped where it is printed, and nowhere before.
+//! It decides nothing. Any message may contain untrusted text, so everything is escaped here, where
+//! it is printed, and nowhere earlier.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

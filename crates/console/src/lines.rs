@@ -1,10 +1,11 @@
-//! Text of several lines, made harmless where it is printed (clause FRM-17).
+//! Text of several lines, escaped where it is printed (clause FRM-17).
 
 use std::io::{self, Write};
 
 use relay_protocol::encoding::Escaper;
 
-/// A text with its line ends kept, and everything else escaped that a terminal or a CI system would take for a command.
+/// Returns `text` with everything escaped that a terminal or a CI system would take for a command.
+/// Line ends are kept.
 pub fn harmless(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut escaper = Escaper::default();
@@ -15,18 +16,18 @@ pub fn harmless(text: &str) -> String {
     out
 }
 
-/// Writes text on, [`harmless`]. It holds back no more than the beginning of a character, or of a command that may still become one; dropping
-/// it writes that too.
+/// A writer that escapes text as [`harmless`] does. It holds back only an incomplete character, or
+/// the beginning of what may become a command. Dropping the writer writes those too.
 #[derive(Debug)]
 pub struct Lines<W: Write> {
     to: W,
-    /// Bytes of a character that is not whole yet.
+    /// Bytes of an incomplete character.
     rest: Vec<u8>,
     escaper: Escaper,
 }
 
 impl<W: Write> Lines<W> {
-    /// Writes to `to`.
+    /// Creates a writer that passes the escaped text to `to`.
     pub fn new(to: W) -> Self {
         Self { to, rest: Vec::new(), escaper: Escaper::default() }
     }
@@ -40,7 +41,7 @@ impl<W: Write> Write for Lines<W> {
         let mut chunks = rest.utf8_chunks().peekable();
         while let Some(chunk) = chunks.next() {
             chunk.valid().chars().for_each(|c| self.escaper.push(c, &mut out));
-            // At the end, the beginning of a character is held back.
+            // Hold back an incomplete character at the end.
             let begins = std::str::from_utf8(chunk.invalid()).is_err_and(|error| error.error_len().is_none());
             if begins && chunks.peek().is_none() {
                 self.rest = chunk.invalid().to_vec();
@@ -62,7 +63,7 @@ impl<W: Write> Drop for Lines<W> {
         let mut out = String::new();
         self.escaper.end(&mut out);
         std::mem::take(&mut self.rest).iter().for_each(|byte| out.push_str(&format!("\\x{byte:02x}")));
-        // Nobody is left to tell when it is closed.
+        // If the stream is closed, nobody is left to tell.
         let _ = self.to.write_all(out.as_bytes());
     }
 }
@@ -71,7 +72,7 @@ impl<W: Write> Drop for Lines<W> {
 mod tests {
     use super::*;
 
-    /// What a terminal, a CI log or a reader's eye must not meet in relay's own words.
+    /// Text that must not reach a terminal, a CI log or a reader unescaped in relay's own messages.
     const HOSTILE: &[&str] = &[
         "\x1b[31mred",
         "\x1b]0;title\x07",
@@ -100,7 +101,7 @@ mod tests {
                 assert!(!line.trim_start().starts_with("::"), "{text:?}: line {at}: {line:?}");
                 assert!(!line.contains("##[") && !line.contains("##vso["), "{text:?}: {line:?}");
             }
-            // Byte for byte it comes to the same.
+            // Writing byte by byte gives the same result.
             let mut out = Vec::new();
             let mut lines = Lines::new(&mut out);
             text.bytes().for_each(|byte| lines.write_all(&[byte]).unwrap());

@@ -1,5 +1,6 @@
-//! The outlet: a way to stdout and stderr that never blocks. A log driver that is slow or stuck must not stop a deployment, nor the frames that
-//! tell of it: what does not fit into the buffer is dropped and counted.
+//! Output to stdout and stderr that never blocks. A slow or stuck log driver must not stop a
+//! deployment, nor the frames that report it. Output that does not fit into the buffer is dropped
+//! and counted.
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -7,22 +8,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
-/// Pieces that wait for the log driver.
+/// How many pieces may wait for the log driver.
 const BUFFER: usize = 128;
 
-/// How often the end looks whether all is written, and how long it pauses between: a second in all.
+/// How many times [`Outlet::settle`] checks whether everything is written, and its pause between
+/// checks: one second in total.
 const SETTLE: (u32, Duration) = (100, Duration::from_millis(10));
 
-/// Where a piece goes.
+/// The stream that a piece of output goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
-    /// File descriptor 1.
+    /// Standard output, file descriptor 1.
     Stdout,
-    /// File descriptor 2.
+    /// Standard error, file descriptor 2.
     Stderr,
 }
 
-/// A thread that writes, and a bounded buffer before it. Clones share both.
+/// A thread that writes, behind a bounded buffer. Clones share both.
 #[derive(Clone, Debug)]
 pub struct Outlet {
     sender: SyncSender<(To, Vec<u8>)>,
@@ -31,14 +33,14 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    /// Starts the thread; it ends with the process.
+    /// Starts the thread, which ends with the process.
     pub fn start() -> Self {
         let (sender, receiver) = sync_channel::<(To, Vec<u8>)>(BUFFER);
         let waiting = Arc::new(AtomicU64::new(0));
         let written = Arc::clone(&waiting);
         std::thread::spawn(move || {
             for (to, bytes) in receiver {
-                // A log driver that is gone is no reason to end a deployment.
+                // The loss of the log driver is no reason to end a deployment.
                 let _ = match to {
                     To::Stdout => {
                         let mut out = io::stdout().lock();
@@ -52,7 +54,7 @@ impl Outlet {
         Self { sender, waiting, dropped: Arc::default() }
     }
 
-    /// Writes `bytes` by and by, if there is room.
+    /// Queues `bytes` to be written. If the buffer is full, they are dropped and counted.
     pub fn put(&self, to: To, bytes: Vec<u8>) {
         self.waiting.fetch_add(1, Ordering::Acquire);
         if let Err(TrySendError::Full((_, bytes)) | TrySendError::Disconnected((_, bytes))) =
@@ -63,7 +65,8 @@ impl Outlet {
         }
     }
 
-    /// Gives the log driver a moment to take the rest, before the process ends. Blocks for a second at most.
+    /// Gives the log driver time to take the rest before the process ends. Blocks for at most one
+    /// second.
     pub fn settle(&self) {
         let (tries, pause) = SETTLE;
         for _ in 0..tries {
@@ -74,13 +77,13 @@ impl Outlet {
         }
     }
 
-    /// Bytes that were not written.
+    /// Returns how many bytes were dropped.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 }
 
-/// Log lines to stderr.
+/// Writes log lines to stderr.
 impl io::Write for Outlet {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.put(To::Stderr, line.to_vec());

@@ -1,7 +1,8 @@
-//! The archive: every frame, as it was signed, in the relay bucket while the deployment runs (clauses ARC-1 to ARC-3). So there is a transcript where
-//! the CI agent died, the queue was swept or the runner was killed.
+//! Archives every signed frame in the relay bucket while the deployment runs (clauses ARC-1 to
+//! ARC-3). The transcript survives a dead CI agent, a swept queue and a killed runner.
 //!
-//! It never holds up the deployment: objects that S3 does not take yet wait on disk, within a bound; what cannot be kept is told in the log.
+//! S3 never holds up the deployment: objects that it does not accept yet wait on disk, up to a
+//! limit. The log reports what cannot be kept.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,19 +19,19 @@ use tracing::warn;
 
 use crate::spool::Spool;
 
-/// Bytes at which an object is written.
+/// Size in bytes at which an object is written.
 const OBJECT: usize = 1_024 * 1_024;
 
-/// Age at which one is written: so much of a killed runner's output is missing at most.
+/// Age at which an object is written. A killed runner loses at most this much output.
 const AGE: Duration = Duration::from_secs(30);
 
-/// Lines on their way to the archive.
+/// Capacity, in lines, of the channel to the archive task.
 const CHANNEL: usize = 2;
 
-/// The first and the longest pause after S3 took nothing.
+/// The first and the longest pause after a failed write to S3.
 const PAUSE: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(20));
 
-/// Where the objects go.
+/// The location of this deployment's objects.
 #[derive(Clone, Debug)]
 pub(crate) struct Shelf {
     pub(crate) objects: Objects,
@@ -40,14 +41,16 @@ pub(crate) struct Shelf {
 }
 
 impl Shelf {
-    /// Writes one object, however long S3 takes; what is denied, or has no bucket, never will be.
+    /// Writes one object and retries until S3 accepts it. A denied request, a missing bucket and an
+    /// invalid request are permanent errors, which it returns.
     async fn write(self, number: u64, bytes: Bytes) -> Result<(), AwsError> {
         let key = archive::key(&self.target, &self.id, number);
         let mut backoff = PAUSE;
         loop {
             match self.objects.put(&self.bucket, &key, bytes.clone(), Condition::Absent).await {
                 Ok(_) => return Ok(()),
-                // Only the holder of the claim writes here: it is our own, and the answer was lost.
+                // Only the claim's holder writes this key, so the object is ours and a response was
+                // lost.
                 Err(error) if error.kind == Kind::Precondition => return Ok(()),
                 Err(error) if matches!(error.kind, Kind::Denied | Kind::NotFound | Kind::Invalid) => return Err(error),
                 Err(error) => warn!(%error, key, "the archive is written again"),
@@ -57,7 +60,7 @@ impl Shelf {
     }
 }
 
-/// A handle on the archive's task.
+/// A handle on the archive task.
 #[derive(Debug)]
 pub(crate) struct Archive {
     lines: mpsc::Sender<String>,
@@ -65,7 +68,7 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    /// Starts the task; what S3 does not take yet waits in `directory`, at most `max` bytes.
+    /// Starts the task. Data that S3 does not accept yet waits in `directory`, up to `max` bytes.
     pub(crate) fn start(shelf: Shelf, directory: PathBuf, max: u64) -> Self {
         let (lines, receiver) = mpsc::channel(CHANNEL);
         let writing = Writing {
@@ -80,15 +83,16 @@ impl Archive {
         Self { lines, task: tokio::spawn(writing.run(receiver)) }
     }
 
-    /// Where lines go in.
+    /// Returns a sender for frame lines.
     pub(crate) fn lines(&self) -> mpsc::Sender<String> {
         self.lines.clone()
     }
 
-    /// Waits until everything is written, which it is only after every sender of lines is gone.
+    /// Waits until everything is written. The task ends only after every sender of lines is
+    /// dropped.
     pub(crate) async fn finish(self) {
         drop(self.lines);
-        // A panic of the task is a bug, and no reason to change how the deployment ended.
+        // A panic in the task is a bug, but does not change how the deployment ended.
         let _ = self.task.await;
     }
 }
@@ -99,9 +103,9 @@ struct Writing {
     gathered: Vec<u8>,
     due: Option<Instant>,
     next: u64,
-    /// One at a time.
+    /// At most one upload runs at a time.
     uploads: JoinSet<Result<(), AwsError>>,
-    /// Why nothing more is kept.
+    /// The permanent error after which the archive keeps nothing more.
     given_up: Option<AwsError>,
 }
 
@@ -148,7 +152,7 @@ impl Writing {
         }
     }
 
-    /// What was gathered becomes an object.
+    /// Turns the gathered bytes into an object, and uploads or spools it.
     fn cut(&mut self) {
         self.due = None;
         let bytes = std::mem::take(&mut self.gathered);

@@ -1,5 +1,6 @@
-//! The claim and the lock in S3, as [`relay_engine::claim`] and [`relay_engine::lock`] decide: which process may run a deployment, and how
-//! many deployments of a target run at a time.
+//! The claim and the locks in S3, by the rules of [`relay_engine::claim`] and
+//! [`relay_engine::lock`]. The claim decides which process may run a deployment. The locks limit
+//! how many deployments of a target run at a time.
 
 use std::time::Duration;
 
@@ -18,14 +19,16 @@ use relay_protocol::{DeploymentId, Digest};
 
 use crate::start::Refusal;
 
-/// How often a claim is tried while S3 does not answer or says that two raced.
+/// How often a write of a claim or a lock is attempted while S3 does not answer or reports a race.
 const TRIES: u32 = 8;
 
-/// The pause after a lost race, so that who won it can be seen.
+/// Pause after a lost race, so that the winner's write is visible.
 const RACE: Duration = Duration::from_millis(100);
 
-/// Claims `id` for this process, or says who was faster. The body has a nonce of this process: a write whose answer was lost comes back as
-/// "exists", and is then told from a stranger's by it.
+/// Claims `id` for this process, or fails with the holder's name if another process was faster.
+///
+/// The claim contains a nonce of this process. If the response to a write is lost, the retry
+/// reports that the object exists. The nonce then tells this process's claim from a stranger's.
 pub(crate) async fn claim(
     objects: &Objects,
     bucket: &str,
@@ -72,7 +75,7 @@ fn lost_to(stands: Option<Claim>) -> Refusal {
     Refusal::Replayed(match stands.map(|claim| claim.holder) {
         Some(Holder::Runner { task_arn, .. }) => task_arn,
         Some(Holder::Launcher { reason, .. }) => format!("the launcher, which said {reason}"),
-        // A claim that cannot be read still claims.
+        // An unreadable claim is still a claim.
         None => "a claim that cannot be read".to_owned(),
     })
 }
@@ -84,16 +87,16 @@ pub(crate) struct Held {
     etag: String,
 }
 
-/// What came of the attempt to take a slot.
+/// The result of an attempt to take a slot.
 #[derive(Debug)]
 pub(crate) enum Taken {
-    /// One is held.
+    /// This deployment holds a slot.
     Held(Held),
-    /// All are held; by whom the last of them is.
+    /// All slots are held. Names the holder of the last one tried.
     Busy(String),
 }
 
-/// Takes one of the target's slots, when [`lock`] says that it is free.
+/// Takes one of the target's slots if [`lock`] finds one free.
 pub(crate) async fn take_lock(
     objects: &Objects,
     tasks: &Tasks,
@@ -126,7 +129,8 @@ pub(crate) async fn take_lock(
             Ok(etag) => return Ok(Taken::Held(Held { key, etag })),
             Err(error) if matches!(error.kind, Kind::Precondition | Kind::Conflict) => {
                 tokio::time::sleep(RACE).await;
-                // The answer to one's own write may have been lost: then the lock is held after all.
+                // The response to this process's own write may have been lost: it then holds the
+                // lock.
                 if let Some(object) = objects.get(&configuration.bucket, &key, CLAIM_MAX as u64).await?
                     && Content::of(Some(&object.bytes)) == Content::Held(mine.clone())
                 {
@@ -140,7 +144,8 @@ pub(crate) async fn take_lock(
     Ok(Taken::Busy(busy))
 }
 
-/// Writes a lock. S3's 409 says only that somebody wrote at the same time, not that the slot is taken: the next try tells.
+/// Writes a lock. S3's 409 reports a concurrent write, not that the slot is taken, so the write is
+/// retried.
 async fn put(
     objects: &Objects,
     bucket: &str,
@@ -157,7 +162,8 @@ async fn put(
     objects.put(bucket, key, body.to_vec(), condition).await
 }
 
-/// Frees a slot. If that fails, the next deployment finds this task STOPPED and takes the slot over.
+/// Frees a slot. If that fails, the next deployment finds this task STOPPED and takes the slot
+/// over.
 pub(crate) async fn release(objects: &Objects, bucket: &str, held: &Held) {
     let empty = Lock::default().to_bytes();
     if let Err(problem) = put(objects, bucket, &held.key, &empty, Condition::Matches(&held.etag)).await {

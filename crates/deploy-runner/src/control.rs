@@ -1,4 +1,5 @@
-//! The control queue: whoever holds the session key, or whom the policy allows, may stop the deployment (clauses CTL-1 to CTL-5).
+//! The control queue. The holder of the session key, or a signer that the policy allows, may stop
+//! the deployment (clauses CTL-1 to CTL-5).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::stop::{Stop, Stopper};
 
-/// What a control statement is held against.
+/// The configuration and request against which control statements are checked.
 #[derive(Debug)]
 pub(crate) struct Guard {
     pub(crate) configuration: Arc<Configuration>,
@@ -42,14 +43,15 @@ impl Guard {
     }
 }
 
-/// Looks once, without waiting: before the first step.
+/// Polls the control queue once, without waiting, before the first step.
 pub(crate) async fn look(queues: &Queues, queue: &QueueUrl, guard: &Guard, stopper: &Stopper) {
     if let Ok(received) = queues.receive(queue, 0).await {
         guard.read(&received, stopper);
     }
 }
 
-/// Listens until it is aborted. A queue that cannot be read stops nothing: the deployment's own time still ends it.
+/// Listens until the task is aborted. An unreadable queue does not stop the deployment; its own
+/// timeout still ends it.
 pub(crate) async fn listen(queues: Queues, queue: QueueUrl, guard: Guard, stopper: Stopper) {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
     loop {
@@ -58,7 +60,8 @@ pub(crate) async fn listen(queues: Queues, queue: QueueUrl, guard: Guard, stoppe
                 guard.read(&received, &stopper);
                 let receipts: Vec<String> = received.into_iter().map(|message| message.receipt).collect();
                 if !receipts.is_empty() {
-                    // One that is not deleted comes again, and stops what is stopped already.
+                    // A statement that is not deleted is delivered again, to a deployment that is
+                    // already stopping.
                     let _ = queues.delete(&queue, &receipts).await;
                 }
                 backoff.reset();

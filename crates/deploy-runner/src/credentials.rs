@@ -1,8 +1,8 @@
-//! The tool's credentials: those of the configuration's `role`, handed out on loopback as ECS itself hands out a task's (clause RUN-10).
-//!
-//! Role chaining ends a session after an hour, and a deployment may last longer. So the tool gets an address in place of a key; every AWS SDK
-//! asks there again in time, and the runner assumes the role anew. Session name, source identity and tags are the deployment's, so that
-//! CloudTrail shows its id on each call that the tool makes.
+//! Serves the tool's credentials, those of the configuration's `role`, on loopback as ECS does for
+//! a task (clause RUN-10). Role chaining limits a session to one hour and a deployment may last
+//! longer, so the tool gets an address, not a key: AWS SDKs ask there again in time, and the runner
+//! renews the session. Session name, source identity and tags are the deployment's, so CloudTrail
+//! shows its id on each call of the tool.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,19 +25,20 @@ use zeroize::Zeroizing;
 
 use crate::secrets::Secrets;
 
-/// Life of a session whose end STS does not tell: what role chaining allows at most.
+/// Lifetime of a session if STS does not return its expiry: the maximum for role chaining.
 const LIFE: Duration = Duration::from_secs(3_600);
 
-/// With less left than this the tool waits for the renewal; with more it goes on with what is held, however slow STS is.
+/// Remaining lifetime below which the tool waits for the renewal. Above it the tool gets the
+/// current credentials, however slow STS is.
 const URGENT: Duration = Duration::from_secs(60);
 
-/// How long after a renewal that failed there is no other, but for an urgent one.
+/// Pause after a failed renewal. Urgent renewals do not wait for it.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// How long a connection may take to say what it wants.
+/// How long a connection may take to send its request headers.
 const HEADER_WAIT: Duration = Duration::from_secs(5);
 
-/// In whose name the role is assumed.
+/// The role to assume, and the deployment in whose name the runner assumes it.
 #[derive(Debug)]
 pub(crate) struct Role {
     pub(crate) sessions: Sessions,
@@ -57,9 +58,9 @@ pub(crate) enum CredentialsError {
     Randomness(#[from] getrandom::Error),
 }
 
-/// The endpoint, as long as this lives.
+/// The credentials endpoint. Dropping it stops the server.
 pub(crate) struct Endpoint {
-    /// What tells an AWS SDK in the tool where to ask, and by which token.
+    /// The variables that tell an AWS SDK in the tool where to ask, and with which token.
     pub(crate) variables: [(&'static str, String); 2],
     server: JoinHandle<()>,
 }
@@ -71,8 +72,8 @@ impl Drop for Endpoint {
 }
 
 impl Endpoint {
-    /// Assumes the role, so that one that cannot be assumed ends the deployment before its tool starts, and begins to serve. Whatever is handed
-    /// out is put into `secrets` first.
+    /// Assumes the role and starts to serve. A role that cannot be assumed ends the deployment
+    /// before its tool starts. All credentials are added to `secrets` before they are handed out.
     pub(crate) async fn start(role: Role, secrets: Secrets) -> Result<Self, CredentialsError> {
         let mut random = Zeroizing::new([0_u8; 32]);
         getrandom::fill(&mut *random)?;
@@ -98,7 +99,7 @@ impl Endpoint {
     }
 }
 
-/// One session, and when it began.
+/// One role session, and when it was taken.
 struct Held {
     credentials: Credentials,
     taken: SystemTime,
@@ -118,26 +119,26 @@ impl Held {
     }
 }
 
-/// Whether a session is to be replaced: past half its life. SDKs ask again from fifteen minutes to one before the end, and what they get must
-/// last them until they ask next.
+/// Whether a session is past half its life and should be replaced. SDKs ask again between fifteen
+/// minutes and one minute before the expiry, and the answer must last until they next ask.
 fn stale(now: SystemTime, taken: SystemTime, ends: SystemTime) -> bool {
     let life = ends.duration_since(taken).unwrap_or_default();
     now.duration_since(taken).unwrap_or_default() >= life / 2
 }
 
-/// Whom the connections talk to.
+/// The state that all connections share.
 struct CredentialServer {
     role: Role,
     secrets: Secrets,
-    /// The token's digest: comparing digests tells nothing of the token by the time it takes.
+    /// The token's digest. Comparing digests does not leak the token through timing.
     token: Digest,
     held: Mutex<Held>,
-    /// Held by the one renewal that goes on beside the answers.
+    /// Locked while a renewal runs in the background, so that there is at most one.
     renewing: Arc<Mutex<()>>,
 }
 
 impl CredentialServer {
-    /// Renews beside the answers, unless that goes on already.
+    /// Starts a renewal in the background, unless one is already running.
     fn renew(self: &Arc<Self>) {
         let Ok(renewing) = Arc::clone(&self.renewing).try_lock_owned() else { return };
         let server = Arc::clone(self);
@@ -171,7 +172,7 @@ impl CredentialServer {
                     info!(role = self.role.arn, "the tool's credentials were renewed");
                     *held = fresh;
                 }
-                // What is held still serves for a while; the tool asks again.
+                // The current credentials are still valid, and the tool asks again later.
                 Err(error) if now < held.ends() => {
                     warn!(%error, role = self.role.arn, "the tool's credentials could not be renewed yet");
                 }
@@ -204,14 +205,14 @@ fn say(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {
     response
 }
 
-/// Serves until it is aborted, and its connections with it.
+/// Serves until the task is aborted, which also closes its connections.
 async fn serve(listener: TcpListener, server: Arc<CredentialServer>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => drop(connections.spawn(connection(stream, Arc::clone(&server)))),
-                // Out of file descriptors, for a moment: the tool asks again.
+                // File descriptors may have run out for a moment; the tool asks again.
                 Err(error) => {
                     warn!(%error, "the local credentials endpoint");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -225,10 +226,10 @@ async fn serve(listener: TcpListener, server: Arc<CredentialServer>) {
 async fn connection(stream: TcpStream, server: Arc<CredentialServer>) {
     let service = hyper::service::service_fn(|request| {
         let server = Arc::clone(&server);
-        // Boxed: the SDK's futures nest so deep that the compiler would give up on their layout.
+        // Boxed: the SDK's futures nest so deeply that the compiler would give up on their layout.
         Box::pin(async move { Ok::<_, Infallible>(server.answer(&request).await) })
     });
-    // A client that leaves early is its own affair.
+    // A client that disconnects early does not affect the runner.
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_WAIT)
@@ -248,7 +249,7 @@ mod tests {
         assert!(!stale(at(2_799), at(1_000), at(4_600)));
         assert!(stale(at(2_800), at(1_000), at(4_600)));
         assert!(stale(at(9_000), at(1_000), at(4_600)));
-        // One that ended before it began, by whatever clock.
+        // A session that ended before it began, as clocks that differ may report.
         assert!(stale(at(1_000), at(1_000), at(900)));
     }
 }

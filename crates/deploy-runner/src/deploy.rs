@@ -1,4 +1,5 @@
-//! A verified deployment, from its claim to its last frame, in the order of [`relay_engine::run`].
+//! Runs a verified deployment, from its claim to its last frame, in the order of
+//! [`relay_engine::run`].
 
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use crate::report::{self, Facts};
 use crate::start::Started;
 use crate::workplace::StepError;
 
-/// A deployment that can be heard: its frames are believed.
+/// A claimed deployment with a vouched runner key: readers accept its frames.
 struct Run {
     deployment: Deployment,
     pump: Pump,
@@ -32,16 +33,17 @@ struct Run {
     held: Option<Held>,
     watchers: Vec<tokio::task::JoinHandle<()>>,
     progress: Progress,
-    /// How it ended, as soon as that is known.
+    /// How the deployment ended, once that is known.
     outcome: Option<Outcome>,
 }
 
-/// Leads a verified deployment to its end; returns what the container exits with.
+/// Runs a verified deployment to its end and returns the container's exit code.
 pub(crate) async fn deploy(started: Started, outlet: &Outlet) -> u8 {
     let deployment = Deployment::new(started, outlet);
     let id = deployment.asked.request().deployment_id.clone();
     let mut known = Known::default();
-    // Until its key is vouched for, nobody would believe a frame: the exit code, which ECS passes on, is all that it can say.
+    // Readers accept no frame until the runner key has a vouch. Until then the exit code, which ECS
+    // passes on, is the only report.
     let mut code = ExitCode::Fault;
     loop {
         match run::next(&known) {
@@ -67,7 +69,7 @@ pub(crate) async fn deploy(started: Started, outlet: &Outlet) -> u8 {
                     known.vouched = Some(false);
                 }
             },
-            // Exit: whatever else a run needs, it needs to be heard first.
+            // Exit. Every other need requires the claim and the vouch first.
             _ => return code.code(),
         }
     }
@@ -79,7 +81,7 @@ impl Run {
         Self { deployment, pump, allowed: None, held: None, watchers, progress, outcome: None }
     }
 
-    /// From the decision to the last frame.
+    /// Runs from the authorisation to the last frame, and returns the container's exit code.
     async fn lead(mut self, mut known: Known) -> u8 {
         let mut code = ExitCode::Fault.code();
         loop {
@@ -109,11 +111,13 @@ impl Run {
         }
     }
 
+    /// Records the outcome; an error becomes [`Outcome::Ended`].
     fn ends(&mut self, outcome: Result<Outcome, StepError>) {
         let ended = |StepError { reason, message }| Outcome::Ended { reason, message: short(&message) };
         self.outcome = Some(outcome.unwrap_or_else(ended));
     }
 
+    /// Authorises the request again, and returns whether it is allowed.
     fn authorise(&mut self) -> bool {
         let Deployment { configuration, asked, .. } = &self.deployment;
         match relay_policy::authorise(configuration, asked, now(), Stage::Run) {
@@ -123,7 +127,7 @@ impl Run {
         self.allowed.is_some()
     }
 
-    /// Whether `started` has arrived.
+    /// Sends `started` and returns whether it arrived.
     async fn say_started(&mut self) -> bool {
         let configuration = &self.deployment.configuration;
         let started = RunnerKind::Started {
@@ -135,14 +139,14 @@ impl Run {
         self.pump.sink().say(started).await;
         let arrived = self.pump.arrived(Duration::from_secs(QUEUE_WAIT_SECONDS)).await;
         if !arrived {
-            // Nobody would see what it does, and nobody could stop it (clause RUN-8).
+            // Without a reply queue nobody could watch the tool or stop it (clause RUN-8).
             let words = "the reply queue could not be reached within a minute, so the tool was not started";
             self.ends(Err(StepError::new(Reason::Runner, words)));
         }
         arrived
     }
 
-    /// Whether a slot is held.
+    /// Takes a slot and returns whether this deployment holds one.
     async fn take_lock(&mut self) -> bool {
         let Deployment { configuration, asked, task_arn, objects, sdk, .. } = &self.deployment;
         let id = &asked.request().deployment_id;
@@ -158,6 +162,7 @@ impl Run {
         false
     }
 
+    /// Runs the recipe and keeps its progress and outcome.
     async fn run_tool(&mut self) {
         let Some(allowed) = &self.allowed else { return };
         let mut recipe = Recipe::new(&self.deployment, self.pump.sink(), allowed);
@@ -166,13 +171,13 @@ impl Run {
         self.ends(outcome);
     }
 
-    /// Gives the slot back; nothing stops the deployment any more.
+    /// Releases the slot. From here on nothing stops the deployment.
     async fn release(&mut self) {
         self.watchers.drain(..).for_each(|watcher| watcher.abort());
         if self.outcome.is_none()
             && let Some(why) = self.deployment.stopper.asked()
         {
-            // Asked to stop before the tool began.
+            // A stop was requested before the tool began.
             self.outcome = Some(why.outcome());
         }
         if let Some(held) = self.held.take() {
@@ -180,7 +185,7 @@ impl Run {
         }
     }
 
-    /// The record, and the last frame.
+    /// Signs the record, sends the last frame and returns the exit code.
     async fn finish(self) -> u8 {
         let Self { deployment, pump, allowed, progress, outcome, .. } = self;
         let id = &deployment.asked.request().deployment_id;
@@ -188,7 +193,7 @@ impl Run {
         if dropped > 0 {
             warn!(deployment_id = %id, bytes = dropped, "the log driver was too slow for the mirror; the frames have everything");
         }
-        // Every way to end a run sets its outcome; this is for none of them.
+        // Every way to end a run sets its outcome; this is a fallback in case one does not.
         let unknown = || Outcome::Ended { reason: Reason::Runner, message: Reason::Runner.words().to_owned() };
         let outcome = outcome.unwrap_or_else(unknown);
         let code = outcome.exit_code();

@@ -1,4 +1,5 @@
-//! One verified deployment in this process: what stays the same from its claim to its last frame.
+//! One verified deployment in this process: the state that does not change between its claim and
+//! its last frame.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::stop::{Stop, Stopper};
 use crate::workplace::StepError;
 use crate::{claim, report};
 
-/// What stays the same while a deployment runs.
+/// The state that does not change while a deployment runs.
 pub(crate) struct Deployment {
     pub(crate) configuration: Arc<Configuration>,
     pub(crate) asked: Arc<Asked>,
@@ -39,6 +40,7 @@ pub(crate) struct Deployment {
 }
 
 impl Deployment {
+    /// Creates the AWS clients and the stopper. The deployment starts now.
     pub(crate) fn new(started: Started, outlet: &Outlet) -> Self {
         let Started { configuration, pin, asked, sdk, task_arn } = started;
         Self {
@@ -55,12 +57,13 @@ impl Deployment {
         }
     }
 
+    /// Claims the deployment for this process.
     pub(crate) async fn claim(&self) -> Result<(), Refusal> {
         let (id, digest) = (&self.asked.request().deployment_id, self.asked.request.digest());
         claim::claim(&self.objects, &self.configuration.bucket, id, digest, &self.task_arn).await
     }
 
-    /// Makes the runner key, has it vouched for, and starts the pump.
+    /// Creates the runner key, has the target key vouch for it, and starts the pump.
     pub(crate) async fn open_pump(&self) -> Result<Pump, StepError> {
         let mut seed = Zeroizing::new([0_u8; 32]);
         getrandom::fill(&mut *seed).map_err(|error| StepError::new(Reason::Runner, error))?;
@@ -91,8 +94,8 @@ impl Deployment {
         Ok(Pump::start(outbox, address, archive, self.stopper.clone()))
     }
 
-    /// Starts what may stop the deployment, beside the container's end: its time, and a control statement. The control queue is read
-    /// once before the first step.
+    /// Starts the timeout and the listener for control statements, which may stop the deployment;
+    /// the container's end may stop it too. Polls the control queue once before the first step.
     pub(crate) async fn watch(&self) -> Vec<tokio::task::JoinHandle<()>> {
         let (timeout, stopper) = (self.configuration.timeout, self.stopper.clone());
         let timer = tokio::spawn(async move {

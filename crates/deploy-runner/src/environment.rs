@@ -1,7 +1,6 @@
-//! The runner's own environment: what it may hold, and how the rest is kept from every library in the process (clause RUN-3).
-//!
-//! A RunTask override can set any variable: a proxy, an endpoint, a file of trusted certificates. Not reading them is not enough, as libraries
-//! do. So the runner starts itself once more, with nothing but what it may read.
+//! Restricts the runner's environment to the variables that it may read (clause RUN-3). A RunTask
+//! override can set any variable: a proxy, an endpoint, a file of trusted certificates. Libraries
+//! read these even if the runner does not, so the runner executes itself again without them.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt as _;
@@ -9,7 +8,8 @@ use std::process::{Command, ExitCode};
 
 use relay_protocol::outcome;
 
-/// The variables that may be read: those whose bytes are pinned or signed, and the container's own.
+/// The variables that the runner may read: those with pinned or signed bytes, and the container's
+/// own.
 const ALLOWED: &[&str] = &[
     "RELAY_CONFIGURATION",
     "RELAY_ENVELOPE",
@@ -20,7 +20,12 @@ const ALLOWED: &[&str] = &[
     "ECS_CONTAINER_METADATA_URI_V4",
 ];
 
-/// Starts this program anew with a clean environment, unless it is clean already. Comes back only if it is, or if that failed.
+/// Executes this program again with a clean environment and the same `arguments`. Returns `Ok` only
+/// if the environment is clean already.
+///
+/// # Errors
+///
+/// Returns the exit code for the process if the program cannot be executed again.
 pub fn cleanse(arguments: &[String]) -> Result<(), ExitCode> {
     let Some(kept) = kept(std::env::vars_os()) else { return Ok(()) };
     let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
@@ -30,8 +35,9 @@ pub fn cleanse(arguments: &[String]) -> Result<(), ExitCode> {
     Err(outcome::ExitCode::Fault.code().into())
 }
 
-/// Closes two ways from the tool to the runner, before there is another thread: a set-user-id program in the tool's image gives the tool no
-/// rights, and a tool under the runner's own user cannot read the runner's memory or environment.
+/// Closes two paths from the tool to the runner; call it before the process has a second thread. A
+/// set-user-id program in the tool's image gives the tool no rights, and a tool under the runner's
+/// own user cannot read the runner's memory or environment.
 pub(crate) fn harden() {
     let done = [
         rustix::thread::set_no_new_privs(true),
@@ -42,7 +48,7 @@ pub(crate) fn harden() {
     }
 }
 
-/// The variables to keep; `None` when there are no others.
+/// The variables to keep, or `None` if there are no others to drop.
 fn kept(variables: impl Iterator<Item = (OsString, OsString)>) -> Option<Vec<(OsString, OsString)>> {
     let allowed = |name: &OsStr| name.to_str().is_some_and(|name| ALLOWED.contains(&name));
     let (kept, others): (Vec<_>, Vec<_>) = variables.partition(|(name, _)| allowed(name));

@@ -1,18 +1,20 @@
-//! `relay-runner install DIRECTORY`: copies this binary into a volume that the tool's container mounts, so that an unmodified image of a tool
-//! has the runner as its entry point. The certificates go with it: the tool's image may have none, or others than one would trust.
+//! `relay-runner install DIRECTORY` copies this binary into a volume that the tool's container
+//! mounts, so that an unmodified image of a tool can have the runner as its entry point. The CA
+//! certificates are copied too: the tool's image may have none, or ones that should not be trusted.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-/// Where the runner's own image has the certificates of those whom it trusts to name AWS's servers.
+/// The CA certificates in the runner's own image, which authenticate AWS's servers.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// What they are called beside an installed runner.
+/// The name of the CA certificates beside an installed runner.
 const INSTALLED: &str = "ca-certificates.crt";
 
-/// Copies, then renames, so that the other container never sees half a binary. The runner comes last: where it is, the certificates are.
+/// Copies each file and then renames it, so that the other container never sees half a binary. The
+/// runner is placed last: where it is present, the certificates are too.
 pub(crate) fn install(directory: &str) -> io::Result<()> {
     let directory = Path::new(directory);
     if Path::new(CERTIFICATES).is_file() {
@@ -28,7 +30,8 @@ fn place(from: &Path, directory: &Path, name: &str, mode: u32) -> io::Result<()>
     fs::rename(half, directory.join(name))
 }
 
-/// The certificates that were installed beside this runner; `None` where it was not installed, and the image's own serve.
+/// The CA certificates installed beside this runner. `None` if it was not installed; the
+/// certificates of its own image then apply.
 pub(crate) fn authorities() -> Option<Vec<u8>> {
     let beside = std::env::current_exe().ok()?.with_file_name(INSTALLED);
     fs::read(beside).ok().filter(|pem| pem.starts_with(b"-----BEGIN CERTIFICATE-----"))

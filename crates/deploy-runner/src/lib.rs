@@ -1,12 +1,14 @@
-//! The runner: the first process of a deployment's container. It verifies the request again and by itself, claims the deployment, runs the
-//! real tool, streams what it prints, and says how it ended.
+//! The runner: the first process of a deployment's container. It verifies the request again by
+//! itself, claims the deployment, runs the tool, streams its output, and reports how it ended.
 //!
-//! It holds the power, so it trusts nobody, the launcher included (promise P2). Of its environment it reads only `RELAY_CONFIGURATION` and
-//! `RELAY_ENVELOPE`, whose bytes are pinned or signed, and the container's own credential and metadata variables; anything else could come
-//! from an override.
+//! The runner holds the power to deploy, so it trusts nobody, not even the launcher (promise P2).
+//! It reads only `RELAY_CONFIGURATION` and `RELAY_ENVELOPE`, whose bytes are pinned or signed, and
+//! the container's own credential and metadata variables. Any other variable could come from an
+//! override.
 //!
-//! The order is the protocol's (clauses RUN-1 to RUN-12): [`start`] verifies, [`deploy`] leads from the claim to the last frame,
-//! [`pump`] sends frames, [`archive`] keeps them, [`step`] runs one program.
+//! The order is the protocol's (clauses RUN-1 to RUN-12): [`start`] verifies, [`deploy`] runs from
+//! the claim to the last frame, [`pump`] sends frames, [`archive`] keeps them, [`step`] runs one
+//! program.
 
 #![forbid(unsafe_code)]
 
@@ -35,11 +37,11 @@ use relay_console::telemetry;
 use relay_protocol::outcome;
 use tracing::error;
 
-/// Runs `install DIRECTORY`, or the deployment that the pinned arguments and the environment describe; the exit code is the tool's own, or
-/// one of the registry.
+/// Runs `install DIRECTORY`, or the deployment that the pinned arguments and the environment
+/// describe. The exit code is the tool's own, or one of relay's registry.
 pub fn main(arguments: &[String]) -> ExitCode {
     environment::harden();
-    // The same way out for logs and for the mirror of the tool's output: neither may block.
+    // Logs and the mirror of the tool's output share one outlet, because neither may block.
     let outlet = Outlet::start();
     telemetry::json_by(&outlet);
     let code = install_or_run(arguments, &outlet);
@@ -60,7 +62,7 @@ fn install_or_run(arguments: &[String], outlet: &Outlet) -> ExitCode {
         };
     }
     match tokio::runtime::Runtime::new() {
-        // Boxed: the SDK's futures nest so deep that the compiler would give up on their layout.
+        // Boxed: the SDK's futures nest so deeply that the compiler would give up on their layout.
         Ok(runtime) => runtime.block_on(Box::pin(run(arguments, outlet))).into(),
         Err(problem) => {
             error!(%problem, "no threads can be started");

@@ -1,4 +1,4 @@
-//! The container's entry point.
+//! The container's entry point: cleans the environment, then runs the runner.
 
 use std::process::ExitCode;
 

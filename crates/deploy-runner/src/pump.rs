@@ -1,6 +1,7 @@
-//! The pump: drives the outbox. Output and words go in by a bounded channel and become frames; every frame goes to the
-//! archive, and out to the reply queue in batches, several at a time. Only when the spool on disk is full too, the channel
-//! is not read, the pipes are not read, and the tool waits: nothing is lost for want of room (clause FRM-15).
+//! The pump drives the outbox. Output and messages enter through a bounded channel and become
+//! frames. Every frame goes to the archive, and to the reply queue in batches, several at a time.
+//! Only when the spool on disk is full too does the pump stop reading the channel. The pipes are
+//! then not read and the tool waits, so nothing is lost for lack of room (clause FRM-15).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,22 +24,25 @@ use crate::archive::Archive;
 use crate::spool::Spool;
 use crate::stop::Stopper;
 
-/// Chunks between the pipes and the outbox.
+/// Capacity of the channel, in inputs, between the pipes and the outbox.
 const CHANNEL: usize = 16;
 
-/// After the container's SIGTERM the last frame is tried this long: Fargate kills after 120 s, and the archive wants its end too.
+/// How long the last frame is retried after the container's SIGTERM. Fargate kills the container
+/// after 120 s, and the archive needs time to finish too.
 const LAST_FRAME: Duration = Duration::from_secs(100);
 
-/// A queue that took frames before is tried this long for the last one: SQS may be away for a while, and nothing is to be lost.
+/// How long the last frame is retried on a queue that accepted frames before. SQS may be
+/// unavailable for a while, and nothing should be lost.
 const OUTAGE: Duration = Duration::from_secs(30 * 60);
 
-/// How long words may take once the container is being stopped.
+/// How long a message may take once the container is being stopped.
 const HURRY: Duration = Duration::from_secs(2);
 
 /// How long the archive may take after the last frame.
 const ARCHIVE: Duration = Duration::from_secs(60);
 
-/// How long a full pump is asked for its digests before the record goes without.
+/// How long to wait for the digests of a full pump. After that the deployment ends without a
+/// record.
 const ANSWER: Duration = Duration::from_secs(15);
 
 enum Input {
@@ -49,7 +53,7 @@ enum Input {
     Finish(Box<Finish>),
 }
 
-/// Where frames go.
+/// The reply queue that receives the frames.
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
     pub(crate) queue: QueueUrl,
@@ -65,16 +69,16 @@ pub(crate) struct Pump {
     line: Arc<Line>,
 }
 
-/// What is known of the way to the queue.
+/// The state of the connection to the reply queue.
 #[derive(Debug, Default)]
 struct Line {
-    /// It has taken something.
+    /// The queue has accepted a batch.
     reached: AtomicBool,
-    /// It is not tried any more: what is left goes to the archive alone.
+    /// The queue is not tried any more: the remaining frames go to the archive alone.
     given_up: AtomicBool,
 }
 
-/// Where output goes in.
+/// The sending side of the pump's channel.
 #[derive(Clone, Debug)]
 pub(crate) struct Sink {
     inputs: mpsc::Sender<Input>,
@@ -82,13 +86,14 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    /// Output, in the order of the calls; waits when the pump is full.
+    /// Sends output, in the order of the calls. Waits while the pump is full.
     pub(crate) async fn output(&self, stream: Stream, bytes: Vec<u8>) {
         self.put(Input::Output(stream, bytes)).await;
     }
 
-    /// Words, behind all output so far. A pump that takes nothing for so long has no reader: the deployment goes on without these words; a
-    /// container that is being stopped has no time to wait for it.
+    /// Sends a message, behind all output so far. If a full pump accepts nothing for
+    /// [`LAST_FRAME`], it has no reader, and the deployment goes on without the message. While the
+    /// container is being stopped, the wait ends after [`HURRY`].
     pub(crate) async fn say(&self, kind: RunnerKind) {
         tokio::select! {
             () = self.put(Input::Say(kind)) => {}
@@ -100,19 +105,20 @@ impl Sink {
         }
     }
 
-    /// Relay's own words, for people.
+    /// Sends a note from relay itself, for people to read.
     pub(crate) async fn note(&self, text: impl Into<String>) {
         self.say(RunnerKind::Note { text: text.into() }).await;
     }
 
-    /// The pump lives until its last frame is sent; whoever speaks after that is not heard, and need not be.
+    /// Sends to the pump, which lives until its last frame is sent. Later inputs are dropped;
+    /// nobody needs them.
     async fn put(&self, input: Input) {
         let _ = self.inputs.send(input).await;
     }
 }
 
 impl Pump {
-    /// Starts the task.
+    /// Starts the pump's task.
     pub(crate) fn start(
         outbox: Outbox<RunnerKey, Spool>,
         address: Address,
@@ -135,12 +141,13 @@ impl Pump {
         Self { sender: Sink { inputs, stopper }, task: tokio::spawn(pumping.run(receiver)), archive, line }
     }
 
-    /// Where output goes in.
+    /// Returns the sink, through which output and messages enter the pump.
     pub(crate) fn sink(&self) -> &Sink {
         &self.sender
     }
 
-    /// Length and digest of both streams so far: stdout, stderr.
+    /// Length and digest of both streams so far, stdout then stderr. `None` if the pump does not
+    /// answer within [`ANSWER`].
     pub(crate) async fn digests(&self) -> Option<(StreamDigest, StreamDigest)> {
         let (sender, receiver) = oneshot::channel();
         let asked = async {
@@ -150,7 +157,8 @@ impl Pump {
         tokio::time::timeout(ANSWER, asked).await.ok().flatten()
     }
 
-    /// Waits until everything so far has arrived; `false` when that took longer than `patience`.
+    /// Waits until everything so far has arrived. Returns `false` if that takes longer than
+    /// `patience`.
     pub(crate) async fn arrived(&self, patience: Duration) -> bool {
         let (sender, receiver) = oneshot::channel();
         let asked = async {
@@ -160,8 +168,9 @@ impl Pump {
         tokio::time::timeout(patience, asked).await.unwrap_or(false)
     }
 
-    /// Sends the last frame, and leaves the archive whole; `false` when the frame could not be sent in time. A queue that took frames before is
-    /// given time to take this one too, unless the container is being stopped.
+    /// Sends the last frame and completes the archive. Returns `false` if the frame could not be
+    /// sent in time. A queue that accepted frames before gets more time to accept this one, unless
+    /// the container is being stopped.
     pub(crate) async fn finish(self, finish: Finish, stopper: &Stopper) -> bool {
         let Self { sender, task, archive, line } = self;
         let abort = task.abort_handle();
@@ -195,7 +204,7 @@ impl Pump {
 #[derive(Debug)]
 pub(crate) struct RunnerKey {
     pub(crate) key: PrivateKey,
-    /// The target key's word for it.
+    /// The target key's vouch for the runner key, as JSON.
     pub(crate) vouch: String,
 }
 
@@ -206,10 +215,10 @@ impl Seal for RunnerKey {
     }
 }
 
-/// Which frames of a batch have arrived.
+/// The sequence numbers of a batch's frames that have arrived.
 type Sent = Result<Vec<u64>, AwsError>;
 
-/// A batch on its way: its number, and its frames'.
+/// A batch in flight: its own number, and its frames' sequence numbers.
 struct Travelling {
     number: u64,
     seqs: Vec<u64>,
@@ -224,9 +233,9 @@ struct Pumping {
     line: Arc<Line>,
     sends: JoinSet<Sent>,
     travelling: HashMap<Id, Travelling>,
-    /// Callers that wait for everything to have arrived.
+    /// Callers that wait until everything has arrived.
     idle: Vec<oneshot::Sender<()>>,
-    /// Since when the queue is gone.
+    /// When the queue was first found to be gone.
     gone: Option<Instant>,
 }
 
@@ -240,7 +249,7 @@ impl Pumping {
             }
             if self.outbox.is_idle() {
                 for waiting in self.idle.drain(..) {
-                    // The caller may have given up meanwhile.
+                    // The caller may have stopped waiting.
                     let _ = waiting.send(());
                 }
             }
@@ -261,17 +270,17 @@ impl Pumping {
         match input {
             Input::Output(stream, bytes) => self.outbox.push(now, stream, &bytes),
             Input::Say(kind) => self.outbox.say(now, kind),
-            // The caller may have given up meanwhile.
+            // The caller may have stopped waiting.
             Input::Digests(answer) => drop(answer.send(self.outbox.digests())),
             Input::Idle(answer) => self.idle.push(answer),
             Input::Finish(finish) => self.outbox.finish(now, *finish),
         }
     }
 
-    /// Every frame that is due goes to the archive before it is sent.
+    /// Hands each due frame to the archive, before it goes to the queue.
     async fn make_frames(&mut self) {
         while let Some(frame) = self.outbox.poll_frame(self.began.elapsed()) {
-            // Once the archive has ended, nothing is to be kept any more.
+            // Once the archive has ended, it keeps no more frames.
             let _ = self.archive.send(frame.signed.to_line()).await;
         }
     }
@@ -295,7 +304,7 @@ impl Pumping {
                 }
                 judge(&seqs, result, &mut self.gone)
             }
-            // A bug; what it had goes out again.
+            // The task panicked, which is a bug; its frames are sent again.
             Err(error) => {
                 warn!(%error, "a send was not finished");
                 Vec::new()
@@ -305,8 +314,9 @@ impl Pumping {
     }
 }
 
-/// Which frames of a batch are off the outbox's hands. When the queue has been gone for a minute, all are: nobody reads
-/// them, and a half-applied deployment would be worse than a silent one (clause FRM-16).
+/// Returns the frames of a batch that the outbox need not send again. When the queue has been gone
+/// for a minute, these are all of them: nobody reads them, and a half-applied deployment would be
+/// worse than a silent one (clause FRM-16).
 fn judge(batch: &[u64], result: Sent, gone: &mut Option<Instant>) -> Vec<u64> {
     match result {
         Ok(arrived) => {
@@ -328,7 +338,8 @@ fn judge(batch: &[u64], result: Sent, gone: &mut Option<Instant>) -> Vec<u64> {
     }
 }
 
-/// Sends a batch.
+/// Sends a batch to the reply queue, and returns which of its frames have arrived. Once the queue
+/// is given up, all of them count as arrived.
 async fn send(Address { queue, queues }: Address, line: Arc<Line>, frames: Vec<Arc<Frame>>) -> Sent {
     let seqs = frames.iter().map(|frame| frame.seq);
     if line.given_up.load(Ordering::Relaxed) {

@@ -1,4 +1,5 @@
-//! What a recipe does while its deployment holds a slot: work directory, secrets, artifacts, steps, rollback (clauses RUN-9 to RUN-11).
+//! Runs a recipe while its deployment holds a slot: work directory, secrets, artifacts, steps and
+//! rollback (clauses RUN-9 to RUN-11).
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -14,7 +15,7 @@ use crate::step::{self, Ended, Running};
 use crate::stop::{Stop, Stopper};
 use crate::workplace::{StepError, Workplace};
 
-/// What the steps came to.
+/// The results of the steps so far.
 #[derive(Debug)]
 pub(crate) struct Progress {
     pub(crate) steps: Vec<RecordStep>,
@@ -33,7 +34,7 @@ impl Default for Progress {
     }
 }
 
-/// One recipe, being carried out.
+/// One recipe while it runs.
 pub(crate) struct Recipe<'a> {
     deployment: &'a Deployment,
     sink: &'a Sink,
@@ -42,12 +43,12 @@ pub(crate) struct Recipe<'a> {
 }
 
 impl<'a> Recipe<'a> {
-    /// Nothing of it has run.
+    /// Creates a recipe; nothing of it has run yet.
     pub(crate) fn new(deployment: &'a Deployment, sink: &'a Sink, allowed: &'a Allowed) -> Self {
         Self { deployment, sink, allowed, progress: Progress::default() }
     }
 
-    /// All of it, and nothing of it is left behind.
+    /// Runs the whole recipe and removes its work directory.
     pub(crate) async fn carry_out(&mut self) -> Result<Outcome, StepError> {
         let Deployment { configuration, asked, sdk, objects, .. } = self.deployment;
         let mut workplace = Workplace::make(configuration, asked)?;
@@ -70,7 +71,8 @@ impl<'a> Recipe<'a> {
         outcome
     }
 
-    /// The steps in order; the first that fails ends them, and the rollback runs then. The rollback never changes the outcome.
+    /// Runs the steps in order. The first failure ends them and starts the rollback, which never
+    /// changes the outcome.
     async fn steps(&mut self, workplace: &mut Workplace) -> Result<Outcome, StepError> {
         let Deployment { configuration, objects, stopper, .. } = self.deployment;
         let mut last = Ended { code: 0, signal: None, stopped: None };
@@ -107,8 +109,9 @@ impl<'a> Recipe<'a> {
         Ok(Outcome::Exited { code: last.code, signal: last.signal })
     }
 
-    /// The rollback is not stopped by what stopped the steps: it has a stopper of its own, and as much time, all of it together, as the
-    /// steps had. Only the container's end reaches it too.
+    /// Runs the rollback with its own stopper, so that a stop of the steps does not stop it. All
+    /// rollback steps together have as much time as the steps had. Only the container's end stops
+    /// both.
     async fn roll_back(&mut self, workplace: &Workplace) {
         let Deployment { configuration, stopper, .. } = self.deployment;
         if configuration.rollback.is_empty() || stopper.is_terminated() {
@@ -135,10 +138,12 @@ impl<'a> Recipe<'a> {
         timer.abort();
     }
 
+    /// Announces a step to the reader.
     async fn say(&self, index: usize, step: &Step, rollback: bool) {
         self.sink.say(RunnerKind::Step { index, name: step.name.clone(), rollback }).await;
     }
 
+    /// Runs one step and adds it to the progress.
     async fn step(&mut self, step: &Step, argv: &[String], stopper: &Stopper, workplace: &Workplace) -> Ended {
         let began = Instant::now();
         let running = Running {

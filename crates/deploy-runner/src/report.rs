@@ -18,7 +18,7 @@ pub(crate) async fn sign(keys: &Keys, target_key: &str, envelope: Envelope) -> R
     Ok(envelope.with_signature(Signature::new(public.key_id(), &sig)))
 }
 
-/// What the record is made of.
+/// The contents of the record.
 #[derive(Debug)]
 pub(crate) struct Facts<'a> {
     pub(crate) asked: &'a Asked,
@@ -35,7 +35,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) isolation: &'static str,
 }
 
-/// The statement, ready to be signed.
+/// Builds the record's statement, ready to be signed.
 pub(crate) fn record(facts: Facts<'_>) -> Envelope {
     let request = facts.asked.request();
     let named = |signers: &[KnownSigner]| {

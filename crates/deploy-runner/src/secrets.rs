@@ -1,4 +1,5 @@
-//! What must not be shown. It grows while the steps run, as the tool's credentials are renewed.
+//! The secrets that the output must not show. The set grows while the steps run, because the tool's
+//! credentials are renewed.
 
 use relay_engine::Masker;
 use tokio::sync::watch;
@@ -9,16 +10,17 @@ use zeroize::Zeroizing;
 pub(crate) struct Secrets(watch::Sender<Vec<Zeroizing<Vec<u8>>>>);
 
 impl Secrets {
+    /// Creates an empty set.
     pub(crate) fn new() -> Self {
         Self(watch::Sender::new(Vec::new()))
     }
 
-    /// From now on this is masked, wherever it appears.
+    /// Adds a secret, which is masked from now on.
     pub(crate) fn add(&self, secret: Vec<u8>) {
         self.0.send_modify(|all| all.push(Zeroizing::new(secret)));
     }
 
-    /// A masker of one stream.
+    /// Creates a masker for one stream.
     pub(crate) fn masker(&self) -> StreamMasker {
         let mut receiver = self.0.subscribe();
         let masker = Masker::new(&receiver.borrow_and_update());
@@ -26,18 +28,20 @@ impl Secrets {
     }
 }
 
-/// Masks one stream, also what becomes a secret after its beginning.
+/// Masks one stream, including secrets added after the stream began.
 pub(crate) struct StreamMasker {
     receiver: watch::Receiver<Vec<Zeroizing<Vec<u8>>>>,
     masker: Masker,
 }
 
 impl StreamMasker {
+    /// Masks `bytes`. A possible start of a secret is held back until the next call.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.learn();
         self.masker.push(bytes)
     }
 
+    /// Returns the bytes that were held back, masked, at the end of the stream.
     pub(crate) fn finish(&mut self) -> Vec<u8> {
         self.learn();
         self.masker.finish()

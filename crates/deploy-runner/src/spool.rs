@@ -1,8 +1,7 @@
-//! The spool: a queue on disk, first in, first out, for what AWS does not take yet. So memory stays small, and the tool need not wait
-//! (clause FRM-15).
-//!
-//! It is a row of files without names, which the tool cannot open; a file that was read goes away, so the disk gets its room back. Whoever writes
-//! here has a moment's patience for the page cache, no more: that is why it is not asynchronous.
+//! The spool: a first-in, first-out queue on disk for data that AWS does not accept yet. Memory use
+//! stays small, and the tool need not wait (clause FRM-15). It is a sequence of unnamed files,
+//! which the tool cannot open. A file that has been read is dropped, which frees its disk space.
+//! The calls are synchronous, because they wait only for the page cache.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,10 +9,10 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
-/// Bytes of one file.
+/// Size in bytes at which a new file is started.
 const FILE: u64 = 32 * 1_024 * 1_024;
 
-/// Length of a piece, before it.
+/// Bytes of the length field in front of each piece.
 const HEAD: u64 = 4;
 
 #[derive(Debug)]
@@ -23,7 +22,7 @@ struct Segment {
     read: u64,
 }
 
-/// See the module's head.
+/// A queue on disk. See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Spool {
     directory: PathBuf,
@@ -32,7 +31,8 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// An empty one, which keeps at most `max` bytes of disk in `directory`. The folder is made when it is needed.
+    /// Creates an empty spool, which keeps at most `max` bytes in `directory`. The directory is
+    /// created when it is first needed.
     pub(crate) fn new(directory: PathBuf, max: u64) -> Self {
         Self { directory, max, segments: VecDeque::new() }
     }
@@ -42,7 +42,7 @@ impl Spool {
         self.segments.iter().all(|segment| segment.read == segment.written)
     }
 
-    /// What was read goes away, and what a failed write left empty.
+    /// Drops files that are read to the end, and files that a failed write left empty.
     fn drop_read(&mut self) {
         while self.segments.front().is_some_and(|first| first.read == first.written) {
             self.segments.pop_front();
@@ -80,7 +80,8 @@ impl relay_engine::Spool for Spool {
         if taken.is_err() {
             self.segments.clear();
         }
-        // At once: who is told that there is no room waits for it, and may never come to take another.
+        // Free the space immediately. A writer that found no room waits for it, and may never call
+        // `take` again.
         self.drop_read();
         taken.map(Some)
     }
@@ -142,7 +143,7 @@ mod tests {
         std::fs::write(&blocked, "").unwrap();
         let mut spool = Spool::new(blocked, 1 << 20);
         assert!(spool.put(b"x").is_err() && spool.is_empty());
-        // A file that became shorter behind our back.
+        // A file that was truncated from outside.
         let mut spool = Spool::new(directory.path().to_owned(), 1 << 30);
         spool.put(b"lost").unwrap();
         spool.segments[0].file.set_len(3).unwrap();

@@ -1,4 +1,5 @@
-//! From the container's environment to a deployment that is verified, and may be claimed (clauses RUN-1 to RUN-4).
+//! Startup: from the container's environment to a deployment that is verified and may be claimed
+//! (clauses RUN-1 to RUN-4).
 
 use relay_aws::sessions::Sessions;
 use relay_aws::{AwsError, Sdk, metadata};
@@ -12,10 +13,10 @@ use crate::install;
 
 /// The variable of the task definition that holds the configuration.
 const CONFIGURATION: &str = "RELAY_CONFIGURATION";
-/// The agent's variable with the metadata endpoint.
+/// The variable with the address of the ECS agent's metadata endpoint.
 const METADATA: &str = "ECS_CONTAINER_METADATA_URI_V4";
 
-/// A deployment that is verified.
+/// A verified deployment.
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) configuration: Configuration,
@@ -25,7 +26,7 @@ pub(crate) struct Started {
     pub(crate) task_arn: String,
 }
 
-/// Why nothing runs and nobody is told: there is nobody whom one could believe, or who would have to know.
+/// Why nothing runs and no frame reports it: no reader would accept one, or none needs to know.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error(transparent)]
@@ -53,7 +54,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// What the container exits with.
+    /// The container's exit code.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Aws(_) => ExitCode::Fault,
@@ -62,7 +63,7 @@ impl Refusal {
     }
 }
 
-/// Verifies.
+/// Verifies the arguments, the configuration, the request and the task's own identity.
 pub(crate) async fn start(arguments: &[String], variable: impl Fn(&str) -> Option<String>) -> Result<Started, Refusal> {
     let pin = Pin::parse(arguments)?;
     let text = variable(CONFIGURATION).ok_or(Refusal::Missing(CONFIGURATION))?;
@@ -85,7 +86,8 @@ pub(crate) async fn start(arguments: &[String], variable: impl Fn(&str) -> Optio
     Ok(Started { configuration, pin, asked, sdk, task_arn })
 }
 
-/// The account and the role's name are those of the configuration (clause RUN-3): a task started under another role holds other power.
+/// Checks that the account and the role's name are those of the configuration (clause RUN-3). A
+/// task started under another role holds other power.
 async fn check_identity(sdk: &Sdk, configuration: &Configuration) -> Result<(), Refusal> {
     let identity = Sessions::new(sdk).identity().await?;
     let account = configuration.topic.account();

@@ -1,4 +1,6 @@
-//! One step: a program in its own process group, both pipes read at once, stopped by signal, grace, the signal once more, and KILL of the group.
+//! Runs one step: a program in its own process group, with both pipes read concurrently. A stop
+//! sends the signal, waits for the grace, sends the signal once more, and then sends KILL to the
+//! group.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -21,32 +23,36 @@ use crate::pump::Sink;
 use crate::secrets::Secrets;
 use crate::stop::{Stop, Stopper};
 
-/// Bytes that are read from a pipe at a time: a pipe's own size.
+/// Bytes read from a pipe at a time: the capacity of a pipe.
 const READ: usize = 64 * 1_024;
 
 /// How long a pipe that a grandchild holds open is read after the step's program has ended.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Bytes that are read of it after that: what the program itself had written lies in the pipe, which holds no more.
+/// Bytes still read from such a pipe after that. The pipe holds no more, so this covers everything
+/// that the program itself had written.
 const LEFT: usize = 1_024 * 1_024;
 
-/// How long what was read may wait, after the program's end, for the queue or the disk to take it; when the container is being stopped, how long
-/// after that, as the last frame needs the rest.
+/// How long output may wait for the queue or the disk after the program's end. The second value
+/// applies while the container is being stopped and counts from its SIGTERM; the last frame needs
+/// the remaining time.
 const KEEP: (Duration, Duration) = (Duration::from_secs(30 * 60), Duration::from_secs(90));
 
-/// The grace once the container itself is being stopped: Fargate kills it 120 s after SIGTERM, and the last frames need their time.
+/// The longest grace once the container itself is being stopped. Fargate kills it 120 s after
+/// SIGTERM, and the last frames need their time.
 const TERMINATED_GRACE: Duration = Duration::from_secs(75);
 
-/// Between the second signal and KILL: many tools leave at once on a second one, and still tidy up.
+/// Pause between the second signal and KILL. Many tools exit immediately on a second signal, but
+/// still clean up.
 const LAST_CHANCE: Duration = Duration::from_secs(5);
 
-/// What a step needs. It holds secrets, so it is not shown.
+/// The inputs of a step. They contain secrets, so the type has no `Debug`.
 pub(crate) struct Running<'a> {
     pub(crate) argv: &'a [String],
     pub(crate) directory: &'a Path,
     pub(crate) environment: &'a BTreeMap<String, String>,
     pub(crate) secrets: &'a Secrets,
-    /// Another user than the runner's.
+    /// The tool's user id, if it is not the runner's.
     pub(crate) user: Option<u32>,
     pub(crate) cancel: CancelRule,
     pub(crate) sink: &'a Sink,
@@ -56,11 +62,12 @@ pub(crate) struct Running<'a> {
 /// How a step ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ended {
-    /// The program's own code; 128+n when signal n ended it; 127 and 126 when it could not be started, as a shell says it.
+    /// The program's exit code; 128+n if signal n ended it. As in a shell, 127 if the program was
+    /// not found, and 126 if it could not be started for another reason.
     pub(crate) code: u8,
-    /// The signal that ended it.
+    /// The signal that ended the program.
     pub(crate) signal: Option<i32>,
-    /// Who stopped it, if it did not end by itself.
+    /// Why the step was stopped, if it did not end by itself.
     pub(crate) stopped: Option<Stop>,
 }
 
@@ -93,7 +100,7 @@ pub(crate) async fn run(step: &Running<'_>, stopper: &Stopper) -> Ended {
     ];
     let (status, stopped) = wait(&mut child, group, step.cancel, stopper).await;
     let ended = drain(readers, &closing).await;
-    // Whatever the step left behind in its group ends with it.
+    // End all processes that the step left behind in its group.
     signal(group, Signal::KILL);
     match ended {
         Read::Whole => {}
@@ -129,14 +136,16 @@ fn spawn(step: &Running<'_>) -> io::Result<(Child, [Receiver; 2])> {
         .process_group(0)
         .kill_on_drop(true);
     if let Some(user) = step.user {
-        // Its supplementary groups go as well: the standard library sees to that whenever root becomes somebody else.
+        // The standard library also drops the supplementary groups when root becomes another user.
         command.uid(user).gid(user);
     }
-    // The command is dropped here, and with it our copies of the pipes' ends: else there would never be an end of output.
+    // Dropping the command closes our copies of the writing ends. Otherwise the output would never
+    // end.
     Ok((command.spawn()?, [stdout, stderr]))
 }
 
-/// A pipe whose writing end is the tool's own, so that it can also open it anew, by `/dev/stderr`.
+/// A pipe whose writing end belongs to the tool's user, so that the tool can reopen it through
+/// `/dev/stderr`.
 fn pipe(user: Option<u32>) -> io::Result<(Receiver, Stdio)> {
     let (reader, writer) = io::pipe()?;
     if let Some(id) = user {
@@ -145,8 +154,9 @@ fn pipe(user: Option<u32>) -> io::Result<(Receiver, Stdio)> {
     Ok((Receiver::from_owned_fd(reader.into())?, writer.into()))
 }
 
-/// Waits for the end, and brings it about when somebody asks: the recipe's signal, its grace, the signal once more, and soon after that KILL,
-/// always to the whole group (clause CTL-5). The container's own end shortens a grace that runs already.
+/// Waits for the program's end, and causes it when a stop is requested. The whole group gets the
+/// recipe's signal, its grace, the signal once more, and soon after that KILL (clause CTL-5). The
+/// container's own end shortens a grace that is already running.
 async fn wait(
     child: &mut Child,
     group: Option<Pid>,
@@ -177,25 +187,26 @@ async fn wait(
 
 fn signal(group: Option<Pid>, signal: Signal) {
     if let Some(group) = group {
-        // A group that is gone already is what was wanted.
+        // The group may already be gone, which is the goal.
         let _ = kill_process_group(group, signal);
     }
 }
 
-/// How the reading of a pipe ended; the worst comes last.
+/// How the reading of a pipe ended, from the best case to the worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Read {
-    /// At its end.
+    /// The pipe was read to its end.
     Whole,
-    /// Somebody else held it open.
+    /// Another process held the pipe open.
     LeftOpen,
-    /// What was read found no room.
+    /// Output that was read found no room, and was dropped.
     Dropped,
 }
 
 type Reader = tokio::task::JoinHandle<Read>;
 
-/// Waits for both ends of output; after a while whoever still holds a pipe is not waited for any more, but what was written is read.
+/// Waits for the end of both pipes. After [`DRAIN`] it does not wait for other processes that still
+/// hold a pipe, but everything already written is read.
 async fn drain(mut readers: [Reader; 2], closing: &watch::Sender<Option<Instant>>) -> Read {
     let deadline = Instant::now() + DRAIN;
     let mut worst = Read::Whole;
@@ -212,9 +223,10 @@ async fn drain(mut readers: [Reader; 2], closing: &watch::Sender<Option<Instant>
     worst
 }
 
-/// Returns when what was read is given up: the step's program is long over, and nobody takes it.
+/// Returns when waiting output should be dropped: the program ended long ago, and neither the queue
+/// nor the disk accepts the output.
 async fn given_up(mut closing: watch::Receiver<Option<Instant>>, stopper: &Stopper) {
-    // The sender lives as long as anybody reads.
+    // The sender lives while any reader runs.
     let closed = closing.wait_for(Option::is_some).await.ok().and_then(|at| *at).unwrap_or_else(Instant::now);
     let (patience, stopping) = KEEP;
     tokio::select! {
@@ -238,7 +250,7 @@ fn read(
         loop {
             let read = tokio::select! {
                 biased;
-                // What is in the pipe already comes first.
+                // Data already in the pipe comes first.
                 read = pipe.read(&mut buffer) => read,
                 _ = closing.wait_for(Option::is_some) => {
                     ended = Read::LeftOpen;
@@ -254,7 +266,8 @@ fn read(
                 }
             }
             let shown = masker.push(buffer.get(..count).unwrap_or_default());
-            // The pump may be full for as long as SQS takes nothing: then the tool waits, and its end too.
+            // The pump may be full while SQS accepts nothing. The tool then waits, and so does its
+            // end.
             tokio::select! {
                 () = show(&sink, &mirror, stream, shown) => {}
                 () = given_up(closing.clone(), &stopper) => return Read::Dropped,
@@ -271,7 +284,7 @@ async fn show(sink: &Sink, mirror: &Outlet, stream: Stream, bytes: Vec<u8>) {
     if !bytes.is_empty() {
         let copy = bytes.clone();
         sink.output(stream, bytes).await;
-        // Somebody waits for the frame, and nobody for the log: that comes when the frame is on its way.
+        // The requester waits for the frame, but nobody waits for the log: let the frame go first.
         tokio::task::yield_now().await;
         mirror.put(if stream == Stream::Stdout { To::Stdout } else { To::Stderr }, copy);
     }

@@ -1,4 +1,5 @@
-//! Why a deployment is to stop, from whichever side: said once, heard by all.
+//! Stop requests: why a deployment should stop. A request is made once, by any side, and all tasks
+//! see it.
 
 use std::time::Duration;
 
@@ -8,12 +9,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Who or what ends the deployment.
+/// The cause of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// Its time is over.
+    /// The deployment exceeded its timeout.
     TimedOut,
-    /// A control statement asked for it.
+    /// A control statement requested the stop.
     Cancelled,
     /// The container is being stopped.
     Terminated,
@@ -29,14 +30,15 @@ impl Stop {
         }
     }
 
-    /// What the deployment ends with.
+    /// The outcome of a deployment that stops for this cause.
     pub(crate) fn outcome(self) -> Outcome {
         let reason = self.reason();
         Outcome::Ended { reason, message: reason.words().to_owned() }
     }
 }
 
-/// The first word counts; but the container's end is heard behind any other.
+/// Shares a stop request between tasks. The first request counts, but the container's end is
+/// visible even after another request. Clones share the state.
 #[derive(Clone, Debug)]
 pub(crate) struct Stopper {
     why: watch::Sender<Option<Stop>>,
@@ -44,11 +46,13 @@ pub(crate) struct Stopper {
 }
 
 impl Stopper {
+    /// Creates a stopper without a request.
     pub(crate) fn new() -> Self {
         Self { why: watch::Sender::new(None), container: watch::Sender::new(None) }
     }
 
-    /// Turns SIGTERM, by which ECS and Docker stop a container, into a stop. Before this a process that is PID 1 would not even notice it.
+    /// Turns SIGTERM, with which ECS and Docker stop a container, into a stop request. Without this
+    /// handler a process with PID 1 ignores the signal.
     pub(crate) fn listen_for_termination(&self) {
         let stopper = self.clone();
         match signal(SignalKind::terminate()) {
@@ -61,7 +65,7 @@ impl Stopper {
         }
     }
 
-    /// Asks for an end.
+    /// Requests a stop. Only the first request counts.
     pub(crate) fn stop(&self, why: Stop) {
         self.why.send_if_modified(|now| {
             now.is_none() && {
@@ -71,22 +75,22 @@ impl Stopper {
         });
     }
 
-    /// Whether somebody asked.
+    /// The stop request, if there is one.
     pub(crate) fn asked(&self) -> Option<Stop> {
         *self.why.borrow()
     }
 
-    /// Waits until somebody asks.
+    /// Waits for a stop request.
     pub(crate) async fn wait(&self) -> Stop {
         told(&self.why).await
     }
 
-    /// Whether the container is being stopped, whatever was asked before.
+    /// Whether the container is being stopped, even after another request.
     pub(crate) fn is_terminated(&self) -> bool {
         self.container.borrow().is_some()
     }
 
-    /// Waits until the container has been being stopped for so long.
+    /// Waits until `long` has passed since the container was asked to stop.
     pub(crate) async fn terminated_for(&self, long: Duration) {
         tokio::time::sleep_until(told(&self.container).await + long).await;
     }
@@ -98,7 +102,7 @@ async fn told<T: Copy>(watched: &watch::Sender<Option<T>>) -> T {
         if let Some(told) = *receiver.borrow_and_update() {
             return told;
         }
-        // The sender lives as long as we wait, so this cannot fail.
+        // The sender lives while this function waits, so this cannot fail.
         if receiver.changed().await.is_err() {
             std::future::pending::<()>().await;
         }

@@ -1,4 +1,5 @@
-//! The workplace: one empty folder for each deployment, with its artifacts, the steps' environment and secrets, and the file for outputs.
+//! The workplace: a new directory for each deployment. It owns the artifacts, the steps'
+//! environment and secrets, and the file for outputs.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -19,7 +20,7 @@ use rustix::fs::{AtFlags, CWD, Gid, OFlags, Uid, chownat};
 use crate::credentials::{Endpoint, Role};
 use crate::secrets::Secrets;
 
-/// Something that ends the deployment before its tool does.
+/// An error, other than the tool's own exit, that ends the deployment.
 #[derive(Debug)]
 pub(crate) struct StepError {
     pub(crate) reason: Reason,
@@ -27,30 +28,31 @@ pub(crate) struct StepError {
 }
 
 impl StepError {
+    /// Creates an error from its reason and a message for people.
     pub(crate) fn new(reason: Reason, message: impl ToString) -> Self {
         Self { reason, message: message.to_string() }
     }
 }
 
-/// The folder, and what the steps get. It holds secrets, so it is not shown.
+/// The directory, and the environment of the steps. It contains secrets, so it has no `Debug`.
 pub(crate) struct Workplace {
     base: PathBuf,
-    /// Where the steps run.
+    /// The directory in which the steps run.
     pub(crate) work: PathBuf,
-    /// The steps' whole environment.
+    /// The complete environment of the steps.
     pub(crate) environment: BTreeMap<String, String>,
-    /// What must not be shown.
+    /// The secrets that the output must not show.
     pub(crate) secrets: Secrets,
-    /// The tool's user, where it is another than the runner's.
+    /// The tool's user id, if it is not the runner's.
     pub(crate) user: Option<u32>,
-    /// Where the tool gets its credentials.
+    /// The endpoint that serves the tool's credentials.
     credentials: Option<Endpoint>,
     /// The artifacts, for the record.
     pub(crate) subjects: Vec<Subject>,
 }
 
 impl Workplace {
-    /// Makes the folder, empty.
+    /// Creates the directory with an empty work directory in it.
     pub(crate) fn make(configuration: &Configuration, asked: &Asked) -> Result<Self, StepError> {
         let request = asked.request();
         let base = Path::new(&configuration.workspace).join(request.deployment_id.as_str());
@@ -60,7 +62,7 @@ impl Workplace {
             StepError::new(Reason::Runner, format!("the work directory {} cannot be made: {error}", work.display()))
         };
         fs::create_dir_all(&configuration.workspace).map_err(odd)?;
-        // Not create_dir_all: a folder that is there already is not empty, and not ours.
+        // Not `create_dir_all`: a directory that already exists is not ours, and not empty.
         fs::create_dir(&base).map_err(odd)?;
         let temporary = base.join("tmp");
         fs::create_dir(&work).map_err(odd)?;
@@ -68,7 +70,7 @@ impl Workplace {
         let mut environment = BTreeMap::from([
             ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
             ("HOME".to_owned(), work.display().to_string()),
-            // Everything else may be read-only.
+            // All other directories may be read-only.
             ("TMPDIR".to_owned(), temporary.display().to_string()),
         ]);
         environment.extend(configuration.environment.clone());
@@ -92,7 +94,7 @@ impl Workplace {
         }
     }
 
-    /// Reads the secrets and the tool's credentials.
+    /// Reads the secrets, and starts the endpoint for the tool's credentials.
     pub(crate) async fn furnish(
         &mut self,
         configuration: &Configuration,
@@ -133,7 +135,8 @@ impl Workplace {
         self.environment.insert(name.to_owned(), value);
     }
 
-    /// Fetches, verifies and unpacks each artifact into a folder of its parameter's name (clauses ART-2 to ART-5).
+    /// Fetches, verifies and unpacks each artifact into a directory named after its parameter
+    /// (clauses ART-2 to ART-5).
     pub(crate) async fn fetch_artifacts(
         &mut self,
         configuration: &Configuration,
@@ -166,7 +169,7 @@ impl Workplace {
         Ok(())
     }
 
-    /// A text as it may stand in the record and in outputs: without secrets (clause REC-4).
+    /// Masks the secrets in a text for the record or the outputs (clause REC-4).
     pub(crate) fn masked(&self, text: &str) -> String {
         String::from_utf8_lossy(&self.mask(text.as_bytes())).into_owned()
     }
@@ -178,7 +181,8 @@ impl Workplace {
         masked
     }
 
-    /// What the steps have written to `$RELAY_OUTPUT` so far: `name=value` lines, masked. The second part says what was left out.
+    /// The `name=value` lines that the steps have written to `$RELAY_OUTPUT` so far, masked. The
+    /// second part says what was left out.
     pub(crate) fn outputs(&self) -> (BTreeMap<String, String>, Vec<String>) {
         let mut outputs = BTreeMap::new();
         let mut problems = Vec::new();
@@ -205,7 +209,7 @@ impl Workplace {
         (outputs, problems)
     }
 
-    /// Packs what a step is to save and puts it into the relay bucket under its digest.
+    /// Packs the paths that a step saves, and stores them in the relay bucket under their digest.
     pub(crate) async fn save(
         &mut self,
         configuration: &Configuration,
@@ -230,7 +234,7 @@ impl Workplace {
         Ok(packed_as.digest)
     }
 
-    /// Removes everything.
+    /// Removes the directory.
     pub(crate) fn clear(self) {
         if let Err(error) = fs::remove_dir_all(&self.base) {
             tracing::warn!(%error, folder = %self.base.display(), "the work directory was not removed");
@@ -238,7 +242,8 @@ impl Workplace {
     }
 }
 
-/// The tool may have put anything in this file's place: a link to what only the runner may read, or a pipe that nobody ever writes to.
+/// Opens the output file. The tool may have replaced it with a link to a file that only the runner
+/// may read, or with a pipe that nobody writes to.
 fn open_output(path: &Path) -> Result<File, String> {
     let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| error.to_string())?;
@@ -249,16 +254,16 @@ fn open_output(path: &Path) -> Result<File, String> {
     }
 }
 
-/// Where an artifact lies, and what it must be.
+/// The location of an artifact, and what it must match.
 struct Source<'a> {
     bucket: &'a str,
     key: &'a str,
-    /// Bytes at most.
+    /// The largest size in bytes.
     max: u64,
     digest: Digest,
 }
 
-/// Downloads to a nameless file and checks the digest before anything looks inside.
+/// Downloads to an unnamed file and checks the digest before anything reads the content.
 async fn fetch(objects: &Objects, source: Source<'_>, folder: &Path) -> Result<File, String> {
     let Source { bucket, key, max, digest: wanted } = source;
     let mut file = tempfile::tempfile_in(folder).map_err(|error| error.to_string())?;
@@ -288,13 +293,14 @@ fn unpack(file: File, max: u64, folder: &Path, user: Option<u32>) -> Result<(), 
     give_all(folder, user).map_err(|error| error.to_string())
 }
 
-/// Makes `path` the tool's own; a link itself, not what it leads to.
+/// Makes the tool's user the owner of `path`. A link itself changes, not its target.
 fn give(path: &Path, user: Option<u32>) -> io::Result<()> {
     let Some(id) = user else { return Ok(()) };
     Ok(chownat(CWD, path, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// The same for a folder and all that is in it. Nothing of the tool runs yet, so nothing is put in another's place meanwhile.
+/// Does the same for a directory and everything in it. The tool does not run yet, so no path can be
+/// replaced meanwhile.
 fn give_all(folder: &Path, user: Option<u32>) -> io::Result<()> {
     if user.is_none() {
         return Ok(());

@@ -1,8 +1,9 @@
-//! Pauses between tries: each is twice as long as the one before, up to a longest. The caller sleeps, and decides when to stop.
+//! Exponential backoff: each pause is twice as long as the one before, up to a maximum. The caller
+//! sleeps, and decides when to stop.
 
 use std::time::Duration;
 
-/// The pauses of one thing that is tried again.
+/// The pauses between the attempts of one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
@@ -11,24 +12,24 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// From `first` on, at most `longest`.
+    /// Starts with a pause of `first`; no pause is longer than `longest`.
     pub const fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, next: first }
     }
 
-    /// How long the next pause is.
+    /// The length of the next pause, without using it up.
     pub fn peek(&self) -> Duration {
         self.next
     }
 
-    /// The next pause; the one after it is twice as long.
+    /// Takes the next pause. The one after it is twice as long.
     pub fn pause(&mut self) -> Duration {
         let pause = self.next;
         self.next = pause.saturating_mul(2).min(self.longest);
         pause
     }
 
-    /// It went well: the next pause is the first again.
+    /// Starts again from the first pause, after a success.
     pub fn reset(&mut self) {
         self.next = self.first;
     }

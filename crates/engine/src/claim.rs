@@ -1,28 +1,28 @@
 //! The claim: which process may run a deployment (clauses CLM-1 to CLM-5).
 
-/// How S3 answered a write on the condition that there is no object yet.
+/// The answer of S3 to a conditional write, one that succeeds only if no object exists yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Put {
-    /// It wrote it.
+    /// The object was written.
     Written,
-    /// 412: there is one.
+    /// 412: an object exists already.
     Exists,
-    /// 409, or no answer: it may have written it, or not.
+    /// 409, or no answer: the object may or may not have been written.
     Unclear,
 }
 
-/// What follows from the answer to a write of a claim.
+/// The next step after a write of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum After {
     /// The writer holds the claim.
     Won,
-    /// The claim that stands is read, and [`is_mine`] decides.
+    /// Read the existing claim; [`is_mine`] decides.
     ReadBack,
-    /// The same claim is written again.
+    /// Write the same claim again.
     Again,
 }
 
-/// What follows from the answer to a write of a claim (clauses CLM-1, CLM-2).
+/// Decides what to do after a write of a claim (clauses CLM-1, CLM-2).
 pub fn after_put(put: Put) -> After {
     match put {
         Put::Written => After::Won,
@@ -31,8 +31,9 @@ pub fn after_put(put: Put) -> After {
     }
 }
 
-/// Whether the claim that stands is the very one that this process wrote, nonce included: then it won, and the answer was lost. One that
-/// is gone or cannot be read (`None`) is nobody's to go on with (clauses CLM-2, CLM-5).
+/// Whether the existing claim is the one that this process wrote, nonce included. If so, the write
+/// succeeded and only its answer was lost. A claim that is missing or unreadable (`None`) lets
+/// nobody go on (clauses CLM-2, CLM-5).
 pub fn is_mine<C: PartialEq>(stands: Option<&C>, mine: &C) -> bool {
     stands == Some(mine)
 }

@@ -1,21 +1,22 @@
-//! What `relay deploy` exits with (clauses OUT-1 to OUT-4). "I do not know" is never reported as success or failure (promise P6).
+//! The exit code of `relay deploy` (clauses OUT-1 to OUT-4). An unknown outcome is never reported
+//! as success or failure (promise P6).
 
 use relay_protocol::Reason;
 use relay_protocol::outcome::{ExitCode, Outcome};
 
 use crate::inbox::End;
 
-/// An exit code, and whose it is.
+/// An exit code, and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conclusion {
-    /// The tool's own.
+    /// The tool's own exit code.
     Tool(u8),
-    /// One of relay's.
+    /// One of relay's exit codes.
     Relay(ExitCode),
 }
 
 impl Conclusion {
-    /// The number.
+    /// The number to exit with.
     pub fn code(self) -> u8 {
         match self {
             Self::Tool(code) => code,
@@ -24,12 +25,26 @@ impl Conclusion {
     }
 }
 
-/// What an end comes to. `end` is absent where the CLI left before one; `stopping` is what the CLI itself was told, by a signal or its
-/// time-out; with `strict` an incomplete output is an exit code of its own.
+/// The exit code for an end. `end` is `None` if the CLI left before it saw one. `stopping` is the
+/// exit code of the signal or timeout that told the CLI itself to stop. With `strict`, incomplete
+/// output has an exit code of its own.
+///
+/// ```
+/// use relay_engine::End;
+/// use relay_engine::conclude::{Conclusion, conclude};
+/// use relay_protocol::{ExitCode, Reason};
+///
+/// let refused = End::Refused { reason: Reason::Policy, message: "not on a Friday".to_owned() };
+/// assert_eq!(conclude(Some(&refused), None, false), Conclusion::Relay(ExitCode::Refused));
+///
+/// // Without an end, the outcome is unknown, unless a signal made the CLI leave.
+/// assert_eq!(conclude(None, None, false), Conclusion::Relay(ExitCode::Unknown));
+/// assert_eq!(conclude(None, Some(ExitCode::Interrupted), false).code(), 130);
+/// ```
 pub fn conclude(end: Option<&End>, stopping: Option<ExitCode>, strict: bool) -> Conclusion {
     let Some(end) = end else {
-        // Left at a second signal: the signal is the reason, and the words say that the outcome is open. A time-out is not over before
-        // the server says so.
+        // The CLI left at a second signal: its exit code names the signal, and the message says
+        // that the outcome is open. A timeout ends nothing before the server says so.
         return Conclusion::Relay(match stopping {
             Some(code @ (ExitCode::Interrupted | ExitCode::Terminated)) => code,
             _ => ExitCode::Unknown,
@@ -39,12 +54,13 @@ pub fn conclude(end: Option<&End>, stopping: Option<ExitCode>, strict: bool) -> 
         End::Finished { verified: false, .. } if strict => ExitCode::OutputIncomplete,
         End::Finished { finished, .. } => match (&finished.outcome, stopping) {
             (Outcome::Exited { code, .. }, _) => return Conclusion::Tool(*code),
-            // Stopped: without a control queue ECS stops the whole task, and the runner cannot know for whom.
+            // The deployment was stopped. Without a control queue, ECS stops the whole task, and
+            // the runner cannot know who asked.
             (Outcome::Ended { reason: Reason::Cancelled | Reason::Stopped, .. }, Some(code)) => code,
             (Outcome::Ended { reason, .. }, _) => reason.exit_code(),
         },
         End::Refused { reason, .. } | End::NeverStarted { reason, .. } => reason.exit_code(),
-        // By relay itself, as somebody asked or as the time was over.
+        // Relay itself stopped the task, on request or past its deadline.
         End::Stopped { reason: reason @ Reason::Cancelled, .. } => stopping.unwrap_or(reason.exit_code()),
         End::Stopped { reason: reason @ Reason::TimedOut, .. } => reason.exit_code(),
         End::Stopped { reason, started: false, .. } if never_ran(*reason) => ExitCode::NeverStarted,
@@ -52,7 +68,7 @@ pub fn conclude(end: Option<&End>, stopping: Option<ExitCode>, strict: bool) -> 
     })
 }
 
-/// Whether the outcome is open, so that what the queue still holds may be needed.
+/// Whether the outcome is open, so that what is left in the queue may still be needed.
 pub fn is_open(end: Option<&End>) -> bool {
     match end {
         None | Some(End::Silent { .. }) => true,
@@ -61,7 +77,7 @@ pub fn is_open(end: Option<&End>) -> bool {
     }
 }
 
-/// Whether another deployment has the target: the launcher saw it, or the runner.
+/// Whether another deployment holds the target, as seen by the launcher or by the runner.
 pub fn is_busy(end: &End) -> bool {
     match end {
         End::Refused { reason, .. } => *reason == Reason::Busy,
@@ -70,7 +86,8 @@ pub fn is_busy(end: &End) -> bool {
     }
 }
 
-/// Whether ECS says that no container ran. Of any other end `started` may only be late: a queue promises no time.
+/// Whether ECS says that no container ran. With any other reason, a missing `started` frame may
+/// only be late: a queue guarantees no delivery time.
 pub fn never_ran(reason: Reason) -> bool {
     reason.exit_code() == ExitCode::NeverStarted
 }

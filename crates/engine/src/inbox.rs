@@ -1,11 +1,12 @@
-//! The inbox: frames from the queue become events, once and in order, and then one end (promises P4, P5, P6).
+//! The inbox turns frames from the queue into events, once and in order, and then into one end
+//! (promises P4, P5, P6).
 //!
 //! | part | what it does |
 //! |---|---|
-//! | [`Authenticator`] | believes frames of this deployment, and no others |
-//! | `reorder` | puts them in order, and decides where a late reader begins |
-//! | `timers` | knows what is waited for, and until when |
-//! | `accounts` | holds what came against what the runner printed |
+//! | [`Authenticator`] | accepts frames of this deployment, and no others |
+//! | `reorder` | puts frames in order, and decides where a late reader begins |
+//! | `timers` | knows what the inbox waits for, and until when |
+//! | `accounts` | compares what arrived with what the runner printed |
 //! | `receipts` | says which messages may be deleted |
 
 mod accounts;
@@ -35,14 +36,14 @@ use receipts::Receipts;
 use reorder::{Arrival, HELD_MAX, Reorder};
 use timers::Timers;
 
-/// What is known of the task.
+/// The facts about the task that frames have brought.
 #[derive(Debug, Default)]
 struct Task {
-    /// Its ARN and its latest end, as the launcher said.
+    /// Its ARN and its deadline, from the launcher.
     admitted: Option<(String, Timestamp)>,
-    /// Its ARN, as the runner said.
+    /// Its ARN, from the runner.
     started: Option<String>,
-    /// Why it stopped, as ECS said.
+    /// The reason and message of its stop, from ECS.
     stopped: Option<(Reason, String)>,
 }
 
@@ -52,14 +53,45 @@ impl Task {
     }
 }
 
-/// Frames that no vouch covers yet.
+/// Frames whose key no vouch covers yet.
 #[derive(Debug, Default)]
 struct Unvouched {
     frames: Vec<(Token, SignedFrame)>,
     bytes: usize,
 }
 
-/// Reads one deployment. See the module's head.
+/// Reads the frames of one deployment. The module's head lists its parts.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use relay_engine::{Authenticator, End, Inbox, Start, Timeouts};
+/// use relay_protocol::{DeploymentId, Digest, SignedFrame, Timestamp};
+/// # struct NoKeys;
+/// # impl relay_protocol::keys::Verifier for NoKeys {
+/// #     fn verify(&self, _: &relay_protocol::PublicKey, _: &[u8], _: &[u8; 64]) -> bool {
+/// #         false
+/// #     }
+/// #     fn is_key(&self, _: &relay_protocol::PublicKey) -> bool {
+/// #         false
+/// #     }
+/// # }
+///
+/// let (id, digest) = (DeploymentId::new(0, [7; 10]), Digest::of(b"request"));
+/// let authenticator = Authenticator::new(id, digest, Digest::of(b"body"), None, NoKeys);
+/// let (now, today) = (Duration::ZERO, Timestamp::from_unix(0));
+/// let mut inbox = Inbox::new(authenticator, Start::Fresh, Timeouts::default(), now, today);
+///
+/// // A stranger's message is dropped and counted. The caller may delete it.
+/// let (sig, body) = (String::new(), "{}".to_owned());
+/// let frame = SignedFrame { from: "stranger".to_owned(), sig, vouch: None, body };
+/// inbox.handle(now, 42, frame);
+/// assert_eq!((inbox.dropped(), inbox.take_deletable()), (1, vec![42]));
+///
+/// // Nothing else arrives for five minutes: the inbox stops waiting.
+/// inbox.handle_timeout(Duration::from_secs(300));
+/// assert!(matches!(inbox.poll_end(), Some(End::Silent { .. })));
+/// ```
 #[derive(Debug)]
 pub struct Inbox<V> {
     authenticator: Authenticator<V>,
@@ -70,13 +102,14 @@ pub struct Inbox<V> {
     receipts: Receipts,
     task: Task,
     events: VecDeque<Event>,
-    /// Frames that could not be believed.
+    /// Frames that were rejected.
     dropped: u64,
     end: Option<End>,
 }
 
 impl<V: Verifier> Inbox<V> {
-    /// Begins at `now`, which is `today` on the wall: deadlines on the wire are wall time.
+    /// Starts to read at `now`. `today` is the wall-clock time at `now`; deadlines on the wire are
+    /// wall-clock times.
     pub fn new(
         authenticator: Authenticator<V>,
         start: Start,
@@ -103,18 +136,20 @@ impl<V: Verifier> Inbox<V> {
         }
     }
 
-    /// Another reader has heard from the launcher that the deployment is over by then. What `started` says counts more.
+    /// Sets the deadline that another reader learned from the launcher. The deadline in `started`
+    /// takes precedence.
     pub fn ends_by(&mut self, deadline: Timestamp) {
         self.timers.may_end_by(deadline);
     }
 
-    /// A message came. What is not understood, not ours or not signed is dropped, counted, and may be deleted.
+    /// Handles a received message. A frame that is malformed, not of this deployment or not signed
+    /// is dropped and counted; its message may be deleted.
     pub fn handle(&mut self, now: Duration, token: Token, frame: SignedFrame) {
         let size = frame.body.len();
         match self.authenticator.judge(frame) {
             Verdict::Authentic(authentic) => self.accept(now, token, *authentic, size),
             Verdict::NotYet(frame) => {
-                // Without room it stays in the queue, and comes again.
+                // A frame that finds no room stays in the queue and arrives again.
                 if self.unvouched.bytes + size <= HELD_MAX {
                     self.unvouched.bytes += size;
                     self.unvouched.frames.push((token, frame));
@@ -132,21 +167,22 @@ impl<V: Verifier> Inbox<V> {
         }
     }
 
-    /// The queue could not be asked for `lost`: the clocks stand still meanwhile, as it is not the runner that is
-    /// silent. After [`Timeouts::outage`] in all they go on: no deployment is waited for without end.
+    /// The queue was unreachable for `lost`. The clocks stand still for that time, because the
+    /// silence is not the runner's. After [`Timeouts::outage`] in total they go on, so that no
+    /// deployment is waited for forever.
     pub fn handle_unreachable(&mut self, lost: Duration) {
         let lost = self.timers.outage(lost);
         self.handle_stalled(lost);
     }
 
-    /// This side was not listening for `lost`, because its own output blocked: no clock may run meanwhile, as the
-    /// runner's last word may wait in the queue.
+    /// This side was not reading for `lost`, because its own output blocked. No clock runs for that
+    /// time, because the runner's last frame may wait in the queue.
     pub fn handle_stalled(&mut self, lost: Duration) {
         self.timers.stall(lost);
         self.order.stall(lost);
     }
 
-    /// Time passed: timeouts may have run out.
+    /// Handles the passage of time: timeouts may have expired.
     pub fn handle_timeout(&mut self, now: Duration) {
         if self.order.settles_at().is_some_and(|at| now >= at) && self.order.settle(now) {
             if self.came_late() {
@@ -165,70 +201,73 @@ impl<V: Verifier> Inbox<V> {
         self.end = Some(End::Silent { waiting_for, after, task_arn: self.task_arn().map(str::to_owned) });
     }
 
-    /// When [`Inbox::handle_timeout`] is due; never, once there is an end.
+    /// The time at which [`Inbox::handle_timeout`] is due; `None` once there is an end.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let due = self.timers.due();
         self.end.is_none().then(|| self.order.settles_at().map_or(due, |at| at.min(due)))
     }
 
-    /// The next thing that happened.
+    /// The next event, if there is one.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// Everything that was polled so far is written out.
+    /// Marks everything polled so far as written out. Does nothing while events are left to poll.
     pub fn written(&mut self) {
         if self.events.is_empty() {
             self.receipts.written(self.order.next());
         }
     }
 
-    /// Messages that may be deleted now.
+    /// The messages that may be deleted now. Each is returned once.
     pub fn take_deletable(&mut self) -> Vec<Token> {
         self.receipts.take_deletable()
     }
 
-    /// Frames below this number were handed out and written: the next reader need not read them.
+    /// Frames below this number were handed out and written. The next reader need not read them.
     pub fn acknowledged(&self) -> u64 {
         self.receipts.acknowledged()
     }
 
-    /// How it ended; final once there is one and all events are polled.
+    /// How the deployment ended. Returns `None` until all events are polled; then the end is final.
     pub fn poll_end(&self) -> Option<&End> {
         if self.events.is_empty() { self.end.as_ref() } else { None }
     }
 
-    /// Frames that were dropped because they could not be believed.
+    /// How many frames were dropped because they could not be authenticated.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Frames from before the first of a late reader that came too late: another reader has most likely shown them.
+    /// How many frames arrived too late for this late reader, because they come before its first.
+    /// Another reader has most likely shown them.
     pub fn earlier(&self) -> u64 {
         self.order.earlier()
     }
 
-    /// The first frame that this reader reads, once it is known. Whatever was before it was another's.
+    /// The number of the first frame that this reader hands out, once it is known. Everything
+    /// before it belonged to another reader.
     pub fn first(&self) -> Option<u64> {
         self.order.first()
     }
 
-    /// Whether another reader has had the beginning.
+    /// Whether this reader missed the beginning because another reader had it.
     pub fn came_late(&self) -> bool {
         self.order.first().is_some_and(|first| first > 0)
     }
 
-    /// Bytes of stdout and stderr that were handed out, or that came before: up to here the output is verified.
+    /// Bytes of stdout and stderr that were handed out or came before: up to here the output is
+    /// verified.
     pub fn offset(&self) -> Offsets {
         self.accounts.offset()
     }
 
-    /// When the server ends the deployment at the latest, as the launcher said.
+    /// The time by which the server ends the deployment, as the launcher said.
     pub fn deadline(&self) -> Option<Timestamp> {
         self.task.admitted.as_ref().map(|(_, deadline)| *deadline)
     }
 
-    /// The task, as the runner or else the launcher named it.
+    /// The ARN of the task, from the runner or else from the launcher.
     pub fn task_arn(&self) -> Option<&str> {
         self.task.arn()
     }
@@ -245,9 +284,10 @@ impl<V: Verifier> Inbox<V> {
         }
     }
 
-    /// Whether the launcher's word is news.
+    /// Handles a launcher frame. Returns whether it says anything new.
     fn launcher(&mut self, now: Duration, kind: &LauncherKind) -> bool {
-        // A refusal counts until the runner has started: then the claim has decided otherwise (clause FRM-6).
+        // A refusal counts until the runner has started. From then on, the claim has decided
+        // otherwise (clause FRM-6).
         let started = self.task.started.is_some();
         match kind {
             LauncherKind::Admitted { task_arn, deadline, .. } => {
@@ -268,7 +308,7 @@ impl<V: Verifier> Inbox<V> {
                 self.end = Some(End::Refused { reason, message: reason.words().to_owned() });
             }
             LauncherKind::Task { task_arn, .. } if self.task_arn().is_some_and(|known| known != task_arn) => {
-                return false; // Another task of the same token's history is not this deployment's.
+                return false; // Another task of the same token is not this deployment's.
             }
             LauncherKind::Task { state, reason, stopped_reason, .. } if state == "STOPPED" => {
                 let reason = reason.unwrap_or(Reason::Stopped);
@@ -293,7 +333,7 @@ impl<V: Verifier> Inbox<V> {
             self.end = Some(End::Stopped { reason, message: message.clone(), started: false });
         }
         self.task.stopped = Some((reason, message));
-        // A late reader has not seen yet what another had received.
+        // A late reader has not yet seen what another reader had received.
         self.timers.drain(self.order.settles_at().map_or(now, |at| at.max(now)));
     }
 
@@ -305,7 +345,8 @@ impl<V: Verifier> Inbox<V> {
             Arrival::NoRoom => {}
             Arrival::New => {
                 self.note_start(now);
-                // Only what is new is a sign of life: whoever can write to the queue could repeat an old frame.
+                // Only a new frame is a sign of life: anybody who can write to the queue could
+                // repeat an old one.
                 self.timers.heard(now);
                 if last {
                     self.timers.drain(now);
@@ -318,7 +359,7 @@ impl<V: Verifier> Inbox<V> {
         }
     }
 
-    /// A reader that came late has not had `started`: the vouch says as much.
+    /// A reader that joined late has not seen `started`; the vouch says as much.
     fn note_start(&mut self, now: Duration) {
         if self.task.started.is_none()
             && self.came_late()
@@ -329,7 +370,8 @@ impl<V: Verifier> Inbox<V> {
         }
     }
 
-    /// What is missing next is not waited for any longer; `false` when nothing comes after it.
+    /// Stops waiting for the frames that are missing next. Returns `false` if nothing comes after
+    /// them.
     fn skip(&mut self, now: Duration) -> bool {
         let Some(frames) = self.order.skip() else { return false };
         if frames > 0 {
@@ -352,7 +394,8 @@ impl<V: Verifier> Inbox<V> {
                 self.task.started = Some(task_arn.clone());
                 self.timers.started(now);
                 self.timers.ends_by(deadline);
-                // Whatever the launcher said before: the runner holds the claim.
+                // The runner holds the claim, so `started` overrides whatever the launcher said
+                // before.
                 if !matches!(self.end, Some(End::Finished { .. })) {
                     self.end = None;
                 }
@@ -379,13 +422,13 @@ impl<V: Verifier> Inbox<V> {
         self.end = Some(End::Finished { finished, missing, verified });
     }
 
-    /// Nothing more comes: hand out what there is, with its gaps, and end.
+    /// Nothing more comes: hands out what there is, with its gaps, and ends.
     fn give_up(&mut self, now: Duration) {
         while self.skip(now) {}
         if self.end.is_none() {
             let lost = || (Reason::Lost, Reason::Lost.words().to_owned());
             let (reason, message) = self.task.stopped.take().unwrap_or_else(lost);
-            // A reader that came late, or knows no beginning, may have missed the start.
+            // A reader that joined late, or has no first frame yet, may have missed the start.
             let started = self.task.started.is_some() || self.order.first() != Some(0);
             self.end = Some(End::Stopped { reason, message, started });
         }

@@ -1,8 +1,10 @@
-//! What the launcher decides, each in a module: the order of its calls where that order keeps a promise, what is said when something
-//! stands already, and what ECS's words mean.
+//! The launcher's decisions, one module each: the order of its calls where that order keeps a
+//! promise, its answer to an id that already has a claim or a task, and the meaning of ECS's
+//! messages.
 //!
-//! A driver asks `next(known)`, does the one thing that comes back, and adds what it learned. ARNs, texts and digests stay with the
-//! driver: what is known here is only what changes the next call, so that the model can walk through every order of it.
+//! A driver asks `next(known)`, carries out the action that it returns, and adds what it learned.
+//! ARNs, texts and digests stay with the driver: `known` holds only what changes the next call, so
+//! that the model can walk through every order.
 
 pub mod admission;
 pub mod cancel;

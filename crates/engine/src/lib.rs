@@ -1,18 +1,18 @@
-//! Every decision of relay that is about time or order, without I/O and without a clock: the programs obey it, and the
-//! model runs it.
+//! Every decision of relay that depends on time or order, without I/O and without a clock. The
+//! programs carry the decisions out, and the model runs the same code.
 //!
 //! | module | decides |
 //! |---|---|
-//! | [`launch`] | the order of the launcher's calls; what stands already; what ECS's words mean |
+//! | [`launch`] | the order of the launcher's calls; repeated answers; the meaning of ECS's messages |
 //! | [`run`] | the order of the runner's calls |
 //! | [`claim`], [`lock`] | which process may run a deployment; when a slot may be taken |
-//! | [`conclude`] | what `relay deploy` exits with |
+//! | [`conclude`] | the exit code of `relay deploy` |
 //! | [`Masker`], [`Outbox`] | how output becomes frames (promise P5) |
-//! | [`Inbox`] | which frames are believed, and how they become output again, once and in order (P4, P5, P6) |
+//! | [`Inbox`] | which frames are accepted, and how they become output again, once and in order (P4, P5, P6) |
 //!
-//! Time goes in as a [`Duration`](std::time::Duration) since some start that the caller chose, or as a
-//! [`Timestamp`](relay_protocol::Timestamp); what is to be done comes out. Signatures are made and checked at the edge,
-//! through a [`Seal`] and a [`Verifier`](relay_protocol::keys::Verifier).
+//! Time goes in as a [`Duration`](std::time::Duration) since a start that the caller chose, or as a
+//! [`Timestamp`](relay_protocol::Timestamp); actions come out. The caller makes and checks
+//! signatures, through a [`Seal`] and a [`Verifier`](relay_protocol::keys::Verifier).
 //!
 //! ```text
 //!  tool ─► Masker ─► Outbox ─ frames ─► SQS (duplicates, reorders, delays) ─► Inbox ─► terminal
@@ -37,7 +37,7 @@ pub use inbox::{Authentic, Authenticator, End, Event, Inbox, Missing, Rejected, 
 pub use mask::Masker;
 pub use outbox::{Batch, Finish, Frame, MemorySpool, Outbox, Seal, Spool};
 
-/// SHA-256 and length of a stream, as it passes by.
+/// The running SHA-256 and length of a stream.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     bytes: u64,

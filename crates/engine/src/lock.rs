@@ -1,26 +1,27 @@
-//! The lock: when a slot may be taken (clauses LCK-1 to LCK-3). The runner obeys this when it takes a slot, the launcher when it looks
-//! for an early `busy`, and the model when it looks for a way around it.
+//! The lock: when a slot may be taken (clauses LCK-1 to LCK-3). The runner uses it to take a slot,
+//! the launcher to report `busy` early, and the model to look for a way around it.
 
 use relay_protocol::claim::{Lock, LockHolder};
 use relay_protocol::task::Task;
 use relay_protocol::{DeploymentId, Digest, Timestamp};
 
-/// Seconds for which a holder keeps its slot though ECS does not know its task: a new task may not be known yet (clause LCK-2).
+/// Seconds for which a holder keeps its slot even though ECS does not know its task. ECS may not
+/// know a new task yet (clause LCK-2).
 pub const UNKNOWN_HOLDER: i64 = 600;
 
-/// What a slot's object says, before ECS is asked.
+/// The content of a slot's object, before ECS is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// There is no object, or no holder in it.
+    /// There is no object, or the object names no holder.
     Empty,
-    /// This deployment holds it.
+    /// This deployment holds the slot.
     Held(LockHolder),
-    /// It cannot be read: a newer version wrote it, perhaps.
+    /// The object cannot be read; perhaps a newer version wrote it.
     Unreadable,
 }
 
 impl Content {
-    /// Of the object's bytes, if there is an object.
+    /// Parses the object's bytes; `None` means that there is no object.
     pub fn of(object: Option<&[u8]>) -> Self {
         match object.map(Lock::parse) {
             None | Some(Ok(Lock { holder: None })) => Self::Empty,
@@ -29,7 +30,7 @@ impl Content {
         }
     }
 
-    /// Who holds the slot whose object is `key`, in words.
+    /// Names the holder of the slot whose object has the key `key`, for people.
     pub fn by(&self, key: &str) -> String {
         match self {
             Self::Empty => "nobody".to_owned(),
@@ -39,27 +40,46 @@ impl Content {
     }
 }
 
-/// What is known of a slot.
+/// The state of a slot.
+///
+/// ```
+/// use relay_engine::lock::Slot;
+/// use relay_protocol::claim::LockHolder;
+/// use relay_protocol::task::Task;
+/// use relay_protocol::{DeploymentId, Timestamp};
+///
+/// let deployment_id = DeploymentId::new(0, [7; 10]);
+/// let holder = LockHolder { deployment_id, task_arn: "arn:task".to_owned(), taken_at: 1_000 };
+/// let stopped = Task { last_status: "STOPPED".to_owned(), ..Task::default() };
+///
+/// // A holder whose task has stopped loses its slot. One that ECS does not know yet keeps it.
+/// let soon = Timestamp::from_unix(1_060);
+/// assert_eq!(Slot::held(&holder, Some(&stopped), soon), Slot::Stopped);
+/// assert!(Slot::Stopped.is_free());
+/// assert_eq!(Slot::held(&holder, None, soon), Slot::Fresh);
+/// assert!(!Slot::Fresh.is_free());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Slot {
     /// Nobody holds it.
     Empty,
-    /// Whoever asks holds it already: the answer to its own write was lost.
+    /// The asker already holds it: the answer to its own write was lost.
     Mine,
     /// Held by a task that has not stopped.
     Alive,
-    /// Held by a task that ECS says is STOPPED.
+    /// Held by a task that ECS reports as STOPPED.
     Stopped,
     /// Held by a task that ECS does not know, for longer than [`UNKNOWN_HOLDER`].
     Forgotten,
-    /// Held by a task that ECS does not know, for a shorter time.
+    /// Held by a task that ECS does not know, for [`UNKNOWN_HOLDER`] or less.
     Fresh,
-    /// Held by somebody who cannot be named: its object cannot be read.
+    /// The holder is unknown, because the object cannot be read.
     Unreadable,
 }
 
 impl Slot {
-    /// Of a slot that `holder` holds, whose task ECS describes so at `now`; `None`: ECS does not know the task.
+    /// The state of a slot that `holder` holds. `task` is what ECS reports about its task at `now`;
+    /// `None` means that ECS does not know the task.
     pub fn held(holder: &LockHolder, task: Option<&Task>, now: Timestamp) -> Self {
         match task {
             Some(task) if task.has_stopped() => Self::Stopped,
@@ -69,7 +89,8 @@ impl Slot {
         }
     }
 
-    /// Whether it may be taken, by a write on the condition that it is still what was read (clause LCK-2).
+    /// Whether the slot may be taken, by a write that succeeds only if the object is unchanged
+    /// since it was read (clause LCK-2).
     pub fn is_free(self) -> bool {
         match self {
             Self::Empty | Self::Mine | Self::Stopped | Self::Forgotten => true,
@@ -78,12 +99,14 @@ impl Slot {
     }
 }
 
-/// The slot that a deployment tries first: deployments that come together begin at different ones.
+/// The slot that a deployment tries first. Deployments that start together begin at different
+/// slots.
 pub fn first(id: &DeploymentId, slots: u32) -> u32 {
     u32::from(Digest::of(id.as_str().as_bytes()).as_bytes()[0]) % slots.max(1)
 }
 
-/// The order in which slots are tried, from `first` on, twice round: a slot that was lost in a race may be free the next time.
+/// The order in which to try the slots: from `first` on, twice round. A slot that was lost in a
+/// race may be free the second time.
 pub fn order(first: u32, slots: u32) -> impl Iterator<Item = u32> {
     (0..slots.saturating_mul(2)).map(move |look| (first % slots + look % slots) % slots)
 }

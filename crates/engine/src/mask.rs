@@ -1,14 +1,28 @@
-//! Takes secrets out of a stream, also where a secret is split over writes, has several lines, or stands there in base64.
+//! Removes secrets from a stream, including secrets that are split over writes, have several lines,
+//! or appear in base64.
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
-/// What stands in a secret's place.
+/// The replacement for a secret.
 const MASK: &[u8] = b"***";
 
-/// Secrets shorter than this are not masked: they would blacken half of the output, and hide nothing.
+/// Secrets shorter than this many bytes are not masked: they would black out half of the output and
+/// hide nothing.
 const SECRET_MIN: usize = 4;
 
-/// Masks one stream. What may be the beginning of a secret is held back until the next bytes tell, or the stream ends.
+/// Masks one stream. Bytes that may be the beginning of a secret are held back until the next bytes
+/// decide, or the stream ends.
+///
+/// ```
+/// use relay_engine::Masker;
+///
+/// let mut masker = Masker::new(&["hunter22"]);
+/// let mut shown = masker.push(b"password: hunt");
+/// assert_eq!(shown, b"password: ");
+/// shown.extend(masker.push(b"er22\n"));
+/// shown.extend(masker.finish());
+/// assert_eq!(shown, b"password: ***\n");
+/// ```
 #[derive(Debug)]
 pub struct Masker {
     patterns: Vec<Vec<u8>>,
@@ -17,14 +31,15 @@ pub struct Masker {
 }
 
 impl Masker {
-    /// A masker of `secrets`, of each line of them, and of their base64.
+    /// Masks `secrets`, each line of them, and their base64.
     pub fn new(secrets: &[impl AsRef<[u8]>]) -> Self {
         let mut masker = Self { patterns: Vec::new(), finder: None, held: Vec::new() };
         masker.learn(secrets);
         masker
     }
 
-    /// Masks `secrets` from here on, in place of those before. What is held back is kept.
+    /// Masks `secrets` from here on instead of the previous ones. Bytes that are held back are
+    /// kept.
     pub fn learn(&mut self, secrets: &[impl AsRef<[u8]>]) {
         let mut patterns: Vec<Vec<u8>> = Vec::new();
         for secret in secrets.iter().map(AsRef::as_ref) {
@@ -37,14 +52,15 @@ impl Masker {
         patterns.retain(|pattern| pattern.len() >= SECRET_MIN);
         patterns.sort_unstable();
         patterns.dedup();
-        // Building can only fail for more patterns than memory has room for; then the output is withheld rather than leaked.
+        // Building fails only if the patterns do not fit into memory. The output is then withheld
+        // rather than leaked.
         self.finder = (!patterns.is_empty())
             .then(|| AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&patterns).ok())
             .flatten();
         self.patterns = patterns;
     }
 
-    /// The masked form of what may be shown now.
+    /// Adds bytes of the stream. Returns what may be shown now, masked.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
         if self.patterns.is_empty() {
             return bytes.to_vec();
@@ -56,14 +72,14 @@ impl Masker {
         shown
     }
 
-    /// The end of the stream: what was held back, masked.
+    /// Ends the stream. Returns what was held back, masked.
     pub fn finish(&mut self) -> Vec<u8> {
         let (shown, _) = self.masked(self.held.len());
         self.held.clear();
         shown
     }
 
-    /// Where the earliest beginning of a secret that is not complete yet lies; the length when there is none.
+    /// The position of the earliest incomplete beginning of a secret; the length if there is none.
     fn open_at(&self) -> usize {
         let longest = |pattern: &Vec<u8>| {
             let most = (pattern.len() - 1).min(self.held.len());
@@ -72,7 +88,8 @@ impl Masker {
         self.held.len() - self.patterns.iter().map(longest).max().unwrap_or(0)
     }
 
-    /// Masks what begins before `open`; returns the text and how many held bytes it stands for.
+    /// Masks what begins before `open`. Returns the text and the number of held bytes that it
+    /// stands for.
     fn masked(&self, open: usize) -> (Vec<u8>, usize) {
         let Some(finder) = &self.finder else { return (Vec::new(), self.held.len()) };
         let mut shown = Vec::with_capacity(open);

@@ -1,5 +1,5 @@
-//! The outbox: output and words become signed frames, in order, and go out to the queue however long that takes
-//! (promise P5).
+//! The outbox turns output and messages into signed frames, in order, and sends them to the queue
+//! however long that takes (promise P5).
 //!
 //! | part | what it does |
 //! |---|---|
@@ -7,8 +7,8 @@
 //! | `backlog` | keeps frames that the sender has no room for |
 //! | `sender` | makes batches, and sends again what did not arrive |
 //!
-//! The driver polls: [`Outbox::poll_frame`] for what goes to the archive, [`Outbox::poll_batch`] for what goes to the
-//! queue, [`Outbox::poll_timeout`] for when to ask again.
+//! The driver polls: [`Outbox::poll_frame`] for what goes to the archive, [`Outbox::poll_batch`]
+//! for what goes to the queue, [`Outbox::poll_timeout`] for when to ask again.
 
 mod backlog;
 mod pending;
@@ -35,22 +35,22 @@ use writer::{Unsigned, Writer};
 /// How long the tool must have waited before a note says so.
 const WAITED: Duration = Duration::from_secs(1);
 
-/// Signs frames, with the runner key of one deployment.
+/// Signs frames with the runner key of one deployment.
 pub trait Seal {
-    /// The frame of `body`; with the vouch, where it bears one.
+    /// Signs `body` and returns the frame. With `vouch`, the frame carries the vouch.
     fn seal(&self, body: String, vouch: bool) -> SignedFrame;
 }
 
 /// A frame on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// Its number.
+    /// Its sequence number.
     pub seq: u64,
-    /// Whether it is output, and not one of the runner's own few words.
+    /// Whether it holds output of the tool, and not one of the runner's own few messages.
     pub output: bool,
     /// Whether it is the deployment's last (clause FRM-13).
     pub last: bool,
-    /// What is sent and archived.
+    /// The frame as it is sent and archived.
     pub signed: SignedFrame,
 }
 
@@ -61,45 +61,69 @@ impl Frame {
     }
 }
 
-/// What the last frame says.
+/// The content of the last frame.
 #[derive(Clone, Debug)]
 pub struct Finish {
-    /// How it ended.
+    /// How the deployment ended.
     pub outcome: Outcome,
-    /// The step that decided it.
+    /// The step that decided the outcome.
     pub step: Option<String>,
-    /// What the steps wrote to `$RELAY_OUTPUT`.
+    /// The outputs that the steps wrote to `$RELAY_OUTPUT`.
     pub outputs: BTreeMap<String, String>,
     /// The signed record.
     pub record: Option<Envelope>,
 }
 
 impl Finish {
-    /// An outcome with nothing beside it.
+    /// An outcome alone: no step, no outputs, no record.
     pub fn of(outcome: Outcome) -> Self {
         Self { outcome, step: None, outputs: BTreeMap::new(), record: None }
     }
 }
 
-/// How the link to the queue is: it decides how long the writer gathers before it cuts a frame.
+/// The state of the link to the queue. It decides how long the writer gathers output before it cuts
+/// a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
-    /// All that was sent has arrived.
+    /// Everything that was sent has arrived.
     Clear,
     /// Something is on its way, and more may follow it.
     Busy,
-    /// No more can be sent now, or what was sent last has failed.
+    /// No more can be sent now, or the last send failed.
     Blocked,
 }
 
-/// Sends what one deployment prints. See the module's head.
+/// Sends what one deployment prints. The module's head lists its parts.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use relay_engine::{MemorySpool, Outbox, Seal};
+/// use relay_protocol::frame::{FrameSource, Stream};
+/// use relay_protocol::{DeploymentId, SignedFrame};
+///
+/// struct Unsigned; // A real seal signs with the runner key.
+/// impl Seal for Unsigned {
+///     fn seal(&self, body: String, _vouch: bool) -> SignedFrame {
+///         SignedFrame::new(FrameSource::Runner, &[0; 64], None, body)
+///     }
+/// }
+///
+/// let (id, now) = (DeploymentId::new(0, [7; 10]), Duration::ZERO);
+/// let mut outbox = Outbox::new(id, now, Unsigned, MemorySpool::default());
+/// outbox.push(now, Stream::Stdout, b"hello\n");
+/// let frame = outbox.poll_frame(now).expect("a frame for the archive");
+/// let batch = outbox.poll_batch(now).expect("a batch for the queue");
+/// outbox.handle_result(now, batch.number, &[frame.seq]);
+/// assert!(outbox.is_idle());
+/// ```
 #[derive(Debug)]
 pub struct Outbox<K, S> {
     seal: K,
     writer: Writer,
     backlog: Backlog<S>,
     sender: Sender,
-    /// Since when the tool is made to wait.
+    /// Since when the tool has been made to wait.
     full: Option<Duration>,
     problems: VecDeque<String>,
 }
@@ -117,23 +141,23 @@ impl<K: Seal, S: Spool> Outbox<K, S> {
         }
     }
 
-    /// Output of the tool, already masked, in the order in which it was read. While [`Outbox::has_room`] says no, the tool
-    /// should be made to wait instead.
+    /// Adds output of the tool, already masked, in the order in which it was read. While
+    /// [`Outbox::has_room`] returns `false`, the caller should make the tool wait instead.
     pub fn push(&mut self, now: Duration, stream: Stream, bytes: &[u8]) {
         self.writer.push(now, stream, bytes);
     }
 
-    /// A frame that is not output. What was pushed before comes before it.
+    /// Adds a frame that is not output. It follows everything that was pushed before.
     pub fn say(&mut self, now: Duration, kind: RunnerKind) {
         self.writer.say(now, kind);
     }
 
-    /// The last frame: what is pushed or said after it is not sent.
+    /// Adds the last frame. Later calls of `push` and `say` send nothing.
     pub fn finish(&mut self, now: Duration, finish: Finish) {
         self.writer.finish(now, finish);
     }
 
-    /// Length and digest of both streams as they are now, for the record: stdout, stderr.
+    /// The current length and digest of both streams, for the record: stdout, stderr.
     pub fn digests(&self) -> (StreamDigest, StreamDigest) {
         self.writer.digests()
     }
@@ -143,7 +167,8 @@ impl<K: Seal, S: Spool> Outbox<K, S> {
         self.backlog.has_room()
     }
 
-    /// The next frame that is due, for the archive; it goes to the queue by itself. No frame comes twice.
+    /// The next frame that is due, for the archive. The outbox itself queues it for sending. Each
+    /// frame is returned once.
     pub fn poll_frame(&mut self, now: Duration) -> Option<Arc<Frame>> {
         self.note_waiting(now);
         let frame = self.writer.poll_frame(now, self.link())?;
@@ -158,29 +183,30 @@ impl<K: Seal, S: Spool> Outbox<K, S> {
         Some(frame)
     }
 
-    /// The next batch to send, if one is due. What waited longest goes first.
+    /// The next batch to send, if one is due. The frame that has waited longest goes first.
     pub fn poll_batch(&mut self, now: Duration) -> Option<Batch> {
         self.refill();
         self.sender.poll_batch(now)
     }
 
-    /// A batch came back: `arrived` has arrived, everything else of it goes out again after a pause.
+    /// Handles the result of a batch. `arrived` lists the frames that arrived; the others go out
+    /// again after a pause.
     pub fn handle_result(&mut self, now: Duration, batch: u64, arrived: &[u64]) {
         self.sender.handle_result(now, batch, arrived);
     }
 
-    /// When one of the polls has something to do next, if nothing else happens.
+    /// When one of the polls next has something to do, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let refill = (self.sender.has_room() && !self.backlog.is_empty()).then_some(Duration::ZERO);
         [self.writer.poll_timeout(self.link()), self.sender.poll_timeout(), refill].into_iter().flatten().min()
     }
 
-    /// A problem of the spool, for the log.
+    /// The next problem of the spool, for the log.
     pub fn poll_problem(&mut self) -> Option<String> {
         self.problems.pop_front()
     }
 
-    /// Whether all that was pushed and said has arrived.
+    /// Whether everything that was added has arrived.
     pub fn is_idle(&self) -> bool {
         self.writer.is_idle() && self.backlog.is_empty() && self.sender.is_idle()
     }
@@ -219,7 +245,8 @@ impl<K: Seal, S: Spool> Outbox<K, S> {
         }
     }
 
-    /// The tool is made to wait while the backlog has no room; afterwards a note says so (clause FRM-15).
+    /// Notes whether the tool must wait because the backlog has no room. Afterwards, a note says
+    /// for how long it waited (clause FRM-15).
     fn note_waiting(&mut self, now: Duration) {
         if !self.backlog.has_room() {
             self.full.get_or_insert(now);
@@ -235,7 +262,7 @@ impl<K: Seal, S: Spool> Outbox<K, S> {
     }
 }
 
-/// A last frame that says nothing but an exit code.
+/// A last frame that holds nothing but an exit code.
 #[cfg(test)]
 fn exited(code: u8) -> Finish {
     Finish::of(Outcome::Exited { code, signal: None })
@@ -262,7 +289,7 @@ mod tests {
         }
     }
 
-    /// A spool of three pieces, which may forget them.
+    /// A spool of three pieces that can be made to forget them.
     #[derive(Default)]
     struct Three {
         spool: MemorySpool,
@@ -292,7 +319,8 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// An outbox whose queue takes nothing, filled until it has no room. The last second, and the frames that were made.
+    /// An outbox whose queue accepts nothing, filled until it has no room. Also returns the last
+    /// second, and the frames that were made.
     fn full() -> (Outbox<Unsealed, Three>, u64, Vec<Arc<Frame>>) {
         let mut outbox = Outbox::new(DeploymentId::new(0, [1; 10]), s(0), Unsealed, Three::default());
         let (mut made, mut second) = (Vec::new(), 0);
@@ -306,14 +334,14 @@ mod tests {
             .take(100_000)
             .collect();
             outbox.push(s(second), Stream::Stdout, &bytes);
-            // Whatever did not fill a frame is cut a second later.
+            // Output that did not fill a frame is cut a second later.
             made.extend(std::iter::from_fn(|| outbox.poll_frame(s(second + 1))));
             while outbox.poll_batch(s(second)).is_some() {}
         }
         (outbox, second + 1, made)
     }
 
-    /// Everything arrives from now on: the frames that did.
+    /// Lets everything arrive from now on. Returns the frames that did.
     fn sent(outbox: &mut Outbox<Unsealed, Three>, second: u64) -> Vec<Arc<Frame>> {
         let mut sent = Vec::new();
         for batch in 0..1_000 {

@@ -1,27 +1,29 @@
-//! The order of calls in the runner (clauses CLM-5, RUN-4 to RUN-8, LCK-1): it claims before it does anything, says `started` before
-//! anything runs, and holds a slot from before the tool until after it.
+//! The order of calls in the runner (clauses CLM-5, RUN-4 to RUN-8, LCK-1). It claims before it
+//! does anything, sends `started` before anything runs, and holds a slot from before the tool until
+//! after it.
 //!
-//! A driver asks [`next`], does the one thing that comes back, and adds what it learned. What happens within one need (steps, rollback,
-//! artifacts, retries) is the driver's own.
+//! A driver asks [`next`], carries out the one action that it returns, and adds what it learned.
+//! What happens within one need (steps, rollback, artifacts, retries) is left to the driver.
 
-/// What is known of a deployment. It begins with nothing; `None` is "not tried yet".
+/// The facts about a deployment. `None` means "not tried yet", and is where each one starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Known {
     /// Whether this process holds the claim.
     pub claimed: Option<bool>,
-    /// Whether the target key has vouched for this process's own key, so that somebody will believe its frames.
+    /// Whether the target key has vouched for this process's own key, so that readers will accept
+    /// its frames.
     pub vouched: Option<bool>,
-    /// Whether it is allowed, by the runner's own decision.
+    /// Whether the runner's own decision allows the deployment.
     pub allowed: Option<bool>,
     /// Whether `started` has arrived in the queue.
     pub started: Option<bool>,
     /// Whether this deployment holds a slot.
     pub locked: Option<bool>,
-    /// Whether the control queue was looked into.
+    /// Whether the runner has looked into the control queue.
     pub looked: bool,
-    /// Whether somebody has asked it to stop.
+    /// Whether the deployment was asked to stop.
     pub halted: bool,
-    /// Whether the tool has ended, with all that follows it.
+    /// Whether the tool has ended, with everything that follows it.
     pub ended: bool,
     /// Whether the slot was given back.
     pub released: bool,
@@ -30,7 +32,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// Adds what is learned when `need` went well.
+    /// Adds what is learned when `need` succeeds.
     pub fn went_well(&mut self, need: Need) {
         match need {
             Need::Claim => self.claimed = Some(true),
@@ -47,12 +49,12 @@ impl Known {
     }
 }
 
-/// What comes next.
+/// The next action of the runner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Need {
     /// Claim the deployment (clause CLM-1).
     Claim,
-    /// Have this process's own key vouched for (clause VCH-1).
+    /// Have the target key vouch for this process's own key (clause VCH-1).
     Vouch,
     /// Decide again (clauses RUN-5, RUN-6).
     Authorise,
@@ -68,11 +70,12 @@ pub enum Need {
     Release,
     /// Send `finished`, with the record (clause RUN-7).
     Finish,
-    /// Exit. Before the claim is won and vouched for, without a word (clauses RUN-4, CLM-5).
+    /// Exit. Before the claim is won and the key is vouched for, send nothing (clauses RUN-4,
+    /// CLM-5).
     Exit,
 }
 
-/// What comes next.
+/// Decides what the runner does next.
 pub fn next(known: &Known) -> Need {
     match (known.claimed, known.vouched) {
         (None, _) => return Need::Claim,
@@ -100,7 +103,7 @@ pub fn next(known: &Known) -> Need {
 mod tests {
     use super::*;
 
-    /// What a deployment needs when everything goes well, in order.
+    /// The needs of a deployment, in order; `learn` can turn a success into a failure.
     fn path(mut known: Known, mut learn: impl FnMut(Need, &mut Known)) -> Vec<Need> {
         let mut needs = Vec::new();
         loop {
@@ -138,7 +141,7 @@ mod tests {
             fails_at(TakeLock, |known| known.locked = Some(false)),
             [Claim, Vouch, Authorise, SayStarted, TakeLock, Finish, Exit]
         );
-        // Asked to stop before the tool began: the slot goes back, and the tool never starts.
+        // Asked to stop before the tool began: the slot is given back, and the tool never starts.
         assert_eq!(
             fails_at(LookForCancel, |known| known.halted = true),
             [Claim, Vouch, Authorise, SayStarted, TakeLock, LookForCancel, Release, Finish, Exit]

@@ -1,5 +1,6 @@
-//! The whole wait has a bound, which the timeouts' settings give ([`Timeouts::bound`]). Here everybody does their worst in virtual time: each
-//! word comes one millisecond before the clock that waits for it runs out, and all orders of the words that can put off an end are tried.
+//! The whole wait has a bound that follows from the timeouts ([`Timeouts::bound`]). Here everybody
+//! does their worst in virtual time: each message arrives one millisecond before the clock that
+//! waits for it runs out, and the test tries all orders of the messages that can delay an end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod toy;
@@ -16,7 +17,7 @@ use toy::{Keys, Toy};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// What can come, or happen.
+/// Something that can arrive or happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Word {
     Admitted,
@@ -28,11 +29,11 @@ enum Word {
     Ahead,
     /// The last frame, behind a gap that never closes.
     Finished,
-    /// ECS says that the task has stopped, after its container ran.
+    /// ECS reports that the task has stopped, after its container ran.
     Stopped,
-    /// The last runner frame once more.
+    /// The last runner frame, repeated.
     Again,
-    /// SQS was out of reach since the last word.
+    /// SQS has been unreachable since the last message.
     Unreachable,
 }
 
@@ -47,7 +48,7 @@ const WORDS: [Word; 8] = [
     Word::Unreachable,
 ];
 
-/// A deployment as those who send its frames see it.
+/// A deployment, seen by the senders of its frames.
 struct Stage {
     reader: Inbox<Toy>,
     id: DeploymentId,
@@ -108,7 +109,7 @@ impl Stage {
             }
             Word::Started => {}
             Word::Alive => {
-                // Before `started` it is a frame that came too early.
+                // Before `started`, this frame arrives early.
                 self.next = self.next.max(1) + 1;
                 self.runner(self.next - 1, RunnerKind::Heartbeat { elapsed_ms: 1 });
             }
@@ -152,7 +153,8 @@ impl Stage {
         self.reader.poll_end().is_some()
     }
 
-    /// All words, each `early` before the clock that then runs would end it; then nothing more. When it ended.
+    /// Plays all `words`, each `early` before the clock that then runs would end the wait, and then
+    /// nothing more. Returns when the wait ended.
     fn play(mut self, words: impl IntoIterator<Item = (Word, Duration)>) -> Duration {
         for (word, early) in words {
             let Some(due) = self.reader.poll_timeout() else { return self.now };
@@ -164,7 +166,7 @@ impl Stage {
                 return self.now;
             }
         }
-        // Nobody says anything more: the timeouts alone must end it.
+        // Nothing more arrives: the timeouts alone must end the wait.
         while !self.settle() {
             self.now = self.reader.poll_timeout().expect("a clock runs as long as there is no end").max(self.now);
             self.reader.handle_timeout(self.now);
@@ -178,11 +180,12 @@ fn timeouts(minutes: [u64; 5]) -> Timeouts {
     Timeouts { admission, start, silence, drain, outage }
 }
 
-/// Every order of up to five words, after nothing, after the admission and after the start.
+/// Every order of up to five messages, after nothing, after the admission and after the start.
 #[test]
 fn no_order_of_words_passes_the_bound() {
-    // A silence that is longer than the run, for else five words do not reach its end; and with a drain that is long beside what all drains
-    // may take, three frames that trickle in would already pass the bound.
+    // The silence timeout is longer than the run, because five messages would otherwise not reach
+    // the run's end. With a drain timeout that is long compared to the limit on all draining, three
+    // frames that trickle in would exceed the bound if that limit failed.
     let run = Duration::from_secs(3_600);
     for timeouts in [timeouts([5, 15, 600, 1, 15]), timeouts([5, 15, 600, 40, 15])] {
         let bound = timeouts.bound(run);
@@ -196,13 +199,14 @@ fn no_order_of_words_passes_the_bound() {
                 longest = longest.max(ended);
             }
         }
-        // The bound is not far from what can really be: nobody plans with a figure that is only safe.
+        // The bound is close to what can happen: a figure that is only safe would be of no use for
+        // planning.
         assert!(longest * 2 > bound, "the longest is {longest:?}, the bound {bound:?}");
     }
 }
 
 proptest! {
-    /// Long words, any timeouts, any moments.
+    /// Long sequences of messages, any timeouts, any moments.
     #[test]
     fn no_deployment_passes_the_bound(
         minutes in proptest::array::uniform5(1_u64..90),
@@ -215,7 +219,8 @@ proptest! {
     }
 }
 
-/// What was not heard because nobody was listening is not held against the runner: its last word may wait in the queue.
+/// Time in which nobody listened does not count against the runner: its last frame may wait in the
+/// queue.
 #[test]
 fn a_reader_whose_output_was_blocked_past_the_deadline_still_reads_the_end() {
     let run = Duration::from_secs(600);
@@ -234,7 +239,8 @@ fn a_reader_whose_output_was_blocked_past_the_deadline_still_reads_the_end() {
 #[test]
 fn the_bound_is_the_sum_of_its_parts() {
     let all = timeouts([1, 2, 99, 4, 5]);
-    // The silence clock is not in it: it only ends what would otherwise last until the runner's own deadline.
+    // The silence timeout is not part of it: it only ends what would otherwise last until the
+    // runner's own deadline.
     assert_eq!(all.bound(Duration::from_secs(600)), Duration::from_secs(60 * (1 + 2 + 10 + 5 + 60 + 4 + 5)));
     assert_eq!(all.bound(Duration::MAX), Duration::MAX);
 }

@@ -1,5 +1,5 @@
-//! Who comes late: where it begins, and what it makes of frames that are missing between those that are there. They may have been shown by the one
-//! before it, and deleted; or they may still be to come.
+//! A reader that joins late: where it begins, and what it makes of frames that are missing between
+//! others. The reader before it may have shown and deleted them, or they may still be to come.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod toy;
@@ -19,7 +19,8 @@ fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// A deployment that prints its frames' numbers, a frame each, and the one who comes late to it at 0.
+/// A deployment that prints the number of each frame, one frame each, and a reader that joins it
+/// late, at time 0.
 struct Late {
     keys: Keys,
     frames: Vec<Arc<Frame>>,
@@ -28,7 +29,7 @@ struct Late {
 }
 
 impl Late {
-    /// `acknowledged` as the tags have it; `left` says that the one before left on purpose.
+    /// `acknowledged` is what the tags say. `left` says that the previous reader left on purpose.
     fn new(count: u64, acknowledged: u64, left: bool) -> Self {
         let id = DeploymentId::new(0, [3; 10]);
         let keys = Keys::new(&id, Digest::of(b"request"));
@@ -54,11 +55,12 @@ impl Late {
         Self { keys, frames, reader, printed: Vec::new() }
     }
 
-    /// These frames come then; each message is named by its frame. What may be deleted afterwards comes back.
+    /// These frames arrive at `at`; each message has the number of its frame. Returns the messages
+    /// that may be deleted afterwards.
     fn come(&mut self, at: Duration, seqs: impl IntoIterator<Item = u64>) -> Vec<u64> {
         for seq in seqs {
             let mut raw = self.frames[usize::try_from(seq).unwrap()].signed.clone();
-            // Any frame may bear it, and whoever comes late needs one.
+            // Any frame may carry the vouch, and a late reader needs one.
             raw.vouch = Some(self.keys.vouch.clone());
             self.reader.handle(at, seq, raw);
         }
@@ -94,12 +96,12 @@ impl Late {
 // clause: FRM-19
 #[test]
 fn what_is_below_a_frame_that_is_not_sent_yet_is_neither_lost_nor_deleted_unprinted() {
-    // The runner's way was cut after 5 had gone, with 4 in a call of its own.
+    // The runner lost its connection after 5 was sent, with 4 in a call of its own.
     let mut late = Late::new(10, 0, false);
     assert!(late.come(s(0), [5, 0, 3, 1, 2]).is_empty());
     assert_eq!(late.pass(SETTLE), [0, 1, 2, 3]);
     assert_eq!(late.printed(), "0 1 2 3");
-    // Ten minutes later it is back; what is new overtakes what was to be sent again.
+    // Ten minutes later the connection is back. New frames overtake those that are sent again.
     assert!(late.come(s(600), [7, 6]).is_empty());
     assert!(late.come(s(601), [8]).is_empty());
     assert_eq!(late.printed(), "");
@@ -129,7 +131,7 @@ fn what_another_has_deleted_is_passed_by_when_new_frames_have_come_for_long() {
         }
     }
     assert!(went_on.is_some_and(|at| at >= SETTLE + s(120) && at <= SETTLE + s(150)), "{went_on:?}");
-    // It was not another's after all: it is not out of order, and stays in the queue.
+    // No other reader had it after all. It is not shown out of order, and stays in the queue.
     assert!(late.come(s(300), [4]).is_empty());
     late.come(s(300), [19]);
     assert_eq!(late.printed().split(' ').next_back(), Some("18"));
@@ -140,7 +142,7 @@ fn what_another_has_deleted_is_passed_by_when_new_frames_have_come_for_long() {
 #[test]
 fn where_another_left_on_purpose_nothing_is_passed_by_and_nothing_waited_for() {
     let mut late = Late::new(40, 3, true);
-    // A copy of what was acknowledged goes; what is new is shown at once.
+    // A copy of an acknowledged frame may be deleted. A new frame is shown immediately.
     assert_eq!(late.come(s(0), [1, 3]), [1, 3]);
     assert_eq!(late.printed(), "3");
     assert_eq!(late.reader.task_arn(), Some("task"));

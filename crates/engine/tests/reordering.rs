@@ -1,5 +1,6 @@
-//! Reordering and reassembly against a reference of ten lines: what a real writer sends comes in any order, in batches cut anywhere, and any of
-//! it more than once; a real reader must make the same of it as a sort. A failing case shrinks, and is kept beside this file.
+//! Reordering and reassembly against a reference of ten lines. The frames of a real writer arrive
+//! in any order, in batches cut anywhere, and any of them more than once. A real reader must make
+//! the same of them as a sort does. A failing case shrinks, and is kept beside this file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod toy;
@@ -17,7 +18,7 @@ use relay_protocol::{DeploymentId, Digest, Timestamp};
 
 use crate::toy::{Keys, Toy};
 
-/// The reference: sort by number, drop what is there twice, join.
+/// The reference: sort by number, drop duplicates, join.
 fn reference(frames: &[Arc<Frame>]) -> Vec<(Stream, u8)> {
     let mut frames: Vec<RunnerFrame> =
         frames.iter().map(|frame| RunnerFrame::parse(&frame.signed.body).unwrap()).collect();
@@ -30,14 +31,15 @@ fn reference(frames: &[Arc<Frame>]) -> Vec<(Stream, u8)> {
     output.flatten().flat_map(|chunk| chunk.bytes.into_iter().map(move |byte| (chunk.stream, byte))).collect()
 }
 
-/// What the tool writes, and what happens to it on its way.
+/// The writes of the tool, and what happens to them on their way.
 #[derive(Clone, Debug)]
 struct Case {
-    /// Stream, bytes, and after how many milliseconds.
+    /// Whether to stderr, the bytes, and the milliseconds until the next write.
     writes: Vec<(bool, Vec<u8>, u64)>,
-    /// Each frame that arrives, by place, as often as it stands here; what is left arrives at the end, in order.
+    /// The frames that arrive, by place, each as often as it is listed. The others arrive at the
+    /// end, in order.
     order: Vec<prop::sample::Index>,
-    /// How many messages each receive gives.
+    /// How many messages each receive returns.
     receives: Vec<usize>,
 }
 
@@ -76,7 +78,8 @@ fn frames(id: &DeploymentId, keys: &Keys, writes: &[(bool, Vec<u8>, u64)]) -> Ve
     sent
 }
 
-/// The messages in the order in which they come: first as the case says, then all that have not come yet.
+/// The messages in the order in which they arrive: first as the case says, then all that have not
+/// arrived yet.
 fn arrivals(frames: &[Arc<Frame>], order: &[prop::sample::Index]) -> Vec<Arc<Frame>> {
     let mut places: Vec<usize> = order.iter().map(|index| index.index(frames.len())).collect();
     let there: BTreeSet<usize> = places.iter().copied().collect();
@@ -112,7 +115,8 @@ proptest! {
             }
             reader.written();
             deleted.extend(reader.take_deletable());
-            // As far as it goes without a hole: so much is printed, and no message of what is not.
+            // Everything before the first hole is printed, and only the messages of those frames
+            // may be deleted.
             let came = &arrivals[..arrivals.len() - rest.len()];
             let had: BTreeSet<u64> = came.iter().map(|frame| frame.seq).collect();
             let hole = (0..).find(|seq| !had.contains(seq)).unwrap_or_default();
@@ -128,7 +132,7 @@ proptest! {
             let stream = if *err { Stream::Stderr } else { Stream::Stdout };
             bytes.iter().map(move |byte| (stream, *byte))
         }).collect();
-        // Between the streams the order is that of the reads, so long as they are one process's.
+        // The order between the streams is that of the reads, while one process does them.
         prop_assert_eq!(printed, written);
         let verified = matches!(reader.poll_end(), Some(End::Finished { verified: true, .. }));
         prop_assert!(verified, "{:?}", reader.poll_end());

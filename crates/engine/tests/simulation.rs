@@ -1,8 +1,8 @@
-//! Outbox and inbox on a virtual clock, with a spool that is small and refuses pieces, over a queue that duplicates,
-//! reorders, delays, fails half a batch and loses answers; with strangers who write into it. In half of the schedules the
-//! reader dies and another joins late in its place. At no time may a message be deleted whose bytes are not written out:
-//! that is what a reader that is killed relies on.
-//! One seed, one schedule; a failing seed prints the line that replays it.
+//! Outbox and inbox on a virtual clock, with a small spool that refuses pieces, over a queue that
+//! duplicates, reorders, delays, fails half a batch and loses answers, and into which strangers
+//! write. In half of the schedules the reader dies and another joins late. No message may be
+//! deleted before its bytes are written out: a reader that is killed relies on that. Each seed
+//! gives one schedule; a failing seed prints the line that replays it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 #![allow(clippy::disallowed_methods, reason = "the seed comes from the environment")]
 
@@ -43,14 +43,15 @@ impl Rng {
 
 struct World {
     rng: Rng,
-    /// Whether a frame may be there twice. A copy of what was deleted already would make one who comes late, and does not know what another has
-    /// written out, see a gap that is none.
+    /// Whether a frame may be there twice. To a late reader that does not know what another has
+    /// written out, a copy of a deleted frame would look like a gap where there is none.
     copies: bool,
     now: Duration,
-    /// Messages in the queue: visible from, body. A receive hides one for a while; only a delete removes it.
+    /// Messages in the queue: visible from, body. A receive hides a message for a while; only a
+    /// delete removes it.
     queue: BTreeMap<u64, (Duration, SignedFrame)>,
     next_message: u64,
-    /// Answers to batches, on their way back: when, batch, what arrived.
+    /// Results of batches, on their way back: when, batch, what arrived.
     answers: Vec<(Duration, u64, Vec<u64>)>,
 }
 
@@ -74,12 +75,12 @@ impl World {
     }
 }
 
-/// A spool of twenty pieces; it refuses a piece now and then.
+/// A spool of twenty pieces that refuses a piece now and then.
 struct Disk {
     spool: MemorySpool,
     pieces: usize,
     puts: u32,
-    /// Which of 64 puts it refuses.
+    /// The puts that it refuses, as a bit mask over 64 puts.
     refuses: u64,
 }
 
@@ -109,7 +110,7 @@ impl Spool for Disk {
 struct Printed {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
-    /// How many gaps were told. Only what comes behind the last one is kept.
+    /// How many gaps were reported. Only what comes after the last one is kept.
     gaps: u32,
 }
 
@@ -133,7 +134,8 @@ fn drain(reader: &mut Inbox<Toy>, printed: &mut Printed) -> Offsets {
     reader.offset()
 }
 
-/// Whether everything that a true output frame says has been printed; what is no such frame may always go.
+/// Whether all output of a genuine output frame has been printed. Any other message may always be
+/// deleted.
 fn is_written(raw: &SignedFrame, keys: &Keys, written: Offsets) -> bool {
     let true_sig = base64(&toy_sign(&keys.runner, &FrameSource::Runner.pae(&raw.body)));
     let Ok(RunnerFrame { kind: RunnerKind::Output(chunks), .. }) = RunnerFrame::parse(&raw.body) else { return true };
@@ -144,7 +146,7 @@ fn is_written(raw: &SignedFrame, keys: &Keys, written: Offsets) -> bool {
     raw.sig != true_sig || (written.stdout >= end.stdout && written.stderr >= end.stderr)
 }
 
-/// Runs one schedule; says what went wrong.
+/// Runs one schedule. An error says what went wrong.
 #[allow(clippy::too_many_lines, reason = "one schedule is read from above to below")]
 fn run(seed: u64) -> Result<(), String> {
     let id = DeploymentId::new(seed, [3; 10]);
@@ -169,7 +171,7 @@ fn run(seed: u64) -> Result<(), String> {
     let mut reader = Inbox::new(authenticator, Start::Fresh, Timeouts::default(), world.now, Timestamp::from_unix(0));
     let mut printed = Printed::default();
     let mut written = Offsets::default();
-    // What the first reader had printed when it died.
+    // The output that the first reader had printed when it died.
     let mut before: Option<Printed> = None;
     let dies = world.rng.chance(50).then(|| Duration::from_millis(world.rng.below(2_000)));
     let tagged = world.rng.chance(50);
@@ -184,7 +186,7 @@ fn run(seed: u64) -> Result<(), String> {
     let mut left = writes;
     let mut finished = false;
     for _ in 0..200_000 {
-        // The tool writes now and then: anything from one byte to 300 KB, on either stream.
+        // The tool writes now and then, from one byte to 300 KB, on either stream.
         if left > 0 && outbox.has_room() && world.rng.chance(30) {
             left -= 1;
             let size = usize::try_from(match world.rng.below(10) {
@@ -211,7 +213,8 @@ fn run(seed: u64) -> Result<(), String> {
         }
         while outbox.poll_frame(world.now).is_some() {}
         while let Some(batch) = outbox.poll_batch(world.now) {
-            // Each entry may fail; an entry that arrived may be reported as failed (the answer was lost), and is then sent twice.
+            // Each entry may fail. An entry that arrived may be reported as failed, because the
+            // answer was lost, and is then sent twice.
             let mut arrived = Vec::new();
             for frame in &batch.frames {
                 let effect = !world.rng.chance(15);
@@ -226,7 +229,7 @@ fn run(seed: u64) -> Result<(), String> {
             world.answers.push((back, batch.number, arrived));
             while outbox.poll_frame(world.now).is_some() {}
         }
-        // A stranger writes rubbish, replays old frames, and flips a bit in a copy.
+        // A stranger writes rubbish, replays an old frame, or alters a copy.
         if world.rng.chance(3) {
             let forged = world
                 .queue
@@ -283,7 +286,8 @@ fn run(seed: u64) -> Result<(), String> {
             return Err("the output is not a prefix of the truth".into());
         }
         if let Some(end) = reader.poll_end() {
-            // Who comes late and knows nothing may take for a gap what the first has printed and deleted; but then it says so.
+            // A late reader that knows nothing may take for a gap what the first reader printed and
+            // deleted. It must then report the gap.
             let excused = before.is_some() && !tagged && printed.gaps > 0;
             let End::Finished { finished, verified, .. } = end else { return Err(format!("ended as {end:?}")) };
             if !verified && !excused {
@@ -293,7 +297,8 @@ fn run(seed: u64) -> Result<(), String> {
                 return Err("another outcome".into());
             }
             let before = before.unwrap_or_default();
-            // From the beginning, or from no later than where the first reader ended; also behind a gap.
+            // From the beginning, or from no later than where the first reader ended; also after a
+            // gap.
             let whole = |truth: &[u8], before: &[u8], printed: &[u8]| {
                 truth.starts_with(before) && truth.ends_with(printed) && before.len() + printed.len() >= truth.len()
             };

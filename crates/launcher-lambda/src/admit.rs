@@ -1,5 +1,5 @@
-//! The admission of one verified request, in the order of [`admission::next`]: what stands already, decision, RunTask,
-//! answer (clauses LAU-6 to LAU-11).
+//! Admits one verified request, in the order of [`admission::next`]: earlier claim or task,
+//! decision, RunTask, answer (clauses LAU-6 to LAU-11).
 
 use std::time::{Duration, Instant};
 
@@ -22,11 +22,11 @@ use tracing::{error, info, warn};
 use crate::claims::FinalWord;
 use crate::launch::{Launcher, Target, deadline};
 
-/// Time that is kept for the answer when launching takes long.
+/// Time reserved for the answer when the launch takes long.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
-/// Seconds after which a request's queue is there, or gone for good: a replay of an old one must not keep an invocation
-/// waiting for it.
+/// Age in seconds after which a request's queue either exists or is gone for good. A replayed old
+/// request must not make an invocation wait for it.
 const FRESH: i64 = 60;
 
 /// The label with the subnets, separated by commas.
@@ -35,44 +35,46 @@ const SUBNETS: &str = "relay.subnets";
 /// The label with the security groups, separated by commas.
 const SECURITY_GROUPS: &str = "relay.security-groups";
 
-/// The pauses between two tries of RunTask.
+/// The first and the longest pause between two attempts of RunTask.
 const PAUSE: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 
-/// What was decided about a request.
+/// The decision about a request.
 enum Decision {
-    /// By these policies.
+    /// Allowed by these policies.
     Allowed(Vec<String>),
     Denied(Denied),
 }
 
-/// What came of RunTask.
+/// The result of RunTask.
 enum Ending {
-    /// There is a task, this request's or another's: what to say.
+    /// A task exists, this request's or another's. Holds the answer to send.
     Task(LauncherKind),
-    /// There will be none.
+    /// There will be no task.
     Failed(Denied),
 }
 
-/// One request on its way to a task.
+/// One request while it is admitted.
 pub(crate) struct Admission<'a> {
     launcher: &'a Launcher,
     target: &'a Target,
     asked: &'a Asked,
     id: &'a DeploymentId,
     digest: Digest,
-    /// When the server ends the deployment at the latest.
+    /// The latest time at which the server ends the deployment.
     deadline: Timestamp,
-    /// When the invocation must have answered.
+    /// The time by which the invocation must have answered.
     until: Instant,
 }
 
 impl<'a> Admission<'a> {
+    /// Prepares the admission of `asked`, which must be answered by `until`.
     pub(crate) fn new(launcher: &'a Launcher, target: &'a Target, asked: &'a Asked, until: Instant) -> Self {
         let (id, digest) = (&asked.request().deployment_id, asked.request.digest());
         Self { launcher, target, asked, id, digest, deadline: deadline(&target.configuration, now()), until }
     }
 
-    /// Until it is answered.
+    /// Runs the admission until the request is answered. An error makes Lambda retry the
+    /// invocation.
     pub(crate) async fn run(&self) -> Result<(), AwsError> {
         let Self { launcher, id, digest, deadline, .. } = self;
         let mut known = Known::default();
@@ -131,8 +133,8 @@ impl<'a> Admission<'a> {
         })
     }
 
-    /// The holder of the target, when no slot is free. An early word only: the runner takes the lock, and decides (clause
-    /// LCK-3).
+    /// The holder of the target, if no slot is free. This is only an early answer: the runner takes
+    /// the lock and decides (clause LCK-3).
     async fn busy(&self) -> Result<Option<String>, AwsError> {
         let (Launcher { objects, settings, tasks, .. }, configuration) = (self.launcher, &self.target.configuration);
         let mut last = None;
@@ -156,7 +158,8 @@ impl<'a> Admission<'a> {
         Ok(last)
     }
 
-    /// RunTask of exactly the revision that was decided about, with the one token, while there is time.
+    /// Runs exactly the task definition revision that was decided about. Each retry uses the same
+    /// token, while there is time.
     async fn launch(&self, policies: &[String]) -> Result<Ending, AwsError> {
         let (definition, envelope) = (&self.target.definition, self.asked.canonical());
         let label = |name: &str| {
@@ -184,7 +187,8 @@ impl<'a> Admission<'a> {
                 }
                 Err(error) if error.kind == Kind::Conflict => return self.conflict(&error).await.map(Ending::Task),
                 Err(error) if error.kind == Kind::Throttled => (Reason::Quota, error.message),
-                // The effect is not known, so nothing final may be said: Lambda tries again, with the same token.
+                // The effect is unknown, so no answer may be final: Lambda retries with the same
+                // token.
                 Err(error) if error.kind == Kind::Unreachable => return Err(error),
                 Err(error) => {
                     let reason = reasons::launch_reason(&error.message);
@@ -199,7 +203,8 @@ impl<'a> Admission<'a> {
         }
     }
 
-    /// The token is bound to a task already: to this request's (a concurrent duplicate), or to another's.
+    /// The token is already bound to a task, either this request's (a concurrent duplicate) or
+    /// another's.
     async fn conflict(&self, error: &AwsError) -> Result<LauncherKind, AwsError> {
         let Self { launcher, digest, deadline, .. } = self;
         for arn in &error.resources {
@@ -219,7 +224,7 @@ impl<'a> Admission<'a> {
         self.launcher.final_word(word, self.deadline).await
     }
 
-    /// Tells the requester. `again` says that an earlier delivery was answered already.
+    /// Answers the requester. `again` means that an earlier delivery was already answered.
     async fn answer(&self, kind: LauncherKind, again: bool) -> Result<(), AwsError> {
         let request = self.asked.request();
         let mut until = self.until;
@@ -234,7 +239,7 @@ impl<'a> Admission<'a> {
     }
 }
 
-/// Whether there is an answer already.
+/// Whether an answer already exists.
 fn found(answer: &Option<LauncherKind>) -> Found {
     if answer.is_some() { Found::Something } else { Found::Nothing }
 }

@@ -1,4 +1,5 @@
-//! Answers: launcher frames, signed by the target key, sent to a reply queue that may not be visible yet.
+//! Answers: launcher frames that the target key signs. They are sent to a reply queue that may not
+//! be visible yet.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use relay_protocol::frame::{FrameSource, LauncherFrame, LauncherKind, SignedFram
 use relay_protocol::limits::QUEUE_WAIT_SECONDS;
 use relay_protocol::{DeploymentId, Digest, QueueUrl};
 
-/// Signs and sends.
+/// Signs launcher frames and sends them to reply queues.
 #[derive(Debug)]
 pub struct Answers {
     queues: Queues,
@@ -19,13 +20,21 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// With the target key `target_key`.
+    /// Creates the clients. `target_key` is the KMS key that signs.
     pub fn new(sdk: &relay_aws::Sdk, target_key: String) -> Self {
         Self { queues: Queues::new(sdk), keys: Keys::new(sdk), target_key }
     }
 
-    /// Sends one frame, trying again until `until`, at most for a minute, while the queue is not there yet or denies yet: a new queue becomes
-    /// visible by and by (clause FRM-16). A queue that stays away is no error: nobody listens any more. Says whether somebody could be told.
+    /// Sends one frame. Returns whether the queue accepted it.
+    ///
+    /// While the queue does not exist yet or still denies access, it retries until `until`, but for
+    /// at most a minute: a new queue takes a while to become visible (clause FRM-16). A queue that
+    /// stays away is not an error, because nobody reads it any more.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if KMS does not sign, if SQS is still out of reach when the time is over,
+    /// or if SQS rejects the request for a reason that a retry cannot change.
     pub async fn send(
         &self,
         queue: &QueueUrl,
@@ -50,7 +59,8 @@ impl Answers {
                 Err(error) => return Err(error),
             };
             if Instant::now() + backoff.peek() >= until {
-                // SQS itself is out of reach: the invocation fails, is tried again, and what stands is said again.
+                // SQS itself is out of reach: the invocation fails, Lambda retries it, and the same
+                // answer is sent again.
                 if let Some(error) = transient {
                     return Err(error);
                 }

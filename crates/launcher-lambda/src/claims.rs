@@ -1,4 +1,4 @@
-//! Claims and tasks of a deployment id: what somebody has decided already.
+//! The claims and tasks of a deployment id, which show what is already decided.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use relay_protocol::{DeploymentId, Digest, Timestamp};
 
 use crate::launch::Launcher;
 
-/// How often a contested claim is tried.
+/// How often the write of a contested claim is attempted.
 const TRIES: usize = 5;
 
-/// A final word about a request.
+/// A final verdict on a request.
 pub(crate) struct FinalWord<'a> {
     pub(crate) id: &'a DeploymentId,
     pub(crate) request: Digest,
@@ -28,8 +28,8 @@ pub(crate) struct FinalWord<'a> {
 }
 
 impl Launcher {
-    /// Claims the id with a final verdict; if somebody was faster, their word stands (clause CLM-3). `deadline` is told if
-    /// that is a runner's.
+    /// Claims the id with a final verdict. If another writer was faster, its claim decides the
+    /// answer (clause CLM-3). `deadline` is part of the answer if that writer is a runner.
     pub(crate) async fn final_word(&self, word: FinalWord<'_>, deadline: Timestamp) -> Result<LauncherKind, AwsError> {
         let FinalWord { id, request, verdict, denied: Denied { reason, message } } = word;
         // A claim must be small enough to be read back.
@@ -51,19 +51,20 @@ impl Launcher {
         Err(AwsError::new("s3:PutObject", Kind::Conflict, "the claim stays contested"))
     }
 
+    /// Reads the claim of the id, if there is one.
     pub(crate) async fn read_claim(&self, id: &DeploymentId) -> Result<Option<Claim>, AwsError> {
         let Some(object) = self.objects.get(&self.settings.bucket, &Claim::key(id), CLAIM_MAX as u64).await? else {
             return Ok(None);
         };
-        // A claim that cannot be read still claims: better one deployment that must be asked for again than one that runs
-        // twice.
+        // An unreadable claim is still a claim. A deployment that must be requested again is better
+        // than one that runs twice.
         let unreadable = |error: serde_json::Error| {
             AwsError::new("s3:GetObject", Kind::Invalid, format!("the claim of {id} cannot be read: {error}"))
         };
         Claim::parse(&object.bytes).map(Some).map_err(unreadable)
     }
 
-    /// A task that this id has started.
+    /// Finds a task that was started with this id.
     pub(crate) async fn started_task(&self, id: &DeploymentId) -> Result<Option<Task>, AwsError> {
         for arn in self.tasks.started_by(&self.settings.cluster, id.as_str()).await? {
             if let Some(task) = self.tasks.describe(&self.settings.cluster, &arn).await? {
@@ -74,7 +75,8 @@ impl Launcher {
     }
 }
 
-/// How S3 answered a write of a claim. What was not answered at all is Lambda's to try again.
+/// Classifies S3's answer to the write of a claim. All other errors fail the invocation, and Lambda
+/// retries it.
 fn put_of(put: Result<String, AwsError>) -> Result<Put, AwsError> {
     match put {
         Ok(_) => Ok(Put::Written),

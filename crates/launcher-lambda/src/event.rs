@@ -1,5 +1,5 @@
-//! What AWS delivers to the function: SNS notifications, ECS's task events, and the watchdog's schedule. Nothing of it is believed for being
-//! delivered.
+//! The events that AWS delivers to the function: SNS notifications, ECS task events, and the
+//! watchdog's schedule. Delivery alone does not make any of their content trustworthy.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use relay_protocol::TopicArn;
 use relay_protocol::request::Hints;
 use serde::Deserialize;
 
-/// What an invocation is about.
+/// The event of an invocation.
 #[derive(Clone, Debug)]
 pub enum Delivered {
     /// SNS messages.
@@ -19,20 +19,21 @@ pub enum Delivered {
         /// The task's ARN.
         arn: String,
     },
-    /// Time to look after all tasks.
+    /// The schedule: time for the watchdog to check all tasks.
     Schedule,
-    /// None of these.
+    /// Any other event.
     Other,
 }
 
 /// One SNS message.
 #[derive(Clone, Debug)]
 pub struct Notification {
-    /// The topic that it came by; SNS sets it, and the function's policy lets only that topic in.
+    /// The topic that delivered the message. SNS sets it, and the function's policy admits only
+    /// that topic.
     pub topic: TopicArn,
-    /// The body: the signed bytes lie in it.
+    /// The body, which contains the signed bytes.
     pub body: String,
-    /// The hints, when their grammar is right (clause HNT-1).
+    /// The hints, if they are well formed (clause HNT-1).
     pub hints: Option<Hints>,
 }
 
@@ -69,7 +70,7 @@ struct Attribute {
     value: String,
 }
 
-/// The part of ECS's event that is looked at (AWS: "Amazon ECS task state change events").
+/// The fields used of an ECS event (AWS: "Amazon ECS task state change events").
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Detail {
@@ -77,7 +78,7 @@ struct Detail {
     task_arn: String,
 }
 
-/// Tells what was delivered.
+/// Reads the JSON of an event. An event that does not parse is [`Delivered::Other`].
 pub fn delivered(event: serde_json::Value) -> Delivered {
     let Ok(event) = serde_json::from_value::<Event>(event) else { return Delivered::Other };
     match (event.source.as_deref(), event.detail_type.as_deref()) {

@@ -1,5 +1,5 @@
-//! The entrance: what Lambda delivers, and the way of a message from its hints to a verified request (clauses LAU-1 to
-//! LAU-5).
+//! The entry point: handles each invocation, and takes a message from its hints to a verified
+//! request (clauses LAU-1 to LAU-5).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +25,7 @@ use crate::settings::Settings;
 /// The variable of the task definition that holds the configuration.
 const CONFIGURATION: &str = "RELAY_CONFIGURATION";
 
-/// See the crate's head.
+/// The launcher: its settings, its AWS clients, and a cache of configurations.
 #[derive(Debug)]
 pub struct Launcher {
     pub(crate) settings: Settings,
@@ -37,7 +37,7 @@ pub struct Launcher {
     configurations: Mutex<HashMap<String, Arc<Configuration>>>,
 }
 
-/// A target that is ready to be decided about.
+/// A target whose configuration is verified, ready for a decision.
 pub(crate) struct Target {
     pub(crate) definition: Definition,
     pub(crate) configuration: Arc<Configuration>,
@@ -45,9 +45,9 @@ pub(crate) struct Target {
 
 /// Why there is no verified request.
 enum NotVerified {
-    /// For the log alone: outside, all of these look the same (clause LAU-5).
+    /// The cause, for the log only: to the requester all causes look the same (clause LAU-5).
     Because(String),
-    /// AWS did not answer: Lambda tries again.
+    /// A call to AWS failed: Lambda retries.
     Aws(AwsError),
 }
 
@@ -64,7 +64,7 @@ impl From<AwsError> for NotVerified {
 }
 
 impl Launcher {
-    /// With AWS as the environment says.
+    /// Creates the AWS clients from the environment, in the region of the topic.
     pub async fn new(settings: Settings) -> Self {
         let sdk = Sdk::from_environment(Some(settings.topic.region())).await;
         Self {
@@ -77,7 +77,13 @@ impl Launcher {
         }
     }
 
-    /// One invocation. An error makes Lambda try again; whatever is final is answered and is no error.
+    /// Handles one invocation, which must end before `deadline`. A final result is
+    /// answered, and is not an error.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a call to AWS fails, or if nothing is known yet of the deployment that a
+    /// control statement names. Lambda then retries the invocation.
     pub async fn handle(&self, event: serde_json::Value, deadline: SystemTime) -> Result<(), Error> {
         let until = Instant::now() + deadline.duration_since(SystemTime::now()).unwrap_or_default();
         let notifications = match event::delivered(event) {
@@ -123,7 +129,7 @@ impl Launcher {
         self.answer_unverified(&notification, hints, until).await
     }
 
-    /// From hint to verified request.
+    /// Loads the target that the hints name, and verifies the request.
     async fn verify(&self, bundle: &Bundle, hints: &Hints) -> Result<(Target, Asked), NotVerified> {
         let target = self.target(&hints.target).await?;
         let asked = relay_policy::verify(bundle, &target.configuration)
@@ -195,7 +201,7 @@ impl Launcher {
     }
 }
 
-/// When the server ends a deployment that is admitted now, at the latest: a slow start, its time, its grace.
+/// The latest end of a deployment that is admitted now: a slow start, its timeout and its grace.
 pub(crate) fn deadline(configuration: &Configuration, now: Timestamp) -> Timestamp {
     now.plus(START_DELAY_MAX).plus(configuration.longest_run())
 }

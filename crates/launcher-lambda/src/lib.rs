@@ -1,12 +1,15 @@
-//! The launcher: a Lambda that verifies and authorises a signed request, and starts exactly one task for it.
+//! The launcher: a Lambda that verifies and authorises a signed request, and starts exactly one
+//! task for it.
 //!
-//! It holds little: it may run the task definitions of its targets, sign with the target key, write claims, and answer on `relay-*-reply`
-//! queues. It is believed by nobody: the runner verifies again (promise P2). However often a request is delivered, the answer is the same, and
-//! at most one task starts (promise P3).
+//! It has few permissions: run the task definitions of its targets, sign with the target key, write
+//! claims, and answer on `relay-*-reply` queues. Nobody trusts it: the runner verifies again
+//! (promise P2). However often a request is delivered, the answer is the same, and at most one task
+//! starts (promise P3).
 //!
-//! [`event`] reads what AWS delivers, [`launch`] verifies it, `admit` makes the calls for a request in the order that
-//! [`relay_engine::launch`] decides, [`watch`] follows what was launched to its end and passes cancels on, `claims` reads
-//! and writes what is final, [`answer`] signs and sends frames.
+//! [`event`] reads what AWS delivers, and [`launch`] verifies it. `admit` makes the calls for a
+//! request in the order that [`relay_engine::launch`] decides. [`watch`] follows each task to its
+//! end and forwards cancels. `claims` reads and writes final verdicts. [`answer`] signs and sends
+//! frames.
 
 #![forbid(unsafe_code)]
 
@@ -27,9 +30,15 @@ use crate::launch::Launcher;
 use crate::settings::Settings;
 
 /// Serves invocations until Lambda ends the process.
+///
+/// # Errors
+///
+/// Returns an error if the handler is the reserved `jwks`, if a setting is missing or malformed, or
+/// if the Lambda runtime fails.
 pub async fn run() -> Result<(), lambda_runtime::Error> {
     telemetry::json();
-    // One zip serves two functions; their roles differ. This one will fetch the issuers' keys.
+    // One zip serves two functions with different roles. The function `jwks` will fetch the
+    // issuers' keys.
     if std::env::var("_HANDLER").is_ok_and(|handler| handler == "jwks") {
         return Err(
             "the function `jwks` is reserved: this version has no signers by token, so nothing is to be fetched".into(),
@@ -39,7 +48,7 @@ pub async fn run() -> Result<(), lambda_runtime::Error> {
     let launcher = Arc::new(Launcher::new(settings).await);
     lambda_runtime::run(service_fn(move |event: LambdaEvent<serde_json::Value>| {
         let launcher = Arc::clone(&launcher);
-        // Boxed: the SDK's futures nest so deep that the compiler would give up on their layout.
+        // Boxed: the SDK's futures nest so deeply that the compiler would give up on their layout.
         Box::pin(async move { launcher.handle(event.payload, event.context.deadline()).await })
     }))
     .await

@@ -2,24 +2,25 @@
 
 use relay_protocol::{AccountId, TopicArn};
 
-/// What the function's stack says.
+/// The settings from the function's stack.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `RELAY_TOPIC_ARN`: the topic whose messages are taken.
+    /// `RELAY_TOPIC_ARN`: the topic whose messages are accepted.
     pub topic: TopicArn,
-    /// `RELAY_CLUSTER`: where tasks run.
+    /// `RELAY_CLUSTER`: the cluster that runs the tasks.
     pub cluster: String,
-    /// `RELAY_BUCKET`: claims and locks.
+    /// `RELAY_BUCKET`: the bucket for claims and locks.
     pub bucket: String,
     /// `RELAY_TARGET_KEY`: the KMS key that signs answers.
     pub target_key: String,
-    /// `RELAY_CI_ACCOUNTS`, separated by commas: where an `unverified` may be answered.
+    /// `RELAY_CI_ACCOUNTS`, separated by commas: the accounts to which `unverified` may be sent.
     pub ci_accounts: Vec<AccountId>,
-    /// `RELAY_FROZEN`: `true` refuses every request, for all targets; missing is `false`.
+    /// `RELAY_FROZEN`: `true` refuses every request, for all targets. A missing variable means
+    /// `false`.
     pub frozen: bool,
 }
 
-/// A setting that is missing or odd. In the hands of whoever deployed the function.
+/// A setting that is missing or malformed. The operator who deployed the function can correct it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the environment variable {name} is {problem}: deploy the launcher's stack again")]
 pub struct SettingsError {
@@ -29,6 +30,11 @@ pub struct SettingsError {
 
 impl Settings {
     /// Reads the settings through `variable`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SettingsError`] if a required variable is missing or malformed, or if
+    /// `RELAY_FROZEN` is neither `true` nor `false`.
     pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
         let text = |name: &'static str| variable(name).ok_or(SettingsError { name, problem: "missing".to_owned() });
         let odd = |name: &'static str| {
@@ -46,7 +52,7 @@ impl Settings {
             frozen: match variable("RELAY_FROZEN").as_deref() {
                 None | Some("false") => false,
                 Some("true") => true,
-                // A freeze that is misspelt must not let anything through.
+                // A misspelt freeze must not let any request through.
                 Some(_) => {
                     return Err(SettingsError { name: "RELAY_FROZEN", problem: "neither true nor false".to_owned() });
                 }

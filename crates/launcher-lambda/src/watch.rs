@@ -1,7 +1,8 @@
-//! What follows a launch: ECS's events become frames, so that a task that never starts or dies is told (clause LAU-12); a cancel by topic
-//! reaches the task (clause CTL-6); a five-minute sweep looks for missed events and for tasks that outstay their time.
-//!
-//! Each task is judged by its own revision, and by the envelope that it was started with, verified again.
+//! Follows a task after its launch. ECS events become frames, so the requester learns of a task
+//! that never starts or that dies (clause LAU-12). A cancel by topic reaches the task (clause
+//! CTL-6). A five-minute sweep looks for missed events and for tasks that exceed their time. Each
+//! task is judged by its own revision, and by the envelope that it was started with, verified
+//! again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,28 +25,30 @@ use tracing::{error, info, warn};
 use crate::claims::FinalWord;
 use crate::launch::{Launcher, deadline};
 
-/// Seconds for which the end of a task is told again: two rounds of the watchdog, and what a round takes.
+/// Seconds for which the end of a task is reported again: two rounds of the watchdog, and the time
+/// that a round takes.
 const RECENT: i64 = 660;
 
-/// Seconds after a request was made in which its queue may not be visible yet.
+/// Seconds after a request was issued during which its queue may not be visible yet.
 const FRESH: i64 = 60;
 
-/// Time for one task in a round of the watchdog.
+/// Time limit for one task in a round of the watchdog.
 const ONE_TASK: Duration = Duration::from_secs(10);
 
-/// Tasks of one id that are looked at: there is one, unless somebody starts tasks by hand.
+/// Tasks of one id that are examined. There is one, unless somebody starts tasks by hand.
 const STARTED_MAX: usize = 10;
 
-/// Where it is noted that a running task was asked to stop.
+/// The object key of the note that a running task was asked to stop.
 fn cancel_key(id: &DeploymentId) -> String {
     format!("cancels/{id}")
 }
 
-/// Bytes of such a note: a time.
+/// Size limit in bytes of such a note, which is a time.
 const NOTE_MAX: u64 = 64;
 
 impl Launcher {
-    /// ECS says that a task has changed. How, ECS is asked itself: whoever may invoke the function could say anything.
+    /// Handles a task event. Only the ARNs are taken from it, and ECS is asked for the task's
+    /// state: anyone who may invoke the function could forge an event.
     pub(crate) async fn task_changed(&self, cluster: &str, arn: &str, until: Instant) -> Result<(), AwsError> {
         if cluster.rsplit('/').next() != Some(self.settings.cluster.as_str()) && cluster != self.settings.cluster {
             info!(cluster, "a task of another cluster: left alone");
@@ -59,7 +62,8 @@ impl Launcher {
         self.tell(&task, &asked, until).await
     }
 
-    /// The watchdog's round. What goes wrong with one task does not keep the others from being looked after.
+    /// Runs one round of the watchdog. A failure with one task does not stop the check of the
+    /// others.
     pub(crate) async fn look_after_all(&self, until: Instant) -> Result<(), AwsError> {
         let mut failed = None;
         for task in self.tasks.all(&self.settings.cluster).await? {
@@ -86,7 +90,8 @@ impl Launcher {
         }
         let Some((configuration, asked)) = self.asked(task).await? else { return Ok(()) };
         if stopped {
-            // One try: a queue that is gone must not keep the others waiting, and the next round tells again.
+            // One attempt only: a queue that is gone must not delay the other tasks, and the next
+            // round reports again.
             return self.tell(task, &asked, Instant::now()).await;
         }
         if task.is_to_stop() {
@@ -111,11 +116,12 @@ impl Launcher {
         }
     }
 
-    /// A control statement by topic, in the order of [`cancel::next`].
+    /// Handles a control statement that arrives by topic, in the order of [`cancel::next`].
     pub(crate) async fn cancel(&self, hints: &Hints, envelope: &Envelope, body: &str) -> Result<(), AwsError> {
         let id = &hints.deployment_id;
         let mut known = cancel::Known::default();
-        // Who holds the claim runs it; without one, whatever was started by this id may be it.
+        // The claim's holder runs the deployment. Without a claim, any task started with this id
+        // may be the one.
         let mut arns = Vec::new();
         let mut judged = None;
         loop {
@@ -167,7 +173,7 @@ impl Launcher {
         }
     }
 
-    /// The first of these tasks that is one of relay's, if the statement may stop it.
+    /// Returns the first of these tasks that is one of relay's, if the statement may stop it.
     async fn judge(
         &self,
         arns: &[String],
@@ -190,7 +196,7 @@ impl Launcher {
         Ok(None)
     }
 
-    /// Whether the control queue took the statement.
+    /// Forwards the statement, and returns whether the control queue accepted it.
     async fn forward(&self, queue: &QueueUrl, body: &str) -> Result<bool, AwsError> {
         let entry = Entry { body: body.to_owned(), attributes: Vec::new() };
         match self.queues.send(queue, vec![entry]).await {
@@ -200,7 +206,7 @@ impl Launcher {
         }
     }
 
-    /// Notes when a cancel was passed on; the first one's time counts.
+    /// Notes when a cancel was forwarded. The time of the first one counts.
     async fn note(&self, id: &DeploymentId) -> Result<(), AwsError> {
         let note = now().to_string().into_bytes();
         match self.objects.put(&self.settings.bucket, &cancel_key(id), note, Condition::Absent).await {
@@ -214,7 +220,8 @@ impl Launcher {
         self.tasks.stop(&self.settings.cluster, &task.arn, words).await
     }
 
-    /// What a task was asked to do, if it is one that a launcher started for a request that may run; its creation decides what was in time.
+    /// Returns the verified request of a task, or `None` if the launcher did not start the task for
+    /// an authorised request. The request is authorised as of the task's creation time.
     async fn asked(&self, task: &Task) -> Result<Option<(Arc<Configuration>, Asked)>, AwsError> {
         let Some(definition) = self.tasks.definition(&task.definition).await? else {
             error!(
@@ -228,7 +235,7 @@ impl Launcher {
             let envelope = task.envelope.as_deref().ok_or("it has no envelope")?;
             let bundle = Bundle::parse(envelope.as_bytes()).map_err(|error| error.to_string())?;
             let asked = relay_policy::verify(&bundle, &configuration).map_err(|error| error.to_string())?;
-            // Nobody's own family with a configuration that names another's target.
+            // A stranger's task family must not use a configuration that names another's target.
             let family = task.definition.rsplit('/').next().and_then(|name| name.split(':').next());
             if family != Some(configuration.target.family().as_str()) {
                 return Err("its family is not the target's".to_owned());
@@ -251,7 +258,7 @@ impl Launcher {
         }
     }
 
-    /// Whether this task's end is the deployment's, in the order of [`end::next`].
+    /// Whether this task's end is the deployment's end, in the order of [`end::next`].
     async fn is_last_word(&self, task: &Task, asked: &Asked) -> Result<bool, AwsError> {
         let (id, digest) = (&asked.request().deployment_id, asked.request.digest());
         let mut holder = end::Holder::default();
@@ -282,7 +289,8 @@ impl Launcher {
         }
     }
 
-    /// Tells the requester what ECS says. A queue that is gone when the task has stopped is how it should be.
+    /// Sends the state that ECS reports to the requester. A queue that is gone after the task has
+    /// stopped is expected.
     async fn tell(&self, task: &Task, asked: &Asked, until: Instant) -> Result<(), AwsError> {
         let request = asked.request();
         let stopped = task.has_stopped();
@@ -302,7 +310,8 @@ impl Launcher {
             stopped_reason: words.filter(|_| stopped),
             exit_code: task.exit_code,
         };
-        // Of a container that has run, the queue was there long ago: if it is gone, somebody deleted it.
+        // If the container has run, or the request is old, its queue existed long ago. If the queue
+        // is missing now, somebody deleted it.
         let was_there = task.started_at.is_some() || now().since(request.issued_at) > FRESH;
         let until = if was_there { Instant::now() } else { until };
         info!(deployment_id = %request.deployment_id, task = task.arn, state = task.last_status, "task");

@@ -1,6 +1,8 @@
-//! The Cedar policies of a target: parse, validate against the target's own schema, ask.
+//! The Cedar policies of a target: parsing, validation against the target's own schema, and
+//! evaluation.
 //!
-//! No policy means deny, and so does any evaluation error: Cedar by itself would skip a `forbid` that errs, and let a `permit` through.
+//! Without a policy, everything is denied. Any evaluation error denies too: Cedar by itself would
+//! skip a `forbid` that fails to evaluate, and let a `permit` through.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::str::FromStr as _;
@@ -14,7 +16,7 @@ use relay_protocol::{ParameterName, TargetName, Timestamp};
 
 use crate::parameters::ParameterRule;
 
-/// The policies of one target, with the schema that its parameters make.
+/// The policies of one target, with the schema that results from its parameters.
 pub struct Policies {
     set: PolicySet,
     schema: Schema,
@@ -26,44 +28,45 @@ impl std::fmt::Debug for Policies {
     }
 }
 
-/// A policy text that is none, or that its schema refutes.
+/// Why a policy text is invalid, or why the policies gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
-    /// Not Cedar.
+    /// The text is not Cedar.
     #[error("not Cedar: {0}")]
     Parse(String),
-    /// Cedar, but speaks of what is not there.
+    /// The text is Cedar, but does not match the schema.
     #[error("{0}")]
     Invalid(String),
-    /// There is none, so everything would be denied.
+    /// The text has no policy, so everything would be denied.
     #[error("there is no policy, so everything is denied: write at least one permit")]
     Empty,
-    /// The question itself could not be put; a bug if it is ever seen.
+    /// The question could not be expressed in the schema. This indicates a bug.
     #[error("the question could not be put: {0}")]
     Question(String),
-    /// A policy erred, so everything is denied.
+    /// The evaluation of a policy failed, so everything is denied.
     #[error("a policy could not be evaluated, so everything is denied: {0}")]
     Evaluation(String),
 }
 
-/// What the policies are asked.
+/// A question to the policies.
 #[derive(Debug)]
 pub struct Question<'a> {
-    /// Who asks.
+    /// The signer who asks.
     pub signer: &'a KnownSigner,
-    /// `deploy` or `cancel`.
+    /// The action: `deploy` or `cancel`.
     pub action: &'static str,
-    /// For which target.
+    /// The target of the deployment.
     pub target: &'a TargetName,
-    /// With which parameters.
+    /// The parameters of the request.
     pub parameters: &'a BTreeMap<ParameterName, String>,
-    /// When; the request's own time.
+    /// When the request or control statement was made, as it states itself.
     pub issued_at: Timestamp,
-    /// Distinct persons who approved, other than those who ask.
+    /// The number of distinct persons who approved, not counting those who ask.
     pub approvals: u32,
 }
 
-/// The claims that a signer may have. One that it does not have is an empty text, so that a policy over it is false and never an error.
+/// The claims that a signer may have. A missing claim is an empty string, so that a condition on it
+/// is false and never an error.
 const CLAIMS: [&str; 4] = ["repository_id", "repository_owner_id", "environment", "job_workflow_ref"];
 
 fn schema(parameters: &BTreeMap<ParameterName, ParameterRule>) -> String {
@@ -80,7 +83,11 @@ fn schema(parameters: &BTreeMap<ParameterName, ParameterRule>) -> String {
 }
 
 impl Policies {
-    /// Reads and validates policies; `parameters` are what `context.parameters` has.
+    /// Reads and validates policies. `parameters` define the members of `context.parameters`.
+    ///
+    /// # Errors
+    ///
+    /// If the text is not Cedar, has no policy, or does not match the schema.
     pub fn parse(text: &str, parameters: &BTreeMap<ParameterName, ParameterRule>) -> Result<Self, PolicyError> {
         let set = PolicySet::from_str(text).map_err(|error| PolicyError::Parse(error.to_string()))?;
         if set.num_of_policies() == 0 {
@@ -95,13 +102,13 @@ impl Policies {
         Ok(Self { set, schema })
     }
 
-    /// What the validator finds doubtful: policies that can never match, look-alike characters.
+    /// The validator's warnings, such as policies that can never match, or look-alike characters.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let result = Validator::new(self.schema.clone()).validate(&self.set, ValidationMode::Strict);
         result.validation_warnings().map(ToString::to_string).collect()
     }
 
-    /// Groups that the policies name.
+    /// The groups that the policies name.
     pub(crate) fn groups(&self) -> BTreeSet<String> {
         let mut groups = BTreeSet::new();
         for policy in self.set.policies() {
@@ -112,7 +119,13 @@ impl Policies {
         groups
     }
 
-    /// Asks. `Ok(Some(ids))`: permitted, by these policies. `Ok(None)`: denied.
+    /// Asks the policies. `Ok(Some(ids))` means permitted, by these policies; `Ok(None)` means
+    /// denied.
+    ///
+    /// # Errors
+    ///
+    /// If the question does not match the schema, or if any policy fails to evaluate. The caller
+    /// must deny.
     pub fn ask(&self, question: &Question<'_>) -> Result<Option<Vec<String>>, PolicyError> {
         let put = |error: String| PolicyError::Question(error);
         let principal = uid("Signer", &question.signer.key_id)?;
@@ -166,7 +179,7 @@ fn uid(kind: &str, id: &str) -> Result<EntityUid, PolicyError> {
     Ok(EntityUid::from_type_name_and_id(kind, cedar_policy::EntityId::new(id)))
 }
 
-/// Finds `{"type":"Group","id":…}` wherever it stands in a policy's JSON form.
+/// Finds every `{"type":"Group","id":…}` in the JSON form of a policy.
 fn collect_groups(json: &serde_json::Value, groups: &mut BTreeSet<String>) {
     match json {
         serde_json::Value::Object(object) => {

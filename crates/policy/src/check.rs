@@ -1,4 +1,5 @@
-//! What is legal in a configuration, and still probably a mistake: `relay-admin target check`.
+//! Findings that are legal in a configuration but probably a mistake, for `relay-admin target
+//! check`.
 
 use std::collections::BTreeSet;
 
@@ -9,16 +10,16 @@ use crate::configuration::{Configuration, groups};
 use crate::parameters::ParameterRule;
 use crate::substitute::Template;
 
-/// Something doubtful, with what to do about it.
+/// A doubtful setting, with what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Where.
+    /// The path of the field.
     pub field: String,
-    /// What.
+    /// What is doubtful about it.
     pub problem: String,
 }
 
-/// All findings, in the configuration's order; none means nothing to say.
+/// All findings, grouped by the kind of check. An empty list means that there is nothing to report.
 pub fn check(configuration: &Configuration) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut find = |field: String, problem: String| findings.push(Finding { field, problem });
@@ -76,7 +77,7 @@ fn check_steps(configuration: &Configuration, find: Find<'_>) {
     }
 }
 
-/// The user that the tool runs as, and the queues that are made beforehand.
+/// Checks the user that the tool runs as, and the queues that are created beforehand.
 fn check_places(configuration: &Configuration, find: Find<'_>) {
     if configuration.uid == 0 && configuration.role.is_some() {
         find(

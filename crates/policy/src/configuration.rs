@@ -1,7 +1,9 @@
-//! A target's configuration: one file in the platform team's repository, pinned by its digest, read by launcher and runner alike.
+//! A target's configuration: one file in the platform team's repository, pinned by its digest and
+//! read by both the launcher and the runner.
 //!
-//! Reading it is strict: an unknown field, a pattern that does not compile, a hole without a parameter, a policy that does not parse are all
-//! errors with a place. What is legal but doubtful is for [`crate::check()`].
+//! Reading it is strict. An unknown field, a pattern that does not compile, a template that uses an
+//! unknown parameter and a policy that does not parse are all errors that name their place.
+//! [`crate::check()`] reports what is legal but doubtful.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,74 +17,77 @@ use crate::parameters::{ParameterRule, S3Prefix};
 use crate::substitute::Template;
 use crate::units;
 
-/// Characters of a configuration at most: it travels in a task definition, which may have 64 KiB in all.
+/// The largest configuration in bytes. It travels in a task definition, which may have 64 KiB in
+/// all.
 const CONFIGURATION_MAX: usize = 48 * 1_024;
 
-/// Bytes of a saved artifact or of one without its own `max`.
+/// The largest artifact in bytes, if its parameter has no `max` of its own.
 const ARTIFACT_DEFAULT: u64 = 100 << 20;
 
-/// What one target is, who may ask, and what runs.
+/// The configuration of one target: what it is, who may ask, and what runs.
 #[derive(Debug)]
 pub struct Configuration {
-    /// Its name.
+    /// The name of the target.
     pub target: TargetName,
-    /// Its topic: the audience.
+    /// The SNS topic of the target, which is the audience of its requests.
     pub topic: TopicArn,
-    /// The relay bucket: claims, locks, archive.
+    /// The relay bucket, which holds claims, locks and the archive.
     pub bucket: String,
-    /// The KMS key that signs runner keys, launcher frames and records.
+    /// The KMS key that signs vouches for runner keys, launcher frames and records.
     pub target_key: String,
     /// The name of the role that the runner itself must run as.
     pub runner_role: String,
-    /// The role that the tool gets; without it the tool gets no credentials.
+    /// The role that the tool assumes. Without it, the tool gets no credentials.
     pub role: Option<String>,
     /// How long all steps together may run.
     pub timeout: Duration,
-    /// How a step is stopped.
+    /// How a step is asked to stop.
     pub cancel: CancelRule,
-    /// Deployments of this target at a time.
+    /// The number of deployments of this target that may run at the same time.
     pub concurrency: u32,
     /// Whether every request is refused.
     pub frozen: bool,
     /// The Cedar policies.
     pub policies: Policies,
-    /// The parameters.
+    /// The rules for the parameters, by name.
     pub parameters: BTreeMap<ParameterName, ParameterRule>,
-    /// The tool's environment, beside parameters and secrets.
+    /// Variables of the tool's environment, beside those for parameters and secrets.
     pub environment: BTreeMap<String, String>,
-    /// ARNs of secrets, by the variable that holds them.
+    /// The ARNs of secrets, by the variable that receives the secret.
     pub secrets: BTreeMap<String, String>,
-    /// Whose signatures count.
+    /// The signers whose signatures are accepted.
     pub roots: TrustRoots,
-    /// Queues that are not named for a deployment.
+    /// Queues that requests may use although they are not named for a deployment.
     pub fixed_queues: Vec<QueueUrl>,
-    /// What runs.
+    /// The steps to run, in order.
     pub steps: Vec<Step>,
-    /// What runs when a step fails.
+    /// The steps to run after a step failed.
     pub rollback: Vec<Step>,
-    /// An endpoint for all AWS calls: the sandbox's.
+    /// An endpoint for all AWS calls, used by the sandbox.
     pub endpoint: Option<String>,
-    /// The folder under which work directories are made.
+    /// The folder in which work directories are created.
     pub workspace: String,
-    /// Bytes on disk, beside the work directory, for output that SQS does not take yet; and as many for the archive, that S3 does not take yet.
+    /// Bytes of disk, beside the work directory, that may hold output which SQS has not accepted
+    /// yet. The archive may use as many again for data which S3 has not accepted yet.
     pub spool: u64,
-    /// The user that the tool runs as, where the runner is root and so may switch; 0 means root as well.
+    /// The user id that the tool runs as, if the runner is root and can switch users. With 0 the
+    /// tool runs as root too.
     pub uid: u32,
 }
 
 /// How a step is asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CancelRule {
-    /// The signal.
+    /// The signal to send.
     pub signal: CancelSignal,
-    /// How long it may take before it is signalled once more, and killed.
+    /// How long a step may take to stop before it is signalled once more and then killed.
     pub grace: Duration,
 }
 
-/// A signal that tools understand.
+/// A signal that asks a tool to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub enum CancelSignal {
-    /// SIGINT, which terraform takes as "finish what you do".
+    /// SIGINT, which terraform takes as a request to finish its current work.
     #[serde(rename = "INT")]
     Int,
     /// SIGTERM.
@@ -93,37 +98,37 @@ pub enum CancelSignal {
 /// One program to run.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// Its name.
+    /// The name of the step.
     pub name: String,
-    /// The program and its arguments. There is no shell.
+    /// The program and its arguments. They are not passed to a shell.
     pub run: Vec<Template>,
-    /// Exit codes that let the next step begin.
+    /// The exit codes after which the next step may begin.
     pub success_codes: BTreeSet<u8>,
-    /// Files to keep.
+    /// Paths of files to save, inside the work directory.
     pub save: Vec<String>,
 }
 
-/// Why a text is no configuration. In the platform team's hands.
+/// Why a text is not a configuration. It is for the platform team to correct.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigurationError {
-    /// More than fits into a task definition.
+    /// The text does not fit into a task definition.
     #[error("the configuration has {found} bytes, {CONFIGURATION_MAX} are allowed")]
     TooLarge {
-        /// Bytes found.
+        /// The size in bytes.
         found: usize,
     },
-    /// Not TOML of this form.
+    /// The text is not TOML of the expected form.
     #[error("{0}")]
     Toml(#[from] toml::de::Error),
-    /// A field's value cannot be.
+    /// The value of a field is not allowed.
     #[error("`{field}`: {problem}")]
     Field {
-        /// Where.
+        /// The path of the field.
         field: String,
-        /// What is wrong.
+        /// What is wrong with the value.
         problem: String,
     },
-    /// The Cedar policy.
+    /// The Cedar policies are missing or invalid.
     #[error("`policy`: {0}")]
     Policy(#[from] PolicyError),
 }
@@ -228,11 +233,12 @@ fn default_grace() -> String {
 fn default_workspace() -> String {
     "/work".to_owned()
 }
-/// Ten minutes of output at nearly 2 MB/s; a tenth of the disk that Fargate gives without being asked.
+/// Ten minutes of output at nearly 2 MB/s. With an equal share for the archive, this is a tenth of
+/// Fargate's default disk.
 fn default_spool() -> String {
     "1GiB".to_owned()
 }
-/// What distroless images call `nonroot`: a user that no file of an image belongs to.
+/// The user that distroless images call `nonroot`. No file of an image belongs to it.
 fn nonroot() -> u32 {
     65_532
 }
@@ -251,12 +257,12 @@ fn wrong(field: impl Into<String>, problem: impl Into<String>) -> ConfigurationE
 }
 
 impl File {
-    /// What is wrong with a value by itself.
+    /// Checks each value by itself.
     fn check(&self) -> Result<(), ConfigurationError> {
         if !(1..=1_000).contains(&self.concurrency) {
             return Err(wrong("concurrency", "must be 1 to 1000"));
         }
-        // The largest two have a meaning of their own for the kernel's calls.
+        // Larger values are refused, because the two largest have special meanings in system calls.
         if i32::try_from(self.uid).is_err() {
             return Err(wrong("uid", "must be less than 2147483648"));
         }
@@ -276,14 +282,41 @@ impl File {
 }
 
 impl Configuration {
-    /// Seconds for which a deployment runs at most: its steps and their grace, and as much again when there is a rollback.
+    /// The longest run of a deployment in seconds: the steps and their grace period, and twice that
+    /// if there is a rollback.
     pub fn longest_run(&self) -> i64 {
         let once = (self.timeout + self.cancel.grace).as_secs();
         let all = if self.rollback.is_empty() { once } else { once * 2 };
         i64::try_from(all).unwrap_or(i64::MAX)
     }
 
-    /// Reads a configuration.
+    /// Reads a configuration from TOML.
+    ///
+    /// ```
+    /// use relay_policy::Configuration;
+    /// use relay_protocol::keys::PrivateKey;
+    ///
+    /// let configuration = Configuration::parse(&format!(
+    ///     r#"
+    ///     target = "demo/hello"
+    ///     topic = "arn:aws:sns:eu-west-1:222222222222:relay"
+    ///     bucket = "example-relay"
+    ///     target_key = "alias/relay"
+    ///     runner_role = "relay-runner"
+    ///     policy = "permit(principal, action, resource);"
+    ///     signers = [{{ name = "ci", key = "{}" }}]
+    ///     steps = [{{ name = "greet", run = ["echo", "hello"] }}]
+    ///     "#,
+    ///     PrivateKey::from_seed([7; 32]).public(),
+    /// ))?;
+    /// assert_eq!(configuration.timeout.as_secs(), 3_600);
+    /// # Ok::<(), relay_policy::ConfigurationError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the text is too long, is not TOML of the expected form, has a value that is not allowed,
+    /// or has no valid policy.
     pub fn parse(text: &str) -> Result<Self, ConfigurationError> {
         if text.len() > CONFIGURATION_MAX {
             return Err(ConfigurationError::TooLarge { found: text.len() });
@@ -437,7 +470,8 @@ fn variable(name: &str) -> Result<(), ConfigurationError> {
     Ok(())
 }
 
-/// An endpoint is https, or http to this very machine: anything else would send credentials in the clear.
+/// Checks that an endpoint uses https, or http on a loopback address. Any other endpoint would
+/// receive credentials in plain text.
 fn check_endpoint(endpoint: &str) -> Result<(), ConfigurationError> {
     let loopback =
         ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"].iter().any(|start| endpoint.starts_with(start));
@@ -447,7 +481,7 @@ fn check_endpoint(endpoint: &str) -> Result<(), ConfigurationError> {
     Err(wrong("endpoint", "must be https, or http on a loopback address"))
 }
 
-/// Names of groups that signers are in.
+/// The names of all groups that have a signer.
 pub(crate) fn groups(roots: &TrustRoots) -> BTreeSet<&str> {
     roots.signers().iter().flat_map(|signer| signer.groups.iter().map(String::as_str)).collect()
 }

@@ -1,4 +1,5 @@
-//! The decision: who asks for what, and whether that is allowed. The launcher and the runner both call this (clauses LAU-3 to LAU-8, RUN-4 to RUN-8).
+//! The decision: who asks for what, and whether it is allowed. The launcher and the runner both
+//! call this code (clauses LAU-3 to LAU-8, RUN-4 to RUN-8).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,44 +13,48 @@ use crate::cedar::Question;
 use crate::configuration::Configuration;
 use crate::parameters;
 
-/// A verified request with the approvals that could be verified.
+/// A verified request with those of its approvals that could be verified.
 #[derive(Debug)]
 pub struct Asked {
     /// The request.
     pub request: Verified<Request, KnownSigner>,
-    /// The approvals; those without a valid signature were left out (clause APP-4).
+    /// The verified approvals. Those without a valid signature were dropped (clause APP-4).
     pub approvals: Vec<Verified<Approval, KnownSigner>>,
 }
 
 impl Asked {
-    /// What was asked.
+    /// The content of the request.
     pub fn request(&self) -> &Request {
         self.request.statement()
     }
 
-    /// The one spelling of it, for the override (clause BUN-3).
+    /// The canonical form of the request and its approvals, for the override (clause BUN-3).
     pub fn canonical(&self) -> String {
         Bundle::canonical(&self.request, &self.approvals).to_json()
     }
 }
 
-/// Verifies a bundle with the signers of a target (clause LAU-3, RUN-4).
+/// Verifies a bundle against the signers of a target (clauses LAU-3, RUN-4).
+///
+/// # Errors
+///
+/// If the request cannot be verified. An approval that cannot be verified is not an error.
 pub fn verify(bundle: &Bundle, configuration: &Configuration) -> Result<Asked, VerifyError> {
     let request = configuration.roots.verify(&bundle.request)?;
     let approvals = bundle.approvals.iter().filter_map(|approval| configuration.roots.verify(approval).ok()).collect();
     Ok(Asked { request, approvals })
 }
 
-/// Allowed, and by what.
+/// The answer that a request is allowed, and by which policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allowed {
-    /// The policies that decided.
+    /// The policies that allowed it.
     pub policies: Vec<String>,
-    /// Who asked, as the policies saw him.
+    /// The signer of the request, as the policies saw it.
     pub signer: KnownSigner,
-    /// Who approved.
+    /// The signers who approved the request.
     pub approvers: Vec<KnownSigner>,
-    /// The argument vectors of all steps, then of the rollback.
+    /// The argument vectors of all steps, and those of the rollback.
     pub commands: (Vec<Vec<String>>, Vec<Vec<String>>),
 }
 fn persons(approvers: &[KnownSigner]) -> u32 {
@@ -57,12 +62,13 @@ fn persons(approvers: &[KnownSigner]) -> u32 {
     u32::try_from(persons.len()).unwrap_or(u32::MAX)
 }
 
-/// Not allowed: told to the requester, whose signature is valid (clause LAU-6).
+/// The answer that a request is not allowed. The requester is told why, because the signature is
+/// valid (clause LAU-6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
-    /// Which check.
+    /// The reason code of the check that failed.
     pub reason: Reason,
-    /// In words.
+    /// An explanation for people.
     pub message: String,
 }
 
@@ -84,7 +90,12 @@ impl From<RequestError> for Denied {
     }
 }
 
-/// Decides. Everything that it looks at is verified or pinned; `now` and `stage` are the caller's.
+/// Decides whether a request is allowed. Everything that it looks at is verified or pinned; the
+/// caller supplies `now` and `stage`.
+///
+/// # Errors
+///
+/// If any check fails. [`Denied`] names the check and explains the failure.
 pub fn authorise(
     configuration: &Configuration,
     asked: &Asked,
@@ -105,7 +116,8 @@ pub fn authorise(
     let approvals = persons(&approvers);
     let mut refused = None;
     for signer in asked.request.signers() {
-        // A signer's accounts are his own: one who may not use the queue cannot lend his policy to one who may.
+        // The accounts of a signer are its own. A signer that may not use the queue cannot lend its
+        // permission to one that may.
         if let Err(error) = request.check_queues(&signer.ci_accounts, &configuration.fixed_queues) {
             refused.get_or_insert(Denied::from(error));
             continue;
@@ -127,8 +139,9 @@ pub fn authorise(
     Err(refused.unwrap_or_else(|| denied(Reason::Policy, "nobody who signed may deploy here")))
 }
 
-/// Whether `envelope` is a control statement that may stop this deployment: by the request's own session key, or by a signer whom the policy
-/// allows the action `cancel` (clauses CTL-1 to CTL-4).
+/// Whether `envelope` is a control statement that may stop this deployment. It must be signed by
+/// the request's own session key, or by a signer that the policy allows the action `cancel`
+/// (clauses CTL-1 to CTL-4).
 pub fn may_cancel(configuration: &Configuration, asked: &Asked, envelope: &Envelope, now: Timestamp) -> bool {
     let request = asked.request();
     let ours = |control: &Control| control.is_for(&request.deployment_id, asked.request.digest(), now);
@@ -153,7 +166,8 @@ pub fn may_cancel(configuration: &Configuration, asked: &Asked, envelope: &Envel
         })
 }
 
-/// Tells a policy that says no from one that only wants another approval.
+/// The denial when no policy permits. It distinguishes a policy that refuses from one that only
+/// needs more approvals.
 fn not_permitted(configuration: &Configuration, asked: &Asked, signer: &KnownSigner, approvals: u32) -> Denied {
     let request = asked.request();
     let with_more = Question {
@@ -176,7 +190,8 @@ fn not_permitted(configuration: &Configuration, asked: &Asked, signer: &KnownSig
     denied(Reason::Policy, format!("no policy of {} permits {} to deploy this", configuration.target, signer.name))
 }
 
-/// Who approved exactly this, other than those who ask, one entry for each signer.
+/// The signers who approved exactly this request: one entry per key, without the persons who signed
+/// the request.
 fn approvers(asked: &Asked) -> Vec<KnownSigner> {
     let request = asked.request();
     let subject = request.subject();

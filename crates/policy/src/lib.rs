@@ -1,7 +1,9 @@
-//! Who may: a target's configuration, its recipes and parameters, and the authorisation in Cedar. Pure.
+//! Authorisation: a target's configuration, its recipes and parameters, and its Cedar policies.
+//! This crate does no I/O.
 //!
-//! Launcher and runner call the same two functions on the same bytes: [`verify`] says who asks for what, [`authorise`] says whether that is
-//! allowed, with time as an argument. Neither trusts the other's answer (promise P2).
+//! The launcher and the runner call the same two functions on the same bytes: [`verify`]
+//! establishes who asks for what, and [`authorise`] decides whether it is allowed, with the time as
+//! an argument. Neither trusts the other's answer (promise P2).
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -1,51 +1,53 @@
-//! Parameters: what a request may pass, and the rule that each value must match whole (clauses REQ-6, REQ-14).
+//! Parameters: what a request may pass, and the rule that each whole value must match (clauses
+//! REQ-6, REQ-14).
 
 use std::collections::BTreeMap;
 
 use regex::Regex;
 use relay_protocol::{Digest, ParameterName, TargetName};
 
-/// What a parameter's value must be.
+/// The rule for the value of a parameter.
 #[derive(Clone, Debug)]
 pub enum ParameterRule {
-    /// A text that matches a pattern from its first to its last character.
+    /// A text whose whole value matches a pattern.
     Text {
-        /// The pattern as it stands in the configuration.
+        /// The pattern as written in the configuration.
         pattern: String,
-        /// The same, anchored at both ends.
+        /// The same pattern, anchored at both ends.
         regex: Regex,
-        /// Whether line breaks and tabs are allowed at all.
+        /// Whether line breaks and tabs are allowed.
         multiline: bool,
-        /// Whether characters beyond ASCII are allowed at all.
+        /// Whether non-ASCII characters are allowed.
         unicode: bool,
     },
-    /// An artifact: the value is its SHA-256, the bytes lie in the CI account's bucket.
+    /// An artifact. The value is its SHA-256; the bytes are in the CI account's bucket.
     Artifact {
-        /// `s3://bucket/prefix/`.
+        /// The location of the artifacts: `s3://bucket/prefix/`.
         location: S3Prefix,
-        /// Bytes, packed.
+        /// The largest packed size in bytes.
         max: u64,
     },
-    /// Something that another target saved: the value is its SHA-256, the bytes lie in the relay bucket.
+    /// An artifact that another target saved. The value is its SHA-256; the bytes are in the relay
+    /// bucket.
     SavedBy {
-        /// The other target.
+        /// The target that saved it.
         target: TargetName,
-        /// Bytes, packed.
+        /// The largest packed size in bytes.
         max: u64,
     },
 }
 
-/// `s3://bucket/prefix/`.
+/// A location in S3: `s3://bucket/prefix/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3Prefix {
-    /// The bucket.
+    /// The name of the bucket.
     pub bucket: String,
-    /// The prefix, empty or with a slash at its end.
+    /// The key prefix: empty, or ending with a slash.
     pub prefix: String,
 }
 
 impl S3Prefix {
-    /// Reads `s3://bucket/prefix/`.
+    /// Reads `s3://bucket/prefix/`; `None` if the text has another form.
     pub fn parse(text: &str) -> Option<Self> {
         let (bucket, prefix) = text.strip_prefix("s3://")?.split_once('/')?;
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
@@ -56,18 +58,18 @@ impl S3Prefix {
     }
 }
 
-/// A parameter that does not fit. Told to the requester: it is their value.
+/// A parameter that does not match its rule. The requester is told, because the value is theirs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParameterError {
-    /// The configuration has it, the request has not.
+    /// The configuration has this parameter, but the request does not.
     #[error("the parameter `{0}` is missing")]
     Missing(ParameterName),
-    /// The request has it, the configuration has not.
+    /// The request has this parameter, but the configuration does not.
     #[error("there is no parameter `{name}`; this target has: {known}")]
     Unknown {
         /// The parameter.
         name: ParameterName,
-        /// All that there are.
+        /// All parameters of the target.
         known: String,
     },
     /// A character that no value may have, or that this rule does not allow.
@@ -77,12 +79,12 @@ pub enum ParameterError {
         name: ParameterName,
         /// The character.
         character: char,
-        /// Where, counted from 1.
+        /// The position of the character, counted from 1.
         at: usize,
-        /// What it is.
+        /// A description of the character.
         what: &'static str,
     },
-    /// The pattern does not match.
+    /// The value does not match the pattern.
     #[error("the parameter `{name}` does not match its pattern `{pattern}` (from its first to its last character)")]
     Pattern {
         /// The parameter.
@@ -90,7 +92,7 @@ pub enum ParameterError {
         /// The pattern.
         pattern: String,
     },
-    /// An artifact's value is a digest.
+    /// The value of an artifact parameter is not a digest.
     #[error(
         "the parameter `{0}` is an artifact: its value must be a SHA-256 digest of 64 lower-case hexadecimal digits (`relay deploy --artifact {0}=PATH` makes it)"
     )]
@@ -98,9 +100,13 @@ pub enum ParameterError {
 }
 
 impl ParameterRule {
-    /// A text rule; the pattern is anchored here, so that an author cannot forget it.
+    /// A rule for text. The pattern is anchored here, so that the author cannot forget it.
+    ///
+    /// # Errors
+    ///
+    /// If the pattern is not a valid regular expression, or is too large when compiled.
     pub fn text(pattern: &str, multiline: bool, unicode: bool) -> Result<Self, regex::Error> {
-        // The pattern must be valid by itself: `a)(b` would otherwise close the group that anchors it.
+        // Compile the pattern by itself first: `a)(b` would close the group that anchors it.
         regex::RegexBuilder::new(pattern).size_limit(1 << 20).build()?;
         let regex = regex::RegexBuilder::new(&format!(r"\A(?:{pattern})\z")).size_limit(1 << 20).build()?;
         Ok(Self::Text { pattern: pattern.to_owned(), regex, multiline, unicode })
@@ -123,7 +129,8 @@ impl ParameterRule {
     }
 }
 
-/// Control characters, and characters beyond ASCII: `\w` and `.` match more than their author saw. NUL can never be part of an argument.
+/// Refuses control characters, and by default non-ASCII characters, because `\w` and `.` match more
+/// than their author may expect. NUL can never be part of an argument.
 fn check_characters(name: &ParameterName, value: &str, multiline: bool, unicode: bool) -> Result<(), ParameterError> {
     for (at, character) in value.chars().enumerate() {
         let what = match character {
@@ -138,7 +145,7 @@ fn check_characters(name: &ParameterName, value: &str, multiline: bool, unicode:
     Ok(())
 }
 
-/// Checks all parameters of a request against all rules: none missing, none unknown, each matching.
+/// Checks all parameters of a request: none is missing or unknown, and each matches its rule.
 pub(crate) fn check(
     rules: &BTreeMap<ParameterName, ParameterRule>,
     values: &BTreeMap<ParameterName, String>,

@@ -1,8 +1,20 @@
-//! The pin: the entry point of a target's container, the one thing that a RunTask override cannot touch (clauses RUN-1, RUN-2).
+//! The pin: the entry point of a target's container, which is the one part that a RunTask override
+//! cannot change (clauses RUN-1, RUN-2).
 
 use relay_protocol::{Digest, TargetName};
 
-/// What the entry point pins: which target this is, and the digest of its configuration.
+/// What the entry point pins: the target, and the digest of its configuration.
+///
+/// ```
+/// use relay_policy::Pin;
+/// use relay_protocol::TargetName;
+///
+/// let target: TargetName = "demo/hello".parse()?;
+/// let pin = Pin::of(&target, "the text of the configuration");
+/// let arguments = pin.entry_point("/relay/relay-runner");
+/// assert_eq!(Pin::parse(&arguments[1..])?, pin);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pin {
     /// The target.
@@ -17,19 +29,24 @@ pub struct Pin {
 pub struct PinError;
 
 impl Pin {
-    /// The pin of a configuration's text.
+    /// The pin for a target and the text of its configuration.
     pub fn of(target: &TargetName, configuration: &str) -> Self {
         Self { target: target.clone(), configuration: Digest::of(configuration.as_bytes()) }
     }
 
-    /// The container's entry point, with `runner` as the path of the runner.
+    /// The entry point of the container. `runner` is the path of the runner's program.
     pub fn entry_point(&self, runner: &str) -> Vec<String> {
         [runner, "run", "--target", self.target.as_str(), "--configuration-sha256", &self.configuration.to_string()]
             .map(str::to_owned)
             .to_vec()
     }
 
-    /// Reads the arguments behind the program's name. Anything more or less is refused: an override's `command` would stand behind them.
+    /// Reads the arguments after the program name. Anything more or less is refused, because the
+    /// `command` of an override would be appended to them.
+    ///
+    /// # Errors
+    ///
+    /// If the arguments are not exactly those of [`Pin::entry_point`].
     pub fn parse(arguments: &[String]) -> Result<Self, PinError> {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         match arguments.as_slice() {
@@ -41,7 +58,7 @@ impl Pin {
         }
     }
 
-    /// Whether `configuration` is the text that is pinned.
+    /// Whether `configuration` is the pinned text.
     pub fn fits(&self, configuration: &str) -> bool {
         Digest::of(configuration.as_bytes()) == self.configuration
     }

@@ -1,10 +1,22 @@
-//! Templates of arguments: a parameter is substituted inside one argument; it can never become two, nor an option (clauses REQ-15, RUN-9).
+//! Templates for arguments. A parameter is substituted inside one argument; it can never become two
+//! arguments, nor an option (clauses REQ-15, RUN-9).
 
 use std::collections::BTreeMap;
 
 use relay_protocol::ParameterName;
 
-/// One argument of a step, with its holes.
+/// One argument of a step, with the parameters to fill in.
+///
+/// ```
+/// use relay_policy::Template;
+/// use relay_protocol::ParameterName;
+///
+/// let template = Template::parse("image={image}")?;
+/// let name: ParameterName = "image".parse()?;
+/// let values = [(name, "a b; rm".to_owned())].into();
+/// assert_eq!(template.fill(&values)?, "image=a b; rm");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
@@ -16,22 +28,27 @@ enum Part {
     Hole(ParameterName),
 }
 
-/// A template or a substitution that cannot be.
+/// A template that cannot be parsed, or a substitution that is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubstitutionError {
-    /// A brace without its partner, or a hole without a parameter's name in it.
+    /// A brace without its partner, or braces around something that is not the name of a parameter.
     #[error("`{0}`: write a parameter as {{name}}, and a brace as {{{{ or }}}}")]
     Form(String),
-    /// A parameter that the request does not have. Configurations are checked, so this is a bug if it is ever seen.
+    /// The request has no value for this parameter. Configurations are checked, so this indicates a
+    /// bug.
     #[error("no value for the parameter `{0}`")]
     Missing(ParameterName),
-    /// The value would make the argument an option.
+    /// The value would turn the argument into an option.
     #[error("the value of `{0}` begins with `-` and would be read as an option")]
     Option(ParameterName),
 }
 
 impl Template {
-    /// Reads a template: `{name}` is a hole, `{{` and `}}` are braces.
+    /// Reads a template: `{name}` is a parameter, `{{` and `}}` are literal braces.
+    ///
+    /// # Errors
+    ///
+    /// If a brace has no partner, or if `name` is not the name of a parameter.
     pub fn parse(text: &str) -> Result<Self, SubstitutionError> {
         let odd = || SubstitutionError::Form(text.to_owned());
         let mut parts = Vec::new();
@@ -64,7 +81,7 @@ impl Template {
         Ok(Self { parts })
     }
 
-    /// The parameters that it uses.
+    /// The parameters that the template uses.
     pub fn holes(&self) -> impl Iterator<Item = &ParameterName> {
         self.parts.iter().filter_map(|part| match part {
             Part::Hole(name) => Some(name),
@@ -72,7 +89,11 @@ impl Template {
         })
     }
 
-    /// The argument, always exactly one.
+    /// Fills in the values. The result is always exactly one argument.
+    ///
+    /// # Errors
+    ///
+    /// If a value is missing, or if it starts with `-` at the beginning of the argument.
     pub fn fill(&self, values: &BTreeMap<ParameterName, String>) -> Result<String, SubstitutionError> {
         let mut argument = String::new();
         for part in &self.parts {

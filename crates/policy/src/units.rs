@@ -1,8 +1,8 @@
-//! Durations and sizes as people write them: `45m`, `2m`, `90s`, `50MiB`.
+//! Durations and sizes in their human-readable form: `45m`, `2m`, `90s`, `50MiB`.
 
 use std::time::Duration;
 
-/// `90s`, `45m`, `2h`: a whole number and one unit.
+/// Reads a duration such as `90s`, `45m` or `2h`: a whole number and one unit.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
     let seconds = match unit {
@@ -14,7 +14,7 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// `512KiB`, `50MiB`, `1GiB`: a whole number and one binary unit.
+/// Reads a size such as `512KiB`, `50MiB` or `1GiB`: a whole number and one binary unit.
 pub(crate) fn size(text: &str) -> Option<u64> {
     let (number, unit) = split(text)?;
     let shift = match unit {

@@ -1,4 +1,4 @@
-//! The configuration of the documentation, and what it decides.
+//! Decisions about requests, made with the example configuration of the documentation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 use std::collections::BTreeMap;
@@ -14,11 +14,12 @@ fn key(n: u8) -> PrivateKey {
     PrivateKey::from_seed([n; 32])
 }
 
-/// The head that the tests of this crate and of `relay-admin` share, and what this one does.
+/// The head of the configuration that the tests of this crate and of `relay-admin` share, completed
+/// with what this target runs.
 fn text(policy: &str) -> String {
     let keyed = |text: String, n: u8| text.replace(&format!("${{KEY_{n}}}"), &key(n).public().to_string());
     let head = (1..=3).fold(include_str!("payments.toml").replace("${POLICY}", policy), keyed);
-    // Here, anna has no CI account.
+    // In these tests, anna has no CI account.
     let anna = "groups = [\"people\"]\n";
     head.replace(&format!("{anna}ci_accounts = [\"111111111111\"]\n"), anna)
         + r#"[parameters]
@@ -127,7 +128,8 @@ fn approvals_count_persons_other_than_those_who_ask() {
 
 #[test]
 fn an_evaluation_error_denies_although_a_permit_matches() {
-    // Long arithmetic overflows when evaluated: Cedar alone would skip this forbid, and permit.
+    // Long arithmetic overflows when it is evaluated. Cedar by itself would skip this forbid and
+    // permit.
     let erring = format!(
         r#"{PERMIT} forbid(principal, action, resource) when {{ context.hour + 9223372036854775807 > 0 && context.hour * 9223372036854775807 == 5 }};"#
     );

@@ -1,4 +1,5 @@
-//! The approval: a second person's word for exactly these parameters (clauses APP-1 to APP-4).
+//! The approval: a second person's signed consent to exactly these parameters (clauses APP-1 to
+//! APP-4).
 
 use serde::{Deserialize, Serialize};
 
@@ -12,17 +13,18 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Approval {
-    /// SHA-256 of the RFC 8785 form of `{"audience","parameters","target"}`: see [`crate::Request::subject`] (clause APP-2).
+    /// SHA-256 of the RFC 8785 form of `{"audience","parameters","target"}`: see
+    /// [`crate::Request::subject`] (clause APP-2).
     pub subject: Digest,
-    /// When it was given.
+    /// When the approval was given.
     pub issued_at: Timestamp,
-    /// When it ends, at most 24 hours later (clause APP-3).
+    /// When the approval expires, at most 24 hours later (clause APP-3).
     pub expires_at: Timestamp,
 }
 
 impl Approval {
-    /// Whether it stands for `subject` at the moment when the request was issued. The request's own time is used, so that launcher and
-    /// runner agree (clauses APP-2, APP-3).
+    /// Whether the approval covers `subject` at the time when the request was issued. It uses the
+    /// request's own time, so that the launcher and the runner agree (clauses APP-2, APP-3).
     pub fn covers(&self, subject: Digest, request_issued_at: Timestamp) -> bool {
         let lifetime = self.expires_at.since(self.issued_at);
         self.subject == subject

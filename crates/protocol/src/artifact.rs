@@ -1,48 +1,54 @@
-//! What an artifact may hold: pure rules over names and sizes; packing and unpacking are at the edge (clauses ART-1 to ART-6).
+//! Rules for the contents of an artifact: pure functions over names and sizes (clauses ART-1 to
+//! ART-6). Packing and unpacking are left to the crate `relay-artifact`.
 
 use crate::encoding::Digest;
 use crate::limits;
 
-/// The object's key under `prefix` (clause ART-1).
+/// The S3 key of the artifact with this digest under `prefix` (clause ART-1).
 pub fn object_key(prefix: &str, digest: Digest) -> String {
     format!("{prefix}{digest}.tar.zst")
 }
 
-/// An entry of an artifact that is refused; then nothing of the artifact is used (clause ART-4).
+/// An entry that is refused. Nothing of its artifact is used then (clause ART-4).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnsafeEntry {
-    /// It starts at the root, or with a drive.
+    /// The path starts at the root, or contains a backslash.
     #[error("`{0}` is an absolute path")]
     Absolute(String),
-    /// It climbs.
+    /// The path has a `..` component.
     #[error("`{0}` has a `..` in it")]
     Parent(String),
-    /// An empty name, or one with NUL.
+    /// The path is not usable: it is empty, contains NUL, or has a component longer than 255 bytes.
     #[error("`{0}` is not a usable path")]
     Odd(String),
-    /// A link whose target lies outside the artifact.
+    /// A symbolic link whose target is outside the artifact.
     #[error("the link `{path}` leads out of the artifact, to `{target}`")]
     LinkOut {
-        /// The link.
+        /// The path of the link.
         path: String,
-        /// Where it leads.
+        /// The target of the link.
         target: String,
     },
-    /// A device, a pipe, a socket, a hard link.
+    /// A device, a pipe, a socket or a hard link.
     #[error("`{0}` is neither a file, nor a folder, nor a symbolic link")]
     Kind(String),
-    /// More entries than [`limits::ARTIFACT_ENTRIES_MAX`].
+    /// The artifact has more entries than [`limits::ARTIFACT_ENTRIES_MAX`].
     #[error("more than {} entries", limits::ARTIFACT_ENTRIES_MAX)]
     TooMany,
-    /// More bytes than allowed, once unpacked.
+    /// The artifact unpacks to more bytes than allowed.
     #[error("unpacks to more than {limit} bytes")]
     TooLarge {
-        /// Bytes allowed.
+        /// The limit in bytes.
         limit: u64,
     },
 }
 
-/// The components of an entry's path, when it is relative and stays inside (clause ART-4).
+/// The components of an entry's path, if the path is relative and stays inside the artifact (clause
+/// ART-4). Empty components and `.` are dropped.
+///
+/// # Errors
+///
+/// If the path is absolute, contains a backslash or a `..` component, or has an unusable component.
 pub fn components(path: &str) -> Result<Vec<&str>, UnsafeEntry> {
     if path.starts_with('/') || path.contains('\\') {
         return Err(UnsafeEntry::Absolute(crate::encoding::printable(path)));
@@ -61,8 +67,13 @@ pub fn components(path: &str) -> Result<Vec<&str>, UnsafeEntry> {
     Ok(parts)
 }
 
-/// Checks that a symbolic link at `path` with the text `target` stays inside the artifact, by its text alone: it may climb no higher than
-/// its own depth, at any point of its way (clause ART-4).
+/// Checks, by its text alone, that a symbolic link at `path` to `target` stays inside the artifact:
+/// at no point may it climb higher than its own depth (clause ART-4).
+///
+/// # Errors
+///
+/// If the target is empty or absolute, contains NUL or a backslash, or leads out of the artifact,
+/// or if [`components`] refuses `path`.
 pub fn check_link(path: &str, target: &str) -> Result<(), UnsafeEntry> {
     let out =
         || UnsafeEntry::LinkOut { path: crate::encoding::printable(path), target: crate::encoding::printable(target) };
@@ -80,7 +91,8 @@ pub fn check_link(path: &str, target: &str) -> Result<(), UnsafeEntry> {
     Ok(())
 }
 
-/// Bytes that an artifact of `packed` bytes may unpack to, where the configuration allows `max` bytes packed (clause ART-5).
+/// The bytes that an artifact of `packed` bytes may unpack to, if the configuration allows `max`
+/// packed bytes (clause ART-5). At least 1 MiB is always allowed.
 pub fn unpacked_limit(packed: u64, max: u64) -> u64 {
     packed.min(max).saturating_mul(limits::ARTIFACT_RATIO_MAX).max(1_048_576)
 }

@@ -1,5 +1,5 @@
-//! What an SNS body, the override `RELAY_ENVELOPE` and a control queue's body hold: a request with its approvals, or a control
-//! statement (clauses BUN-1 to BUN-4).
+//! The content of an SNS body, of the override `RELAY_ENVELOPE` and of a control queue's message: a
+//! request with its approvals, or a control statement (clauses BUN-1 to BUN-4).
 
 use serde::{Deserialize, Serialize};
 
@@ -9,22 +9,22 @@ use crate::limits;
 use crate::strict;
 use crate::{Approval, Request};
 
-/// A request and the approvals beside it, unverified: `{"request":E,"approvals":[E…]}`.
+/// A request and its approvals, all unverified: `{"request":E,"approvals":[E…]}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bundle {
     /// The signed request.
     pub request: Envelope,
-    /// Signed approvals, each a statement of its own.
+    /// The signed approvals. Each is a statement of its own.
     pub approvals: Vec<Envelope>,
 }
 
-/// What a topic or a control queue delivers.
+/// A message from a topic or a control queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Somebody asks for a deployment.
+    /// A request for a deployment.
     Request(Bundle),
-    /// Somebody asks to stop one: `{"control":E}`.
+    /// A request to stop a deployment: `{"control":E}`.
     Control(Envelope),
 }
 
@@ -39,13 +39,19 @@ struct Wire {
     control: Option<Envelope>,
 }
 
-/// What is not there is left out: `null` is no way to say so, as none of these is optional in its form (clauses BUN-2, ENC-6).
+/// A member that is not set must be left out. `null` is refused, because none of these members is
+/// optional in its own form (clauses BUN-2, ENC-6).
 fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
 impl Bundle {
     /// Reads a bundle from at most [`limits::BUNDLE_MAX`] bytes (clauses BUN-1, LIM-2, LIM-5).
+    ///
+    /// # Errors
+    ///
+    /// If the JSON is too long or does not have the form of a bundle, or if there are too many
+    /// approvals.
     pub fn parse(json: &[u8]) -> Result<Self, EnvelopeError> {
         within_limit(json)?;
         let bundle: Self = strict::from_slice(json)?;
@@ -55,12 +61,13 @@ impl Bundle {
         Ok(bundle)
     }
 
-    /// The JSON form: this order, no whitespace.
+    /// The JSON form, with the members in this order and no whitespace.
     pub fn to_json(&self) -> String {
         to_json(self)
     }
 
-    /// The one spelling of what was verified, so that duplicates are equal, byte for byte: approvals sorted by payload (clause BUN-3).
+    /// The canonical form of what was verified, with approvals sorted by payload, so that
+    /// duplicates are equal byte for byte (clause BUN-3).
     pub fn canonical<S>(request: &Verified<Request, S>, approvals: &[Verified<Approval, S>]) -> Self {
         let mut approvals: Vec<Envelope> = approvals.iter().map(|approval| approval.canonical().clone()).collect();
         let order = |envelope: &Envelope| (envelope.unverified_payload().to_vec(), envelope.to_json());
@@ -71,7 +78,12 @@ impl Bundle {
 }
 
 impl Message {
-    /// Reads what a topic delivered (clauses BUN-1, BUN-2, LIM-2).
+    /// Reads a message from a topic (clauses BUN-1, BUN-2, LIM-2).
+    ///
+    /// # Errors
+    ///
+    /// If the JSON is too long, or holds neither a request with approvals nor a control statement,
+    /// or if there are too many approvals.
     pub fn parse(json: &[u8]) -> Result<Self, EnvelopeError> {
         within_limit(json)?;
         let wire: Wire = strict::from_slice(json)?;
@@ -87,7 +99,7 @@ impl Message {
         }
     }
 
-    /// The JSON form of a control statement's envelope.
+    /// The JSON form of a message that carries a control statement's envelope.
     pub fn control_json(control: &Envelope) -> String {
         format!("{{\"control\":{}}}", control.to_json())
     }

@@ -1,5 +1,6 @@
-//! The claim and the lock: small objects in the relay bucket that make a deployment happen at most once, one at a time (clauses CLM-1 to
-//! CLM-5, LCK-1 to LCK-3). They are not signed; the bucket's policy guards them.
+//! The claim and the lock: small objects in the relay bucket. Claims make a deployment run at most
+//! once; locks limit how many run at a time (clauses CLM-1 to CLM-5, LCK-1 to LCK-3). The objects
+//! are not signed; the bucket policy protects them.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,105 +9,117 @@ use crate::names::{DeploymentId, TargetName};
 use crate::outcome::Reason;
 use crate::strict;
 
-/// The body of `claims/<deployment id>`, written once with `If-None-Match: *` and never deleted.
+/// The body of `claims/<deployment id>`. It is written once, with `If-None-Match: *`, and never
+/// deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
-    /// The request that holds the id.
+    /// The digest of the request that holds the id.
     pub request_digest: Digest,
-    /// Who claimed it.
+    /// The holder of the claim.
     pub holder: Holder,
 }
 
-/// Who claimed a deployment id, and to what end.
+/// The holder of a deployment id, and what the claim is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Holder {
-    /// A runner, which alone may start the tool.
+    /// A runner. Only this runner may start the tool.
     Runner {
-        /// Its task.
+        /// The ARN of the runner's task.
         task_arn: String,
-        /// Made new by each process, so that a restarted container does not take the claim for its own.
+        /// A value that each process makes anew, so that a restarted container does not mistake the
+        /// claim for its own.
         nonce: String,
     },
     /// The launcher, with a verdict that is final: nothing runs after it.
     Launcher {
-        /// What it was.
+        /// The verdict.
         verdict: Verdict,
-        /// Why.
+        /// The reason code.
         reason: Reason,
-        /// For people.
+        /// An explanation for people.
         message: String,
     },
 }
 
-/// A final word of the launcher.
+/// A final verdict of the launcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Not allowed.
+    /// The request was not allowed.
     Refused,
-    /// Allowed, but ECS did not start it.
+    /// The request was allowed, but ECS did not start the task.
     LaunchFailed,
 }
 
 impl Claim {
-    /// The object's key.
+    /// The S3 key of the object for `id`.
     pub fn key(id: &DeploymentId) -> String {
         format!("claims/{id}")
     }
 
-    /// The object's bytes.
+    /// The bytes of the object.
     pub fn to_bytes(&self) -> Vec<u8> {
         to_json(self).into_bytes()
     }
 
     /// Reads the object.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are not JSON in the form of a claim.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         strict::from_slice(bytes)
     }
 }
 
-/// The body of `locks/<target>/<slot>`; an empty holder is a free slot.
+/// The body of `locks/<target>/<slot>`. Without a holder, the slot is free.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lock {
-    /// Who holds it.
+    /// The holder of the slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<LockHolder>,
 }
 
-/// Who holds a slot.
+/// The holder of a slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockHolder {
-    /// The deployment.
+    /// The deployment that holds the slot.
     pub deployment_id: DeploymentId,
-    /// Its task; only when ECS says that it is STOPPED may another take over (clause LCK-2).
+    /// The task of that deployment. Another deployment may take the slot only after ECS reports
+    /// this task as STOPPED (clause LCK-2).
     pub task_arn: String,
-    /// Unix seconds at which it was taken.
+    /// When the slot was taken, in Unix seconds.
     pub taken_at: i64,
 }
 
 impl LockHolder {
-    /// The cluster in `arn:aws:ecs:REGION:ACCOUNT:task/CLUSTER/ID`: the holder's own, which need not be the asker's.
+    /// The cluster in `arn:aws:ecs:REGION:ACCOUNT:task/CLUSTER/ID`. It is the holder's cluster,
+    /// which may differ from the caller's.
     pub fn cluster(&self) -> &str {
         self.task_arn.split('/').nth(1).unwrap_or_default()
     }
 }
 
 impl Lock {
-    /// The key of slot `slot` of `target`.
+    /// The S3 key of the lock for slot `slot` of `target`.
     pub fn key(target: &TargetName, slot: u32) -> String {
         format!("locks/{target}/{slot}")
     }
 
-    /// The object's bytes.
+    /// The bytes of the object.
     pub fn to_bytes(&self) -> Vec<u8> {
         to_json(self).into_bytes()
     }
 
     /// Reads the object.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are not JSON in the form of a lock.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         strict::from_slice(bytes)
     }

@@ -1,4 +1,4 @@
-//! The control statement: asks to stop a deployment (clauses CTL-1 to CTL-5).
+//! The control statement, which asks to stop a deployment (clauses CTL-1 to CTL-5).
 
 use serde::{Deserialize, Serialize};
 
@@ -9,39 +9,42 @@ use crate::names::DeploymentId;
 use crate::strict;
 use crate::time::Timestamp;
 
-/// The payload of `application/vnd.relay.control.v1+json`, signed by the request's session key, or by a signer whom the policy allows.
+/// The payload of `application/vnd.relay.control.v1+json`, signed by the request's session key or
+/// by a signer that the policy allows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Control {
-    /// The deployment that is meant.
+    /// The deployment to stop.
     pub deployment_id: DeploymentId,
-    /// Its request, so that the statement fits no other deployment of the same id (clause CTL-3).
+    /// The digest of its request, so that the statement is valid for no other deployment with the
+    /// same id (clause CTL-3).
     pub request_digest: Digest,
-    /// When it was made (clause CTL-4).
+    /// When the statement was made (clause CTL-4).
     pub issued_at: Timestamp,
-    /// Why it is to stop.
+    /// Why the deployment should stop.
     pub cancel: Cancel,
 }
 
-/// Why a deployment is asked to stop.
+/// Why somebody asks to stop a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cancel {
-    /// The CLI got SIGINT.
+    /// The CLI received SIGINT.
     Interrupted,
-    /// The CLI got SIGTERM.
+    /// The CLI received SIGTERM.
     Terminated,
-    /// Somebody asked, from elsewhere.
+    /// Somebody asked from elsewhere.
     Requested,
 }
 
 impl Control {
-    /// The payload's bytes as they are signed.
+    /// The bytes of the payload, as they are signed.
     pub fn to_payload(&self) -> Vec<u8> {
         to_json(self).into_bytes()
     }
 
-    /// Whether it means this deployment, and is neither old nor from the future (clauses CTL-3, CTL-4).
+    /// Whether the statement is for this deployment and its request, and is neither too old nor
+    /// from the future (clauses CTL-3, CTL-4).
     pub fn is_for(&self, id: &DeploymentId, request: Digest, now: Timestamp) -> bool {
         let age = now.since(self.issued_at);
         self.deployment_id == *id

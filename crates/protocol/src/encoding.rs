@@ -1,4 +1,5 @@
-//! Base64, hex and digests, strict (clauses ENC-1 to ENC-4).
+//! Strict base64, hex and digests (clauses ENC-1 to ENC-4), and the escaping of untrusted text
+//! (clauses FRM-3, FRM-17).
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +8,7 @@ use data_encoding::{BASE64, BASE64URL, Encoding, HEXLOWER};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// The text is not what its encoding demands (clause ENC-1 or ENC-3).
+/// A text that violates its encoding (clause ENC-1 or ENC-3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodingError {
     /// Not standard, padded base64 with zero trailing bits.
@@ -18,17 +19,22 @@ pub enum EncodingError {
     Digest,
 }
 
-/// Standard, padded base64 (clause ENC-1).
+/// Encodes bytes as standard, padded base64 (clause ENC-1).
 pub fn base64(bytes: &[u8]) -> String {
     BASE64.encode(bytes)
 }
 
 /// Decodes standard, padded base64 (clause ENC-1).
+///
+/// # Errors
+///
+/// If the text is not standard, padded base64 with zero trailing bits.
 pub fn from_base64(text: &str) -> Result<Vec<u8>, EncodingError> {
     decode(text, &BASE64)
 }
 
-/// The decoder takes several padded texts in a row; here that would be a second spelling of the same bytes.
+/// Decodes exactly one padded text. The decoder by itself would accept several in a row, which
+/// would be a second spelling of the same bytes.
 fn decode(text: &str, alphabet: &Encoding) -> Result<Vec<u8>, EncodingError> {
     let padding = text.find('=').unwrap_or(text.len());
     if text.len() - padding > 2 {
@@ -37,12 +43,26 @@ fn decode(text: &str, alphabet: &Encoding) -> Result<Vec<u8>, EncodingError> {
     alphabet.decode(text.as_bytes()).map_err(|_| EncodingError::Base64)
 }
 
-/// Decodes base64 as DSSE demands of a reader: the standard or the URL-safe alphabet, padded (clause ENC-2).
+/// Decodes base64 as DSSE requires of readers: standard or URL-safe alphabet, padded (clause
+/// ENC-2).
+///
+/// # Errors
+///
+/// If the text is padded base64 in neither alphabet.
 pub fn from_base64_either(text: &str) -> Result<Vec<u8>, EncodingError> {
     decode(text, &BASE64).or_else(|_| decode(text, &BASE64URL))
 }
 
-/// A SHA-256 digest; on the wire 64 lower-case hexadecimal digits (clause ENC-3).
+/// A SHA-256 digest; 64 lower-case hexadecimal digits on the wire (clause ENC-3).
+///
+/// ```
+/// use relay_protocol::Digest;
+///
+/// let digest = Digest::of(b"");
+/// let text = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+/// assert_eq!(digest.to_string(), text);
+/// assert_eq!(text.parse(), Ok(digest));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest([u8; 32]);
@@ -58,7 +78,7 @@ impl Digest {
         Self(bytes)
     }
 
-    /// Its 32 bytes.
+    /// The 32 bytes of the digest.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -97,14 +117,16 @@ impl From<Digest> for String {
     }
 }
 
-/// The JSON of one of this crate's own types, in the order of its members, without white space: what is signed, hashed and sent.
+/// The JSON of one of this crate's own types, with the members in declaration order and without
+/// whitespace. This is the form that is signed, hashed and sent.
 #[allow(clippy::expect_used, reason = "the invariant is in its message")]
 pub(crate) fn to_json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("strings, numbers, lists, and maps by string: JSON has them all")
 }
 
-/// Escapes what SQS refuses and serde_json leaves alone (U+007F is allowed, U+FFFE and U+FFFF are not), so that any JSON text can be
-/// an SQS body (clause FRM-3). Control characters below U+0020 are already escaped by JSON.
+/// Escapes the characters that SQS refuses and serde_json does not escape, so that any JSON text
+/// can be an SQS body (clause FRM-3). These are U+FFFE and U+FFFF; SQS accepts U+007F, and JSON
+/// already escapes the control characters below U+0020.
 pub fn sqs_safe(json: String) -> String {
     if json.contains(['\u{FFFE}', '\u{FFFF}']) {
         json.replace('\u{FFFE}', "\\ufffe").replace('\u{FFFF}', "\\uffff")
@@ -113,12 +135,13 @@ pub fn sqs_safe(json: String) -> String {
     }
 }
 
-/// A stranger's text made harmless for one line of a terminal or a log, and cut to [`crate::limits::TEXT_MAX`] characters (clause FRM-17).
+/// Makes untrusted text safe for one line of a terminal or a log, and cuts it to
+/// [`crate::limits::TEXT_MAX`] characters (clause FRM-17).
 pub fn printable(text: &str) -> String {
     let mut out = String::new();
     let mut escaper = Escaper::default();
     for c in text.chars().take(crate::limits::TEXT_MAX) {
-        // In one line, a line's end is a character like any other.
+        // The result is a single line, so a line end is escaped too.
         if c == '\n' { out.extend(c.escape_unicode()) } else { escaper.push(c, &mut out) }
     }
     escaper.end(&mut out);
@@ -128,17 +151,19 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// Escapes text, character by character: what a terminal obeys, what reorders or hides text, and what CI systems take for a command
-/// (clause FRM-17). Line ends stay.
+/// Escapes text, character by character (clause FRM-17): characters that control a terminal,
+/// characters that reorder or hide text, and sequences that CI systems interpret as commands. Line
+/// ends are kept.
 #[derive(Clone, Debug)]
 pub struct Escaper {
-    /// Whether nothing but blanks came in this line.
+    /// Whether the current line contains only whitespace so far.
     blank: bool,
-    /// How much of [`COMMANDS`] has come, and is held back.
+    /// A prefix of one of [`COMMANDS`] that has been read and is held back.
     held: String,
 }
 
-/// What GitHub's and Azure's runners take for a command wherever it stands in a line. `::` is one only at the line's beginning.
+/// Sequences that GitHub's and Azure's runners interpret as a command anywhere in a line. `::` is
+/// one only at the start of a line.
 const COMMANDS: [&str; 2] = ["##[", "##vso["];
 
 impl Default for Escaper {
@@ -148,24 +173,24 @@ impl Default for Escaper {
 }
 
 impl Escaper {
-    /// One more character; what is certain by now is added to `out`.
+    /// Reads one more character, and appends to `out` what can no longer become a command.
     pub fn push(&mut self, c: char, out: &mut String) {
         self.held.push(c);
         if COMMANDS.contains(&self.held.as_str()) {
-            // Broken up, it is text.
+            // Escaping one character of a command turns it into text.
             let held = std::mem::take(&mut self.held).replacen('#', "\\u{23}", 1);
             out.push_str(&held);
             self.blank = false;
             return;
         }
-        // What cannot begin a command any more goes on its way.
+        // Release what can no longer start a command.
         while !self.held.is_empty() && !COMMANDS.iter().any(|command| command.starts_with(self.held.as_str())) {
             let first = self.held.remove(0);
             self.put(first, out);
         }
     }
 
-    /// There is no more: what was held back is no command.
+    /// Ends the text: what was held back is not a command, and is appended to `out`.
     pub fn end(&mut self, out: &mut String) {
         for c in std::mem::take(&mut self.held).chars() {
             self.put(c, out);
@@ -183,8 +208,9 @@ impl Escaper {
     }
 }
 
-/// Whether a character directs, joins, tags or annotates text, or takes no place, so that an eye would miss it: Unicode's category Cf, and
-/// what else is ignored by default, variation selectors excepted (an emoji may have one).
+/// Whether a character directs, joins, tags or annotates text, or has no width, so that a reader
+/// would miss it. These are the characters of Unicode's category Cf and the others that are ignored
+/// by default, except variation selectors, which an emoji may use.
 fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{AD}' | '\u{34F}' | '\u{600}'..='\u{605}' | '\u{61C}' | '\u{6DD}' | '\u{70F}' | '\u{890}'..='\u{891}' | '\u{8E2}'
@@ -194,7 +220,8 @@ fn is_invisible(c: char) -> bool {
         | '\u{E0000}'..='\u{E0FFF}')
 }
 
-/// As much of a text as fits into [`crate::limits::TEXT_MAX`] bytes, for messages that travel (clause LIM-7).
+/// As much of a text as fits into [`crate::limits::TEXT_MAX`] bytes, for messages that travel
+/// (clause LIM-7).
 pub fn short(text: &str) -> String {
     let max = crate::limits::TEXT_MAX;
     if text.len() <= max {
@@ -205,8 +232,8 @@ pub fn short(text: &str) -> String {
     format!("{}{mark}", &text[..end])
 }
 
-/// A JSON text with every character beyond ASCII, and DEL, as `\uXXXX`: the same value, and nothing that a terminal could take for a command
-/// (clause FRM-17).
+/// Escapes every non-ASCII character of a JSON text, and DEL, as `\uXXXX`. The value stays the
+/// same, and nothing in the text can control a terminal (clause FRM-17).
 pub fn escape_non_ascii(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
@@ -222,7 +249,7 @@ pub fn escape_non_ascii(json: &str) -> String {
     out
 }
 
-/// A JSON value in one line of ASCII: see [`escape_non_ascii`].
+/// A JSON value as one line of ASCII: see [`escape_non_ascii`].
 pub fn ascii_json(value: &serde_json::Value) -> String {
     escape_non_ascii(&value.to_string())
 }

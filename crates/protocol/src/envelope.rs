@@ -1,6 +1,8 @@
-//! The DSSE v1 envelope: verify the bytes, then parse those very bytes, and hand out a [`Verified`] that nothing else can make.
+//! The DSSE v1 envelope. It verifies the bytes, then parses those same bytes, and returns a
+//! [`Verified`], which nothing else can create.
 //!
-//! Clauses ENV-1 to ENV-10. Source: <https://github.com/secure-systems-lab/dsse>, `protocol.md` and `envelope.md`.
+//! Clauses ENV-1 to ENV-10. Source: <https://github.com/secure-systems-lab/dsse>, `protocol.md` and
+//! `envelope.md`.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,36 +10,46 @@ use crate::encoding::{self, Digest};
 use crate::limits;
 use crate::strict;
 
-/// DSSE's pre-authentication encoding: what is signed, `"DSSEv1" SP len(type) SP type SP len(body) SP body` (clause ENV-3).
+/// DSSE's pre-authentication encoding (PAE), the bytes that are signed: `"DSSEv1" SP len(type) SP
+/// type SP len(body) SP body` (clause ENV-3).
 pub fn pae(payload_type: &str, body: &[u8]) -> Vec<u8> {
     let mut out = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), body.len()).into_bytes();
     out.extend_from_slice(body);
     out
 }
 
-/// One signature of an envelope. The key id is a hint that decides nothing (clause ENV-6).
+/// One signature of an envelope. The key id is a hint and decides nothing (clause ENV-6).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
-    /// The hint: hex SHA-256 of the signer's public key, or anything.
+    /// The hint: the SHA-256 of the signer's public key in hex, or any other text.
     #[serde(default)]
     pub keyid: String,
-    /// Base64 of 64 bytes, or a compact JWS.
+    /// The signature: base64 of 64 bytes, or a compact JWS.
     pub sig: String,
 }
 
 impl Signature {
-    /// A signature of 64 bytes by the key `keyid`.
+    /// A signature of 64 bytes with `keyid` as its hint.
     pub fn new(keyid: String, sig: &[u8; 64]) -> Self {
         Self { keyid, sig: encoding::base64(sig) }
     }
 
-    /// The 64 bytes of a key's signature; `None` when it is something else (a token, or nonsense).
+    /// The 64 bytes of a key's signature; `None` if `sig` holds anything else, such as a token.
     pub fn bytes(&self) -> Option<[u8; 64]> {
         encoding::from_base64_either(&self.sig).ok()?.try_into().ok()
     }
 }
 
-/// An envelope as it travels. Nothing in it may be believed before [`Envelope::verify`].
+/// An envelope as it travels. Nothing in it may be trusted before [`Envelope::verify`] succeeds.
+///
+/// ```
+/// use relay_protocol::Envelope;
+///
+/// let envelope = Envelope::new("http://example.com/HelloWorld", b"hello world".to_vec());
+/// assert_eq!(envelope.pae(), b"DSSEv1 29 http://example.com/HelloWorld 11 hello world");
+/// assert_eq!(Envelope::parse(envelope.to_json().as_bytes(), 1_024)?, envelope);
+/// # Ok::<(), relay_protocol::EnvelopeError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     payload: Vec<u8>,
@@ -45,7 +57,8 @@ pub struct Envelope {
     signatures: Vec<Signature>,
 }
 
-/// The JSON form. Unknown fields are ignored here and only here, as DSSE demands of readers (clause ENV-2).
+/// The JSON form. Unknown members are ignored here and nowhere else, as DSSE requires (clause
+/// ENV-2).
 #[derive(Serialize, Deserialize)]
 struct Wire {
     payload: String,
@@ -54,50 +67,56 @@ struct Wire {
     signatures: Vec<Signature>,
 }
 
-/// An envelope that cannot even be read. Whoever made it is at fault.
+/// The envelope cannot be read. The sender is at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvelopeError {
-    /// Over a limit, so nothing was parsed (clause LIM-2).
+    /// The input is over a size limit, so nothing was parsed (clause LIM-2).
     #[error("the envelope has {found} bytes, {limit} are allowed")]
     TooLarge {
-        /// Bytes found.
+        /// The size in bytes.
         found: usize,
-        /// Bytes allowed.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// Not JSON of the form that the envelope has (clause ENV-1).
+    /// The input is not JSON in the form of an envelope (clause ENV-1).
     #[error("the envelope is not JSON of the expected form: {0}")]
     Json(#[from] serde_json::Error),
     /// `payload` is not base64 (clause ENC-2).
     #[error("the envelope's payload is not base64")]
     Base64,
-    /// Too many signatures, or one too long (clause LIM-4).
+    /// There are too many signatures, or one of them is too long (clause LIM-4).
     #[error("the envelope has more or longer signatures than allowed")]
     Signatures,
-    /// Too many approvals (clause LIM-5).
+    /// There are too many approvals (clause LIM-5).
     #[error("there are more than {max} approvals", max = limits::APPROVALS_MAX)]
     Approvals,
 }
 
-/// A signer as whoever verifies knows it.
+/// A signer as the verifier knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedBy<S> {
-    /// Hex SHA-256 of the public key. Two signatures with one id are by one signer.
+    /// The SHA-256 of the public key in hex. Two signatures with the same key id are from the same
+    /// signer.
     pub key_id: String,
-    /// What is known of the signer.
+    /// What the verifier knows about the signer.
     pub signer: S,
 }
 
-/// A payload that may stand in an envelope, with its one type and its one parser.
+/// A payload that an envelope can carry. Each payload has exactly one type and one parser.
 pub trait Statement: Sized {
     /// The `payloadType`, compared byte for byte (clause ENV-4).
     const TYPE: &'static str;
-    /// Parses a payload whose signature was verified.
+    /// Parses a payload after its signature was verified.
+    ///
+    /// # Errors
+    ///
+    /// If the payload does not have the form that its type requires.
     fn parse(payload: &[u8]) -> Result<Self, serde_json::Error>;
 }
 
-/// A statement whose bytes were verified before they were parsed. [`Envelope::verify`] is the only constructor: what holds a
-/// `Verified<T>` need not ask again, and what was not verified cannot get one (promise P2).
+/// A statement whose bytes were verified before they were parsed. [`Envelope::verify`] is the only
+/// constructor. Code that holds a `Verified<T>` need not verify again, and nothing unverified can
+/// become one (promise P2).
 #[derive(Clone, Debug)]
 pub struct Verified<T, S> {
     statement: T,
@@ -107,12 +126,12 @@ pub struct Verified<T, S> {
 }
 
 impl<T, S> Verified<T, S> {
-    /// What was said.
+    /// The verified statement.
     pub fn statement(&self) -> &T {
         &self.statement
     }
 
-    /// Who said it: one entry for each signer, sorted by key id; never empty.
+    /// The signers: one entry per key id, sorted by key id, never empty.
     pub fn signers(&self) -> &[S] {
         &self.signers
     }
@@ -122,45 +141,47 @@ impl<T, S> Verified<T, S> {
         self.digest
     }
 
-    /// The envelope reduced to what was verified: valid signatures only, one for each signer, sorted by key id (clause ENV-9).
+    /// The envelope reduced to what was verified: only valid signatures, one per signer, sorted by
+    /// key id (clause ENV-9).
     pub fn canonical(&self) -> &Envelope {
         &self.envelope
     }
 }
 
-/// Why an envelope was not believed. To the outside all of these look the same (clause ENV-8); the difference is for the log.
+/// Why an envelope failed verification. Senders cannot tell these errors apart (clause ENV-8); the
+/// difference is for the log.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// The payload is of another type, so its signature says something else (clause ENV-4).
+    /// The payload has another type, so its signature is for another purpose (clause ENV-4).
     #[error("the payload's type is `{}`, not `{expected}`", encoding::printable(.found))]
     PayloadType {
-        /// The type that was demanded.
+        /// The required type.
         expected: &'static str,
-        /// The type that the envelope bears.
+        /// The type in the envelope.
         found: String,
     },
-    /// There is no signature at all.
+    /// The envelope has no signatures.
     #[error("the envelope is not signed")]
     Unsigned,
-    /// No signature is valid by a known key (clause ENV-5).
+    /// No signature is valid for a trusted key (clause ENV-5).
     #[error("none of the {count} signatures is valid by a key that is trusted here")]
     NoValidSignature {
-        /// Signatures that were tried.
+        /// The number of signatures that were tried.
         count: usize,
     },
-    /// The payload is over its limit (clause LIM-3).
+    /// The payload is over its size limit (clause LIM-3).
     #[error("the payload has {found} bytes, {limit} are allowed", limit = limits::PAYLOAD_MAX)]
     TooLarge {
-        /// Bytes found.
+        /// The size in bytes.
         found: usize,
     },
-    /// Signed, but not of the form that its type demands (clause ENV-7).
+    /// The payload is signed, but does not have the form that its type requires (clause ENV-7).
     #[error("the signed payload is malformed: {0}")]
     Malformed(serde_json::Error),
 }
 
 impl Envelope {
-    /// An envelope around `payload`, not signed yet.
+    /// An unsigned envelope around `payload`.
     pub fn new(payload_type: &str, payload: Vec<u8>) -> Self {
         Self { payload, payload_type: payload_type.to_owned(), signatures: Vec::new() }
     }
@@ -175,29 +196,34 @@ impl Envelope {
         Digest::of(&self.pae())
     }
 
-    /// Adds a signature, unchecked.
+    /// Adds a signature without checking it.
     #[must_use]
     pub fn with_signature(mut self, signature: Signature) -> Self {
         self.signatures.push(signature);
         self
     }
 
-    /// The payload, for an auditor's eyes. Decisions take a [`Verified`].
+    /// The unverified payload, for inspection by a person. Decisions take a [`Verified`].
     pub fn unverified_payload(&self) -> &[u8] {
         &self.payload
     }
 
-    /// The payload type, likewise unverified.
+    /// The payload type, also unverified.
     pub fn payload_type(&self) -> &str {
         &self.payload_type
     }
 
-    /// The signatures, likewise unverified.
+    /// The signatures, also unverified.
     pub fn signatures(&self) -> &[Signature] {
         &self.signatures
     }
 
     /// Reads an envelope from at most `limit` bytes of JSON (clauses ENV-1, ENV-2, LIM-4).
+    ///
+    /// # Errors
+    ///
+    /// If the JSON is longer than `limit`, does not have the form of an envelope, has a payload
+    /// that is not base64, or has more or longer signatures than allowed.
     pub fn parse(json: &[u8], limit: usize) -> Result<Self, EnvelopeError> {
         if json.len() > limit {
             return Err(EnvelopeError::TooLarge { found: json.len(), limit });
@@ -223,15 +249,21 @@ impl Envelope {
         }
     }
 
-    /// The JSON form: this order of fields, no whitespace, standard base64.
+    /// The JSON form, with the members in this order, no whitespace, and standard base64.
     pub fn to_json(&self) -> String {
         encoding::to_json(&self.to_wire())
     }
 
-    /// Verifies, then parses the same bytes. The order is the point: parsing comes last (clauses ENV-4 to ENV-10).
-    /// `signed_by` says whose a signature over a PAE is; a signature that is nobody's is ignored (clause ENV-5).
-    /// Programs call it through [`TrustRoots::verify`](crate::keys::TrustRoots::verify) and
-    /// [`SingleKey::verify`](crate::keys::SingleKey::verify).
+    /// Verifies the envelope, then parses the same bytes. Parsing must come last (clauses ENV-4 to
+    /// ENV-10). `signed_by` returns the signer of a signature over a PAE, or `None`; a signature
+    /// without a signer is ignored (clause ENV-5). Programs use
+    /// [`TrustRoots::verify`](crate::keys::TrustRoots::verify) and
+    /// [`SingleKey::verify`](crate::keys::SingleKey::verify) instead.
+    ///
+    /// # Errors
+    ///
+    /// If the envelope has another payload type, an oversized payload, no signatures or no valid
+    /// signature, or if the verified payload is malformed.
     pub fn verify<T: Statement, S>(
         &self,
         signed_by: impl Fn(&[u8], &Signature) -> Option<SignedBy<S>>,
@@ -282,7 +314,8 @@ mod tests {
     use super::*;
     use p256::ecdsa::signature::Verifier as _;
 
-    /// The vector of the DSSE specification (`protocol.md`, "Test Vectors"): key, envelope and signature as printed there.
+    /// The test vector of the DSSE specification (`protocol.md`, "Test Vectors"): key, envelope and
+    /// signature as printed there.
     #[test]
     fn the_specifications_own_vector_verifies() {
         const POINT: &str = "0467cd390f77aa359cb08c2235f652270493a9ed832b0abcc01f70954c0390d2380c782bd54e269125a44f4433aff1432ce94e12bca73aa67ac80cea12608ddf74";
@@ -298,7 +331,7 @@ mod tests {
         assert!(key.verify(&pae("http://example.com/HelloWorld", b"hello worle"), &signature).is_err());
     }
 
-    /// Believes every signature whose hint is not `bad`, and maps `a2` to the signer `a`.
+    /// Accepts every signature whose hint is not `bad`, and maps `a2` to the signer `a`.
     fn toys(_: &[u8], signature: &Signature) -> Option<SignedBy<String>> {
         let name = signature.keyid[..1].to_owned();
         (signature.keyid != "bad").then(|| SignedBy { key_id: name.clone(), signer: name })

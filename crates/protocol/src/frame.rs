@@ -1,7 +1,9 @@
-//! Frames: what the runner and the launcher send to the reply queue (clauses FRM-1 to FRM-17). One SQS message is one frame.
+//! Frames: the messages that the runner and the launcher send to the reply queue (clauses FRM-1 to
+//! FRM-17). One SQS message is one frame.
 //!
-//! The body is JSON text; the string attributes `from`, `sig` and `vouch` stand beside it. `sig` is detached, over the PAE of the
-//! frame's type and the body's bytes. Readers ignore unknown fields and unknown kinds, except unknown terminal ones (clause VER-3).
+//! The body is JSON text. The string attributes `from`, `sig` and `vouch` travel beside it. `sig`
+//! is a detached signature over the PAE of the frame's type and the bytes of the body. Readers
+//! ignore unknown fields and unknown kinds, except unknown terminal kinds (clause VER-3).
 
 mod output;
 mod signed;
@@ -21,29 +23,29 @@ use crate::record::StreamDigest;
 use crate::strict;
 use crate::time::Timestamp;
 
-/// The type of a runner frame, bound into its signature.
+/// The type of a runner frame; the signature covers it.
 pub const RUNNER_FRAME_TYPE: &str = "application/vnd.relay.runner-frame.v1+json";
-/// The type of a launcher frame, bound into its signature.
+/// The type of a launcher frame; the signature covers it.
 pub const LAUNCHER_FRAME_TYPE: &str = "application/vnd.relay.launcher-frame.v1+json";
 
-/// The message attribute that says who sent a frame.
+/// The message attribute that names the sender of a frame.
 pub const ATTRIBUTE_FROM: &str = "from";
-/// The message attribute with the detached signature, standard base64.
+/// The message attribute that holds the detached signature in standard base64.
 pub const ATTRIBUTE_SIG: &str = "sig";
-/// The message attribute with the vouch's envelope, in `started`, `heartbeat` and `finished`.
+/// The message attribute that holds the vouch's envelope, in `started`, `heartbeat` and `finished`.
 pub const ATTRIBUTE_VOUCH: &str = "vouch";
 
-/// Who sends a frame: the attribute `from`.
+/// The sender of a frame: the attribute `from`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameSource {
-    /// The task.
+    /// The runner, which is the ECS task.
     Runner,
-    /// The Lambda.
+    /// The launcher, which is the Lambda function.
     Launcher,
 }
 
 impl FrameSource {
-    /// The attribute's value.
+    /// The value of the attribute.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Runner => "runner",
@@ -51,7 +53,7 @@ impl FrameSource {
         }
     }
 
-    /// From the attribute's value.
+    /// Reads the value of the attribute.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "runner" => Some(Self::Runner),
@@ -60,7 +62,7 @@ impl FrameSource {
         }
     }
 
-    /// The bytes that are signed for a body of this sender (clause FRM-4).
+    /// The bytes that this sender signs for `body` (clause FRM-4).
     pub fn pae(self, body: &str) -> Vec<u8> {
         let payload_type = match self {
             Self::Runner => RUNNER_FRAME_TYPE,
@@ -70,133 +72,134 @@ impl FrameSource {
     }
 }
 
-/// A frame of the runner: signed by the runner key and by nothing else (clause FRM-5).
+/// A frame from the runner, signed only by the runner key (clause FRM-5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunnerFrame {
-    /// Whose frame it is.
+    /// The deployment that the frame belongs to.
     pub deployment_id: DeploymentId,
-    /// From 0, without a gap (clause FRM-7).
+    /// The sequence number, from 0 and without gaps (clause FRM-7).
     pub seq: u64,
-    /// What it says.
+    /// The content of the frame.
     pub kind: RunnerKind,
 }
 
-/// What a runner frame says.
+/// The content of a runner frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunnerKind {
-    /// The first frame: the claim is won, the tool may start.
+    /// The first frame: the runner has won the claim, and the tool may start.
     Started {
-        /// The task.
+        /// The ARN of the task.
         task_arn: String,
         /// The names of the steps, in order.
         steps: Vec<String>,
-        /// When the server ends it.
+        /// When the server ends the deployment.
         deadline: Timestamp,
-        /// Seconds that a step has to end by itself when it is asked to stop.
+        /// Seconds that a step has to end by itself after it was asked to stop.
         grace: u64,
     },
     /// A step begins.
     Step {
-        /// From 0.
+        /// The index of the step, from 0.
         index: usize,
-        /// Its name.
+        /// The name of the step.
         name: String,
-        /// Whether it belongs to the rollback.
+        /// Whether the step belongs to the rollback.
         #[serde(default, deserialize_with = "strict::or_default")]
         rollback: bool,
     },
-    /// What the tool printed, in the order in which it was read.
+    /// The tool's output, in the order in which it was read.
     Output(Box<Chunks>),
-    /// It still runs.
+    /// The deployment is still running. Milliseconds since `started`.
     Heartbeat {
         /// Milliseconds since `started`.
         elapsed_ms: u64,
     },
-    /// Relay's own words about the deployment, for people.
+    /// A message from relay about the deployment, for people to read.
     Note {
-        /// At most [`crate::limits::TEXT_MAX`] bytes are shown.
+        /// The message. At most [`crate::limits::TEXT_MAX`] bytes of it are shown.
         text: String,
     },
     /// The last frame (clause FRM-13).
     Finished(Box<Finished>),
-    /// A kind that a later version knows; ignored, as it is not terminal (clause VER-3).
+    /// A kind from a later version. It is ignored, because it is not terminal (clause VER-3).
     #[serde(other)]
     Unknown,
 }
 
-/// How it all ended.
+/// The content of the last frame: how the deployment ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finished {
-    /// The end.
+    /// The outcome.
     pub outcome: Outcome,
-    /// The step that decided it.
+    /// The step that decided the outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
-    /// Frames in all, this one included: `seq + 1`.
+    /// The number of frames, including this one: `seq + 1`.
     pub frames: u64,
-    /// All of stdout.
+    /// Length and digest of all of stdout.
     pub stdout: StreamDigest,
-    /// All of stderr.
+    /// Length and digest of all of stderr.
     pub stderr: StreamDigest,
-    /// What the steps wrote to `$RELAY_OUTPUT`.
+    /// The outputs that the steps wrote to `$RELAY_OUTPUT`.
     pub outputs: BTreeMap<String, String>,
-    /// The signed record; absent when it could not be signed.
+    /// The signed record; absent if it could not be signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<Envelope>,
 }
 
-/// A frame of the launcher: signed by the target key and by nothing else (clause FRM-6). Saying it twice changes nothing.
+/// A frame from the launcher, signed only by the target key (clause FRM-6). Sending it twice
+/// changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LauncherFrame {
-    /// Whose frame it is.
+    /// The deployment that the frame belongs to.
     pub deployment_id: DeploymentId,
-    /// What it says.
+    /// The content of the frame.
     pub kind: LauncherKind,
 }
 
-/// What a launcher frame says.
+/// The content of a launcher frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LauncherKind {
-    /// The request was verified and allowed, and this task is to run it.
+    /// The request was verified and allowed, and the named task runs it.
     Admitted {
-        /// The request.
+        /// The digest of the request.
         request_digest: Digest,
-        /// The task.
+        /// The ARN of the task.
         task_arn: String,
-        /// When the server ends it at the latest.
+        /// The latest time at which the server ends the deployment.
         deadline: Timestamp,
-        /// The policies that allowed it.
+        /// The policies that allowed the request.
         policies: Vec<String>,
     },
-    /// The request was verified and not allowed. Final: nothing runs after it.
+    /// The request was verified but not allowed. This is final: nothing runs after it.
     Refused {
-        /// The request.
+        /// The digest of the request.
         request_digest: Digest,
-        /// Which check failed.
+        /// The check that failed.
         reason: Reason,
-        /// For people.
+        /// An explanation for people.
         message: String,
     },
-    /// The request was allowed, but ECS did not start it. Final.
+    /// The request was allowed, but ECS did not start the task. This is final.
     LaunchFailed {
-        /// The request.
+        /// The digest of the request.
         request_digest: Digest,
-        /// What kind of failure.
+        /// The kind of failure.
         reason: Reason,
-        /// ECS's own words.
+        /// The message from ECS.
         message: String,
     },
-    /// What ECS says of the task.
+    /// The state of the task, as ECS reports it.
     Task {
-        /// The request.
+        /// The digest of the request.
         request_digest: Digest,
-        /// The task.
+        /// The ARN of the task.
         task_arn: String,
         /// ECS's `lastStatus`.
         state: String,
-        /// Why it stopped, if it did: a reason of this registry.
+        /// Why the task stopped, if it did, as a code of relay's registry.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<Reason>,
         /// ECS's `stopCode`.
@@ -205,26 +208,28 @@ pub enum LauncherKind {
         /// ECS's `stoppedReason`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stopped_reason: Option<String>,
-        /// The container's exit code.
+        /// The exit code of the container.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         exit_code: Option<i32>,
     },
-    /// The request could not be verified; says no more (clause LAU-5).
+    /// The request could not be verified. The frame says nothing else about it (clause LAU-5).
     Unverified {
-        /// SHA-256 of the SNS body, so that only its sender takes it for his own.
+        /// SHA-256 of the SNS body, so that only the sender of that body recognises the frame as an
+        /// answer.
         body_sha256: Digest,
         /// The hint `target`.
         target: TargetName,
         /// The hint `ci_account`.
         ci_account: AccountId,
     },
-    /// A kind that a later version knows; ignored, as it is not terminal (clause VER-3).
+    /// A kind from a later version. It is ignored, because it is not terminal (clause VER-3).
     #[serde(other)]
     Unknown,
 }
 
 impl LauncherKind {
-    /// The request that the frame is about; `None` for one that could not be verified.
+    /// The digest of the request that the frame is about; `None` if the request could not be
+    /// verified, or for an unknown kind.
     pub fn request_digest(&self) -> Option<Digest> {
         match self {
             Self::Admitted { request_digest, .. }
@@ -236,7 +241,7 @@ impl LauncherKind {
     }
 }
 
-/// What stands in every frame. A launcher frame has no number.
+/// The members of every frame. A launcher frame has no `seq`.
 #[derive(Serialize, Deserialize)]
 struct Head {
     deployment_id: DeploymentId,
@@ -244,24 +249,24 @@ struct Head {
     seq: Option<u64>,
 }
 
-/// The member of the head that names the kind, for readers.
+/// The member beside the head that names the kind. Only readers use it.
 #[derive(Deserialize)]
 struct Kind {
     kind: String,
 }
 
-/// The body as it is signed and sent: the members of the kind stand beside those of the head.
+/// The body as it is signed and sent: the members of the kind follow those of the head.
 fn to_body(head: &Head, kind: &impl Serialize) -> String {
     let (head, kind) = (to_json(head), to_json(kind));
     let head = head.trim_end_matches('}');
-    // serde writes a variant as `{"name":{members}}`, or as `"name"` where it has none.
+    // serde writes a variant as `{"name":{members}}`, or as `"name"` if it has no members.
     sqs_safe(match kind.strip_prefix('{').and_then(|tagged| tagged.split_once(":{")) {
         Some((name, members)) => format!("{head},\"kind\":{name},{}", members.strip_suffix('}').unwrap_or(members)),
         None => format!("{head},\"kind\":{kind}}}"),
     })
 }
 
-/// Reads a body whose signature was verified (clauses ENC-5, VER-3).
+/// Reads a body after its signature was verified (clauses ENC-5, VER-3).
 fn parse<K: serde::de::DeserializeOwned>(body: &str) -> Result<(Head, K), serde_json::Error> {
     let (head, Kind { kind }) = (strict::from_str(body)?, strict::from_str(body)?);
     Ok((head, strict::variant_from_str(&kind, body)?))
@@ -274,14 +279,18 @@ impl RunnerFrame {
         to_body(&head, &self.kind)
     }
 
-    /// Reads a body whose signature was verified.
+    /// Reads a body after its signature was verified.
+    ///
+    /// # Errors
+    ///
+    /// If the body is not JSON in the form of a runner frame.
     pub fn parse(body: &str) -> Result<Self, serde_json::Error> {
         let (Head { deployment_id, seq }, kind) = parse(body)?;
         let seq = seq.ok_or_else(|| serde::de::Error::missing_field("seq"))?;
         Ok(Self { deployment_id, seq, kind })
     }
 
-    /// Whether the attribute `vouch` goes with it (clause VCH-2).
+    /// Whether the attribute `vouch` accompanies this frame (clause VCH-2).
     pub fn bears_vouch(&self) -> bool {
         matches!(self.kind, RunnerKind::Started { .. } | RunnerKind::Heartbeat { .. } | RunnerKind::Finished(_))
     }
@@ -293,7 +302,11 @@ impl LauncherFrame {
         to_body(&Head { deployment_id: self.deployment_id.clone(), seq: None }, &self.kind)
     }
 
-    /// Reads a body whose signature was verified.
+    /// Reads a body after its signature was verified.
+    ///
+    /// # Errors
+    ///
+    /// If the body is not JSON in the form of a launcher frame.
     pub fn parse(body: &str) -> Result<Self, serde_json::Error> {
         let (Head { deployment_id, .. }, kind) = parse(body)?;
         Ok(Self { deployment_id, kind })

@@ -1,8 +1,8 @@
-//! Keys: who signed, by which key (clauses SIG-1 to SIG-5).
+//! Keys: who signed, and with which key (clauses SIG-1 to SIG-5).
 //!
-//! Verification is pure: [`TrustRoots`] are data, and say whose a signature is. Signing with a key in memory is
-//! here too; signing with KMS is an adapter's work. Tokens (keyless) are a reserved variant: they are parsed as
-//! what they are and never accepted yet.
+//! Verification is pure: [`TrustRoots`] are data and identify the signer of a signature. Signing
+//! with a key in memory is here too; signing with KMS is left to an adapter. Keyless tokens are a
+//! reserved variant: their rules are parsed, but no token is accepted yet.
 
 mod private;
 mod public;

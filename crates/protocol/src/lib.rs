@@ -1,14 +1,16 @@
-//! The bytes of relay: what travels between the CLI, the launcher and the runner, and nothing else.
+//! The wire formats of relay: everything that travels between the CLI, the launcher and the runner.
 //!
-//! This crate owns the envelope (DSSE v1), the request, the approval, the control statement, the frames, the runner key's
-//! vouch, the claim, the record, the registry of outcomes, every limit, and the [`keys`] that sign and verify. It does no
-//! I/O, reads no clock and makes no randomness.
+//! This crate owns the envelope (DSSE v1), the request, the approval, the control statement, the
+//! frames, the vouch for the runner key, the claim, the record, the registry of outcomes, every
+//! limit, and the [`keys`] that sign and verify. It does no I/O, reads no clock and generates no
+//! random numbers.
 //!
-//! `docs/protocol.md` is the norm; a check here names the clause that demands it (`ENV-4`, `REQ-7`, …).
+//! `docs/protocol.md` is the specification. A check here names the clause that requires it
+//! (`ENV-4`, `REQ-7`, …).
 //!
 //! ```text
-//!  bytes ──► Bundle::parse ──► TrustRoots::verify(envelope)     ──► Verified<Request>  ──► decisions
-//!            (bounded)          (signatures over PAE first)          (the same bytes, parsed last)
+//! bytes ──► Bundle::parse ──► TrustRoots::verify(envelope) ──► Verified<Request> ──► decisions
+//!           (bounded)         (signatures over PAE first)      (the same bytes, parsed last)
 //! ```
 
 #![forbid(unsafe_code)]

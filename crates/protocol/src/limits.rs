@@ -1,66 +1,76 @@
-//! Every limit of the protocol, each with its unit and its reason. Nothing else in the workspace invents one.
+//! Every limit of the protocol, with its unit and its reason. No other code in the workspace
+//! defines limits of the protocol.
 
-/// One table: name, type, value, and why it is that, as the document says it.
+/// The table of limits: name, type, value, and the reason as the document gives it.
 macro_rules! limits {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $value:expr, $reason:literal;)*) => {
         $($(#[$doc])* pub const $name: $type = $value;)*
 
-        /// Every limit: its name, its value, and why it is that. `docs/protocol.md`, section 19, is made from this.
+        /// Every limit with its name, value and reason. Section 19 of `docs/protocol.md` is
+        /// generated from this.
         pub const ALL: &[(&str, i128, &str)] = &[$((stringify!($name), $value as i128, $reason)),*];
     };
 }
 
 limits! {
-    /// Characters that all RunTask overrides together may have, serialised, escapes included (ECS `TaskOverride`). Clause LIM-1.
+    /// Characters of all RunTask overrides together, serialised, including escapes (ECS
+    /// `TaskOverride`). Clause LIM-1.
     OVERRIDES_MAX: usize = 8_192, "characters of all RunTask overrides together, as ECS counts them";
 
-    /// Bytes of an SNS body that is parsed at all. Twice [`OVERRIDES_MAX`]: whatever is larger could not be launched, and a parser
-    /// should not be fed what cannot be used. Clause LIM-2.
+    /// Bytes of an SNS body that is parsed at all. Twice [`OVERRIDES_MAX`]: a larger request could
+    /// not be launched, so it never reaches the parser. Clause LIM-2.
     BUNDLE_MAX: usize = 16_384, "twice the overrides: what is larger cannot be launched";
 
     /// Bytes of one decoded payload (request, approval, control, vouch). Clause LIM-3.
     PAYLOAD_MAX: usize = 8_192, "one decoded payload";
 
-    /// Signatures on one envelope. A request has one, rarely two; eight leaves room and bounds the work of a stranger. Clause LIM-4.
+    /// Signatures on one envelope. A request has one, rarely two; eight leaves room and bounds the
+    /// work that an untrusted sender can cause. Clause LIM-4.
     SIGNATURES_MAX: usize = 8, "a request has one, rarely two; bounds the work of a stranger";
 
-    /// Characters of one `sig` (a compact JWS is the longest). Clause LIM-4.
+    /// Characters of one `sig`. A compact JWS is the longest. Clause LIM-4.
     SIGNATURE_MAX: usize = 4_096, "characters of one `sig`; a compact JWS is the longest";
 
-    /// Approvals beside a request. Clause LIM-5.
+    /// Approvals that accompany a request. Clause LIM-5.
     APPROVALS_MAX: usize = 8, "approvals beside a request";
 
     /// Parameters of one request. Clause LIM-6.
     PARAMETERS_MAX: usize = 64, "parameters of one request";
 
-    /// Bytes of one parameter's value. The override limit is the true bound. Clause LIM-6.
+    /// Bytes of one parameter's value. The limit on the overrides is the effective bound. Clause
+    /// LIM-6.
     PARAMETER_VALUE_MAX: usize = 6_144, "one value; the overrides are the true bound";
 
-    /// Bytes of one informational text (`origin`, messages of the launcher). Clause LIM-7.
+    /// Bytes of one informational text (`origin`, messages from the launcher). Clause LIM-7.
     TEXT_MAX: usize = 512, "one informational text";
 
-    /// Seconds from `issued_at` to `expires_at` of a request at most. Clause REQ-9.
+    /// Longest lifetime of a request in seconds, from `issued_at` to `expires_at`. Clause REQ-9.
     REQUEST_LIFETIME_MAX: i64 = 15 * 60, "15 minutes: long enough for a queue, short for a thief";
 
     /// Seconds by which two clocks may differ. Clause REQ-10.
     CLOCK_SKEW: i64 = 60, "by which two clocks may differ";
 
-    /// Seconds after `expires_at` in which a runner that the launcher started still begins: a slow image pull is no replay. Clause RUN-5.
+    /// Seconds after `expires_at` during which a runner that the launcher started may still begin,
+    /// because a slow image pull is not a replay. Clause RUN-5.
     START_DELAY_MAX: i64 = 10 * 60, "capacity and image pull between launch and start";
 
-    /// Seconds that an approval lives at most. Clause APP-3.
+    /// Longest lifetime of an approval in seconds. Clause APP-3.
     APPROVAL_LIFETIME_MAX: i64 = 24 * 60 * 60, "a working day and a night";
 
-    /// Seconds for which a control statement is accepted after it was issued: as long as a request lives. Clause CTL-4.
+    /// Seconds for which a control statement is accepted after it was issued: the longest lifetime
+    /// of a request. Clause CTL-4.
     CONTROL_LIFETIME: i64 = 15 * 60, "as long as a request lives";
 
-    /// Bytes of one frame on the wire: body and attributes. SQS takes 1 MiB, four such frames fill a batch. Clause FRM-2.
+    /// Bytes of one frame on the wire: body and attributes. SQS accepts 1 MiB; four such frames
+    /// fill a batch. Clause FRM-2.
     FRAME_MAX: usize = 262_144, "four frames fill a batch of SQS";
 
-    /// Bytes of a frame's attributes that are kept free beside its body (`from`, `sig`, `vouch`). Clause FRM-2.
+    /// Bytes reserved for a frame's attributes beside its body (`from`, `sig`, `vouch`). Clause
+    /// FRM-2.
     FRAME_ATTRIBUTES_MAX: usize = 8_192, "kept free beside a body";
 
-    /// Bytes of output in one frame, decoded. Bounds what a compressed frame may unfold to. Clause FRM-9.
+    /// Bytes of output in one frame, decoded. Bounds what a compressed frame may decompress to.
+    /// Clause FRM-9.
     FRAME_OUTPUT_MAX: usize = 1_048_576, "what a compressed frame may unpack to";
 
     /// Chunks in one output frame. Clause FRM-9.
@@ -69,24 +79,27 @@ limits! {
     /// Entries in one SQS batch (SQS `SendMessageBatch`).
     BATCH_ENTRIES_MAX: usize = 10, "SQS `SendMessageBatch`";
 
-    /// Bytes of all entries of one SQS batch together (SQS `SendMessageBatch`: one MiB is shared).
+    /// Bytes of all entries of one SQS batch together (SQS `SendMessageBatch`: the entries share 1
+    /// MiB).
     BATCH_BYTES_MAX: usize = 1_048_576, "SQS `SendMessageBatch`, all entries together";
 
     /// Seconds between heartbeats of a runner. Clause FRM-12.
     HEARTBEAT_SECONDS: u64 = 15, "silence longer than this is news";
 
-    /// Bytes of all outputs (`name=value` lines) of a deployment. Clause FRM-14.
+    /// Bytes of all outputs of a deployment (`name=value` lines). Clause FRM-14.
     OUTPUTS_MAX: usize = 32 * 1_024, "fits one frame with room to spare";
 
-    /// Seconds for which the launcher and the runner retry a reply queue that is not there yet, or denies yet. Clause FRM-16.
+    /// Seconds for which the launcher and the runner retry a reply queue that does not exist yet or
+    /// still denies access. Clause FRM-16.
     QUEUE_WAIT_SECONDS: u64 = 60, "SQS's own bound for a new queue and a new policy";
 
-    /// Bytes of a claim or lock object that is read.
+    /// Largest claim or lock object that is read, in bytes.
     CLAIM_MAX: usize = 4_096, "bytes of a claim or lock that are read";
 
     /// Entries that an artifact may unpack to. Clause ART-5.
     ARTIFACT_ENTRIES_MAX: usize = 100_000, "entries of one artifact";
 
-    /// How many times its own size an artifact may unpack to. A tree of text shrinks tenfold; a bomb, ten-thousandfold. Clause ART-5.
+    /// How many times its own size an artifact may unpack to. A tree of text shrinks tenfold; a
+    /// bomb, ten-thousandfold. Clause ART-5.
     ARTIFACT_RATIO_MAX: u64 = 100, "text shrinks tenfold; a bomb, ten-thousandfold";
 }

@@ -1,4 +1,5 @@
-//! The names that a request carries, each parsed once into a type that cannot hold anything else (clauses NAM-1 to NAM-7).
+//! The names that a request carries (clauses NAM-1 to NAM-7). Each is parsed once, into a type that
+//! cannot hold an invalid name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,13 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::encoding::{self, Digest};
 
-/// A text does not have the form that its field demands.
+/// A text that does not have the form that its field requires.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not {expected}: `{}`", encoding::printable(.found))]
 pub struct InvalidName {
-    /// What the field holds, in words.
+    /// A description of what the field holds.
     pub expected: &'static str,
-    /// What was found instead.
+    /// The text that was found instead.
     pub found: String,
 }
 
@@ -23,7 +24,7 @@ impl InvalidName {
     }
 }
 
-/// What every name is on the wire: its text. It has `as_str` and `FromStr` already.
+/// The wire form of a name, which is its text. The type must already have `as_str` and `FromStr`.
 macro_rules! on_the_wire {
     ($name:ident) => {
         impl TryFrom<String> for $name {
@@ -47,7 +48,7 @@ macro_rules! on_the_wire {
     };
 }
 
-/// A name without parts. The check is a function of the text alone.
+/// A name without parts. Its validity depends on the text alone.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $expected:literal, $check:expr) => {
         $(#[$doc])*
@@ -56,7 +57,7 @@ macro_rules! name {
         pub struct $name(String);
 
         impl $name {
-            /// The text.
+            /// The name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -106,7 +107,7 @@ fn is_partition(text: &str) -> bool {
 }
 
 name! {
-    /// Twelve digits (clause NAM-1).
+    /// An AWS account id of twelve digits (clause NAM-1).
     AccountId, "an AWS account id of 12 digits", is_account
 }
 
@@ -116,34 +117,45 @@ name! {
 }
 
 name! {
-    /// What is deployed to, `<service>/<environment>`: each `[a-z0-9-]+`, at most 63 characters, no hyphen at an end (clause NAM-3).
+    /// The target of a deployment, `<service>/<environment>`. Each part matches `[a-z0-9-]+`, has
+    /// at most 63 characters, and neither starts nor ends with a hyphen (clause NAM-3).
+    ///
+    /// ```
+    /// use relay_protocol::TargetName;
+    ///
+    /// let target: TargetName = "payments/production".parse()?;
+    /// assert_eq!(target.as_str(), "payments/production");
+    /// assert!("Payments".parse::<TargetName>().is_err());
+    /// # Ok::<(), relay_protocol::names::InvalidName>(())
+    /// ```
     TargetName, "a target such as `payments/production` ([a-z0-9-]+/[a-z0-9-]+)", |text| {
         text.split_once('/').is_some_and(|(service, environment)| is_slug(service) && is_slug(environment))
     }
 }
 
 impl TargetName {
-    /// The task definition family of this target: `relay_<service>_<environment>`. Injective, as no part may hold an underscore.
+    /// The task definition family of this target: `relay_<service>_<environment>`. The mapping is
+    /// injective, because neither part can contain an underscore.
     pub fn family(&self) -> String {
         format!("relay_{}", self.0.replace('/', "_"))
     }
 }
 
 name! {
-    /// A parameter: `[a-z][a-z0-9_]{0,62}` (clause NAM-4).
+    /// The name of a parameter: `[a-z][a-z0-9_]{0,62}` (clause NAM-4).
     ParameterName, "a parameter name ([a-z][a-z0-9_]*, at most 63 characters)", |text| {
         text.starts_with(|c: char| c.is_ascii_lowercase()) && all(text, 63, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
     }
 }
 
 impl ParameterName {
-    /// The variable in which a step finds the value: `RELAY_PARAM_<NAME>`.
+    /// The environment variable in which a step finds the value: `RELAY_PARAM_<NAME>`.
     pub fn variable(&self) -> String {
         format!("RELAY_PARAM_{}", self.0.to_ascii_uppercase())
     }
 }
 
-/// The ARN of an SNS topic: the audience of a request (clause NAM-5).
+/// The ARN of an SNS topic, which is the audience of a request (clause NAM-5).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TopicArn {
@@ -153,17 +165,17 @@ pub struct TopicArn {
 }
 
 impl TopicArn {
-    /// The text.
+    /// The ARN as text.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Its account.
+    /// The account that owns the topic.
     pub fn account(&self) -> &AccountId {
         &self.account
     }
 
-    /// Its region.
+    /// The region of the topic.
     pub fn region(&self) -> &Region {
         &self.region
     }
@@ -186,8 +198,8 @@ impl FromStr for TopicArn {
 
 on_the_wire!(TopicArn);
 
-/// An SQS queue by its canonical URL (clause NAM-6). Other spellings of the same queue are refused: a signed text has one
-/// form.
+/// The canonical URL of an SQS queue (clause NAM-6). Other spellings of the same queue are refused,
+/// because a signed text has exactly one form.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct QueueUrl {
@@ -197,7 +209,7 @@ pub struct QueueUrl {
     name: String,
 }
 
-/// Characters of a queue's URL.
+/// The longest URL of a queue, in characters.
 const QUEUE_URL_MAX: usize = 256;
 
 impl QueueUrl {
@@ -205,7 +217,7 @@ impl QueueUrl {
     ///
     /// # Errors
     ///
-    /// The name is none that SQS gives.
+    /// If `name` is not a valid SQS queue name, or if the URL is longer than 256 characters.
     pub fn of(region: &Region, account: &AccountId, name: &str) -> Result<Self, InvalidName> {
         let text = format!("https://sqs.{region}.amazonaws.com{}/{account}/{name}", domain_suffix(region));
         if text.len() > QUEUE_URL_MAX || !all(name, 80, |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
@@ -218,22 +230,22 @@ impl QueueUrl {
         InvalidName::new("an SQS queue URL (https://sqs.<region>.amazonaws.com/<account>/<name>)", text)
     }
 
-    /// The text.
+    /// The URL as text.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Its region.
+    /// The region of the queue.
     pub fn region(&self) -> &Region {
         &self.region
     }
 
-    /// Its account.
+    /// The account that owns the queue.
     pub fn account(&self) -> &AccountId {
         &self.account
     }
 
-    /// Its name.
+    /// The name of the queue.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -252,7 +264,7 @@ impl FromStr for QueueUrl {
             let (account, name) = path.split_once('/')?;
             Self::of(&region.parse().ok()?, &account.parse().ok()?, name).ok()
         };
-        // The one spelling that these parts have.
+        // Accept only the canonical spelling of these parts.
         parts().filter(|url| url.text == text).ok_or_else(|| Self::odd(text))
     }
 }
@@ -260,7 +272,8 @@ impl FromStr for QueueUrl {
 on_the_wire!(QueueUrl);
 
 name! {
-    /// A deployment: a UUIDv7 in lower-case hyphenated form (clause NAM-7). Also the RunTask `clientToken` and `startedBy`.
+    /// The id of a deployment: a UUIDv7 in lower-case hyphenated form (clause NAM-7). It is also
+    /// the RunTask `clientToken` and `startedBy`.
     DeploymentId, "a deployment id (UUIDv7, lower case)", |text| {
         uuid::Uuid::try_parse(text).is_ok_and(|id| {
             id.get_version_num() == 7 && id.get_variant() == uuid::Variant::RFC4122 && id.hyphenated().to_string() == text
@@ -269,35 +282,41 @@ name! {
 }
 
 impl DeploymentId {
-    /// A new id from a moment in milliseconds since the epoch and ten random bytes (RFC 9562, section 5.7).
+    /// A new id from a time in milliseconds since the Unix epoch and ten random bytes (RFC 9562,
+    /// section 5.7).
     pub fn new(unix_millis: u64, random: [u8; 10]) -> Self {
         Self(uuid::Builder::from_unix_timestamp_millis(unix_millis, &random).into_uuid().hyphenated().to_string())
     }
 
-    /// The name of this deployment's own reply queue.
+    /// The name of the reply queue that belongs to this deployment alone.
     pub fn reply_queue_name(&self) -> String {
         format!("relay-{self}-reply")
     }
 
-    /// The name of this deployment's own control queue.
+    /// The name of the control queue that belongs to this deployment alone.
     pub fn control_queue_name(&self) -> String {
         format!("relay-{self}-control")
     }
 }
 
-/// A public key as its SubjectPublicKeyInfo in DER; on the wire standard base64 (clause ENC-4). That it is a point on a curve that relay
-/// knows is for [`VerifyingKey`](crate::keys::VerifyingKey) to say.
+/// A public key as a DER-encoded SubjectPublicKeyInfo; standard base64 on the wire (clause ENC-4).
+/// Whether it is a point on a supported curve is checked by
+/// [`VerifyingKey`](crate::keys::VerifyingKey).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PublicKey(Vec<u8>);
 
 impl PublicKey {
-    /// Bytes of a DER-encoded key at most; P-256 has 91.
+    /// The largest DER encoding of a key, in bytes. A P-256 key has 91.
     pub const MAX: usize = 512;
 
     const EXPECTED: &str = "a public key (base64 of its SubjectPublicKeyInfo)";
 
-    /// A key from its SubjectPublicKeyInfo.
+    /// A key from its SubjectPublicKeyInfo in DER.
+    ///
+    /// # Errors
+    ///
+    /// If `der` is empty or longer than [`PublicKey::MAX`] bytes.
     pub fn from_der(der: &[u8]) -> Result<Self, InvalidName> {
         if der.is_empty() || der.len() > Self::MAX {
             return Err(InvalidName::new(Self::EXPECTED, &encoding::base64(&der[..der.len().min(60)])));
@@ -305,18 +324,19 @@ impl PublicKey {
         Ok(Self(der.to_vec()))
     }
 
-    /// Its SubjectPublicKeyInfo in DER.
+    /// The SubjectPublicKeyInfo in DER.
     pub fn der(&self) -> &[u8] {
         &self.0
     }
 
-    /// Whether it has the one DER form of an Ed25519 key (RFC 8410): session and runner keys are of that kind.
+    /// Whether this is the one DER form of an Ed25519 key (RFC 8410). Session and runner keys must
+    /// be Ed25519.
     pub fn is_ed25519(&self) -> bool {
         const HEAD: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
         self.0.len() == 44 && self.0.starts_with(&HEAD)
     }
 
-    /// Hex SHA-256 of the DER: the key id, a hint only (clause ENV-6).
+    /// The key id: the SHA-256 of the DER in hex. It is only a hint (clause ENV-6).
     pub fn key_id(&self) -> String {
         Digest::of(&self.0).to_string()
     }

@@ -1,55 +1,60 @@
-//! The registry of how a deployment ends: reason codes and exit codes, each once, with its words (clauses OUT-1 to OUT-4).
+//! The registry of how a deployment ends: reason codes and exit codes, each defined once, with
+//! their texts (clauses OUT-1 to OUT-4).
 //!
-//! Codes are stable: users write scripts against them. A code is never reused for something else.
+//! Codes are stable, because users write scripts against them. A code is never reused for something
+//! else.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What relay's programs exit with, except `relay deploy` when the code is the tool's own (clause OUT-3). 0 is success.
+/// The exit codes of relay's programs. `relay deploy` exits with the tool's own code if it has one
+/// (clause OUT-3). 0 is success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {
-    /// The answer to a question is no. Of `relay-admin` alone: `relay deploy` leaves 1 to the tool.
+    /// The answer to a question is no. Only `relay-admin` uses it; `relay deploy` leaves 1 to the
+    /// tool.
     No = 1,
-    /// Usage or configuration; nothing was published. Not 2: `terraform plan -detailed-exitcode` means something by that.
+    /// A usage or configuration error; nothing was published. Not 2, because 2 has a meaning in
+    /// `terraform plan -detailed-exitcode`.
     Usage = 119,
-    /// Refused by the launcher or the runner.
+    /// The launcher or the runner refused the request.
     Refused = 120,
-    /// Allowed, but ECS never started it.
+    /// The request was allowed, but ECS never started the task.
     NeverStarted = 121,
-    /// Nobody knows; says how to find out.
+    /// The outcome is unknown; the message says how to find out.
     Unknown = 122,
-    /// The output has a gap, and `--strict-output` was asked for.
+    /// The output has a gap, and `--strict-output` was given.
     OutputIncomplete = 123,
-    /// Over its time, on the server's side.
+    /// The deployment timed out on the server's side.
     TimedOut = 124,
-    /// A fault of relay itself, or of what it needs from AWS.
+    /// A fault in relay itself, or in the AWS services that it needs.
     Fault = 125,
-    /// Cancelled by SIGINT here, or from elsewhere.
+    /// Cancelled by SIGINT to this process, or from elsewhere.
     Interrupted = 130,
-    /// Cancelled by SIGTERM here.
+    /// Cancelled by SIGTERM to this process.
     Terminated = 143,
 }
 
 impl ExitCode {
-    /// The number.
+    /// The exit code as a number.
     pub fn code(self) -> u8 {
         self as u8
     }
 }
 
-/// One table: variant, wire code, exit code, what it says, what to do next.
+/// The table of reasons: variant, wire code, exit code, explanation and next step.
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $code:literal, $exit:ident, $words:literal, $hint:literal;)*) => {
-        /// Why a deployment did not run to a plain end: a stable code (clause OUT-2).
+        /// Why a deployment did not end with the tool's own result: a stable code (clause OUT-2).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum Reason {
             $(#[doc = $words] $(#[$doc])* #[serde(rename = $code)] $variant,)*
         }
 
         impl Reason {
-            /// Every reason, for documents and tests.
+            /// All reasons, for documents and tests.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The code on the wire.
@@ -57,17 +62,17 @@ macro_rules! reasons {
                 match self { $(Self::$variant => $code,)* }
             }
 
-            /// What `relay deploy` exits with.
+            /// The exit code of `relay deploy` for this reason.
             pub fn exit_code(self) -> ExitCode {
                 match self { $(Self::$variant => ExitCode::$exit,)* }
             }
 
-            /// What it means, in words.
+            /// The meaning in words.
             pub fn words(self) -> &'static str {
                 match self { $(Self::$variant => $words,)* }
             }
 
-            /// Whose hands it is in and what to do next.
+            /// Who is responsible, and what to do next.
             pub fn hint(self) -> &'static str {
                 match self { $(Self::$variant => $hint,)* }
             }
@@ -76,7 +81,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    // Refused, before anything ran.
+    // Refused before anything ran.
     Unverified = "unverified", Refused, "the request could not be verified", "check that the signing key is among the target's signers, and that nothing rewrites the message; the launcher's log has the cause";
     Expired = "expired", Refused, "the request has expired", "run the deployment again; if this repeats, the launcher is behind: see its dead-letter queue";
     NotYetValid = "not_yet_valid", Refused, "the request comes from the future", "set the clock of the CI agent (NTP)";
@@ -99,7 +104,7 @@ reasons! {
     Network = "network", NeverStarted, "the task's network could not be set up", "the target's owner checks the subnets and security groups in the target's labels, and that the subnets have addresses left";
     TaskDefinition = "task_definition", NeverStarted, "the task definition cannot be run", "the target's owner deploys the target's stack again";
     Launch = "launch", NeverStarted, "ECS refused to start the task", "the target's owner: see ECS's own words above and the launcher's log";
-    // Started, then ended otherwise than by the tool.
+    // Started, then ended by something other than the tool.
     TimedOut = "timed_out", TimedOut, "the deployment ran out of its time", "raise `timeout` in the target's configuration, or find what hangs";
     Cancelled = "cancelled", Interrupted, "the deployment was cancelled", "run it again when you are ready";
     OutOfMemory = "out_of_memory", Unknown, "the container ran out of memory", "the target's owner raises the task's memory; look at what the tool had done before you run it again: it is not known";
@@ -117,29 +122,30 @@ impl fmt::Display for Reason {
     }
 }
 
-/// How the runner says that a deployment ended: the `outcome` of `finished` (clause OUT-1).
+/// How a deployment ended, as the runner reports it: the `outcome` of `finished` (clause OUT-1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The tool ran and ended by itself; 128+n when signal n ended it.
+    /// The tool ran and ended by itself.
     Exited {
-        /// The failed step's code, else the last step's.
+        /// The exit code of the step that failed, or else of the last step; 128+n if signal n ended
+        /// it.
         code: u8,
-        /// The signal that ended it, if one did.
+        /// The signal that ended the step, if one did.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         signal: Option<i32>,
     },
-    /// Something else than the tool decided the end.
+    /// Something other than the tool decided the end.
     Ended {
-        /// What.
+        /// What decided it.
         reason: Reason,
-        /// For people.
+        /// An explanation for people.
         message: String,
     },
 }
 
 impl Outcome {
-    /// What the CLI exits with.
+    /// The exit code of the CLI.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Exited { code, .. } => *code,
@@ -180,7 +186,8 @@ mod tests {
             let hint = reason.hint();
             let who = ["nobody's fault", "the target's owner", "the target account's owner", "ask who"];
             assert!(who.iter().any(|who| hint.starts_with(who)), "{reason}: {hint}");
-            // Where a container ran, nothing may be run again unseen.
+            // Where a container ran, the hint must ask the reader to look before running anything
+            // again.
             assert!(reason.exit_code() == ExitCode::NeverStarted || hint.contains("what the tool had done"), "{hint}");
         }
     }

@@ -1,22 +1,23 @@
-//! The size of RunTask overrides as ECS counts them, so that the CLI refuses before it publishes (clause LIM-1).
+//! The size of RunTask overrides as ECS counts them, so that the CLI can refuse a request before it
+//! publishes it (clause LIM-1).
 
 use crate::limits::OVERRIDES_MAX;
 
-/// The container that every target's task definition has.
+/// The name of the container in every target's task definition.
 pub const CONTAINER: &str = "runner";
 
-/// The variable in which the runner finds the verified envelope.
+/// The environment variable in which the runner finds the verified envelope.
 pub const VARIABLE: &str = "RELAY_ENVELOPE";
 
-/// Over the limit, by how much.
+/// The overrides are over the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the request needs {found} characters of task overrides, {over} more than the {OVERRIDES_MAX} that ECS allows", over = found - OVERRIDES_MAX)]
 pub struct OverridesTooLarge {
-    /// Characters needed.
+    /// The number of characters needed.
     pub found: usize,
 }
 
-/// The overrides as they are serialised, with `bundle` as the value of [`VARIABLE`].
+/// The serialised overrides, with `bundle` as the value of [`VARIABLE`].
 pub fn overrides_json(bundle: &str) -> String {
     let value = serde_json::Value::from(bundle);
     format!(
@@ -24,7 +25,11 @@ pub fn overrides_json(bundle: &str) -> String {
     )
 }
 
-/// Checks the size of the overrides for `bundle`, escapes included.
+/// Checks the size of the overrides for `bundle`, including escapes.
+///
+/// # Errors
+///
+/// If the overrides have more than [`OVERRIDES_MAX`] characters.
 pub fn check(bundle: &str) -> Result<(), OverridesTooLarge> {
     let found = overrides_json(bundle).chars().count();
     if found > OVERRIDES_MAX { Err(OverridesTooLarge { found }) } else { Ok(()) }

@@ -1,4 +1,5 @@
-//! The record: an in-toto statement that the target key signs at the end of each deployment (clauses REC-1 to REC-4, promise P8).
+//! The record: an in-toto statement that the target key signs at the end of each deployment
+//! (clauses REC-1 to REC-4, promise P8).
 
 use std::collections::BTreeMap;
 
@@ -32,17 +33,17 @@ pub struct Record {
     pub predicate: Predicate,
 }
 
-/// Something that the record is about.
+/// A subject of the record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
-    /// `request`, `configuration`, `artifact/<parameter>`, `saved/<step>`.
+    /// The name: `request`, `configuration`, `artifact/<parameter>` or `saved/<step>`.
     pub name: String,
-    /// `{"sha256": …}`.
+    /// The digest: `{"sha256": …}`.
     pub digest: BTreeMap<String, Digest>,
 }
 
 impl Subject {
-    /// A subject by its SHA-256.
+    /// A subject with its SHA-256.
     pub fn new(name: impl Into<String>, digest: Digest) -> Self {
         Self { name: name.into(), digest: BTreeMap::from([("sha256".to_owned(), digest)]) }
     }
@@ -51,47 +52,47 @@ impl Subject {
 /// What happened in a deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Predicate {
-    /// Its id.
+    /// The id of the deployment.
     pub deployment_id: DeploymentId,
-    /// Its target.
+    /// The target that was deployed to.
     pub target: TargetName,
-    /// The topic it came by.
+    /// The topic through which the request came.
     pub audience: TopicArn,
-    /// What was asked.
+    /// The parameters of the request.
     pub parameters: BTreeMap<ParameterName, String>,
-    /// Who asked.
+    /// The signers of the request.
     pub signers: Vec<RecordSigner>,
-    /// Who approved.
+    /// The signers who approved the request.
     pub approvers: Vec<RecordSigner>,
     /// The policies that allowed it.
     pub policies: Vec<String>,
     /// The task that ran it.
     pub task_arn: String,
-    /// Where it says it came from.
+    /// Where the request says that it came from.
     #[serde(default, skip_serializing_if = "Origin::is_empty")]
     pub origin: Origin,
     /// When the runner started.
     pub started_at: Timestamp,
-    /// When it ended.
+    /// When the deployment ended.
     pub finished_at: Timestamp,
-    /// What ran.
+    /// The steps that ran.
     pub steps: Vec<RecordStep>,
-    /// How it ended.
+    /// How the deployment ended.
     pub outcome: Outcome,
-    /// What it printed to stdout, after masking.
+    /// Length and digest of stdout, after masking.
     pub stdout: StreamDigest,
-    /// What it printed to stderr, after masking.
+    /// Length and digest of stderr, after masking.
     pub stderr: StreamDigest,
-    /// What it put out.
+    /// The outputs of the steps.
     pub outputs: BTreeMap<String, String>,
-    /// Which isolation held between the runner and the tool: `none`, `credentials`, `uid`.
+    /// The isolation between the runner and the tool: `none`, `credentials` or `uid`.
     pub isolation: String,
 }
 
-/// Somebody who signed.
+/// A signer of the request or of an approval.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordSigner {
-    /// Hex SHA-256 of the public key.
+    /// The SHA-256 of the public key in hex.
     pub key_id: String,
     /// The signer's name in the configuration.
     pub name: String,
@@ -100,22 +101,22 @@ pub struct RecordSigner {
 /// A step that ran.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordStep {
-    /// Its name.
+    /// The name of the step.
     pub name: String,
     /// The program and its arguments, as they ran.
     pub argv: Vec<String>,
-    /// What it exited with.
+    /// The exit code of the step.
     pub exit_code: u8,
-    /// How long it ran, in milliseconds.
+    /// How long the step ran, in milliseconds.
     pub milliseconds: u64,
 }
 
-/// Length and digest of a whole stream.
+/// The length and digest of a whole stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamDigest {
-    /// Bytes.
+    /// The length in bytes.
     pub bytes: u64,
-    /// Of all of them, in order.
+    /// The SHA-256 of all bytes, in order.
     pub sha256: Digest,
 }
 
@@ -130,7 +131,7 @@ impl Record {
         }
     }
 
-    /// The payload's bytes as they are signed.
+    /// The bytes of the payload, as they are signed.
     pub fn to_payload(&self) -> Vec<u8> {
         to_json(self).into_bytes()
     }

@@ -1,4 +1,5 @@
-//! The request: what CI asks for (clauses REQ-1 to REQ-14). It names a target and parameters, never a command.
+//! The request that CI makes (clauses REQ-1 to REQ-14). It names a target and parameters, never a
+//! command.
 
 use std::collections::BTreeMap;
 
@@ -12,68 +13,91 @@ use crate::strict;
 use crate::time::{Timestamp, plain_duration};
 
 /// The payload of `application/vnd.relay.request.v1+json`. Every field is signed.
+///
+/// ```
+/// use relay_protocol::{Request, Statement};
+///
+/// let request = Request::parse(br#"{
+///     "deployment_id": "01a0c5a2-1c00-7707-8707-070707070707",
+///     "audience": "arn:aws:sns:eu-west-1:222222222222:relay",
+///     "target": "payments/production",
+///     "parameters": { "image": "sha256:00ff" },
+///     "reply_queue": "https://sqs.eu-west-1.amazonaws.com/111111111111/relay-ci-reply",
+///     "session_key": "MCowBQYDK2VwAyEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+///     "issued_at": "2026-11-22T01:18:17Z",
+///     "expires_at": "2026-11-22T01:28:17Z"
+/// }"#)?;
+/// assert_eq!(request.expires_at.since(request.issued_at), 600);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// Names this deployment everywhere.
+    /// The id that identifies this deployment everywhere.
     pub deployment_id: DeploymentId,
-    /// The topic that it is meant for; a request replayed to another account is refused (clause REQ-4).
+    /// The topic that the request is meant for. A request replayed to another account is refused
+    /// (clause REQ-4).
     pub audience: TopicArn,
-    /// What is deployed to.
+    /// The target to deploy to.
     pub target: TargetName,
-    /// Strings by name. An artifact's value is its SHA-256 (clause REQ-6).
+    /// The parameter values by name. The value of an artifact parameter is its SHA-256 (clause
+    /// REQ-6).
     pub parameters: BTreeMap<ParameterName, String>,
-    /// Where frames go (clause REQ-7).
+    /// The queue to which frames are sent (clause REQ-7).
     pub reply_queue: QueueUrl,
-    /// Where the runner looks for control statements; absent when CI has a pre-made reply queue only (clause REQ-8).
+    /// The queue that the runner polls for control statements; absent if CI has only a pre-made
+    /// reply queue (clause REQ-8).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control_queue: Option<QueueUrl>,
-    /// The CLI's key for this deployment alone; it signs control statements.
+    /// The public half of the key that the CLI creates for this deployment alone; it signs control
+    /// statements.
     pub session_key: PublicKey,
-    /// When it was made. Policies that depend on time use this, so that launcher and runner agree.
+    /// When the request was made. Policies that depend on time use this value, so that the launcher
+    /// and the runner agree.
     pub issued_at: Timestamp,
-    /// When it ends (clause REQ-9).
+    /// When the request expires (clause REQ-9).
     pub expires_at: Timestamp,
-    /// Where it comes from, for people. Never decides anything (clause REQ-12).
+    /// Where the request comes from, for people to read. It never decides anything (clause REQ-12).
     #[serde(default, skip_serializing_if = "Origin::is_empty", deserialize_with = "strict::or_default")]
     pub origin: Origin,
-    /// W3C trace context (clause REQ-13).
+    /// The W3C trace context (clause REQ-13).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<TraceParent>,
 }
 
-/// Where a request says it comes from. Informational (clause REQ-12).
+/// The source of a request, as the request states it. Informational (clause REQ-12).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
     /// The CI system: `github`, `gitlab`, `jenkins`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<Text>,
-    /// Where the run can be seen.
+    /// The URL of the CI run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_url: Option<Text>,
     /// The commit that is deployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<Text>,
-    /// Who started the run.
+    /// The user who started the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<Text>,
 }
 
 impl Origin {
-    /// Whether it says nothing.
+    /// Whether no field is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// A short text for people: at most [`limits::TEXT_MAX`] bytes, no control characters (clause LIM-7).
+/// A short text for people: at most [`limits::TEXT_MAX`] bytes and no control characters (clause
+/// LIM-7).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Text(String);
 
 impl Text {
-    /// As much of `text` as fits, without control characters.
+    /// As much of `text` as fits, with control characters removed.
     pub fn lossy(text: &str) -> Self {
         let mut kept = String::new();
         for c in text.chars().filter(|c| !c.is_control()) {
@@ -85,7 +109,7 @@ impl Text {
         Self(kept)
     }
 
-    /// The text.
+    /// The text as a string slice.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -129,73 +153,78 @@ impl From<TraceParent> for String {
     }
 }
 
-/// A request that is signed, but out of its time or place. Told to the requester (clause LAU-6).
+/// A signed request that does not fit this time or place. The requester is told why (clause LAU-6).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// Over its end (clause REQ-10).
+    /// The request has expired (clause REQ-10).
     #[error("the request expired {} ago, at {expires_at}", plain_duration(*by))]
     Expired {
-        /// Seconds since then.
+        /// Seconds since the request expired.
         by: i64,
-        /// The end.
+        /// When the request expired.
         expires_at: Timestamp,
     },
-    /// From a clock that is ahead (clause REQ-10).
+    /// The request was issued by a clock that is ahead (clause REQ-10).
     #[error("the request was issued {} in the future; at most {} of clock skew is tolerated", plain_duration(*by), plain_duration(limits::CLOCK_SKEW))]
     NotYetValid {
         /// Seconds until `issued_at`.
         by: i64,
     },
-    /// Lives too long, or not at all (clause REQ-9).
+    /// The lifetime is too long, or not positive (clause REQ-9).
     #[error("the request lives {seconds} s; it must be more than 0 s and at most {} s", limits::REQUEST_LIFETIME_MAX)]
     Lifetime {
-        /// From `issued_at` to `expires_at`.
+        /// Seconds from `issued_at` to `expires_at`.
         seconds: i64,
     },
-    /// Meant for another topic (clause REQ-4).
+    /// The request is meant for another topic (clause REQ-4).
     #[error("the request is meant for {found}, not for {expected}")]
     Audience {
-        /// The topic here.
+        /// The topic of this target.
         expected: String,
         /// The topic in the request.
         found: String,
     },
-    /// Meant for another target (clause REQ-5).
+    /// The request is meant for another target (clause REQ-5).
     #[error("the request is for the target {found}, not for {expected}")]
     Target {
-        /// The target here.
+        /// The target being checked against.
         expected: TargetName,
         /// The target in the request.
         found: TargetName,
     },
-    /// A queue that this request may not name (clauses REQ-7, REQ-8).
+    /// The request names a queue that it may not use (clauses REQ-7, REQ-8).
     #[error("the {which} queue {found} is not allowed: {why}")]
     Queue {
-        /// `reply` or `control`.
+        /// Either `reply` or `control`.
         which: &'static str,
         /// The queue in the request.
         found: String,
-        /// Which rule it breaks.
+        /// The rule that the queue breaks.
         why: &'static str,
     },
 }
 
-/// Which clock rule holds: the launcher's, or the runner's, which starts later (clauses REQ-10 and RUN-5).
+/// Which clock rule applies: the launcher's, or the runner's, which starts later (clauses REQ-10
+/// and RUN-5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// The launcher: until `expires_at` and the skew.
+    /// The launcher: until `expires_at` plus the clock skew.
     Launch,
-    /// The runner: until `expires_at` and ten minutes more.
+    /// The runner: until `expires_at` plus ten minutes.
     Run,
 }
 
 impl Request {
-    /// The payload's bytes as the CLI signs them.
+    /// The bytes of the payload, as the CLI signs them.
     pub fn to_payload(&self) -> Vec<u8> {
         to_json(self).into_bytes()
     }
 
-    /// The lifetime and the clocks (clauses REQ-9, REQ-10, RUN-5).
+    /// Checks the lifetime, and both times against `now` (clauses REQ-9, REQ-10, RUN-5).
+    ///
+    /// # Errors
+    ///
+    /// If the lifetime is out of range, or the request is not yet valid or has expired.
     pub fn check_time(&self, now: Timestamp, stage: Stage) -> Result<(), RequestError> {
         let seconds = self.expires_at.since(self.issued_at);
         if seconds <= 0 || seconds > limits::REQUEST_LIFETIME_MAX {
@@ -213,7 +242,11 @@ impl Request {
         if late > tolerated { Err(RequestError::Expired { by: late, expires_at: self.expires_at }) } else { Ok(()) }
     }
 
-    /// The place: audience and target (clauses REQ-4, REQ-5).
+    /// Checks the audience and the target (clauses REQ-4, REQ-5).
+    ///
+    /// # Errors
+    ///
+    /// If the request is meant for another topic or another target.
     pub fn check_place(&self, audience: &TopicArn, target: &TargetName) -> Result<(), RequestError> {
         if self.audience != *audience {
             return Err(RequestError::Audience { expected: audience.to_string(), found: self.audience.to_string() });
@@ -224,7 +257,13 @@ impl Request {
         Ok(())
     }
 
-    /// The queues: in the topic's region, in one of the signer's CI accounts, named for this deployment or configured (clauses REQ-7, REQ-8).
+    /// Checks the queues. A queue must either be one of the configured `fixed` queues, or be in the
+    /// topic's region and one of the signer's CI accounts and be named for this deployment (clauses
+    /// REQ-7, REQ-8).
+    ///
+    /// # Errors
+    ///
+    /// If the reply queue or the control queue breaks one of these rules.
     pub fn check_queues(&self, ci_accounts: &[AccountId], fixed: &[QueueUrl]) -> Result<(), RequestError> {
         let rule = QueueRule { audience: &self.audience, ci_accounts, fixed };
         rule.check("reply", &self.reply_queue, &self.deployment_id.reply_queue_name())?;
@@ -234,9 +273,11 @@ impl Request {
         }
     }
 
-    /// What an approval covers: SHA-256 of the RFC 8785 form of audience, parameters and target (clause APP-2).
+    /// The subject of an approval: SHA-256 of the RFC 8785 form of audience, parameters and target
+    /// (clause APP-2).
     pub fn subject(&self) -> Digest {
-        // Alphabetical fields, a sorted map, strings only: serde_json's compact form is the RFC 8785 form.
+        // The fields are alphabetical, the map is sorted, and all values are strings, so
+        // serde_json's compact form is the RFC 8785 form.
         #[derive(Serialize)]
         struct Subject<'a> {
             audience: &'a TopicArn,
@@ -248,7 +289,7 @@ impl Request {
     }
 }
 
-/// Which queues a request may name.
+/// The rule for the queues that a request may name.
 struct QueueRule<'a> {
     audience: &'a TopicArn,
     ci_accounts: &'a [AccountId],
@@ -256,7 +297,7 @@ struct QueueRule<'a> {
 }
 
 impl QueueRule<'_> {
-    /// `own` is the name of the deployment's own queue of that kind.
+    /// Checks one queue. `own` is the name of the deployment's own queue of that kind.
     fn check(&self, which: &'static str, queue: &QueueUrl, own: &str) -> Result<(), RequestError> {
         let odd = |why| RequestError::Queue { which, found: queue.to_string(), why };
         if self.fixed.contains(queue) {
@@ -293,8 +334,9 @@ impl Statement for Request {
     }
 }
 
-/// What the SNS message says outside the signature: whose trust roots to try, where an `unverified` may be answered (clauses HNT-1 to HNT-3).
-/// Checked by grammar here, and against the payload after verification.
+/// The attributes of the SNS message, which are not signed. They say whose trust roots to try, and
+/// where an `unverified` frame may be sent (clauses HNT-1 to HNT-3). Parsing checks their grammar;
+/// [`Hints::agree_with`] compares them with the verified request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hints {
     /// The attribute `target`.
@@ -306,7 +348,7 @@ pub struct Hints {
 }
 
 impl Hints {
-    /// The hints that go with `request`.
+    /// The hints that belong to `request`.
     pub fn of(request: &Request) -> Self {
         Self {
             target: request.target.clone(),
@@ -315,7 +357,7 @@ impl Hints {
         }
     }
 
-    /// Whether the hints are those of `request` (clause HNT-2).
+    /// Whether the hints match `request` (clause HNT-2).
     pub fn agree_with(&self, request: &Request) -> bool {
         *self == Self::of(request)
     }

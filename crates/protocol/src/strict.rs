@@ -1,13 +1,15 @@
-//! The one reader of JSON that somebody has signed, claimed or published (clauses ENC-5, ENC-6).
+//! A strict reader for every JSON text that is signed, claimed or published (clauses ENC-5, ENC-6).
 //!
-//! serde's derived readers are too generous for that: they take an array for an object, the last of two
-//! members with one name, and anything in a member that they ignore. So two readers could see two things in
-//! one text. [`from_slice`] wraps serde_json's deserializer and refuses all of this, at every level:
+//! serde's derived readers are too lenient for such texts. They accept an array in place of an
+//! object, keep the last of two members with the same name, and do not look inside members that
+//! they ignore, so two readers could understand one text differently. [`from_slice`] wraps
+//! serde_json's deserializer and refuses all of the following, at every level:
 //!
-//! - a text that is not UTF-8, or goes on after its value;
-//! - an array where an object is due, and an object where the name of a variant is due;
-//! - a member that stands twice, also where members are ignored;
-//! - in ignored values too: a number beyond the range of a double, an unpaired surrogate, more than 127 levels.
+//! - a text that is not UTF-8, or that continues after its value;
+//! - an array where an object is expected, or an object where the name of a variant is expected;
+//! - a duplicate member, also among the members that are ignored;
+//! - inside ignored values too: a number beyond the range of a double, an unpaired surrogate, or
+//!   more than 127 levels of nesting.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,12 +20,12 @@ use serde::de::{
     MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
 };
 
-/// Reads one value and nothing behind it.
+/// Reads exactly one value; anything after it is an error.
 pub(crate) fn from_slice<T: DeserializeOwned>(json: &[u8]) -> Result<T, serde_json::Error> {
     from_str(std::str::from_utf8(json).map_err(serde_json::Error::custom)?)
 }
 
-/// Reads one value and nothing behind it.
+/// Reads exactly one value; anything after it is an error.
 pub(crate) fn from_str<T: DeserializeOwned>(json: &str) -> Result<T, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let value = T::deserialize(Strict(&mut deserializer))?;
@@ -31,13 +33,13 @@ pub(crate) fn from_str<T: DeserializeOwned>(json: &str) -> Result<T, serde_json:
     Ok(value)
 }
 
-/// Reads an enum whose variant is named by `kind` and whose members stand in `json`, beside others that are
-/// ignored. A variant without members has none to read.
+/// Reads an enum whose variant is named by `kind` and whose members are in `json`, beside other
+/// members, which are ignored. A variant without members reads nothing from `json`.
 pub(crate) fn variant_from_str<T: DeserializeOwned>(kind: &str, json: &str) -> Result<T, serde_json::Error> {
     T::deserialize(Beside { kind, json })
 }
 
-/// For a member that is optional and has a default: `null` means absent (clause ENC-6).
+/// For an optional member that has a default: `null` means absent (clause ENC-6).
 pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -46,10 +48,10 @@ where
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// A deserializer that refuses what the module's head lists.
+/// A deserializer that refuses what the head of this module lists.
 struct Strict<D>(D);
 
-/// Methods whose values hold no other values.
+/// Forwards methods whose values cannot contain other values.
 macro_rules! scalars {
     ($($method:ident)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
@@ -129,7 +131,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
     }
 }
 
-/// A visitor that sees what lies within a value through [`Strict`].
+/// A visitor that reads everything inside a value through [`Strict`].
 struct Within<V>(V);
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for Within<V> {
@@ -179,7 +181,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Within<V> {
     }
 }
 
-/// A struct's visitor, which takes an object and nothing else.
+/// The visitor of a struct. It accepts only an object.
 struct Struct<V> {
     fields: &'static [&'static str],
     visitor: V,
@@ -204,7 +206,8 @@ impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for Struct<V> {
     }
 }
 
-/// An enum's visitor: the name alone of a variant without members, or an object of the name and the members.
+/// The visitor of an enum. It accepts the bare name of a variant without members, or an object that
+/// maps the name to the members.
 struct OneOf<V>(V);
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for OneOf<V> {
@@ -223,7 +226,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for OneOf<V> {
     }
 }
 
-/// `{"name":{…}}`.
+/// A variant in the form `{"name":{…}}`.
 struct Tagged<A> {
     name: String,
     access: A,
@@ -293,8 +296,8 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<A> {
     }
 }
 
-/// The members of an object. The derived reader of a struct sees its own `fields` twice by itself; all other
-/// names are kept here.
+/// The members of an object. A struct's derived reader detects duplicates among its own `fields`;
+/// this type keeps all other names and detects duplicates among them.
 struct Members<A> {
     access: A,
     fields: &'static [&'static str],
@@ -329,7 +332,7 @@ enum Key {
     Other(String),
 }
 
-/// Reads a member's name; without a copy where it is a field.
+/// Reads the name of a member, without a copy if it is a field of the struct.
 struct Name(&'static [&'static str]);
 
 impl<'de> DeserializeSeed<'de> for Name {
@@ -352,7 +355,7 @@ impl Visitor<'_> for Name {
     }
 }
 
-/// Takes any value, and looks at all that is in it.
+/// Accepts any value and reads everything inside it.
 struct Ignored;
 
 impl<'de> Visitor<'de> for Ignored {
@@ -389,7 +392,7 @@ impl<'de> Visitor<'de> for Ignored {
     }
 }
 
-/// See [`variant_from_str`].
+/// The deserializer behind [`variant_from_str`].
 struct Beside<'de> {
     kind: &'de str,
     json: &'de str,

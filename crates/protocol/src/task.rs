@@ -1,51 +1,52 @@
-//! A task of ECS, as DescribeTasks shows it: facts that an adapter fills in. ECS says them to whoever may ask; nothing of them is signed,
-//! and the envelope among them is verified before it counts (clause LAU-12).
+//! An ECS task as DescribeTasks reports it, filled in by an adapter. ECS answers anyone who may
+//! call it and signs nothing. The envelope in the task is verified before it counts (clause
+//! LAU-12).
 
 use crate::time::Timestamp;
 
-/// What ECS says of a task.
+/// The state of a task, as ECS reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Task {
-    /// Its ARN.
+    /// The ARN of the task.
     pub arn: String,
-    /// The revision that it runs.
+    /// The task definition revision that the task runs.
     pub definition: String,
-    /// Who started it: a deployment id, when it was relay.
+    /// Who started the task: a deployment id, if it was relay.
     pub started_by: String,
-    /// `PROVISIONING` … `STOPPED`.
+    /// The last status, from `PROVISIONING` to `STOPPED`.
     pub last_status: String,
-    /// `RUNNING`, or `STOPPED` as soon as somebody asked for it.
+    /// `RUNNING`, or `STOPPED` once somebody has asked to stop the task.
     pub desired_status: String,
-    /// When RunTask made it.
+    /// When RunTask created the task.
     pub created_at: Option<Timestamp>,
-    /// When its container started.
+    /// When the container started.
     pub started_at: Option<Timestamp>,
-    /// When it had stopped.
+    /// When the task had stopped.
     pub stopped_at: Option<Timestamp>,
-    /// Why it stopped, as a code.
+    /// The code for why the task stopped.
     pub stop_code: Option<String>,
-    /// Why it stopped, in words.
+    /// The text for why the task stopped.
     pub stopped_reason: Option<String>,
-    /// What the container exited with.
+    /// The exit code of the container.
     pub exit_code: Option<i32>,
-    /// What ECS says of its containers, where it says something.
+    /// The reason that ECS gives for the container, if it gives one.
     pub container_reason: Option<String>,
-    /// The envelope that it was started with: the value of `RELAY_ENVELOPE` in its overrides.
+    /// The envelope that the task was started with: the value of `RELAY_ENVELOPE` in its overrides.
     pub envelope: Option<String>,
 }
 
 impl Task {
-    /// Whether nothing of it runs any more.
+    /// Whether the whole task has stopped.
     pub fn has_stopped(&self) -> bool {
         self.last_status == "STOPPED"
     }
 
-    /// Whether its container runs, so that it can hear a control statement.
+    /// Whether the container is running, so that it can receive a control statement.
     pub fn is_running(&self) -> bool {
         self.last_status == "RUNNING"
     }
 
-    /// Whether somebody has asked for its end already.
+    /// Whether somebody has already asked to stop the task.
     pub fn is_to_stop(&self) -> bool {
         self.desired_status == "STOPPED"
     }

@@ -1,4 +1,4 @@
-//! Times on the wire: `YYYY-MM-DDTHH:MM:SSZ`, whole seconds, UTC, nothing else (clause TIM-1).
+//! Times on the wire: only `YYYY-MM-DDTHH:MM:SSZ`, in whole seconds, UTC (clause TIM-1).
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,12 +6,12 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use time::{Date, Month, OffsetDateTime, Time, Weekday};
 
-/// A moment in whole seconds since 1970-01-01T00:00:00Z, between the years 1970 and 9999.
+/// A time in whole seconds since 1970-01-01T00:00:00Z, between the years 1970 and 9999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Timestamp(i64);
 
-/// The text is not a time of the form `YYYY-MM-DDTHH:MM:SSZ` (clause TIM-1).
+/// A text that is not a time of the form `YYYY-MM-DDTHH:MM:SSZ` (clause TIM-1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a time of the form YYYY-MM-DDTHH:MM:SSZ")]
 pub struct NotATimestamp;
@@ -19,23 +19,25 @@ pub struct NotATimestamp;
 const LAST: i64 = 253_402_300_799; // 9999-12-31T23:59:59Z
 
 impl Timestamp {
-    /// The moment `seconds` after the epoch; clamped to what the wire can say (1970 to 9999).
+    /// The time `seconds` after the Unix epoch, clamped to what the wire form can express (1970 to
+    /// 9999).
     pub fn from_unix(seconds: i64) -> Self {
         Self(seconds.clamp(0, LAST))
     }
 
-    /// Seconds since the epoch.
+    /// Seconds since the Unix epoch.
     pub fn unix(self) -> i64 {
         self.0
     }
 
-    /// This moment and `seconds` more (or fewer).
+    /// The time `seconds` after this one; a negative number goes back. Clamped like
+    /// [`Timestamp::from_unix`].
     #[must_use]
     pub fn plus(self, seconds: i64) -> Self {
         Self::from_unix(self.0.saturating_add(seconds))
     }
 
-    /// Seconds from `earlier` to this moment; negative when `earlier` is later.
+    /// Seconds from `earlier` to this time; negative if `earlier` is later.
     pub fn since(self, earlier: Self) -> i64 {
         self.0 - earlier.0
     }
@@ -53,13 +55,13 @@ impl Timestamp {
         }
     }
 
-    /// The hour of the day, UTC, 0 to 23.
+    /// The hour of the day in UTC, 0 to 23.
     pub fn hour(self) -> u8 {
         self.calendar().hour()
     }
 
     fn calendar(self) -> OffsetDateTime {
-        // In range by construction; the epoch stands in for what cannot happen.
+        // Always in range by construction; the fallback is never used.
         OffsetDateTime::from_unix_timestamp(self.0).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 }
@@ -96,7 +98,7 @@ impl FromStr for Timestamp {
         let month = Month::try_from(small(5, 7)?).map_err(|_| NotATimestamp)?;
         let date =
             Date::from_calendar_date(i32::from(number(0, 4)?), month, small(8, 10)?).map_err(|_| NotATimestamp)?;
-        // 23:59:60 is refused: a leap second has no place on a POSIX clock.
+        // 23:59:60 is refused: POSIX time has no leap seconds.
         let time = Time::from_hms(small(11, 13)?, small(14, 16)?, small(17, 19)?).map_err(|_| NotATimestamp)?;
         let seconds = OffsetDateTime::new_utc(date, time).unix_timestamp();
         if seconds < 0 { Err(NotATimestamp) } else { Ok(Self(seconds)) }
@@ -116,7 +118,8 @@ impl From<Timestamp> for String {
     }
 }
 
-/// `seconds` in plain words: `45s`, `3m12s`, `2h05m`.
+/// A duration of `seconds` in short form: `45s`, `3m12s`, `2h05m`. A negative duration becomes
+/// `0s`.
 pub fn plain_duration(seconds: i64) -> String {
     let s = seconds.max(0);
     match s {

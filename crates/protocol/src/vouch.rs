@@ -1,4 +1,5 @@
-//! The vouch: the account's word that a runner key belongs to a deployment (clauses VCH-1 to VCH-3).
+//! The vouch: the target account's statement that a runner key belongs to a deployment (clauses
+//! VCH-1 to VCH-3).
 
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +12,9 @@ use crate::strict;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vouch {
-    /// The deployment.
+    /// The deployment that the key belongs to.
     pub deployment_id: DeploymentId,
-    /// Its request.
+    /// The digest of its request.
     pub request_digest: Digest,
     /// The task that holds the runner key.
     pub task_arn: String,
@@ -22,7 +23,7 @@ pub struct Vouch {
 }
 
 impl Vouch {
-    /// The payload's bytes as they are signed.
+    /// The bytes of the payload, as they are signed.
     pub fn to_payload(&self) -> Vec<u8> {
         to_json(self).into_bytes()
     }

@@ -1,4 +1,5 @@
-//! Artifacts: packed deterministically, uploaded under their digest, bound into the request by it.
+//! Artifacts: packed deterministically, uploaded under their digest, and bound into the request by
+//! that digest.
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write as _};
@@ -10,7 +11,7 @@ use relay_protocol::outcome::ExitCode;
 use relay_protocol::{Digest, ParameterName, artifact};
 use tempfile::NamedTempFile;
 
-/// A packed artifact, not yet uploaded.
+/// A packed artifact that is not uploaded yet.
 #[derive(Debug)]
 pub(crate) struct Packed {
     file: NamedTempFile,
@@ -32,7 +33,8 @@ fn pack_one(name: &ParameterName, path: &Path) -> Result<Packed, Failure> {
     Ok(Packed { file, digest: packed.digest })
 }
 
-/// Uploads what is not there yet: the key is the digest, so what is there is the same.
+/// Uploads the artifacts that the store lacks. The key is the digest, so an existing object has the
+/// same contents.
 pub(crate) async fn upload(
     objects: &Objects,
     store: Option<&(String, String)>,
@@ -56,7 +58,7 @@ pub(crate) async fn upload(
     Ok(())
 }
 
-/// An artifact and a parameter of one name: which of them counts?
+/// Adds the artifacts' digests to the parameters. A name that is given both ways is an error.
 pub(crate) fn merge(
     parameters: &mut BTreeMap<ParameterName, String>,
     packed: &BTreeMap<ParameterName, Packed>,

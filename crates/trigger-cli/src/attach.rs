@@ -1,5 +1,6 @@
-//! `relay attach`: follows a deployment that another call has left, from another machine too. What the other had printed and deleted does not
-//! come again; what it had only received does, and may so be printed twice rather than never.
+//! `relay attach`: follows a deployment that another call left, also from another machine. Output
+//! that the other call printed and deleted does not come again. Output that it only received does
+//! come again, so it may be printed twice rather than never.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use crate::signals::Signals;
 use crate::tags::{TagWriter, Tags};
 use crate::tail::{Patience, Tail, Until};
 
-/// Follows to the end; the exit code is the registry's.
+/// Follows a deployment to its end, and returns the exit code (clauses OUT-1 to OUT-4).
 pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
     let clock = Clock::start();
     let timeouts = timeouts(&arguments.following)?;
@@ -32,7 +33,8 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
     if target_key.is_none() {
         show.warn("no target key is pinned: the first runner that answers is believed; add target_key to relay.toml");
     }
-    // A queue that is gone, or denies, is told at once; one that cannot be asked just now is asked again by the tail, which has a clock for that.
+    // A queue that is gone or denies access is reported immediately. The tail retries a transient
+    // failure, because it has a timeout for that.
     match queues.peek(&pair.reply).await {
         Err(error) if error.kind == Kind::NotFound => {
             return Err(Failure::usage(format!("there is no queue {} any more", pair.reply.name())).hint(
@@ -42,7 +44,8 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
         Err(error) if !error.is_transient() => return Err(Failure::aws("reading the deployment's queue", &error)),
         _ => {}
     }
-    // From here on it is this call that reads; should it be killed, the next one must not take what the last one said for exact.
+    // From here on this call is the reader. If it is killed, the next reader must not take the
+    // earlier reader's position for exact.
     let mine = Tags { left: false, followed: Some(now()), ..tags.clone() };
     let said = pair.own && queues.tag(&pair.reply, &mine.pairs()).await.is_ok();
     let authenticator = Authenticator::attaching(id.clone(), target_key, Cached::default());

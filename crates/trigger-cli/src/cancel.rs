@@ -1,5 +1,5 @@
-//! `relay cancel`: asks a deployment to stop that another call has started, with this caller's own signature; whether that may is the target's
-//! policy (clause CTL-2).
+//! `relay cancel`: asks another call's deployment to stop, with a cancel that this caller's own key
+//! signs. The target's policy decides whether that key may (clause CTL-2).
 
 use std::time::Instant;
 
@@ -18,17 +18,17 @@ use crate::found::find;
 use crate::show::line;
 use crate::status::vouched_request;
 
-/// Asks the deployment that this command has started to stop, beside the tailing: AWS may be slow, and a second signal must
-/// still be heard.
+/// Asks this command's own deployment to stop. It sends in the background: AWS may be slow, and a
+/// second signal must still be noticed.
 #[derive(Debug, Default)]
 pub(crate) struct Canceller {
-    /// `None` in `relay attach`: the session key is another process's.
+    /// `None` in `relay attach`, because another process holds the session key.
     session: Option<Session>,
     asked: bool,
     sending: JoinSet<Vec<String>>,
 }
 
-/// What a cancel by the request's own session key needs.
+/// What a cancel signed by the request's own session key needs.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) key: PrivateKey,
@@ -37,6 +37,7 @@ pub(crate) struct Session {
 }
 
 impl Canceller {
+    /// Creates a canceller for a deployment that this command started.
     pub(crate) fn new(session: Session) -> Self {
         Self { session: Some(session), ..Self::default() }
     }
@@ -46,7 +47,8 @@ impl Canceller {
         self.asked
     }
 
-    /// Sends the cancel; [`Canceller::next`] has what to say of it. `after` says what comes of it.
+    /// Sends the cancel in the background; [`Canceller::next`] returns the lines to print. `after`
+    /// says what will happen then.
     pub(crate) fn cancel(&mut self, cancel: Cancel, after: String) {
         let Some(Session { key, request, routes }) = &self.session else { return };
         self.asked = true;
@@ -74,7 +76,8 @@ impl Canceller {
         });
     }
 
-    /// Waits for a cancel to be sent, or for ever when none is on its way: what to say of it.
+    /// Waits until a cancel is sent, and returns the lines to print. Waits forever if none is on
+    /// its way.
     pub(crate) async fn next(&mut self) -> Vec<String> {
         match self.sending.join_next().await {
             Some(said) => said.unwrap_or_default(),
@@ -83,7 +86,7 @@ impl Canceller {
     }
 }
 
-/// Where a control statement goes.
+/// The routes that a control statement takes.
 #[derive(Clone, Debug)]
 pub(crate) struct CancelRoutes {
     pub(crate) hints: Hints,
@@ -94,8 +97,9 @@ pub(crate) struct CancelRoutes {
 }
 
 impl CancelRoutes {
-    /// Sends by both routes at the same time; whether one of them took it, or why neither did. The control queue is the
-    /// fast route to a running task; the topic also reaches one that does not run yet, or whose runner does not listen.
+    /// Sends `body` by both routes at the same time, and succeeds if one of them accepts it. The
+    /// control queue is the fast route to a running task. The topic also reaches a task that does
+    /// not run yet, or whose runner does not listen.
     pub(crate) async fn send(&self, body: &str) -> Result<(), String> {
         let by_queue = async {
             let queue = self.queue.as_ref()?;
@@ -114,13 +118,13 @@ impl CancelRoutes {
     }
 }
 
-/// The statement, unsigned.
+/// Builds the control statement, unsigned.
 pub(crate) fn statement(id: &DeploymentId, request: Digest, cancel: Cancel) -> Envelope {
     let control = Control { deployment_id: id.clone(), request_digest: request, issued_at: now(), cancel };
     Envelope::new(Control::TYPE, control.to_payload())
 }
 
-/// Sends it, and says how to see what comes of it.
+/// Signs and sends the cancel, and says how to see the result.
 pub(crate) async fn cancel(arguments: &args::Cancel) -> Result<u8, Failure> {
     let found = find(&arguments.whose).await?;
     let signer = found.texts.signer()?;

@@ -1,20 +1,20 @@
-//! The command's clock: time since it began.
+//! The command's clock: the time since the command began.
 
 use std::time::{Duration, Instant};
 
-/// Starts when the command does; a copy tells the same time.
+/// A clock that starts with the command. Copies tell the same time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     began: Instant,
 }
 
 impl Clock {
-    /// Begins now.
+    /// Starts the clock.
     pub(crate) fn start() -> Self {
         Self { began: Instant::now() }
     }
 
-    /// Time since then.
+    /// Returns the time since the start.
     pub(crate) fn elapsed(self) -> Duration {
         self.began.elapsed()
     }

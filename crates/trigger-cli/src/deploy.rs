@@ -1,4 +1,5 @@
-//! `relay deploy`: from the command line to a published request, and from its end to an exit code.
+//! `relay deploy`: from the command line to a published request, and from the deployment's end to
+//! an exit code.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -35,17 +36,17 @@ use crate::signing::Signer;
 use crate::tags::{TagWriter, Tags};
 use crate::tail::{Patience, Tail, Until};
 
-/// The first and the longest pause before a busy target is asked again.
+/// The first and the longest pause before asking a busy target again.
 const BUSY: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(30));
 
-/// Does it all; the exit code is the registry's.
+/// Runs the whole command, and returns the exit code (clauses OUT-1 to OUT-4).
 pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
     let clock = Clock::start();
     let mut settings = Settings::of(arguments)?;
     let packed = artifacts::pack(&settings.artifacts)?;
     artifacts::merge(&mut settings.parameters, &packed)?;
     if let Some(path) = &arguments.following.result_file {
-        // What cannot be written at the end is found out before anything is published.
+        // Find out that the file cannot be written before anything is published.
         result::write(path, &json!({})).map_err(|failure| Failure { exit: ExitCode::Usage, ..failure })?;
     }
     check_size(&settings).await?;
@@ -66,7 +67,7 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
             None => {
                 let pause = busy.pause();
                 show.say(&format!("busy; asking again in {}s, under a new id", pause.as_secs()));
-                // Nothing of this command is alive: there would be nothing to cancel.
+                // No deployment of this command is alive, so there is nothing to cancel.
                 if let Ok((code, _)) = tokio::time::timeout(pause, signals.next()).await {
                     break code.code();
                 }
@@ -77,12 +78,13 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// Before anything is created or published: the account's digits do not change the size.
+/// Checks the size of the request before anything is created or published. The account's digits do
+/// not change the size, so a placeholder will do.
 async fn check_size(settings: &Settings) -> Result<(), Failure> {
     let (id, now) = new_id()?;
     let pair = Pair::of(&id, &placeholder_account()?, settings.topic.region())?;
     let trial = request(settings, &id, now, &new_key()?, &pair);
-    // Every signature has 64 bytes, so any key shows the size.
+    // Every signature has 64 bytes, so any key gives the same size.
     let throwaway = Signer::Held(new_key()?);
     overrides::check(&sign(&throwaway, &trial).await?.0).map_err(|error| {
         Failure::usage(error.to_string()).hint(
@@ -91,28 +93,29 @@ async fn check_size(settings: &Settings) -> Result<(), Failure> {
     })
 }
 
-/// What came of one request.
+/// The result of one request.
 enum Done {
-    /// It goes on without this command.
+    /// The deployment goes on without this command.
     Detached,
-    /// With this exit code; `open` when the outcome is not known.
+    /// The command ends with this exit code. `open` means that the outcome is unknown.
     Ended { code: u8, open: bool },
-    /// Another deployment has the target, and there is time to ask again.
+    /// Another deployment holds the target, and there is time to ask again.
     Busy,
 }
 
-/// One try of this command.
+/// One attempt to deploy.
 struct Call<'a> {
     arguments: &'a args::Deploy,
     settings: &'a Settings,
     sdk: &'a Sdk,
     clock: Clock,
-    /// Whether there is time to ask again, should the target be busy.
+    /// Whether there is time to ask again if the target is busy.
     may_wait: bool,
 }
 
 impl Call<'_> {
-    /// One deployment; the exit code, or nothing when the target is busy and there is time to ask again.
+    /// Runs one deployment. Returns the exit code, or `None` if the target is busy and there is
+    /// time to ask again.
     async fn once(&self, show: &mut Show, signals: &mut Signals) -> Result<Option<u8>, Failure> {
         let settings = self.settings;
         let queues = Queues::new(self.sdk);
@@ -140,7 +143,7 @@ impl Call<'_> {
         };
         match result {
             Ok(Done::Detached) => show.detached(&pair.follow(&settings.target, &id), &id),
-            // An outcome that is open may still be found out from what the queue holds.
+            // What the queue holds may still reveal an open outcome.
             Ok(Done::Ended { open: true, .. }) => show.warn(&format!(
                 "the queue {} stays for a day, with what came: {}",
                 pair.reply.name(),
@@ -159,7 +162,7 @@ impl Call<'_> {
         })
     }
 
-    /// Publishes the request; what tails it is ready when it is out.
+    /// Publishes the request, and returns a tail that is ready to follow it.
     async fn publish(&self, show: &Show, id: &DeploymentId, pair: &Pair, tags: Tags) -> Result<Tail, Failure> {
         let (settings, queues) = (self.settings, Queues::new(self.sdk));
         let key = new_key()?;
@@ -190,6 +193,7 @@ impl Call<'_> {
         })
     }
 
+    /// Follows the deployment to its end or, with `--detach`, to the start of its task.
     async fn follow(&self, show: &mut Show, signals: &mut Signals, mut tail: Tail, id: &DeploymentId) -> Done {
         let Self { arguments, settings, .. } = self;
         let until = if arguments.detach { Until::Admitted } else { Until::End };
@@ -208,7 +212,7 @@ impl Call<'_> {
     }
 }
 
-/// A deployment that has ended, or that is left.
+/// A deployment that has ended, or that this command leaves.
 pub(crate) struct Ending<'a> {
     pub(crate) following: &'a args::Following,
     pub(crate) target: &'a TargetName,
@@ -216,8 +220,8 @@ pub(crate) struct Ending<'a> {
 }
 
 impl Ending<'_> {
-    /// The exit code and the last words, and whether the outcome is open. `left` is why this command itself asked for an
-    /// end.
+    /// Prints the last messages, writes the result file, and returns the exit code and whether the
+    /// outcome is open. `left` says why this command itself asked for an end.
     pub(crate) fn end(&self, show: &Show, tail: &mut Tail, left: Option<ExitCode>) -> (u8, bool) {
         tail.progress.phases.finished = Some(tail.clock.elapsed());
         let end = tail.inbox.poll_end();
@@ -229,7 +233,8 @@ impl Ending<'_> {
         last_words::say(show, tail, code, left, self.id);
         if let Some(path) = &self.following.result_file {
             let result = result::result(self.id, self.target, code, tail);
-            // The deployment is over: its own code is worth more than the file's failure.
+            // The deployment is over, and its own exit code matters more than a failure to write
+            // the file.
             if let Err(failure) = result::write(path, &result) {
                 show.warn(&failure.to_string());
             }
@@ -254,7 +259,7 @@ fn request(settings: &Settings, id: &DeploymentId, now: Timestamp, session: &Pri
     }
 }
 
-/// The body to publish, and the request digest.
+/// Returns the body to publish, and the request digest.
 async fn sign(key: &Signer, request: &Request) -> Result<(String, Digest), Failure> {
     let envelope = key.sign(Envelope::new(Request::TYPE, request.to_payload())).await?;
     let digest = envelope.digest();
@@ -271,6 +276,7 @@ fn new_key() -> Result<PrivateKey, Failure> {
     Ok(PrivateKey::from_seed(seed))
 }
 
+/// Returns a new deployment id and the current time.
 pub(crate) fn new_id() -> Result<(DeploymentId, Timestamp), Failure> {
     let mut random = [0_u8; 10];
     getrandom::fill(&mut random).map_err(no_random)?;

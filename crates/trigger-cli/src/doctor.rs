@@ -1,6 +1,8 @@
-//! `relay doctor`: what is wrong between here and a first deployment. This file looks, [`mod@findings`] says what it means.
+//! `relay doctor`: finds what stands between this machine and a first deployment. This file gathers
+//! the facts, and [`mod@findings`] says what they mean.
 //!
-//! What can only be told by doing it is said to be unchecked: nothing is guessed from a right that a deployment does not need.
+//! What only an attempt can show is reported as unchecked. Nothing is inferred from a right that a
+//! deployment does not need.
 
 mod facts;
 mod findings;
@@ -29,7 +31,8 @@ use crate::settings::{Layers, Texts};
 use crate::signing::Signer;
 use crate::tags::Tags;
 
-/// Looks at each target, prints what there is to say, each thing once; the exit code is that of the first bad finding's kind.
+/// Checks each target, and prints each finding once. The exit code is `Usage` if a setting is bad,
+/// else `Fault` if a call to AWS failed, else 0.
 pub(crate) async fn doctor(arguments: &args::Doctor) -> Result<u8, Failure> {
     let layers = Layers::read(&arguments.place)?;
     let targets: Vec<TargetName> = match &arguments.target {
@@ -62,7 +65,7 @@ async fn look(target: TargetName, texts: &Texts, try_queues: bool) -> Facts {
         Ok(_) => Some(probe(&sdk).await),
         Err(_) => None,
     };
-    // Without an identity every further call would only say the same again.
+    // Without an identity, every further call would only fail for the same reason.
     let known = probe.as_ref().is_some_and(|probe| probe.identity.is_ok());
     let queues = match (texts.reply_queue().transpose(), &topic) {
         (Some(queue), _) => Queue::Fixed(queue),
@@ -114,14 +117,14 @@ async fn look(target: TargetName, texts: &Texts, try_queues: bool) -> Facts {
     }
 }
 
-/// Does with its queues what a deployment does, and leaves nothing behind.
+/// Creates, reads and deletes queues as a deployment does, and leaves nothing behind.
 async fn create_and_delete(sdk: &Sdk, target: &TargetName, topic: &TopicArn) -> Result<(), Failure> {
     let queues = Queues::new(sdk);
     let (id, now) = new_id()?;
     let tags = Tags::new(&id, target, topic, now.plus(REQUEST_LIFETIME_MAX));
     let pair = Pair::create(&queues, &id, topic, &tags).await?;
     let read = match queues.receive(&pair.reply, 0).await {
-        // A new queue may need a second to be seen.
+        // A new queue may need a second to become visible.
         Err(error) if error.kind != Kind::NotFound => {
             Err(Failure::aws("reading this deployment's reply queue", &error))
         }

@@ -1,4 +1,5 @@
-//! Follows the reply queue: receives what comes, several calls at a time under load, and deletes what was written out.
+//! Follows the reply queue: receives messages, with several calls in parallel under load, and
+//! deletes the messages whose contents are written out.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -13,51 +14,54 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 
-/// Receives at a time under load. One is enough for a tool that prints now and then, and costs least.
+/// The maximum number of parallel receives, reached under load. One is enough for a tool that
+/// prints occasionally, and costs least.
 const RECEIVERS: usize = 4;
 
-/// Seconds that SQS may wait for a message before it answers with none.
+/// Seconds that SQS may wait for a message before it returns none.
 const WAIT: i32 = 20;
 
-/// The pause after a receive that failed.
+/// The pause after a failed receive.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How long the queue may deny or be missing before contact counts as lost: a new queue needs a moment, and credentials
-/// may be renewed.
+/// How long the queue may be missing or deny access before contact counts as lost. A new queue
+/// needs a moment, and credentials may be renewed.
 const QUEUE_GONE: Duration = Duration::from_secs(60);
 
-/// What a receive gave, and when it was called.
+/// When a receive was called, and its result.
 pub(crate) type Answer = (Duration, Result<Vec<Received>, AwsError>);
 
-/// See the module's head.
+/// Receives from one reply queue, and deletes from it.
 #[derive(Debug)]
 pub(crate) struct Follower {
     queues: Queues,
     queue: QueueUrl,
     clock: Clock,
     receiving: JoinSet<Answer>,
-    /// Receives to have on their way.
+    /// How many receives to keep in flight.
     wanted: usize,
     lost: Lost,
-    /// What a deletion needs, by the message.
+    /// The receipt of each message, which a deletion needs.
     receipts: HashMap<Token, String>,
     next_token: Token,
-    /// Receipts of what is written out and not deleted yet.
+    /// Receipts of messages that are written out but not deleted yet.
     deletable: Vec<String>,
     deleting: JoinSet<()>,
 }
 
-/// What is known of a queue that cannot be read.
+/// What is known about a queue that cannot be read.
 #[derive(Debug, Default)]
 struct Lost {
+    /// The first failed receive since the last successful one.
     since: Option<Instant>,
-    /// Since when nothing could be heard that the inbox's clocks do not know of yet.
+    /// The start of the part of the outage that the inbox's timeouts do not account for yet.
     deaf_from: Option<Duration>,
-    /// The last error, as long as no receive has succeeded since.
+    /// The last error, until a receive succeeds.
     error: Option<AwsError>,
 }
 
 impl Follower {
+    /// Creates a follower; the first [`Follower::next`] starts to receive.
     pub(crate) fn new(queues: Queues, queue: QueueUrl, clock: Clock) -> Self {
         Self {
             queues,
@@ -73,12 +77,13 @@ impl Follower {
         }
     }
 
-    /// Why the queue cannot be read, as long as it cannot.
+    /// Returns why the queue cannot be read, while it cannot.
     pub(crate) fn trouble(&self) -> Option<&AwsError> {
         self.lost.error.as_ref()
     }
 
-    /// Waits for the next answer; `None` when a deletion has ended meanwhile, so that the next may begin.
+    /// Waits for the next answer. Returns `None` when a deletion has ended, so that the next one
+    /// can begin.
     pub(crate) async fn next(&mut self) -> Option<Answer> {
         let pause = if self.lost.error.is_some() { PAUSE } else { Duration::ZERO };
         while self.receiving.len() < self.wanted {
@@ -94,7 +99,7 @@ impl Follower {
         }
     }
 
-    /// Gives an answer to the inbox.
+    /// Passes an answer to the inbox.
     pub(crate) fn take(&mut self, (since, result): Answer, inbox: &mut Inbox<Cached>) {
         match result {
             Ok(messages) => {
@@ -114,11 +119,12 @@ impl Follower {
             }
             Err(error) => {
                 tracing::debug!(%error, "receiving");
-                // It is not the runner that is silent while SQS cannot be asked; but a queue that denies or is gone ends
-                // the patience.
+                // While SQS is unreachable, the silence is not the runner's, so the timeouts stand
+                // still. They run again once the queue has been missing, or has denied access, for
+                // too long.
                 let first = *self.lost.since.get_or_insert_with(Instant::now);
                 if error.is_transient() || first.elapsed() < QUEUE_GONE {
-                    // The pauses between the tries count too.
+                    // The pauses between the retries count too.
                     let now = self.clock.elapsed();
                     let from = self.lost.deaf_from.replace(now).unwrap_or(since);
                     inbox.handle_unreachable(now.saturating_sub(from));
@@ -130,8 +136,9 @@ impl Follower {
         }
     }
 
-    /// Deletes what the inbox lets go, unless a deletion is on its way: then receipts gather, so that a busy tool costs
-    /// fewer calls. With `all`, nothing is left to gather.
+    /// Deletes the messages that the inbox releases. While a deletion is in flight, receipts
+    /// collect into a batch, so that a busy tool costs fewer calls. With `all`, every receipt is
+    /// sent immediately.
     pub(crate) fn delete(&mut self, inbox: &mut Inbox<Cached>, all: bool) {
         let written = inbox.take_deletable();
         self.deletable.extend(written.into_iter().filter_map(|token| self.receipts.remove(&token)));
@@ -140,12 +147,12 @@ impl Follower {
         {
             let batch: Vec<String> = self.deletable.drain(..self.deletable.len().min(BATCH_ENTRIES_MAX)).collect();
             let (queues, queue) = (self.queues.clone(), self.queue.clone());
-            // A message that is not deleted comes again, and is dropped as a copy.
+            // A message that is not deleted comes again, and is dropped as a duplicate.
             self.deleting.spawn(async move { drop(queues.delete(&queue, &batch).await) });
         }
     }
 
-    /// Receives no more.
+    /// Stops receiving.
     pub(crate) fn stop(&mut self) {
         self.receiving.abort_all();
     }

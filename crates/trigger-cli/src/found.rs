@@ -1,4 +1,4 @@
-//! A deployment that another call has started: its queues, found by its id, and what their tags say.
+//! Finds a deployment that another call started: its queues by its id, and what their tags say.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::queues::Pair;
 use crate::settings::{Layers, Texts};
 use crate::tags::Tags;
 
-/// What was found.
+/// A deployment's queues and tags, with the settings that apply to it.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) id: DeploymentId,
@@ -27,7 +27,7 @@ pub(crate) struct Found {
     pub(crate) tags: Tags,
 }
 
-/// Looks in the target's region, or, without a target, in every region that is known here.
+/// Searches the target's region or, without a target, every region that is known here.
 pub(crate) async fn find(whose: &args::DeploymentRef) -> Result<Found, Failure> {
     let id: DeploymentId = whose.id.parse().map_err(|error| Failure::usage(format!("{error}")))?;
     let layers = Layers::read(&whose.place)?;
@@ -53,7 +53,7 @@ pub(crate) async fn find(whose: &args::DeploymentRef) -> Result<Found, Failure> 
                 let tags = match queues.tags(&pair.reply).await {
                     Ok(tags) => Tags::parse(&tags),
                     Err(error) if error.kind == Kind::NotFound => continue,
-                    // Without the right to read them it is as if there were none.
+                    // Without the right to read tags, continue as if there were none.
                     Err(error) if error.kind == Kind::Denied && target.is_some() => Tags::default(),
                     Err(error) => return Err(Failure::aws("reading the tags of the deployment's queue", &error)),
                 };
@@ -64,7 +64,7 @@ pub(crate) async fn find(whose: &args::DeploymentRef) -> Result<Found, Failure> 
             return Err(Failure::usage(format!("the queue of {id} does not say whose it is")).hint("say it: --target"));
         };
         let texts = layers.texts(&target);
-        // What was configured here is worth more than what a queue says.
+        // Local configuration takes precedence over what a queue says.
         let topic = texts.topic(&target).or_else(|failure| tags.topic.clone().ok_or(failure))?;
         let target_key = texts.target_key()?;
         return Ok(Found { id, target, topic, texts, target_key, sdk, queues, pair, tags });
@@ -77,7 +77,7 @@ pub(crate) async fn find(whose: &args::DeploymentRef) -> Result<Found, Failure> 
     .hint("if it lies elsewhere, say --target, or set AWS_REGION; else whoever followed the deployment to its end deleted it, or a day has passed: a platform team's `relay-admin log` has the output"))
 }
 
-/// The account that the caller's credentials are of.
+/// Returns the account that the caller's credentials belong to.
 pub(crate) async fn own_account(sdk: &Sdk) -> Result<AccountId, Failure> {
     let identity = Sessions::new(sdk).identity().await;
     let account = identity.map_err(|error| Failure::aws("asking whose queues these are", &error))?.account;

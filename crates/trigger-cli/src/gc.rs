@@ -1,4 +1,5 @@
-//! `relay gc`: deletes what aborted CI jobs have left behind. A queue goes only when its tags say that its deployment is over, and for how long.
+//! `relay gc`: deletes what aborted CI jobs left behind. It deletes a queue only if the tags say
+//! that its deployment is over, and has been for long enough.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ use crate::settings::{Layers, duration_or_none};
 use crate::show::{line, out};
 use crate::tags::Tags;
 
-/// Looks at each region; the exit code says whether all that is to be deleted is.
+/// Sweeps each region. The exit code is 0 only if no check and no deletion failed.
 pub(crate) async fn gc(arguments: &args::Gc) -> Result<u8, Failure> {
     let keep = i64::try_from(duration_or_none("--keep", &arguments.keep)?.as_secs()).unwrap_or(i64::MAX);
     let regions = match arguments.regions.as_slice() {
@@ -57,7 +58,7 @@ pub(crate) async fn gc(arguments: &args::Gc) -> Result<u8, Failure> {
     Ok(if failed > 0 { ExitCode::Fault.code() } else { 0 })
 }
 
-/// The deployments whose queues these are. Pre-made queues have other names.
+/// Returns the deployments that these queues belong to. Pre-made queues have other names.
 fn deployments(urls: &[String]) -> Vec<DeploymentId> {
     let id = |url: &String| {
         let name = url.rsplit('/').next()?.strip_prefix("relay-")?;
@@ -67,23 +68,25 @@ fn deployments(urls: &[String]) -> Vec<DeploymentId> {
     all.into_values().collect()
 }
 
-/// Deletes in one region.
+/// The sweep of one region.
 struct Sweep<'a> {
     queues: Queues,
     account: AccountId,
     region: &'a Region,
-    /// Seconds for which the queues of a deployment that is over are kept.
+    /// Seconds for which to keep the queues of a finished deployment.
     keep: i64,
     dry_run: bool,
 }
 
 impl Sweep<'_> {
-    /// Whether the queues of one deployment went, or would.
+    /// Deletes the queues of one deployment if it is over. Returns whether it did, or in a dry run
+    /// would have.
     async fn one(&self, id: &DeploymentId) -> Result<bool, Failure> {
         let Self { queues, account, region, keep, dry_run } = self;
         let pair = Pair::of(id, account, region)?;
         let mut tags = Tags::default();
-        // The reply queue's are kept up to date; a control queue that is left alone has those from its beginning.
+        // The reply queue's tags are kept up to date. A control queue that remains alone has the
+        // tags of its creation.
         for queue in [Some(&pair.reply), pair.control.as_ref()].into_iter().flatten() {
             match queues.tags(queue).await {
                 Ok(found) => {

@@ -1,4 +1,4 @@
-//! `relay inspect`: decodes what travels, for an auditor: bundles, envelopes, frames, claims.
+//! `relay inspect`: decodes bundles, envelopes, frames and claims for an auditor.
 
 use std::io::{Read as _, Write as _};
 
@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::args;
 
-/// Reads, decodes, prints. Nothing is believed by it: a signature is valid only if a key is given and says so.
+/// Reads, decodes and prints. It trusts nothing: a signature is valid only if one of the given keys
+/// verifies it.
 pub(crate) fn inspect(arguments: &args::Inspect) -> Result<u8, Failure> {
     let named = |error: std::io::Error| Failure::usage(format!("{}: {error}", arguments.file.display()));
     let mut bytes = Vec::new();
@@ -39,7 +40,7 @@ fn key(text: &str) -> Result<(PublicKey, VerifyingKey), Failure> {
     Ok((public, verifying))
 }
 
-/// Replaces every envelope, wherever it stands, by what is in it.
+/// Replaces every envelope, at any depth, by its decoded contents.
 fn decode(value: Value, keys: &[(PublicKey, VerifyingKey)]) -> Value {
     match value {
         Value::Object(object) if object.contains_key("payloadType") => {

@@ -1,4 +1,4 @@
-//! `relay keygen`: a new Ed25519 signing key.
+//! `relay keygen`: generates an Ed25519 signing key.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -10,7 +10,8 @@ use relay_protocol::outcome::ExitCode;
 
 use crate::args;
 
-/// Writes the private half to a new file that only its owner reads, and says what to do with the public half.
+/// Writes the private half to a new file that only its owner can read, and prints what to do with
+/// the public half.
 pub(crate) fn keygen(arguments: &args::Keygen) -> Result<u8, Failure> {
     let fault =
         |error: &dyn std::fmt::Display| Failure::new(ExitCode::Fault, format!("{}: {error}", arguments.out.display()));

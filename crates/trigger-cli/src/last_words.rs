@@ -1,4 +1,5 @@
-//! The last words of a deployment: what happened, in whose hands it is, what to do next. Its exit code is [`relay_engine::conclude`]'s.
+//! The last messages about a deployment: what happened, who has to act, and what to do next. The
+//! exit code comes from [`relay_engine::conclude`].
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use relay_protocol::{DeploymentId, Reason};
 use crate::show::Show;
 use crate::tail::Tail;
 
-/// The last words.
+/// Prints the last messages.
 pub(crate) fn say(show: &Show, tail: &Tail, code: u8, stopping: Option<ExitCode>, id: &DeploymentId) {
     let inbox = &tail.inbox;
     let end = inbox.poll_end();
@@ -79,7 +80,7 @@ fn hint(show: &Show, reason: Reason) {
     show.warn(&format!("hint: {}", reason.hint()));
 }
 
-/// The runner has said how it ended.
+/// Prints the end that the runner reported.
 fn say_finished(show: &Show, tail: &Tail, code: u8, finished: &Finished, output: (&Missing, bool)) {
     let (missing, verified) = output;
 

@@ -1,8 +1,8 @@
-//! `relay`: asks for a deployment, prints its output live, exits with its code.
+//! `relay`: requests a deployment, prints its output live, and exits with its exit code.
 //!
-//! CI holds this program and the right to publish to one topic and to read its own queues; nothing else (promise P1). [`args`] says what may be
-//! typed, [`settings`] what it means together with environment and file, [`deploy`] leads through a deployment, [`tail`] prints it, [`show`]
-//! is how it looks. [`doctor`] says what is wrong before a first one.
+//! CI holds this program and the rights to publish to one topic and to read its own queues; nothing
+//! else (promise P1). [`args`] is the command line, [`settings`] adds environment and file,
+//! [`deploy`] deploys, [`tail`] follows, [`show`] prints, and [`doctor`] checks the set-up.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking"))]
@@ -41,16 +41,17 @@ use relay_protocol::outcome;
 
 use crate::args::{Command, Relay};
 
-/// Reads the command line, does it, and says how it ended.
+/// Parses the command line, runs the command, and returns its exit code. Failures go to stderr.
 pub async fn main() -> ExitCode {
     telemetry::plain();
     let relay = match Relay::try_parse() {
         Ok(relay) => relay,
         Err(error) => {
-            // Help and version are no errors; anything else is usage: 119, as 2 means something to terraform.
+            // Help and version are not errors. Anything else is a usage error: 119, because 2 has a
+            // meaning for terraform.
             let code = if error.use_stderr() { outcome::ExitCode::Usage.code() } else { 0 };
             let text = relay_console::harmless(&error.render().to_string());
-            // A closed terminal changes nothing.
+            // A closed terminal does not change the exit code.
             let _ = match error.use_stderr() {
                 true => write!(std::io::stderr(), "{text}"),
                 false => write!(std::io::stdout(), "{text}"),
@@ -58,7 +59,7 @@ pub async fn main() -> ExitCode {
             return code.into();
         }
     };
-    // Boxed: the SDK's futures nest so deep that the compiler would give up on their layout.
+    // Boxed, because the SDK's futures nest too deeply for the compiler to lay them out.
     let result = match relay.command {
         Command::Deploy(arguments) => Box::pin(deploy::deploy(&arguments)).await,
         Command::Attach(arguments) => Box::pin(attach::attach(&arguments)).await,
@@ -79,6 +80,6 @@ pub async fn main() -> ExitCode {
 }
 
 fn report(failure: &Failure) {
-    // Nobody left to tell when stderr is closed.
+    // If stderr is closed, nobody is left to tell.
     let _ = writeln!(std::io::stderr(), "{failure}");
 }

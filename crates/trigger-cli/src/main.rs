@@ -1,4 +1,4 @@
-//! `relay`.
+//! The `relay` program. The library does the work.
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::process::ExitCode {

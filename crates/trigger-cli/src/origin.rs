@@ -1,8 +1,9 @@
-//! Where a request comes from, for people who read the record: the CI system's own variables. Nothing decides by it.
+//! Where a request comes from, as the CI system's variables say. It informs people who read the
+//! record, and decides nothing.
 
 use relay_protocol::request::{Origin, Text};
 
-/// The origin, as far as the environment tells.
+/// Returns the origin, as far as the environment names it.
 pub(crate) fn origin(variable: impl Fn(&str) -> Option<String>) -> Origin {
     let text = |name: &str| variable(name).filter(|value| !value.is_empty()).map(|value| Text::lossy(&value));
     let system = |name: &str| Some(Text::lossy(name));

@@ -1,4 +1,4 @@
-//! How far a deployment is, as the events tell.
+//! How far a deployment has come, according to its events.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use relay_protocol::frame::LauncherKind;
 use relay_protocol::time::plain_duration;
 use serde_json::{Value, json};
 
-/// When each phase began, since the command did.
+/// When each phase began, measured from the start of the command.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Phases {
     pub(crate) published: Option<Duration>,
@@ -17,33 +17,34 @@ pub(crate) struct Phases {
 }
 
 impl Phases {
-    /// In milliseconds.
+    /// Returns the phases as JSON, in milliseconds.
     pub(crate) fn to_json(&self) -> Value {
         let ms = |at: Option<Duration>| at.map(|at| u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
         json!({ "published": ms(self.published), "admitted": ms(self.admitted), "started": ms(self.started), "finished": ms(self.finished) })
     }
 }
 
-/// See the module's head.
+/// The progress of one deployment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) phases: Phases,
-    /// ECS's last word about the task.
+    /// The last state of the task that ECS reported.
     task: Option<String>,
-    /// How many steps the runner has announced, and how long each may take to end when it is asked to stop.
+    /// The number of steps that the runner announced.
     steps: usize,
+    /// How long each step may take to end when it is asked to stop.
     grace: Option<Duration>,
-    /// The step that runs, and whether it belongs to the rollback.
+    /// The running step, and whether it belongs to the rollback.
     step: Option<(String, bool)>,
 }
 
 impl Progress {
-    /// Of a request that was published then.
+    /// The progress of a request that was published at `at`.
     pub(crate) fn published(at: Duration) -> Self {
         Self { phases: Phases { published: Some(at), ..Phases::default() }, ..Self::default() }
     }
 
-    /// An event came. Whether it is news: ECS's events come twice, and late.
+    /// Records an event, and returns whether it is news. ECS's events may come twice, and late.
     pub(crate) fn fold(&mut self, event: &Event, now: Duration) -> bool {
         match event {
             Event::Launcher(LauncherKind::Admitted { .. }) => self.phases.admitted = Some(now),
@@ -64,12 +65,14 @@ impl Progress {
         true
     }
 
-    /// How many steps the runner has announced; 0 for a reader that came too late to hear it.
+    /// Returns how many steps the runner announced, or 0 for a reader that joined too late to see
+    /// it.
     pub(crate) fn steps(&self) -> usize {
         self.steps
     }
 
-    /// What comes of a cancel, as far as is known here: a reader that came late may not know the grace.
+    /// Says what a cancel leads to, as far as is known here. A reader that joined late may not know
+    /// the grace period.
     pub(crate) fn after_cancel(&self) -> String {
         let grace = self.grace.map(|grace| plain_duration(i64::try_from(grace.as_secs()).unwrap_or(i64::MAX)));
         match (grace, &self.step) {
@@ -81,7 +84,7 @@ impl Progress {
     }
 }
 
-/// How far a task is, by ECS's word for it.
+/// Ranks ECS's task states by how far the task has come.
 fn rank(state: &str) -> u8 {
     match state {
         "PROVISIONING" => 1,

@@ -1,4 +1,5 @@
-//! The queues of one deployment: created in the CI account, open to the target account's roles under `/relay/` alone, deleted at the end.
+//! The queues of one deployment: created in the CI account, open only to the target account's roles
+//! under `/relay/`, and deleted at the end.
 
 use relay_aws::queues::{Queues, VISIBILITY};
 use relay_console::Failure;
@@ -7,7 +8,8 @@ use relay_protocol::{AccountId, DeploymentId, QueueUrl, Region, TargetName, Topi
 
 use crate::tags::Tags;
 
-/// Seconds for which a queue keeps what nobody reads: a day, so that a deployment whose CI agent died can still be looked at.
+/// Seconds for which a queue keeps unread messages: one day, so that a deployment whose CI agent
+/// died can still be examined.
 const RETENTION: u32 = 86_400;
 
 /// The reply queue and, where CI may create queues, the control queue.
@@ -15,29 +17,31 @@ const RETENTION: u32 = 86_400;
 pub(crate) struct Pair {
     pub(crate) reply: QueueUrl,
     pub(crate) control: Option<QueueUrl>,
-    /// Whether they were made for this deployment, and go with it.
+    /// Whether the queues were made for this deployment, and are deleted with it.
     pub(crate) own: bool,
 }
 
 impl Pair {
-    /// A pre-made reply queue, and no control queue.
+    /// A pre-made reply queue, without a control queue.
     pub(crate) fn fixed(reply: QueueUrl) -> Self {
         Self { reply, control: None, own: false }
     }
 
-    /// The queues that were made for the deployment `id`, in the CI account `account`.
+    /// Returns the queues of the deployment `id` in the CI account `account`, without creating
+    /// them.
     pub(crate) fn of(id: &DeploymentId, account: &AccountId, region: &Region) -> Result<Self, Failure> {
         let queue =
             |name: String| QueueUrl::of(region, account, &name).map_err(|error| Failure::usage(error.to_string()));
         Ok(Self { reply: queue(id.reply_queue_name())?, control: Some(queue(id.control_queue_name())?), own: true })
     }
 
-    /// The command that follows the deployment: a pre-made queue does not say whose it is.
+    /// Returns the command that follows the deployment. A pre-made queue does not name its target,
+    /// so the command must.
     pub(crate) fn follow(&self, target: &TargetName, id: &DeploymentId) -> String {
         if self.own { format!("relay attach {id}") } else { format!("relay attach {id} --target {target}") }
     }
 
-    /// Creates both queues at once.
+    /// Creates both queues in parallel.
     pub(crate) async fn create(
         queues: &Queues,
         id: &DeploymentId,
@@ -69,7 +73,7 @@ impl Pair {
         match (created(reply, &reply_name), created(control, &control_name)) {
             (Ok(reply), Ok(control)) => Ok(Self { reply, control: Some(control), own: true }),
             (Ok(one), Err(failure)) | (Err(failure), Ok(one)) => {
-                // Nothing was published: the one that was made is of no use to anybody.
+                // Nothing was published, so the queue that was created is useless.
                 let _ = queues.delete_queue(&one).await;
                 Err(failure)
             }
@@ -77,7 +81,8 @@ impl Pair {
         }
     }
 
-    /// Deletes what was made for this deployment. What stays behind keeps for a day, and is swept by its tags.
+    /// Deletes the queues that were made for this deployment. A queue that stays behind keeps its
+    /// messages for a day, and `relay gc` finds it by its tags.
     pub(crate) async fn delete(&self, queues: &Queues) -> Result<(), Failure> {
         if !self.own {
             return Ok(());
@@ -98,7 +103,8 @@ impl Pair {
     }
 }
 
-/// Lets in the target account's roles under `/relay/`. The account is named as principal, so that its own IAM decides as well.
+/// Returns a queue policy that admits the target account's roles under `/relay/`. The principal is
+/// the account, so that its own IAM decides as well.
 fn policy(topic: &TopicArn, actions: &[&str]) -> String {
     let account = topic.account();
     let partition = topic.as_str().split(':').nth(1).unwrap_or("aws");
@@ -116,7 +122,8 @@ fn policy(topic: &TopicArn, actions: &[&str]) -> String {
     .to_string()
 }
 
-/// The canonical URL of a queue that SQS named in its own way: the account stands in the path of every form (clause NAM-6).
+/// Returns the canonical URL of a queue from the URL that SQS gave. The account stands in the path
+/// of every form (clause NAM-6).
 fn canonical(url: &str, topic: &TopicArn, name: &str) -> Result<QueueUrl, Failure> {
     let account = url.rsplit('/').nth(1).and_then(|account| account.parse::<AccountId>().ok());
     account.and_then(|account| QueueUrl::of(topic.region(), &account, name).ok()).ok_or_else(|| {

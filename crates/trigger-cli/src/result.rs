@@ -1,4 +1,5 @@
-//! The result file: how it ended, in a form that tells a tool's 120 from relay's.
+//! The result file: how the deployment ended, in a form that tells a tool's exit code 120 from
+//! relay's own.
 
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::tail::Tail;
 
-/// What the file says.
+/// Returns the contents of the file.
 pub(crate) fn result(id: &DeploymentId, target: &TargetName, exit_code: u8, tail: &Tail) -> Value {
     let end = tail.inbox.poll_end();
     let (by, reason, message) = match end {
@@ -54,7 +55,7 @@ pub(crate) fn result(id: &DeploymentId, target: &TargetName, exit_code: u8, tail
     })
 }
 
-/// Writes it.
+/// Writes the file.
 pub(crate) fn write(path: &Path, result: &Value) -> Result<(), Failure> {
     let text = format!("{result:#}\n");
     std::fs::write(path, text)

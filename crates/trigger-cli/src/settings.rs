@@ -1,4 +1,5 @@
-//! What was typed, together with relay.toml: flags beat the environment, the environment beats the file.
+//! Merges the command line with relay.toml. Flags beat the environment, and the environment beats
+//! the file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::args;
 use crate::signing::{KmsKey, Signer};
 
-/// Everything a deployment needs, checked.
+/// Everything that a deployment needs, validated.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) target: TargetName,
@@ -24,10 +25,12 @@ pub(crate) struct Settings {
     pub(crate) target_key: Option<PublicKey>,
     pub(crate) parameters: BTreeMap<ParameterName, String>,
     pub(crate) artifacts: BTreeMap<ParameterName, PathBuf>,
+    /// Bucket and prefix.
     pub(crate) artifact_store: Option<(String, String)>,
     pub(crate) reply_queue: Option<QueueUrl>,
+    /// How long the deployment may take before this command asks it to stop.
     pub(crate) timeout: Option<Duration>,
-    /// How long to ask again while the target is busy.
+    /// How long to keep asking while the target is busy.
     pub(crate) wait: Option<Duration>,
     pub(crate) timeouts: Timeouts,
 }
@@ -41,7 +44,7 @@ struct File {
     default: Target,
 }
 
-/// What relay.toml says of a target, or of all.
+/// What relay.toml says about one target, or about all.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Target {
@@ -53,6 +56,7 @@ struct Target {
 }
 
 impl Settings {
+    /// Reads and validates the settings of `relay deploy`.
     pub(crate) fn of(arguments: &args::Deploy) -> Result<Self, Failure> {
         let target: TargetName = arguments.target.parse().map_err(|error| Failure::usage(format!("{error}")))?;
         let texts = Layers::read(&arguments.place)?.texts(&target);
@@ -78,7 +82,7 @@ impl Settings {
     }
 }
 
-/// The clocks of one who follows.
+/// Returns the timeouts of a reader.
 pub(crate) fn timeouts(following: &args::Following) -> Result<Timeouts, Failure> {
     Ok(Timeouts {
         start: duration("--start-timeout", &following.start_timeout)?,
@@ -89,7 +93,7 @@ pub(crate) fn timeouts(following: &args::Following) -> Result<Timeouts, Failure>
     })
 }
 
-/// Flags and environment, and relay.toml with the folder that its paths are relative to.
+/// Flags and environment, and relay.toml with the directory that its paths are relative to.
 #[derive(Debug)]
 pub(crate) struct Layers {
     flags: args::Place,
@@ -97,12 +101,12 @@ pub(crate) struct Layers {
     folder: PathBuf,
 }
 
-/// What the layers say of one target, as text; each method checks its own.
+/// What the layers say about one target, as text. Each method validates its own value.
 #[derive(Debug)]
 pub(crate) struct Texts {
     topic: Option<String>,
     key: Option<String>,
-    /// The folder of relay.toml, when the key stands there.
+    /// The directory of relay.toml, if the key comes from there.
     key_folder: Option<PathBuf>,
     target_key: Option<String>,
     artifacts: Option<String>,
@@ -110,17 +114,19 @@ pub(crate) struct Texts {
 }
 
 impl Layers {
+    /// Reads relay.toml. `flags` already holds the values from the environment.
     pub(crate) fn read(flags: &args::Place) -> Result<Self, Failure> {
         let (file, folder) = read_file(flags.config.as_deref())?;
         Ok(Self { flags: flags.clone(), file, folder })
     }
 
-    /// Of relay.toml alone.
+    /// Reads relay.toml alone, without flags or environment.
     pub(crate) fn of_file(path: Option<&Path>) -> Result<Self, Failure> {
         Self::read(&args::Place { config: path.map(Path::to_owned), ..args::Place::default() })
     }
 
-    /// Where deployments may be: the regions of all topics that are known here, and the caller's own.
+    /// Returns where deployments may be: the regions of all topics known here, and the caller's
+    /// own.
     pub(crate) async fn regions(&self) -> BTreeSet<Region> {
         let topics = self.file.targets.values().chain([&self.file.default]).map(|target| &target.topic);
         let topics = topics.chain([&self.flags.topic]).flatten();
@@ -131,15 +137,17 @@ impl Layers {
         regions
     }
 
-    /// Those that relay.toml names.
+    /// Returns the targets that relay.toml names.
     pub(crate) fn targets(&self) -> impl Iterator<Item = &TargetName> {
         self.file.targets.keys()
     }
 
+    /// Returns what the layers say about `target`.
     pub(crate) fn texts(&self, target: &TargetName) -> Texts {
         let specific = self.file.targets.get(target).cloned().unwrap_or_default();
         let pick = |flag: &Option<String>, field: fn(&Target) -> &Option<String>| {
-            // Each layer by itself: a CI system gives an unset secret as an empty variable, which must not hide the file's pin.
+            // Check each layer separately: a CI system passes an unset secret as an empty variable,
+            // which must not hide the pin in the file.
             [flag, field(&specific), field(&self.file.default)]
                 .into_iter()
                 .flatten()
@@ -158,6 +166,7 @@ impl Layers {
 }
 
 impl Texts {
+    /// Returns the topic, which must be known.
     pub(crate) fn topic(&self, target: &TargetName) -> Result<TopicArn, Failure> {
         let text = self.topic.as_deref().ok_or_else(|| {
             Failure::usage(format!("no topic is known for {target}"))
@@ -166,6 +175,7 @@ impl Texts {
         text.parse().map_err(|error| Failure::usage(format!("the topic is {error}")))
     }
 
+    /// Returns the signing key, which must be known.
     pub(crate) fn signer(&self) -> Result<Signer, Failure> {
         let text = self.key.as_deref().ok_or_else(|| {
             Failure::usage("no signing key is known").hint(
@@ -178,7 +188,7 @@ impl Texts {
         }
     }
 
-    /// The file that the key is in, when it is in one.
+    /// Returns the path of the key file, if the key is in one.
     pub(crate) fn key_file(&self) -> Option<PathBuf> {
         self.key
             .as_deref()
@@ -186,22 +196,26 @@ impl Texts {
             .map(|text| key_file(text, self.key_folder.as_deref()))
     }
 
+    /// Returns the target account's pinned key, if there is one.
     pub(crate) fn target_key(&self) -> Result<Option<PublicKey>, Failure> {
         let key = self.target_key.as_deref().map(str::parse).transpose();
         key.map_err(|error| Failure::usage(format!("the target key is {error}")))
     }
 
+    /// Returns the artifact store's bucket and prefix, if one is named.
     pub(crate) fn artifact_store(&self, target: &TargetName) -> Result<Option<(String, String)>, Failure> {
         self.artifacts.as_deref().map(|text| store(text, target)).transpose()
     }
 
+    /// Returns the pre-made reply queue, if one is named.
     pub(crate) fn reply_queue(&self) -> Result<Option<QueueUrl>, Failure> {
         let queue = self.reply_queue_url.as_deref().map(str::parse).transpose();
         queue.map_err(|error| Failure::usage(format!("--reply-queue-url: {error}")))
     }
 }
 
-/// relay.toml of the flag, else of this folder or the nearest above; none is no error. Also the folder that its paths are relative to.
+/// Reads the relay.toml that the flag names, else the nearest one in this directory or above. It is
+/// not an error to find none. Also returns the directory that its paths are relative to.
 fn read_file(flag: Option<&Path>) -> Result<(File, PathBuf), Failure> {
     let here = std::env::current_dir().unwrap_or_default();
     let found = match flag {
@@ -215,15 +229,16 @@ fn read_file(flag: Option<&Path>) -> Result<(File, PathBuf), Failure> {
     Ok((file, path.parent().map(Path::to_owned).unwrap_or_default()))
 }
 
-/// A PEM, or a file with one; a path from relay.toml is relative to that file. A text that is neither may be a key in another form, so it
-/// is never shown.
+/// Reads a key from a PEM, or from a file with one. A path from relay.toml is relative to that
+/// file. A flag or variable that is neither may hold a key in another form, so its text is shown
+/// only if it looks like a path.
 fn read_key(text: &str, folder: Option<&Path>) -> Result<PrivateKey, Failure> {
     let pem = if is_pem(text) {
         // Some CI systems keep a secret on one line.
         Zeroizing::new(text.replace("\\n", "\n"))
     } else {
         std::fs::read_to_string(key_file(text, folder)).map(Zeroizing::new).map_err(|error| {
-            // No key in any form begins so.
+            // No form of key looks like this.
             let is_path = text.starts_with(['/', '.']) || text.ends_with(".pem");
             let name = match folder {
                 Some(_) => format!("key = {text:?} in relay.toml"),
@@ -258,7 +273,7 @@ fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<ParameterName, String>
     Ok(map)
 }
 
-/// `s3://bucket/prefix/` in parts, with `{target}` filled in.
+/// Splits `s3://bucket/prefix/` into bucket and prefix, with `{target}` filled in.
 fn store(text: &str, target: &TargetName) -> Result<(String, String), Failure> {
     let filled = text.replace("{target}", target.as_str());
     let parts = filled.strip_prefix("s3://").and_then(|rest| rest.split_once('/'));
@@ -270,7 +285,7 @@ fn store(text: &str, target: &TargetName) -> Result<(String, String), Failure> {
     }
 }
 
-/// A duration as it is typed: 90s, 45m, 2h; more than none.
+/// Parses a duration as typed, such as 90s, 45m or 2h. It must be more than zero.
 fn duration(flag: &str, text: &str) -> Result<Duration, Failure> {
     match duration_or_none(flag, text)? {
         Duration::ZERO => Err(Failure::usage(format!("{flag} {text}: it must be more than that"))),
@@ -278,7 +293,7 @@ fn duration(flag: &str, text: &str) -> Result<Duration, Failure> {
     }
 }
 
-/// A duration, which may be none at all.
+/// Parses a duration as typed, which may be zero.
 pub(crate) fn duration_or_none(flag: &str, text: &str) -> Result<Duration, Failure> {
     let wrong = || Failure::usage(format!("{flag} {text}: write a duration such as 90s, 45m or 2h"));
     let (number, factor) = match text.split_at_checked(text.len().saturating_sub(1)) {

@@ -1,5 +1,6 @@
-//! How a deployment looks: the tool's bytes to stdout and stderr as they are, relay's own words to stderr, a live line where there is a terminal,
-//! or JSON lines. What a stranger wrote stays the tool's bytes; relay's words never contain it unescaped (clause FRM-17).
+//! How a deployment is shown: as text or as JSON lines. In text mode the tool's bytes go unchanged
+//! to stdout and stderr, relay's messages go to stderr, and a terminal gets a live line. Untrusted
+//! text stays raw only in the tool's bytes; relay's messages escape it (clause FRM-17).
 
 use std::cell::Cell;
 use std::io::{ErrorKind, IsTerminal as _, Write};
@@ -15,30 +16,31 @@ use serde_json::{Value, json};
 use crate::args::Output;
 use crate::clock::Clock;
 
-/// Whether a line is shown to a user who asked for quiet.
+/// Whether to print a line for a user who asked for quiet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Importance {
     Progress,
     Must,
 }
 
-/// Shows one deployment.
+/// Prints one deployment.
 #[derive(Debug)]
 pub(crate) struct Show {
     output: Output,
     clock: Clock,
     bar: Option<ProgressBar>,
     quiet: bool,
-    /// A stream that takes no more: the deployment goes on without it.
+    /// Whether stdout and stderr take no more. The deployment goes on without them.
     closed: [bool; 2],
-    /// Whether a stream stopped taking output for another reason than that its reader went.
+    /// Whether a stream failed for a reason other than a closed pipe.
     failed: bool,
-    /// Whether the tool left stderr in the middle of a line; relay's own words then begin a new one.
+    /// Whether the tool left stderr in the middle of a line. relay's next message then starts a new
+    /// one.
     open_line: Cell<bool>,
 }
 
 impl Show {
-    /// The live line is for a person at a terminal only: in a CI log every redraw would be a line.
+    /// Shows a live line only to a person at a terminal: in a CI log every redraw would be a line.
     pub(crate) fn new(output: Output, quiet: bool, clock: Clock) -> Self {
         let live =
             output == Output::Text && !quiet && std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
@@ -46,7 +48,7 @@ impl Show {
         Self { output, clock, bar, quiet, closed: [false; 2], failed: false, open_line: Cell::new(false) }
     }
 
-    /// Where the deployment is: `relay admitted 0.4s by policy0`.
+    /// Prints where the deployment is: `relay admitted 0.4s by policy0`.
     pub(crate) fn event(&self, name: &str, text: &str, more: Value) {
         if let Some(bar) = &self.bar {
             bar.set_message(format!("{name} {}", printable(text)));
@@ -56,7 +58,7 @@ impl Show {
         self.tell(&plain, Importance::Progress, self.json(name, text, more));
     }
 
-    /// A step begins: `relay step 1/2 plan`.
+    /// Prints that a step begins: `relay step 1/2 plan`.
     pub(crate) fn step(&self, kind: &str, number: usize, of: usize, name: &str) {
         let plain = format!("{kind} {number}/{of} {}", printable(name));
         if let Some(bar) = &self.bar {
@@ -65,13 +67,15 @@ impl Show {
         self.tell(&plain, Importance::Progress, self.json(kind, name, json!({ "number": number, "of": of })));
     }
 
-    /// How it ended: `relay finished: exit 0, 3m12s, output verified`. Being quiet hides only an end that the exit code tells whole.
+    /// Prints how the deployment ended: `relay finished: exit 0, 3m12s, output verified`. Quiet
+    /// hides only a plain end, which the exit code tells completely.
     pub(crate) fn end_line(&self, name: &str, text: &str, plain_end: bool) {
         let importance = if plain_end { Importance::Progress } else { Importance::Must };
         self.tell(&format!("{name}: {}", printable(text)), importance, self.json(name, text, json!({})));
     }
 
-    /// The deployment goes on without this command: its id, alone on stdout, for a script.
+    /// Says that the deployment goes on without this command. Its id goes alone to stdout, for
+    /// scripts.
     pub(crate) fn detached(&self, follow: &str, id: &DeploymentId) {
         let text = format!("follow it: {follow}");
         let json = self.json("detached", &text, json!({ "deployment_id": id }));
@@ -81,18 +85,18 @@ impl Show {
         }
     }
 
-    /// An explanation.
+    /// Prints an explanation.
     pub(crate) fn say(&self, text: &str) {
         self.words("note", text, Importance::Progress);
     }
 
-    /// What must be heard even by a user who asked for quiet.
+    /// Prints a warning, even for a user who asked for quiet.
     pub(crate) fn warn(&self, text: &str) {
         self.words("warning", text, Importance::Must);
     }
 
     fn words(&self, name: &str, text: &str, importance: Importance) {
-        // Without a blank between `relay` and the colon: these are words, and no state.
+        // No space between `relay` and the colon: this is a message, not a state.
         self.print(&format!("relay: {}", printable(text)), importance, self.json(name, text, json!({})));
     }
 
@@ -121,7 +125,7 @@ impl Show {
     }
 
     fn line(&self, out: &mut impl Write, text: &str) {
-        // Nobody left to tell when it is closed.
+        // If the stream is closed, nobody is left to tell.
         let mut write = || drop(writeln!(out, "{text}"));
         match &self.bar {
             Some(bar) => bar.suspend(write),
@@ -129,7 +133,8 @@ impl Show {
         }
     }
 
-    /// The tool's bytes. A stream that cannot take them is closed and told of; the deployment goes on.
+    /// Writes the tool's bytes. A stream that cannot take them is closed, and the deployment goes
+    /// on. Any reason but a closed pipe is reported.
     pub(crate) fn output(&mut self, chunks: &[Chunk]) {
         if self.output == Output::Json {
             for chunk in chunks {
@@ -144,7 +149,8 @@ impl Show {
             }
             return;
         }
-        // The live line would be drawn over a line that the tool has not ended yet: a prompt, a row of dots.
+        // The live line would overwrite a line that the tool has not ended yet, such as a prompt or
+        // a row of dots.
         let open =
             chunks.iter().rfind(|chunk| !chunk.bytes.is_empty()).is_some_and(|chunk| !chunk.bytes.ends_with(b"\n"));
         let Some(bar) = self.bar.clone() else { return chunks.iter().for_each(|chunk| self.write(chunk)) };
@@ -159,7 +165,7 @@ impl Show {
         }
     }
 
-    /// Whether output could not be written, other than because nobody wanted to read it.
+    /// Returns whether output could not be written for a reason other than a closed pipe.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed
     }
@@ -191,7 +197,7 @@ impl Show {
         }
     }
 
-    /// Takes the live line away.
+    /// Removes the live line.
     pub(crate) fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -199,23 +205,23 @@ impl Show {
     }
 }
 
-/// A line for people, from a command that shows no deployment.
+/// Prints a line for people on stderr, from a command that follows no deployment.
 pub(crate) fn line(text: &str) {
-    // Nobody left to tell when it is closed.
+    // If the stream is closed, nobody is left to tell.
     drop(writeln!(std::io::stderr(), "{}", harmless(text)));
 }
 
-/// A line for a program.
+/// Prints a line for programs on stdout.
 pub(crate) fn out(text: &str) {
-    // Nobody left to tell when it is closed.
+    // If the stream is closed, nobody is left to tell.
     drop(writeln!(std::io::stdout(), "{}", harmless(text)));
 }
 
-/// A live line on stderr.
+/// Creates a live line on stderr.
 fn live_line(elapsed: Duration, message: String) -> ProgressBar {
     let bar =
         ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_elapsed(elapsed).with_message(message);
-    // The template is a constant; if it were wrong, the default style would do.
+    // The template is a constant. If it were wrong, the default style would do.
     if let Ok(style) = ProgressStyle::with_template("{spinner} relay: {msg} ({elapsed})") {
         bar.set_style(style);
     }

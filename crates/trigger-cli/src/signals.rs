@@ -1,12 +1,12 @@
-//! SIGINT and SIGTERM, and the one that is waited for beside them.
+//! SIGINT and SIGTERM, as events that a command waits for beside its work.
 
 use relay_console::Failure;
 use relay_protocol::Cancel;
 use relay_protocol::outcome::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Listens for signals. `relay deploy` begins before it publishes: a signal that comes in between must become a cancel,
-/// not a sudden end.
+/// Listens for signals. `relay deploy` starts before it publishes, because a signal in between must
+/// become a cancel, not a sudden end.
 #[derive(Debug)]
 pub(crate) struct Signals {
     interrupts: Signal,
@@ -14,7 +14,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// From now on.
+    /// Starts listening.
     pub(crate) fn listen() -> Result<Self, Failure> {
         let listen = |kind| {
             signal(kind).map_err(|error| Failure::new(ExitCode::Fault, format!("signals cannot be heard: {error}")))
@@ -22,7 +22,7 @@ impl Signals {
         Ok(Self { interrupts: listen(SignalKind::interrupt())?, terminations: listen(SignalKind::terminate())? })
     }
 
-    /// The next one: what to exit with, and what to cancel with.
+    /// Waits for the next signal, and returns the exit code and the reason to cancel with.
     pub(crate) async fn next(&mut self) -> (ExitCode, Cancel) {
         tokio::select! {
             _ = self.interrupts.recv() => (ExitCode::Interrupted, Cancel::Interrupted),
@@ -30,7 +30,7 @@ impl Signals {
         }
     }
 
-    /// One that came already.
+    /// Returns the exit code of a signal that has already come, without waiting.
     pub(crate) async fn pending(&mut self) -> Option<ExitCode> {
         tokio::select! {
             biased;

@@ -1,4 +1,4 @@
-//! Who signs requests: a key that this process holds, or one that never leaves KMS.
+//! Signs requests with a key that this process holds, or with one that never leaves KMS.
 
 use relay_aws::keys::Keys;
 use relay_aws::{Kind, Sdk};
@@ -10,13 +10,13 @@ use relay_protocol::{Envelope, PublicKey, Region, Signature};
 /// The signing key.
 #[derive(Debug)]
 pub(crate) enum Signer {
-    /// From a PEM.
+    /// A key from a PEM.
     Held(PrivateKey),
-    /// A P-256 key of KMS.
+    /// A P-256 key in KMS.
     Kms(KmsKey),
 }
 
-/// A key by its ARN, which says where to ask.
+/// A KMS key by its ARN, which names the region to call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KmsKey {
     arn: String,
@@ -24,7 +24,8 @@ pub(crate) struct KmsKey {
 }
 
 impl KmsKey {
-    /// `arn:<partition>:kms:<region>:<account>:key/<id>`, or an alias in its place; `None` when it is no ARN of KMS.
+    /// Parses `arn:<partition>:kms:<region>:<account>:key/<id>`, or an alias in place of the key.
+    /// Returns `None` if the text is not a KMS ARN.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.splitn(6, ':').collect();
         match parts.as_slice() {
@@ -39,7 +40,7 @@ impl KmsKey {
         Keys::new(&Sdk::from_environment(Some(&self.region)).await)
     }
 
-    /// Its public half, which the targets name.
+    /// Fetches the public half, which targets list among their signers.
     pub(crate) async fn public(&self) -> Result<PublicKey, Failure> {
         let der = self.keys().await.public_key(&self.arn).await;
         let der = der.map_err(|error| Failure::aws(&format!("reading the public half of {}", self.arn), &error))?;
@@ -60,7 +61,8 @@ impl Signer {
                     .hint("make a key with the key spec ECC_NIST_P256 and the usage SIGN_VERIFY"),
                 _ => Failure::aws(&format!("signing the request with {}", key.arn), &error),
             })?;
-        // The key id is a hint that nobody needs (clause ENV-6); asking KMS for it would be one more call.
+        // The key id is a hint that no reader needs (clause ENV-6), and asking KMS for it would
+        // cost one more call.
         Ok(envelope.with_signature(Signature::new(String::new(), &signature)))
     }
 }

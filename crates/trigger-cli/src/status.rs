@@ -1,4 +1,5 @@
-//! `relay status`: what the tags and the frames that wait in its queue say of a deployment. It looks without taking: who follows misses nothing.
+//! `relay status`: what the tags and the waiting frames in the queue say about a deployment. It
+//! peeks without receiving, so that a follower misses nothing.
 
 use relay_aws::Kind;
 use relay_aws::clock::now;
@@ -15,16 +16,17 @@ use crate::args::{self, Output};
 use crate::found::{Found, find};
 use crate::show::out;
 
-/// How often it looks: each time SQS shows what it likes.
+/// How many times to peek. Each time SQS returns an arbitrary part of the messages.
 const LOOKS: usize = 10;
 
-/// What the frames that wait say, in the order of a deployment's life: the furthest counts.
+/// What the waiting frames say. The state that is furthest in a deployment's life counts.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Seen {
-    /// How far it is, and since when or why.
+    /// How far the deployment is: its rank, the name of the state, and the detail.
     state: Option<(u8, &'static str, Option<String>)>,
-    /// The number of the highest frame of the runner.
+    /// The highest frame number that the runner used.
     highest: Option<u64>,
+    /// The digest of the request, from the runner's vouch.
     request: Option<Digest>,
 }
 
@@ -58,7 +60,7 @@ impl Seen {
     }
 }
 
-/// Looks and says.
+/// Peeks, and prints the result.
 pub(crate) async fn status(arguments: &args::Status) -> Result<u8, Failure> {
     let found = find(&arguments.whose).await?;
     let seen = look(&found).await?;
@@ -70,7 +72,7 @@ pub(crate) async fn status(arguments: &args::Status) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// The digest of the request, from a vouch that waits in the queue.
+/// Returns the digest of the request, from a vouch that waits in the queue.
 pub(crate) async fn vouched_request(found: &Found) -> Result<Option<Digest>, Failure> {
     Ok(look(found).await?.request)
 }
@@ -90,7 +92,7 @@ async fn look(found: &Found) -> Result<Seen, Failure> {
         }
         waiting.extend(messages.into_iter().map(|message| SignedFrame::from_message(message.attributes, message.body)));
     }
-    // Twice: what came before the first vouch is understood the second time.
+    // The second pass judges the frames that came before the first vouch.
     for _ in 0..2 {
         let mut later = Vec::new();
         for raw in waiting {

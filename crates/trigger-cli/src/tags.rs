@@ -1,5 +1,6 @@
-//! What the tags of a deployment's reply queue say, for whoever comes late: whose it is, until when it may live, how far it was printed
-//! (clauses NAM-7, FRM-19). Tags are not signed: who may write them could as well delete the queue, so nothing but convenience hangs on them.
+//! The tags of a deployment's reply queue, for readers that join late: its identity, its deadline,
+//! and how far its output was printed (clauses NAM-7, FRM-19). Tags are not signed. Anyone who may
+//! write them could delete the queue as well, so only convenience depends on them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -23,31 +24,33 @@ const ACKNOWLEDGED: &str = "relay-acknowledged";
 const FOLLOWED: &str = "relay-followed-at";
 const LEFT: &str = "relay-left";
 
-/// The pause between two writings of the tags.
+/// The pause between two updates of the printed position.
 const TAGGING: Duration = Duration::from_secs(30);
 
-/// Seconds for which a deployment may live that nobody has seen admitted: twice the longest time-out a target can have, and its graces.
+/// Seconds that a deployment may live if nobody saw its admission: twice the longest timeout that a
+/// target can have, with its grace periods.
 const UNSEEN: i64 = 50 * 3_600;
 
-/// See the module's head. What cannot be read is as if it were not there.
+/// The tags of one deployment. A tag that cannot be parsed counts as absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tags {
     pub(crate) deployment: Option<DeploymentId>,
     pub(crate) target: Option<TargetName>,
     pub(crate) topic: Option<TopicArn>,
     pub(crate) request: Option<Digest>,
-    /// When the deployment is over at the latest.
+    /// The time by which the deployment is over at the latest.
     pub(crate) deadline: Option<Timestamp>,
-    /// Frames below are written out.
+    /// Frames below this number are written out.
     pub(crate) acknowledged: u64,
-    /// When somebody last followed.
+    /// When a reader last followed.
     pub(crate) followed: Option<Timestamp>,
-    /// Whether who followed last has left on purpose: then `acknowledged` is exact, and nothing above it was deleted.
+    /// Whether the last reader left on purpose. Then `acknowledged` is exact, and nothing above it
+    /// was deleted.
     pub(crate) left: bool,
 }
 
 impl Tags {
-    /// Of a request that expires then, before it is published.
+    /// The tags of a request that expires at `expires`, before it is published.
     pub(crate) fn new(id: &DeploymentId, target: &TargetName, topic: &TopicArn, expires: Timestamp) -> Self {
         Self {
             deployment: Some(id.clone()),
@@ -58,6 +61,7 @@ impl Tags {
         }
     }
 
+    /// Reads the tags of a queue.
     pub(crate) fn parse(tags: &BTreeMap<String, String>) -> Self {
         fn read<T: std::str::FromStr>(tags: &BTreeMap<String, String>, name: &str) -> Option<T> {
             tags.get(name)?.parse().ok()
@@ -74,6 +78,7 @@ impl Tags {
         }
     }
 
+    /// Returns the tags as SQS takes them; absent ones are left out.
     pub(crate) fn pairs(&self) -> Vec<(&'static str, String)> {
         [
             (DEPLOYMENT, self.deployment.as_ref().map(ToString::to_string)),
@@ -90,7 +95,8 @@ impl Tags {
         .collect()
     }
 
-    /// Whether the deployment has been over for `keep` seconds. One that does not say when it ends is left alone.
+    /// Whether the deployment has been over for more than `keep` seconds. A deployment without a
+    /// deadline is left alone.
     pub(crate) fn is_dead(&self, now: Timestamp, keep: i64) -> bool {
         self.deadline.is_some_and(|deadline| now.since(deadline) > keep)
     }
@@ -101,7 +107,7 @@ impl Tags {
 pub(crate) struct TagWriter {
     queues: Queues,
     pair: Pair,
-    /// What the tags are to say, what they say, and since when.
+    /// The tags to write, the tags as last written, and when that was.
     tags: Tags,
     written: Tags,
     written_at: Option<Instant>,
@@ -109,13 +115,14 @@ pub(crate) struct TagWriter {
 }
 
 impl TagWriter {
-    /// For queues that go with the deployment; a pre-made one has no tags of it.
+    /// Creates a writer. It writes nothing to a pre-made queue, which has no tags of the
+    /// deployment.
     pub(crate) fn new(queues: Queues, pair: Pair, tags: Tags) -> Self {
         Self { queues, pair, tags, written: Tags::default(), written_at: None, writing: JoinSet::new() }
     }
 
-    /// Writes the tags when they say something new: immediately whose it is and until when, now and then how far it is
-    /// printed. With `last`, that this reader has stopped.
+    /// Writes the tags if they have changed: the request and the deadline immediately, the printed
+    /// position at most every 30 seconds. With `last`, also records that this reader has stopped.
     pub(crate) fn write(&mut self, inbox: &Inbox<Cached>, last: bool) {
         while self.writing.try_join_next().is_some() {}
         self.tags.acknowledged = inbox.acknowledged();
@@ -132,13 +139,13 @@ impl TagWriter {
         let pairs = Tags { followed: Some(now()), ..self.tags.clone() }.pairs();
         self.writing.spawn(async move {
             if let Err(error) = queues.tag(&queue, &pairs).await {
-                // The next reader knows less then, and says so.
+                // The next reader then knows less, and says so.
                 tracing::debug!(%error, "tagging");
             }
         });
     }
 
-    /// Waits until all writings have ended.
+    /// Waits until all writes have ended.
     pub(crate) async fn written(&mut self) {
         while self.writing.join_next().await.is_some() {}
     }
@@ -162,7 +169,8 @@ mod tests {
         };
         for tags in [new.clone(), all] {
             let pairs = tags.pairs();
-            // SQS: letters, digits, spaces and these; 128 and 256 characters.
+            // SQS allows letters, digits, spaces and these characters: 128 in a name, 256 in a
+            // value.
             let fits = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || " +-=._:/@".contains(c));
             assert!(pairs.iter().all(|(name, value)| fits(name) && fits(value) && value.len() <= 256), "{pairs:?}");
             let map = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();

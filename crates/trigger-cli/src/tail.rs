@@ -1,4 +1,5 @@
-//! The tail: what the reply queue gives goes through the inbox to the terminal; signals and time-outs become a cancel.
+//! The tail: passes what the reply queue delivers through the inbox to the terminal, and turns
+//! signals and timeouts into a cancel.
 
 use std::time::{Duration, Instant};
 
@@ -18,35 +19,36 @@ use crate::show::Show;
 use crate::signals::Signals;
 use crate::tags::TagWriter;
 
-/// What comes so soon after a first signal is the same one: `timeout` and some CI systems signal the process and its
-/// group.
+/// A signal that comes this soon after the first is the same one: `timeout` and some CI systems
+/// signal both the process and its group.
 const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
-/// How long the last writing of the tags may take: a second signal means hurry.
+/// How long the last write of the tags may take, because a second signal means hurry.
 const LAST_TAGS: Duration = Duration::from_secs(1);
 
-/// No wait of the tail is longer, so that one that was shows that this process itself stood still.
+/// The longest wait of the tail. A wait that took much longer shows that this process was
+/// suspended.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How long to tail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Until {
-    /// To the end.
+    /// Until the deployment ends.
     End,
-    /// Until there is a task; what it prints is left in the queue.
+    /// Until there is a task. Its output is left in the queue.
     Admitted,
 }
 
-/// When this command asks the deployment to stop by itself.
+/// When this command asks the deployment to stop, and what it does on a signal.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// After this time from the beginning of the tail.
+    /// The time after which it asks, measured from the start of the tail.
     pub(crate) timeout: Option<Duration>,
     /// What a signal does.
     pub(crate) on_interrupt: OnInterrupt,
 }
 
-/// See the module's head.
+/// One deployment that this command follows.
 #[derive(Debug)]
 pub(crate) struct Tail {
     pub(crate) inbox: Inbox<Cached>,
@@ -65,7 +67,8 @@ struct Stopping {
 }
 
 impl Tail {
-    /// Tails to the end. What comes back is why this command itself asked for an end: a signal or its time-out.
+    /// Tails until the end, or until `until` is reached. Returns why this command itself asked for
+    /// an end: a signal or its timeout.
     pub(crate) async fn run(
         &mut self,
         show: &mut Show,
@@ -99,7 +102,8 @@ impl Tail {
                 }
             }
             if until == Until::Admitted && stopping.is_none() && self.inbox.task_arn().is_some() {
-                // Nothing of the runner was written out, so nothing is deleted: it is left for `relay attach`.
+                // No output of the runner was written out, so none is deleted: it is left for
+                // `relay attach`.
                 self.leave().await;
                 return None;
             }
@@ -113,14 +117,16 @@ impl Tail {
             }
         }
         self.follower.stop();
-        // The queue is deleted next, or kept because the outcome is unknown; then what was printed must not come again.
+        // The queue is deleted next, or kept because the outcome is unknown. If it is kept, printed
+        // output must not come again.
         self.follower.delete(&mut self.inbox, true);
         self.follower.deleted().await;
         self.leave().await;
         stopping.map(|stopping| stopping.code)
     }
 
-    /// Waits until something happens, at most a tick. What comes back is a wish to stop: by a signal, or as `left` is over.
+    /// Waits until something happens, for at most a tick. Returns a wish to stop if a signal comes
+    /// or `left` has passed.
     async fn wait(&mut self, show: &Show, signals: &mut Signals, left: Duration) -> Option<(ExitCode, Cancel)> {
         let before = self.clock.elapsed();
         let due = self.inbox.poll_timeout().map_or(TICK, |at| at.saturating_sub(before).min(TICK));
@@ -139,7 +145,7 @@ impl Tail {
             signal = signals.next() => Some(signal),
             () = tokio::time::sleep(left) => Some((ExitCode::TimedOut, Cancel::Requested)),
         };
-        // A CI agent that was suspended, say: it is not the runner that was silent.
+        // This process was suspended, perhaps with its CI agent. The silence is not the runner's.
         let waited = self.clock.elapsed().saturating_sub(before);
         if waited > TICK * 2 {
             self.inbox.handle_stalled(waited);
@@ -147,7 +153,7 @@ impl Tail {
         asked
     }
 
-    /// The next reader begins where this one ends.
+    /// Stops receiving, and leaves a position in the tags from which the next reader can continue.
     async fn leave(&mut self) {
         self.follower.stop();
         if matches!(self.inbox.poll_end(), None | Some(End::Silent { .. } | End::Stopped { .. })) {
@@ -167,7 +173,7 @@ impl Tail {
             if self.progress.fold(&event, before) {
                 self.show(event, show);
             }
-            // A terminal that was stopped, or a slow pipe: it is not the runner that was silent.
+            // The terminal was stopped, or a pipe was slow. The silence is not the runner's.
             let blocked = self.clock.elapsed().saturating_sub(before);
             if blocked > TICK {
                 self.inbox.handle_stalled(blocked);
@@ -186,13 +192,14 @@ impl Tail {
             Event::Launcher(LauncherKind::Task { state, .. }) => {
                 show.event("task", &state.to_lowercase(), json!({}));
             }
-            // They end the deployment, and are told there.
+            // These end the deployment, and are reported there.
             Event::Launcher(_) => {}
             Event::Started { steps, task_arn, .. } => {
                 show.event("running", "", json!({ "task_arn": task_arn, "steps": steps }));
             }
             Event::Step { index, name, rollback } => {
-                // How many steps a rollback has is not told; its own number is enough.
+                // A rollback does not announce how many steps it has; the step's own number is
+                // enough.
                 let number = index.saturating_add(1);
                 let (kind, of) = if rollback { ("rollback", number) } else { ("step", self.progress.steps()) };
                 show.step(kind, number, of, &name);

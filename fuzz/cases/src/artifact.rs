@@ -1,4 +1,5 @@
-//! Artifacts: whatever is unpacked, nothing outside of the folder changes; what was unpacked can be packed again.
+//! Artifacts. Unpacking any bytes changes nothing outside the destination folder, and a tree that
+//! was unpacked can be packed again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +13,8 @@ use crate::input::Input;
 
 const BLOCK: usize = 512;
 
-/// Unpacks the bytes as they are; as a tar, also with its sums corrected; or as a program that makes a tar.
+/// Unpacks the bytes as they are; as a tar, with or without its header checksums corrected; or as a
+/// program that builds a tar.
 pub fn artifact(data: &[u8]) {
     let mut input = Input(data);
     let kind = input.byte();
@@ -27,7 +29,7 @@ pub fn artifact(data: &[u8]) {
     unpacked(&packed, packed.len() as u64 + lie);
 }
 
-/// A tar whose headers' sums are right, so that more than the check of the sum is reached.
+/// Corrects the checksum of every header, so that unpacking gets past the checksum test.
 fn with_sums(mut tar: Vec<u8>) -> Vec<u8> {
     let mut at = 0;
     while let Some(block) = tar.get_mut(at..).and_then(|rest| rest.get_mut(..BLOCK)) {
@@ -44,7 +46,7 @@ fn with_sums(mut tar: Vec<u8>) -> Vec<u8> {
     tar
 }
 
-/// Names that have something about them.
+/// Path components that need care.
 const PARTS: [&str; 16] =
     ["a", "b", "c", ".", "..", "", "outside", "a b", "\\", "\0", "\u{e9}", "\n", "d", "e", "LONG", "WIDE"];
 
@@ -95,7 +97,7 @@ fn made(input: &mut Input<'_>) -> Vec<u8> {
                 let key = ["path", "linkpath", "size", "comment", "GNU.sparse.map"][usize::from(input.byte() % 5)];
                 record(key, if key == "size" { b"5" } else { &name })
             }
-            // What is no file and has a body.
+            // An entry that is not a file but has a body.
             _ if input.byte() == 255 => vec![0; 3],
             _ => Vec::new(),
         };
@@ -119,14 +121,15 @@ fn made(input: &mut Input<'_>) -> Vec<u8> {
     tar
 }
 
-/// A PAX record, whose length counts itself.
+/// A PAX record. Its length field counts its own digits.
 fn record(key: &str, value: &[u8]) -> Vec<u8> {
     let rest = key.len() + value.len() + 3;
     let length = (1..=4).map(|digits| rest + digits).find(|length| length.to_string().len() + rest == *length);
     [format!("{} {key}=", length.unwrap_or(rest)).as_bytes(), value, b"\n"].concat()
 }
 
-/// Everything below a folder: what it is, and what is in it. Links are not followed.
+/// Every entry below a folder: its mode, and its content or link destination. Links are not
+/// followed.
 fn listing(root: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
@@ -166,7 +169,7 @@ fn unpacked(packed: &[u8], size: u64) {
     match result {
         Err(error) => {
             assert!(found.is_empty(), "what failed leaves nothing behind: {error}");
-            // The disk is all right, so it is the artifact's fault.
+            // The disk works, so the error must blame the artifact.
             assert!(
                 !matches!(error, UnpackError::Left { .. } | UnpackError::Into { .. } | UnpackError::Read(_)),
                 "{error:?}"
@@ -186,12 +189,12 @@ fn unpacked(packed: &[u8], size: u64) {
     }
 }
 
-/// What was unpacked is packed, to the same bytes each time, and unpacks to the same.
+/// Packs the unpacked tree. The bytes are the same each time, and they unpack to the same tree.
 fn again(inside: &Path, place: &Path, found: &BTreeMap<String, (u32, Vec<u8>)>) {
     let mut packed = Vec::new();
     match pack(inside, &[], &mut packed) {
         Ok(done) => assert_eq!((done.entries, done.size), (found.len(), packed.len() as u64)),
-        // Too good to be true: a runner would take it for a bomb.
+        // It compresses too well: a runner would reject it as a decompression bomb.
         Err(PackError::Ratio { .. }) => return,
         Err(error) => panic!("it cannot be packed again: {error}"),
     }

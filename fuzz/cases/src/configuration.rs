@@ -1,4 +1,5 @@
-//! A target's configuration, what the operator's tool finds doubtful in it, and what it makes of a request.
+//! A target's configuration: parsing it, the findings of `check`, and the authorisation of a
+//! request under it.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,8 @@ use relay_protocol::{
     Bundle, DeploymentId, Digest, Envelope, ParameterName, QueueUrl, Request, Statement as _, Timestamp,
 };
 
-/// Reads what stands before the first NUL as a configuration, and asks it for a deployment with the text behind as each parameter's value.
+/// Parses the text before the first NUL as a configuration. Then requests a deployment in which
+/// every parameter has the text after that NUL as its value.
 pub fn configuration(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (text, value) = text.split_once('\0').unwrap_or((text, "value"));
@@ -28,7 +30,7 @@ pub fn configuration(data: &[u8]) {
     asked(&configuration, &values);
 }
 
-/// A parameter's value stands inside its argument, and makes it no option (clause RUN-9).
+/// A parameter's value stays inside its argument and cannot turn it into an option (clause RUN-9).
 fn filled(step: &Step, value: &str, values: &BTreeMap<ParameterName, String>) {
     assert!(step.run.first().is_some_and(|program| program.holes().next().is_none()), "nobody chooses the program");
     for template in &step.run {

@@ -1,4 +1,4 @@
-//! Envelopes, bundles and messages: what a topic and the overrides of a task deliver.
+//! Envelopes, bundles and messages: the input that a topic and a task's overrides deliver.
 
 use relay_protocol::limits::{APPROVALS_MAX, BUNDLE_MAX, PAYLOAD_MAX, SIGNATURE_MAX, SIGNATURES_MAX};
 use relay_protocol::record::Record;
@@ -6,13 +6,15 @@ use relay_protocol::{
     Approval, Bundle, Control, Envelope, Message, Request, Signature, SignedBy, Statement, Verified, Vouch, overrides,
 };
 
-/// One of three signers, whom the signature's first byte names; nobody, when that is over a bound.
+/// A toy verifier. The first byte of the signature selects one of three signers. A value of 240 or
+/// more selects none.
 fn toys(_: &[u8], signature: &Signature) -> Option<SignedBy<&'static str>> {
     let name = ["anna", "ci", "operator"].get(usize::from(signature.bytes()?[0]) / 80)?;
     Some(SignedBy { key_id: (*name).to_owned(), signer: name })
 }
 
-/// Reads the bytes as an envelope, a bundle and a message; verifies what can be read; writes it again.
+/// Parses the bytes as an envelope, a bundle and a message, verifies each one that parses, and
+/// checks that it survives being written and parsed again.
 pub fn envelope(data: &[u8]) {
     if let Ok(envelope) = Envelope::parse(data, BUNDLE_MAX) {
         assert!(data.len() <= BUNDLE_MAX);
@@ -25,7 +27,8 @@ pub fn envelope(data: &[u8]) {
         }
         (Err(_), Ok(Message::Control(control))) => {
             one(&control);
-            // What is ignored inside of an envelope need not even be a text, so not every reader gets through it.
+            // An ignored member of an envelope need not be valid UTF-8, so not every JSON parser
+            // accepts the data.
             if let Ok(members) = serde_json::from_slice::<serde_json::Map<_, _>>(data) {
                 assert_eq!(members.len(), 1, "nothing stands beside a control statement");
             }
@@ -51,7 +54,7 @@ fn one(envelope: &Envelope) {
     believed::<Record>(envelope);
 }
 
-/// What is believed is in its one form, and stays in it.
+/// A verified envelope has one canonical form, and canonicalising it again changes nothing.
 fn believed<T: Statement>(envelope: &Envelope) -> Option<Verified<T, &'static str>> {
     let verified: Verified<T, &'static str> = envelope.verify(toys).ok()?;
     assert_eq!(envelope.payload_type(), T::TYPE);
@@ -81,7 +84,7 @@ fn together(bundle: &Bundle) {
     approvals.reverse();
     approvals.extend(bundle.approvals.first().and_then(believed::<Approval>));
     assert_eq!(Bundle::canonical(&request, &approvals), canonical, "neither order nor repeats make a difference");
-    // What fits into the overrides is read back by the runner.
+    // A bundle that fits into the overrides can be parsed by the runner.
     if overrides::check(&canonical.to_json()).is_ok() {
         assert_eq!(Bundle::parse(canonical.to_json().as_bytes()).ok(), Some(canonical));
     }

@@ -1,4 +1,4 @@
-//! Frames, and the output in them.
+//! The bodies of frames, and the output that they carry.
 
 use relay_protocol::encoding::base64;
 use relay_protocol::frame::{Chunk, Chunks, Offsets, RunnerKind};
@@ -7,12 +7,12 @@ use relay_protocol::{LauncherFrame, RunnerFrame};
 
 use crate::input::Input;
 
-/// Whether SQS takes it (clause FRM-3).
+/// Whether SQS accepts this body (clause FRM-3).
 pub(crate) fn is_sendable(body: &str) -> bool {
     body.chars().all(|c| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..))
 }
 
-/// Reads the bytes as the body of a runner's and of a launcher's frame.
+/// Parses the bytes as the body of a runner frame and of a launcher frame.
 pub fn frame(data: &[u8]) {
     let Ok(body) = std::str::from_utf8(data) else { return };
     if body.len() > FRAME_MAX {
@@ -33,7 +33,8 @@ pub fn frame(data: &[u8]) {
     }
 }
 
-/// Makes an output frame's content of the bytes: sizes, then what is said to be zstd.
+/// Builds the content of an output frame from the bytes: the chunk sizes, followed by the bytes
+/// that it declares to be zstd.
 pub fn output(data: &[u8]) {
     let mut input = Input(data);
     let mut chunks = Vec::new();
@@ -57,7 +58,7 @@ pub fn output(data: &[u8]) {
     }
 }
 
-/// What unfolds is within the limits, and unfolds again however it is folded.
+/// Unfolded output is within the limits, and folding it in either form unfolds to the same output.
 fn unfolds(chunks: &Chunks) -> Option<Vec<Chunk>> {
     let out = chunks.clone().unfold().ok()?;
     assert!(out.len() <= FRAME_CHUNKS_MAX);

@@ -1,8 +1,8 @@
-//! What is fuzzed: one function for each target, from bytes that nobody has looked at to assertions. libFuzzer calls them (`fuzz/targets`), and
-//! `tests/replay.rs` calls them with what is kept under `fuzz/corpus` and `fuzz/regressions`.
-//!
-//! Each asserts more than that nothing panics: what was read says the same when it is written again, limits hold, a stream comes out as it went
-//! in. Where bytes alone would not get far (signatures, checksums, an order of calls) they are a program: an operation, then its operands.
+//! The fuzz targets: one function each, from untrusted bytes to assertions. libFuzzer
+//! (`fuzz/targets`) and `tests/replay.rs` call them. Each asserts more than the absence of panics:
+//! a parsed value survives being written and parsed again, limits hold, and a stream comes out as
+//! it went in. Where raw bytes would not get far (signatures, checksums, sequences of calls), they
+//! encode a program of operations and operands.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a finding is a panic")]
@@ -26,10 +26,11 @@ pub use reader::reader;
 pub use statement::{control, request};
 pub use writer::writer;
 
-/// What libFuzzer calls.
+/// A function that libFuzzer calls with its input.
 pub type Target = fn(&[u8]);
 
-/// Every target by name, which is also that of its folders.
+/// Every target with its name. The target's folders under `fuzz/corpus` and `fuzz/regressions` have
+/// the same name.
 pub const TARGETS: &[(&str, Target)] = &[
     ("artifact", artifact),
     ("configuration", configuration),

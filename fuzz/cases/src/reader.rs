@@ -1,4 +1,5 @@
-//! The reader, by any order of calls, fed by a real writer through a queue that does what it likes, with strangers who write into it.
+//! The reader, with its calls in any order. A real writer feeds it through a queue that reorders,
+//! loses and repeats messages, and into which strangers write as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,10 +13,10 @@ use crate::input::Input;
 use crate::toy::{Keys, Toy};
 use crate::writer::{Streams, length, text};
 
-/// Where a message comes from.
+/// The origin of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
-    /// The runner's own frame, by number.
+    /// One of the runner's own frames, by its sequence number.
     Runner(u64),
     Launcher,
     Stranger,
@@ -34,22 +35,24 @@ struct World {
     timeouts: Timeouts,
     pushed: Streams,
     finished: bool,
-    /// Whether a reader came late, in the first one's place.
+    /// Whether a late joiner has replaced the first reader.
     late: bool,
     queue: Vec<(Source, SignedFrame)>,
-    /// By token: what the reader was given.
+    /// The source of each message that the reader was given, indexed by token.
     given: Vec<Source>,
-    /// The runner's frames that the reader has let go.
+    /// The sequence numbers of the runner's frames that the reader has released for deletion.
     deleted: BTreeSet<u64>,
-    /// How often the reader was given what no true frame is.
+    /// How many times the reader was given a stranger's message.
     strangers_given: u64,
-    /// The runner's output frames, once they were sent.
+    /// The runner's output frames that were sent, by sequence number.
     output: BTreeMap<u64, Vec<Chunk>>,
     answers: Vec<(u64, Vec<u64>)>,
-    /// What this reader has handed out, and up to which frame.
+    /// The output that the current reader has returned. `next` is the first sequence number after
+    /// it.
     printed: Streams,
     next: u64,
-    /// Frames may be missing before the next output, as was said, or as another has read them.
+    /// Whether frames may be missing before the next output: a gap was reported, or the first
+    /// reader may have consumed them.
     may_skip: bool,
     gaps: bool,
     polled: BTreeSet<u64>,
@@ -57,7 +60,7 @@ struct World {
     end: Option<End>,
 }
 
-/// Runs the bytes, then lets every clock run out.
+/// Runs the operations in the bytes, then lets every timeout expire.
 pub fn reader(data: &[u8]) {
     let mut input = Input(data);
     let mut world = World::new();
@@ -143,7 +146,7 @@ impl World {
             3 | 4 => self.send(input.word(), input.word()),
             5 => self.answer(input),
             6 | 7 => {
-                // Any message, as often as it pleases, until it is deleted.
+                // Any message may be delivered any number of times until it is deleted.
                 let at = input.below(self.queue.len());
                 self.deliver(at);
             }
@@ -185,7 +188,8 @@ impl World {
         }
     }
 
-    /// Sends what is due: some of it arrives, and some of that is told.
+    /// Sends the frames that are due. `arrives` selects the frames that reach the queue, `told` the
+    /// ones of these whose success is reported to the writer.
     fn send(&mut self, arrives: u16, told: u16) {
         let has = |mask: u16, frame: &Frame| mask >> (frame.seq % 16) & 1 == 0;
         while self.outbox.poll_frame(self.now).is_some() {}
@@ -221,7 +225,7 @@ impl World {
         }
     }
 
-    /// A stranger can write into the queue, and has read what lies there.
+    /// Adds a forged message. A stranger can write into the queue and has read its content.
     fn forge(&mut self, input: &mut Input<'_>) {
         let at = input.below(self.queue.len());
         let mut raw = match self.queue.get(at) {
@@ -244,13 +248,13 @@ impl World {
                 raw = self.strangers.launcher(&LauncherFrame { deployment_id: self.id.clone(), kind });
             }
         }
-        // A word that is not the stranger's own is no forgery.
+        // An exact copy of a genuine message is not a forgery.
         if !self.queue.iter().any(|(source, known)| *source != Source::Stranger && *known == raw) {
             self.queue.push((Source::Stranger, raw));
         }
     }
 
-    /// The first reader dies, and another comes in its place.
+    /// Simulates the death of the first reader: a new one joins in its place.
     fn another(&mut self) {
         let authenticator = Authenticator::attaching(self.id.clone(), Some(self.keys.target.clone()), Toy);
         let start = Start::Join { acknowledged: 0, settle: Duration::from_secs(30) };
@@ -258,7 +262,7 @@ impl World {
         (self.late, self.may_skip, self.next, self.end) = (true, true, 0, None);
         self.printed = Streams::default();
         self.polled.clear();
-        // What the first one was given is nothing to this one.
+        // The tokens of the first reader mean nothing to the new one.
         self.given.iter_mut().for_each(|source| *source = Source::Stranger);
     }
 
@@ -276,7 +280,8 @@ impl World {
         }
     }
 
-    /// Output is the next true frame's: never twice, never out of order, never a stranger's.
+    /// Output comes from the runner's next frame. It is never repeated, reordered, or taken from a
+    /// stranger.
     fn print(&mut self, chunks: Vec<Chunk>) {
         assert!(!matches!(self.end, Some(End::Finished { .. })), "output after the end");
         let mut ahead = self.output.range(self.next..);
@@ -311,12 +316,12 @@ impl World {
                 self.deleted.insert(*seq);
             }
         }
-        // Whoever deletes may fail; then it comes again.
+        // A deletion may fail; the message is then delivered again.
         let gone = |seq: u64| self.deleted.contains(&seq) && spare >> (seq % 16) & 1 == 1;
         self.queue.retain(|(source, _)| !matches!(source, Source::Runner(seq) if gone(*seq)));
     }
 
-    /// What holds after each operation.
+    /// Checks the invariants after each operation.
     fn look(&mut self) {
         assert!(self.reader.dropped() <= self.strangers_given, "a true frame was dropped");
         let Some(end) = self.reader.poll_end().cloned() else { return };
@@ -336,14 +341,16 @@ impl World {
             }
             End::Stopped { .. } | End::Silent { .. } => {}
         }
-        // The launcher's word may yield to the runner's; the runner's last word stands.
+        // An end that the launcher reported may be replaced by the runner's. The runner's end is
+        // final.
         if matches!(self.end, Some(End::Finished { .. })) {
             assert_eq!(self.end.as_ref(), Some(&end), "another end");
         }
         self.end = Some(end);
     }
 
-    /// Nothing comes any more: it ends by its clocks, and in time (promise P4).
+    /// No more messages arrive. The reader reaches its end by its own timeouts, and within a
+    /// bounded time (promise P4).
     fn run_out(&mut self) {
         let began = self.now;
         for _ in 0..2_000 {

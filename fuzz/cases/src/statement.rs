@@ -1,4 +1,4 @@
-//! Payloads that are signed, and the small objects of the relay bucket.
+//! Signed payloads, and the small objects of the relay bucket.
 
 use relay_protocol::claim::{Claim, Lock};
 use relay_protocol::limits::{CLOCK_SKEW, CONTROL_LIFETIME, PARAMETER_VALUE_MAX, PARAMETERS_MAX, TEXT_MAX};
@@ -7,13 +7,14 @@ use relay_protocol::request::{Hints, Stage};
 use relay_protocol::{Approval, Control, Request, Statement as _, Vouch};
 use serde_json::Value;
 
-/// What was read is all that stood there: a member that stands twice, or is left out in silence, would have a second meaning.
+/// The parsed value accounts for all of the input. A duplicate member, or one that is silently
+/// dropped, would give the input a second meaning.
 fn says_the_same(read: &[u8], written: &[u8]) {
     let value = |json| serde_json::from_slice::<Value>(json).expect("JSON by any reader");
     assert_eq!(without_absent(value(read)), value(written));
 }
 
-/// A member that may be absent may be `null`, and an origin may say nothing.
+/// Removes what may be left out: members that are `null`, and an empty origin.
 fn without_absent(value: Value) -> Value {
     match value {
         Value::Object(members) => {
@@ -27,7 +28,7 @@ fn without_absent(value: Value) -> Value {
     }
 }
 
-/// Reads the bytes as the payload of a request, and of an approval.
+/// Parses the bytes as the payload of a request and of an approval.
 pub fn request(data: &[u8]) {
     if let Ok(request) = Request::parse(data) {
         let payload = request.to_payload();
@@ -47,7 +48,7 @@ pub fn request(data: &[u8]) {
         in_time_and_place(&request);
     }
     if let Ok(approval) = Approval::parse(data) {
-        // Nobody writes approvals but through serde, as here.
+        // Approvals are written only through serde, as here.
         let payload = serde_json::to_vec(&approval).expect("strings");
         says_the_same(data, &payload);
         assert_eq!(Approval::parse(&payload).ok().as_ref(), Some(&approval));
@@ -79,7 +80,8 @@ fn in_time_and_place(request: &Request) {
     assert_eq!(request.check_queues(&[], &fixed), Ok(()));
 }
 
-/// Reads the bytes as the payload of a control statement, a vouch or a record, and as a claim or a lock.
+/// Parses the bytes as the payload of a control statement, a vouch or a record, and as a claim or a
+/// lock.
 pub fn control(data: &[u8]) {
     if let Ok(control) = Control::parse(data) {
         let payload = control.to_payload();

@@ -1,5 +1,5 @@
-//! The outbox, by any order of calls, with a spool that refuses pieces: what is sent is the output, whole and in order, in
-//! frames and batches that SQS takes.
+//! The outbox, with its calls in any order and a spool that refuses pieces. The frames carry the
+//! whole output in order, and SQS accepts the frames and their batches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -15,7 +15,7 @@ use relay_protocol::{DeploymentId, Digest, SignedFrame, Timestamp};
 use crate::frame::is_sendable;
 use crate::input::Input;
 
-/// Output is made of the bytes' own place, so that a byte out of order shows.
+/// Output whose bytes depend on their position in the stream, so that a misplaced byte is detected.
 pub(crate) fn text(stream: Stream, from: usize, length: usize, noisy: bool) -> Vec<u8> {
     let salt = if stream == Stream::Stdout { 0x9E37_79B9 } else { 0x85EB_CA6B };
     let mix = |at: usize| (at as u64 + 1).wrapping_mul(salt).rotate_right(7) ^ (at as u64 >> 5);
@@ -30,7 +30,7 @@ pub(crate) fn text(stream: Stream, from: usize, length: usize, noisy: bool) -> V
         .collect()
 }
 
-/// From one byte to a third of a megabyte, mostly little.
+/// The length of a piece, from 0 to 327,675 bytes, usually below 90.
 pub(crate) fn length(input: &mut Input<'_>) -> usize {
     let (kind, word) = (input.byte(), usize::from(input.word()));
     match kind % 64 {
@@ -40,7 +40,7 @@ pub(crate) fn length(input: &mut Input<'_>) -> usize {
     }
 }
 
-/// Both streams as they were pushed.
+/// The bytes that were pushed to each stream.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Streams {
     pub(crate) stdout: Vec<u8>,
@@ -56,7 +56,7 @@ impl Streams {
     }
 }
 
-/// Nobody reads the signatures here.
+/// Leaves the signatures empty, as nothing here verifies them.
 struct Unsealed;
 
 impl Seal for Unsealed {
@@ -65,7 +65,7 @@ impl Seal for Unsealed {
     }
 }
 
-/// A spool that takes so many pieces, and refuses some of them.
+/// A spool that holds at most 50 pieces and refuses some of them.
 #[derive(Default)]
 struct Disk {
     spool: MemorySpool,
@@ -100,17 +100,17 @@ type Runner = Outbox<Unsealed, Disk>;
 
 #[derive(Default)]
 struct Seen {
-    /// Batches on their way: the number, and the frames'.
+    /// Batches in flight: the batch number, and the sequence numbers of its frames.
     travelling: Vec<(u64, Vec<u64>)>,
-    /// Everything that was ever sent.
+    /// Every frame that was sent, by sequence number.
     frames: BTreeMap<u64, Arc<Frame>>,
-    /// What the writer was told to have arrived.
+    /// The sequence numbers that the writer was told have arrived.
     arrived: BTreeSet<u64>,
-    /// The terminal frame, once it was sent.
+    /// The sequence number of the terminal frame, once it was sent.
     terminal: Option<u64>,
 }
 
-/// Calls the writer as the bytes say.
+/// Calls the writer as the bytes direct.
 pub fn writer(data: &[u8]) {
     let mut input = Input(data);
     let mut now = Duration::ZERO;
@@ -136,7 +136,7 @@ pub fn writer(data: &[u8]) {
             5 => send(&mut runner, now, &mut seen),
             6 if !seen.travelling.is_empty() => {
                 let (number, batch) = seen.travelling.remove(input.below(seen.travelling.len()));
-                // Some of it, and what was never in it.
+                // Some frames of the batch, and one that was never in it.
                 let mask = input.word();
                 let mut sent: Vec<u64> = batch.iter().copied().filter(|seq| mask >> (seq % 16) & 1 == 1).collect();
                 sent.push(u64::from(input.byte()) + 1_000_000);
@@ -153,7 +153,7 @@ pub fn writer(data: &[u8]) {
     if !finished {
         runner.finish(now, Finish::of(Outcome::Exited { code: 3, signal: None }));
     }
-    // From here on everything arrives: it comes to its end by its own clock.
+    // From here on everything arrives, so the writer must finish by its own deadlines.
     for _ in 0..10_000 {
         while let Some((number, batch)) = seen.travelling.pop() {
             runner.handle_result(now, number, &batch);
@@ -184,7 +184,7 @@ fn kind(input: &mut Input<'_>) -> RunnerKind {
     }
 }
 
-/// Takes every batch that is due, and looks at it as SQS would.
+/// Takes every batch that is due and checks it against the limits of SQS.
 fn send(runner: &mut Runner, now: Duration, seen: &mut Seen) {
     while runner.poll_frame(now).is_some() {}
     while let Some(batch) = runner.poll_batch(now) {
@@ -214,7 +214,7 @@ fn send(runner: &mut Runner, now: Duration, seen: &mut Seen) {
     }
 }
 
-/// The frames in order are what was pushed, and the end says so.
+/// The frames in order hold the output that was pushed, and the terminal frame confirms it.
 fn whole(seen: &Seen, pushed: &Streams) {
     let mut out = Streams::default();
     let mut end: Option<Box<Finished>> = None;

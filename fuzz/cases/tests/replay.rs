@@ -1,4 +1,5 @@
-//! What fuzzing has kept is run again: the corpus, and each finding by its name. The folders are walked; nothing lists their files.
+//! Replays the inputs that fuzzing has kept: the corpus (`fuzz/corpus`), and each finding under its
+//! own name (`fuzz/regressions`). The tests walk the folders; no list of files exists.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 use std::collections::BTreeSet;
@@ -8,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use relay_fuzz_cases::TARGETS;
 
-/// Bytes of one file, files of one target, bytes of all: what a clone of the repository must carry.
+/// The limits on what a clone of the repository carries: bytes per file, files per target, and
+/// bytes in total.
 const FILE_MAX: u64 = 4 << 10;
 const FILES_MAX: usize = 150;
 const ALL_MAX: u64 = 2 << 20;
@@ -27,7 +29,7 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap().to_string_lossy().into_owned()
 }
 
-/// Runs every file; says which of them fail.
+/// Runs every file and returns the names of those that fail.
 fn replay(kept: &str) -> Vec<String> {
     let mut findings = Vec::new();
     for folder in inside(&folder(kept)) {

@@ -1,4 +1,5 @@
-//! What relay stands on: SQS calls through relay's own SDK set-up, without frames, signatures, order and masking.
+//! The baseline: SQS calls through relay's own SDK set-up, without frames, signatures, ordering or
+//! masking.
 
 use std::collections::VecDeque;
 use std::process::Stdio;
@@ -20,13 +21,13 @@ use tokio::task::JoinSet;
 use crate::Outcome;
 use crate::latency::Stamps;
 
-/// Calls of a kind at a time, as many as relay makes under load.
+/// Concurrent calls of each kind, as many as relay makes under load.
 const PARALLEL: usize = 4;
 
-/// Bytes that are read from the tool at a time, as the runner reads them.
+/// Bytes per read of the tool's output, as in the runner.
 const READ: usize = 64 << 10;
 
-/// A runtime and a queue of its own.
+/// A runtime with a queue of its own.
 #[derive(Debug)]
 pub(crate) struct Bare {
     runtime: Runtime,
@@ -35,7 +36,7 @@ pub(crate) struct Bare {
 }
 
 impl Bare {
-    /// Makes the queue `name`.
+    /// Creates the queue `name`.
     pub(crate) fn new(sandbox: &Sandbox, name: &str) -> Outcome<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let credentials = Credentials::new(CI, "sandbox", None, None, "bench");
@@ -46,7 +47,8 @@ impl Bare {
         Ok(Self { runtime, queues, queue: QueueUrl::of(&region, &CI.parse()?, name)? })
     }
 
-    /// Sends what a program prints as soon as it is there and the send before it has been answered; stamps lines as they are received.
+    /// Sends the program's output as soon as it is available and the send before it has been
+    /// answered. Stamps each line when it is received.
     pub(crate) fn stream(&self, program: &std::path::Path, arguments: &[String], stamps: Arc<Stamps>) -> Outcome {
         let mut child = {
             let _inside = self.runtime.enter();
@@ -63,7 +65,7 @@ impl Bare {
             let mut buffer = vec![0; READ];
             while let Ok(count @ 1..) = out.read(&mut buffer).await {
                 let body = String::from_utf8_lossy(&buffer[..count]).into_owned();
-                // A send that fails leaves lines uncounted, and that is found at the end.
+                // A failed send leaves lines uncounted, which `Stamps::finish` detects.
                 let _ = queues.send(&queue, vec![Entry { body, attributes: Vec::new() }]).await;
             }
             let _ = child.wait().await;
@@ -85,8 +87,8 @@ impl Bare {
         Ok(())
     }
 
-    /// Moves batches of these sizes, a number of messages and their bytes together, through the queue; says how long it took to
-    /// the last byte.
+    /// Moves batches of these sizes through the queue and returns the time until the last byte was
+    /// received. A size is a number of messages and their bytes together.
     pub(crate) fn replay(&self, batches: &[(usize, usize)]) -> Outcome<Duration> {
         let total: u64 = batches.iter().map(|(count, bytes)| (bytes / count * count) as u64).sum();
         let todo: Todo = Arc::new(Mutex::new(batches.iter().copied().collect()));
@@ -107,7 +109,7 @@ impl Bare {
             while let Some(done) = senders.join_next().await {
                 done??;
             }
-            // The others wait in a long poll for what is not coming.
+            // The other receivers are still in a long poll that will return nothing.
             receivers.join_next().await.ok_or("nobody received")??
         }))?;
         Ok(began.elapsed())
@@ -120,7 +122,7 @@ async fn send(queues: Queues, queue: QueueUrl, todo: Todo) -> Outcome {
     loop {
         let next = todo.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let Some((count, bytes)) = next else { return Ok(()) };
-        // As a packed frame: base64, which needs no escapes.
+        // Like a packed frame: base64, which needs no escapes.
         let body = "relayBENCH0123+/".repeat(bytes / count / 16 + 1)[..bytes / count].to_owned();
         let entries = (0..count).map(|_| Entry { body: body.clone(), attributes: Vec::new() }).collect();
         for result in queues.send(&queue, entries).await? {
@@ -129,7 +131,7 @@ async fn send(queues: Queues, queue: QueueUrl, todo: Todo) -> Outcome {
     }
 }
 
-/// Receives and deletes until all `total` bytes have been received by somebody.
+/// Receives and deletes until the receivers together have received `total` bytes.
 async fn receive(queues: Queues, queue: QueueUrl, received: Arc<AtomicU64>, total: u64) -> Outcome {
     let mut deletes = JoinSet::new();
     loop {

@@ -1,5 +1,5 @@
-//! From the tool's write of a line to its print: by relay, by bare SQS calls, by a pipe, each line stamped by who writes it and by
-//! who reads it.
+//! Latency from the tool's write of a line to its print: through relay, through bare SQS calls, and
+//! through a pipe. The writer and the reader of a line each stamp it.
 
 use std::io::Read;
 use std::path::Path;
@@ -16,11 +16,11 @@ use crate::statistics::summary;
 use crate::tool::{self, Lines, now_ns};
 use crate::{Form, Outcome, requests, script};
 
-/// Who is measured, in the order of their turns.
+/// The contenders, in the order of their turns.
 const CONTENDERS: [&str; 3] = ["relay", "bare", "pipe"];
 
-/// A queue with an answer time, as SQS across a network has one: what is sent can be received after this many milliseconds, each receive
-/// begins so much later.
+/// Faults that give SQS the response time that it has across a network: a sent message becomes
+/// receivable, and each receive starts, after this many milliseconds.
 const FAR: &str = r#"
 [[rule]]
 service = "sqs"
@@ -34,10 +34,10 @@ kind = "delay"
 delay_ms = [5, 15]
 "#;
 
-/// How long a contender may take to print what was written.
+/// The longest time that a contender may take to print what was written.
 const LATE: Duration = Duration::from_secs(60);
 
-/// Lines as they arrive, and what their first word says of when they were written.
+/// Lines as they arrive. The first word of a line is the time at which it was written.
 #[derive(Debug, Default)]
 pub(crate) struct Stamps {
     state: Mutex<State>,
@@ -52,7 +52,7 @@ struct State {
 }
 
 impl Stamps {
-    /// Bytes that were printed now. A line may come in parts.
+    /// Takes bytes that were printed now. A line may arrive in several parts.
     pub(crate) fn take(&self, bytes: &[u8]) {
         let now = now_ns();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,10 +82,14 @@ impl Stamps {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).numbers.len() as u64
     }
 
-    /// The times, if each of `lines` came exactly once.
+    /// The times in microseconds.
+    ///
+    /// # Errors
+    ///
+    /// If any of the `lines` lines is missing or arrived more than once.
     fn finish(&self, who: &str, lines: u64) -> Outcome<Vec<u64>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // A bare queue promises no order.
+        // A bare queue does not preserve order.
         state.numbers.sort_unstable();
         if !state.numbers.iter().copied().eq(0..lines) {
             return Err(format!("{who}: {} lines came of {lines}, or some twice", state.numbers.len()).into());
@@ -94,7 +98,7 @@ impl Stamps {
     }
 }
 
-/// A rate at which a tool writes, and how it takes turns with the other contenders.
+/// The rate at which a tool writes, and how it takes turns with the other contenders.
 #[derive(Clone, Copy, Debug)]
 struct Rate {
     per_second: u32,
@@ -103,7 +107,7 @@ struct Rate {
 }
 
 impl Rate {
-    /// Slow ones take turns line by line, fast ones half a second each.
+    /// Slow contenders take turns line by line, fast ones in slots of half a second.
     fn new(per_second: u32) -> Self {
         let of = u32::try_from(CONTENDERS.len()).unwrap_or(1);
         let slot =
@@ -112,7 +116,8 @@ impl Rate {
         Self { per_second, slot, lines }
     }
 
-    /// As arguments for a contender's tool, so that all contenders together take about `time`.
+    /// The arguments for a contender's tool, chosen so that all contenders together take about
+    /// `time`.
     fn lines(&self, gate: &Path, turn: usize, time: Duration) -> Lines {
         let of = u32::try_from(CONTENDERS.len()).unwrap_or(1);
         let rounds = time.as_micros() / (self.slot * of).as_micros();
@@ -128,7 +133,7 @@ impl Rate {
     }
 }
 
-/// All of it.
+/// Measures latency at every rate, and the SQS requests of a deployment.
 pub(crate) fn measure(form: Form) -> Outcome<Value> {
     let seconds = |quick, default, full| Duration::from_secs(form.pick(quick, default, full));
     let mut rows = Vec::new();
@@ -139,7 +144,7 @@ pub(crate) fn measure(form: Form) -> Outcome<Value> {
         (&[10_000], false, seconds(6, 20, 60)),
         (&[10, 100], true, seconds(6, 20, 60)),
     ] {
-        // No two of them share a log or a queue.
+        // A sandbox for each race, so that no two share a log or a queue.
         let sandbox = Sandbox::start(Options::default());
         if far {
             sandbox.set_faults(FAR);
@@ -167,7 +172,8 @@ fn one_line(row: &Value) -> String {
 
 type Times = [Vec<u64>; 3];
 
-/// All contenders at these rates, for about `time`; and the id of relay's first deployment.
+/// Runs all contenders at these rates for about `time`. Also returns the id of relay's first
+/// deployment.
 fn race(sandbox: &Sandbox, rates: &[u32], time: Duration) -> Outcome<(Vec<Times>, String)> {
     let gate = sandbox.folder().join("gate");
     let own = std::env::current_exe()?;
@@ -218,7 +224,7 @@ fn until(what: &str, mut is: impl FnMut() -> bool) -> Outcome {
     Ok(())
 }
 
-/// A child whose standard output is stamped as it comes.
+/// Starts a child process whose standard output is stamped as it arrives.
 fn pipe(command: &mut Command, stamps: &Arc<Stamps>) -> Outcome<Child> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let mut out = child.stdout.take().ok_or("no pipe")?;
@@ -232,7 +238,7 @@ fn pipe(command: &mut Command, stamps: &Arc<Stamps>) -> Outcome<Child> {
     Ok(child)
 }
 
-/// `relay deploy demo/shell`, its output stamped.
+/// A run of `relay deploy demo/shell` whose output is stamped.
 struct Deployment {
     child: Child,
     result: tempfile::TempPath,
@@ -248,7 +254,11 @@ impl Deployment {
         Ok(Self { child: pipe(&mut command, stamps)?, result })
     }
 
-    /// Its id, if it ended well.
+    /// Waits for the end and returns the deployment's id.
+    ///
+    /// # Errors
+    ///
+    /// If the exit code is not 0, or the result file has no id.
     fn end(mut self) -> Outcome<String> {
         let status = self.child.wait()?;
         let result: Value = serde_json::from_str(&std::fs::read_to_string(&self.result)?)?;

@@ -1,8 +1,8 @@
-//! The bench: what relay costs in time, memory and money, side by side with what it stands on: bare SQS calls through the same SDK,
-//! and a pipe.
-//!
-//! `cargo xtask bench` builds it and what it measures, starts it, and makes the table. `bench tool …` is the tool that is deployed.
-//! Each part has a sandbox of its own. Nothing here is asserted but that what came is what was written: a figure is a figure, not a test.
+//! The bench: what relay costs in time, memory and money, compared with its foundations, which are
+//! bare SQS calls through the same SDK and a pipe. `cargo xtask bench` builds the bench and the
+//! programs that it measures, starts it, and makes the table. `bench tool …` is the tool that is
+//! deployed. Each part has its own sandbox. The bench asserts only that the output is what was
+//! written; the figures are not tests.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what it measured goes to the terminal")]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail by panicking"))]
@@ -29,11 +29,11 @@ pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// A minute and a half: does it work, is anything far off?
+    /// A minute and a half: enough to see that it works and that no figure is far off.
     Quick,
     /// Six minutes.
     Default,
-    /// Everything, as long as it takes.
+    /// Everything, without a limit on the time.
     Full,
 }
 
@@ -46,7 +46,7 @@ impl Form {
         }
     }
 
-    /// What this form takes of three.
+    /// The one of three values that belongs to this form.
     pub(crate) fn pick<T>(self, quick: T, default: T, full: T) -> T {
         match self {
             Self::Quick => quick,
@@ -103,7 +103,7 @@ fn measure(out: PathBuf, form: &str, parts: &[&str]) -> Outcome {
     Ok(std::fs::write(out, format!("{:#}\n", Value::Object(results)))?)
 }
 
-/// What is measured, as far as git knows.
+/// The version that is measured, as `git describe` reports it. Empty if git fails.
 fn commit() -> String {
     let output = std::process::Command::new("git").args(["describe", "--always", "--dirty"]).output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
@@ -124,13 +124,13 @@ fn machine() -> Value {
     })
 }
 
-/// The load average of the last minute: what else the machine had to do.
+/// The load average of the last minute, which shows what else the machine was doing.
 fn load() -> f64 {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or_default()
 }
 
-/// This program as the tool of a deployment: a script for `demo/shell`.
+/// A script for `demo/shell` that runs this program as the tool of a deployment.
 pub(crate) fn script(arguments: &[String]) -> Outcome<String> {
     let own = std::env::current_exe()?;
     Ok(format!("exec '{}' tool {}", own.display(), arguments.join(" ")))

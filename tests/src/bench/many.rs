@@ -1,4 +1,5 @@
-//! Many deployments, up to 64 at a time on one sandbox: each prints what is its own and ends with a code that is its own.
+//! Many deployments, up to 64 at a time on one sandbox. Each prints its own output and ends with
+//! its own exit code.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -11,14 +12,15 @@ use serde_json::{Value, json};
 
 use crate::{Form, Outcome};
 
-/// Deployments that live at the same time.
+/// Deployments that run at the same time.
 const LIVE: u32 = 64;
 
-/// All of it.
+/// Runs the deployments and measures how long they take together.
 pub(crate) fn measure(form: Form) -> Outcome<Value> {
     let all = form.pick(16, 64, 1_000);
     let live = LIVE.min(all);
-    // A slot is free again only after the deployment's last frame, so a few more than live.
+    // A slot becomes free only after the deployment's last frame, so allow more slots than live
+    // deployments.
     let head = Head { concurrency: 2 * LIVE, ..Head::default() };
     let sandbox = Sandbox::start(Options::default().target("demo/many", target("demo/many", &head, SHELL)));
     let (next, wrong) = (AtomicU32::new(0), Mutex::new(Vec::new()));

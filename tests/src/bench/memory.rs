@@ -1,6 +1,5 @@
-//! How much memory a process has, sampled while it runs: most at any time, and whether it grows. And the processor time that it took,
-//! which tells
-//! more than a clock where others use the same cores.
+//! The memory of a process, sampled while it runs: the peak, and whether it grows. Also its
+//! processor time, which is more telling than a clock when other processes use the same cores.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,13 +10,14 @@ use serde_json::{Value, json};
 
 const PERIOD: Duration = Duration::from_millis(50);
 
-/// Points that a curve keeps at most.
+/// The largest number of points in a curve.
 const POINTS: usize = 100;
 
-/// Linux's clock ticks in a second, as programs see them.
+/// Linux's clock ticks per second, as user space sees them.
 const TICKS: f64 = 100.0;
 
-/// Since the beginning; what is resident, and the most so far, in KiB.
+/// The time since the start, the resident set, and the highest resident set so far. Memory is in
+/// KiB.
 type Sample = (Duration, u64, u64);
 
 /// Watches one process to its end.
@@ -30,7 +30,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// `pid` is asked for until there is one.
+    /// Starts to sample. `pid` is polled until it returns a process id.
     pub(crate) fn start(pid: impl Fn() -> Option<u32> + Send + 'static) -> Self {
         let samples: Arc<Mutex<Vec<Sample>>> = Arc::default();
         let stop = Arc::new(AtomicBool::new(false));
@@ -54,10 +54,11 @@ impl Watch {
         Self { samples, processor, stop, thread }
     }
 
-    /// Processor seconds; the peak in MiB; by how much the mean of the run's last quarter is over that of its second; and the curve.
+    /// The processor time in seconds, the peak in MiB, the growth, and the curve. The growth is the
+    /// mean of the run's last quarter minus the mean of its second quarter.
     pub(crate) fn end(self) -> Value {
         self.stop.store(true, Ordering::Release);
-        // A watch that panicked has no samples to give.
+        // If the watching thread panicked, there are no samples to report.
         let _ = self.thread.join();
         let samples = std::mem::take(&mut *self.samples.lock().unwrap_or_else(PoisonError::into_inner));
         let peak = samples.last().map_or(0, |(_, _, peak)| *peak);
@@ -94,10 +95,11 @@ fn resident(pid: u32) -> Option<(u64, u64)> {
     Some((field("VmRSS:")?, field("VmHWM:")?))
 }
 
-/// What a process has taken so far, in user and system mode; `self` is this one.
+/// The processor time that a process has used so far, in user and system mode. The pid `self` is
+/// this process.
 pub(crate) fn processor_seconds(pid: &str) -> Option<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may have spaces in it.
+    // The name, in parentheses, may contain spaces.
     let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u32>().ok().map(f64::from);
     Some((ticks()? + ticks()?) / TICKS)

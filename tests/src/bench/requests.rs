@@ -1,4 +1,5 @@
-//! What a deployment costs in SQS requests, from the sandbox's log of one that prints a line a second.
+//! The cost of a deployment in SQS requests, from the sandbox's log of a deployment that prints one
+//! line a second.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,18 +10,18 @@ use serde_json::{Value, json};
 
 use crate::Outcome;
 
-/// What a million requests to a standard queue cost, in dollars: SQS's first price tier in eu-west-1. A request of more than 64 KiB
-/// counts as
-/// several; none here has as much.
+/// The price of a million requests to a standard queue, in dollars: SQS's first price tier in
+/// eu-west-1. A request of more than 64 KiB counts as several; none here is that large.
 const PRICE: f64 = 0.40;
 
-/// The deployment that is computed.
+/// The length in seconds of the deployment whose cost is computed.
 const TEN_MINUTES: f64 = 600.0;
 
-/// What begins and ends a deployment is left out of the rate: this much after the first and before the last send.
+/// Microseconds after the first send and before the last one that the rate leaves out, because they
+/// belong to the start and the end of the deployment.
 const EDGE: u64 = 3_000_000;
 
-/// Requests of the deployment `id`, which printed a line a second for `time`.
+/// The requests of the deployment `id`, which printed one line a second for `time`.
 pub(crate) fn of(sandbox: &Sandbox, id: &str, time: Duration) -> Outcome<Value> {
     let log = sandbox.log();
     let calls: Vec<&Entry> =

@@ -1,6 +1,6 @@
-//! How long it takes until something happens: `relay deploy` from its start to its publication, the launcher from its start, or from
-//! the event, to
-//! RunTask. The sandbox answers at once; what it still takes is subtracted, by its own log.
+//! Start-up times: `relay deploy` from its start to its publication, and the launcher from its
+//! start, or from the event, to RunTask. The sandbox answers immediately. The time that it still
+//! takes is subtracted, according to its own log.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::statistics::{summary, uncovered};
 use crate::tool::now_ns;
 use crate::{Form, Outcome};
 
-/// All of it.
+/// Measures the start of the CLI, and warm and cold starts of the launcher.
 pub(crate) fn measure(form: Form) -> Outcome<Value> {
     let sandbox = Sandbox::start(Options { launchers: 1, ..Options::default() });
     let mut results = [const { Vec::new() }; 4];
@@ -41,10 +41,12 @@ pub(crate) fn measure(form: Form) -> Outcome<Value> {
     Ok(result)
 }
 
-/// The launcher's process is killed, and a deployment asked for while there is none: what happens then is a cold start.
+/// Kills the launcher's process and starts a deployment while there is none, so that the launcher
+/// starts cold.
 fn cold(sandbox: &Sandbox, wanted: usize) -> Outcome<(Vec<u64>, Vec<u64>)> {
     let (mut cold, mut beyond) = (Vec::new(), Vec::new());
-    // The sandbox waits the longer the more often it dies; at first it may be back before the event is there.
+    // The sandbox restarts the launcher later each time that it dies. At first it may be back
+    // before the event arrives.
     for _ in 0..wanted * 3 {
         let pids: Vec<i32> = serde_json::from_str(&sandbox.http("GET", "launchers", b"").1)?;
         for pid in pids.into_iter().filter_map(Pid::from_raw) {
@@ -66,7 +68,8 @@ fn cold(sandbox: &Sandbox, wanted: usize) -> Outcome<(Vec<u64>, Vec<u64>)> {
     Ok((cold, beyond))
 }
 
-/// From `began` to RunTask, and what of it no AWS call of the launcher took.
+/// The microseconds from `began` to RunTask, and the part of them that no AWS call of the launcher
+/// covers.
 fn to_run_task(log: &[Entry], id: &str, began: u64) -> Outcome<(u64, u64)> {
     let run = entry(log, |entry| entry.is("ecs", "RunTask") && entry.text("startedBy") == id)?.at_unix_us;
     let own: Vec<&Entry> = log.iter().filter(|entry| entry.principal.ends_with("/relay-launcher")).collect();
@@ -77,15 +80,15 @@ fn spans(entries: &[&Entry]) -> Vec<(u64, u64)> {
     entries.iter().map(|entry| (entry.at_unix_us, entry.at_unix_us + entry.took_us)).collect()
 }
 
-/// The newest.
+/// The newest entry that satisfies `is`.
 fn entry(log: &[Entry], is: impl Fn(&Entry) -> bool) -> Outcome<&Entry> {
     log.iter().rev().find(|entry| is(entry)).ok_or_else(|| "the log has no such entry".into())
 }
 
-/// One deployment, and when it was begun, in microseconds since the Unix epoch.
+/// Runs one deployment. Also returns when it began, in microseconds since the Unix epoch.
 fn deploy(sandbox: &Sandbox) -> Outcome<(u64, String)> {
     let deploy = sandbox.deploy("demo/hello").param("name", "bench").bound(Duration::from_secs(60));
-    // The program's start is to be measured, not the making of its folder.
+    // Measure the program's start, without the preparation of its folder.
     let began = now_ns() / 1_000;
     let done = deploy.run();
     if done.code != 0 {

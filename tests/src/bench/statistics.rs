@@ -1,11 +1,11 @@
-//! From samples to figures.
+//! Turns samples into figures.
 
 use serde_json::{Value, json};
 
-/// The value below which `share` of the samples lie (nearest rank); zero without samples.
+/// The value at or below which `share` of the samples lie (nearest rank). Zero without samples.
 pub(crate) fn quantile(sorted: &[u64], share: f64) -> u64 {
     let last = sorted.len().saturating_sub(1);
-    // A share of a count of samples fits.
+    // A share of a sample count fits into usize.
     #[allow(
         clippy::cast_precision_loss,
         clippy::cast_sign_loss,
@@ -28,14 +28,14 @@ pub(crate) fn summary(samples: &[u64]) -> Value {
     })
 }
 
-/// The middle one.
+/// The median. With an even number of samples, it is the higher of the middle two.
 pub(crate) fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
-/// What of `from..to` no interval covers.
+/// The part of `from..to` that no interval covers.
 pub(crate) fn uncovered(from: u64, to: u64, intervals: &[(u64, u64)]) -> u64 {
     let mut sorted = intervals.to_vec();
     sorted.sort_unstable();

@@ -1,5 +1,5 @@
-//! Much output, as fast as it goes: by relay, by bare SQS calls that move as many messages of the same sizes, by a pipe. What came is
-//! digested.
+//! Bulk output at full speed: through relay, through bare SQS calls that move as many messages of
+//! the same sizes, and through a pipe. The received output is digested.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -16,7 +16,7 @@ use crate::statistics::median;
 use crate::tool::{self, Kind};
 use crate::{Form, Outcome, script};
 
-/// All of it.
+/// Measures text and random output.
 pub(crate) fn measure(form: Form) -> Outcome<Value> {
     let mib = |quick: u64, full: u64| form.pick(quick, full, full) << 20;
     let rounds = form.pick(1, 2, 3);
@@ -69,7 +69,7 @@ fn row(kind: Kind, size: u64, rounds: u32) -> Outcome<Value> {
     }))
 }
 
-/// Megabytes of output a second.
+/// Megabytes of output per second.
 #[allow(clippy::cast_precision_loss, reason = "sizes are far below 2^52")]
 fn speed(size: u64, took: Duration) -> f64 {
     size as f64 / 1e6 / took.as_secs_f64()
@@ -103,7 +103,11 @@ fn by_pipe(kind: Kind, size: u64, expected: [u8; 32]) -> Outcome<Duration> {
     digest(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?, size, expected)
 }
 
-/// Reads everything; the time from the first byte to the last, if all of it is right.
+/// Reads the whole output. Returns the time from the first byte to the last.
+///
+/// # Errors
+///
+/// If the size or the digest of the output is wrong.
 fn digest(mut child: Child, size: u64, expected: [u8; 32]) -> Outcome<Duration> {
     let mut out = child.stdout.take().ok_or("no pipe")?;
     let mut hasher = Sha256::new();
@@ -127,7 +131,7 @@ fn digest(mut child: Child, size: u64, expected: [u8; 32]) -> Outcome<Duration> 
     Ok(last - began.unwrap_or(last))
 }
 
-/// What relay sent, batch by batch: messages and bytes, from the sandbox's log.
+/// The batches that relay sent, as numbers of messages and bytes, from the sandbox's log.
 fn batches(sandbox: &Sandbox) -> Vec<(usize, usize)> {
     let number = |value: Option<&Value>| value.and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
     let calls = sandbox.calls("sqs", "SendMessageBatch");

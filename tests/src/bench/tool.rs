@@ -1,5 +1,5 @@
-//! What is deployed to be measured: a tool that writes lines with the time of their writing, or much output whose digest is known
-//! beforehand.
+//! The tool that is deployed for measurements. It writes lines that carry the time of their
+//! writing, or bulk output whose digest is known in advance.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -8,20 +8,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{Failure, Outcome};
 
-/// Bytes that are made once and then written again and again, each time with a number of its own in front. No frame spans two of them, so
-/// that nothing compresses better for being said twice.
+/// Bytes that are made once and written repeatedly, with a different number in front each time. The
+/// block is so large that no frame spans two of them. So the repetition does not help compression.
 const BLOCK: usize = 8 << 20;
 
-/// Nanoseconds since the Unix epoch: all processes here read the same clock.
+/// Nanoseconds since the Unix epoch. All processes of the bench read the same clock.
 pub(crate) fn now_ns() -> u64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// When which lines are written. Contenders take turns: each has every `of`-th slot, so that what disturbs one disturbs all.
+/// The schedule of the lines. Contenders take turns: each has every `of`-th slot, so that a
+/// disturbance affects all of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Lines {
-    /// Appears when everybody is ready; holds the beginning, in nanoseconds since the Unix epoch.
+    /// This file appears when every contender is ready. It holds the start time, in nanoseconds
+    /// since the Unix epoch.
     pub(crate) gate: PathBuf,
     pub(crate) slot: Duration,
     pub(crate) turn: u32,
@@ -32,7 +34,7 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// As arguments of this program.
+    /// The schedule as arguments of this program.
     pub(crate) fn arguments(&self) -> Vec<String> {
         let numbers = [
             self.slot.as_nanos(),
@@ -63,7 +65,7 @@ impl Lines {
         })
     }
 
-    /// Lines in all.
+    /// The total number of lines.
     pub(crate) fn count(&self) -> u64 {
         u64::from(self.slots) * u64::from(self.lines)
     }
@@ -94,7 +96,7 @@ impl Lines {
     }
 
     fn wait(&self) -> Result<u64, Failure> {
-        // Whoever starts this ends within minutes; if it does not, nobody is left to read.
+        // The parent ends within minutes. If it does not, nothing reads the output any more.
         for _ in 0..60_000 {
             match std::fs::read_to_string(&self.gate) {
                 Ok(text) => return Ok(text.parse()?),
@@ -105,14 +107,14 @@ impl Lines {
     }
 }
 
-/// Opens the gate for everybody who waits at it.
+/// Opens the gate for every tool that waits at it. `begin` is in nanoseconds since the Unix epoch.
 pub(crate) fn open(gate: &Path, begin: u64) -> Outcome {
     let beside = gate.with_extension("new");
     std::fs::write(&beside, begin.to_string())?;
     Ok(std::fs::rename(beside, gate)?)
 }
 
-/// What much output is made of.
+/// The kinds of bulk output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Lines of a log: a time, a level, words, ids.
@@ -130,7 +132,7 @@ impl Kind {
     }
 }
 
-/// The first `size` bytes of the endless output of a kind, a block at a time.
+/// Passes the first `size` bytes of the endless output of `kind` to `take`, a block at a time.
 pub(crate) fn output(kind: Kind, size: u64, mut take: impl FnMut(&[u8]) -> Outcome) -> Outcome {
     let mut block = match kind {
         Kind::Text => text(),
@@ -150,7 +152,7 @@ pub(crate) fn output(kind: Kind, size: u64, mut take: impl FnMut(&[u8]) -> Outco
     Ok(())
 }
 
-/// Not random enough for anything but this.
+/// A pseudo-random generator, good enough for test data only.
 fn noise() -> impl FnMut() -> u64 {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     move || {
@@ -199,7 +201,7 @@ fn text() -> Vec<u8> {
         let level = LEVELS[usize::from(dice as u8 & 3)];
         millis += dice >> 8 & 31;
         let (seconds, thousandths) = (millis / 1_000, millis % 1_000);
-        // Writing into a string cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             block,
             "2026-01-31T12:{:02}:{:02}.{thousandths:03}Z {level:<5} {} {} [id={:016x}] {}s",
@@ -216,7 +218,7 @@ fn text() -> Vec<u8> {
     block
 }
 
-/// `bench tool …`: what a deployment runs.
+/// Runs `bench tool …`, which is the command of a deployment.
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
     match arguments {
         ["lines", rest @ ..] => Lines::parse(rest)?.write(),

@@ -1,7 +1,8 @@
-//! A tool that calls AWS: what a recipe runs in tests of the tool's credentials.
+//! A tool that calls AWS. Recipes run it in tests of the tool's credentials.
 //!
-//! `aws-caller COUNT MILLISECONDS` asks who it is, so often, with that pause, and prints each answer.
-//! `aws-caller knock` asks its credentials endpoint without the token, and prints the status line.
+//! `aws-caller COUNT MILLISECONDS` asks STS for its identity COUNT times, with a pause of
+//! MILLISECONDS, and prints each answer. `aws-caller knock` calls its credentials endpoint with a
+//! wrong token and prints the status line.
 
 #![allow(
     clippy::unwrap_used,

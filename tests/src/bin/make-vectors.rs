@@ -1,4 +1,5 @@
-//! Writes `vectors/` from the fixed keys, and says what it wrote. Files that it would not make are left, for a person to delete.
+//! Writes `vectors/` from the fixed keys and prints the number of vectors. It leaves other files
+//! alone, for a person to delete.
 
 use std::io::{self, Write as _};
 

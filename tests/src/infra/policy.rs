@@ -1,66 +1,68 @@
-//! Every policy document in a template, wherever it stands.
+//! The policy documents in the templates, wherever they occur.
 
 use serde_json::Value;
 
 use super::template::{branches, intrinsic, texts};
 
-/// What a policy decides.
+/// The kind of decision that a policy makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// What its role may do.
+    /// The permissions of its role.
     Identity,
-    /// The most that roles may do which carry it.
+    /// The upper bound of the permissions of the roles that carry it.
     Boundary,
-    /// Who may become the role.
+    /// The principals that may assume the role.
     Trust,
-    /// Who may use a topic, a queue, a bucket.
+    /// The principals that may use a topic, a queue or a bucket.
     Resource,
-    /// Who may use the key that it is part of: `*` is this key.
+    /// The principals that may use the key that it belongs to. `*` stands for this key.
     Key,
-    /// What may go through an endpoint.
+    /// The calls that may pass through a VPC endpoint.
     Endpoint,
-    /// What somebody may look at, in whichever account.
+    /// The resources that a reader, such as an auditor, may inspect in any account.
     Reader,
-    /// What an organisation forbids.
+    /// The actions that an organisation forbids (a service control policy).
     Control,
 }
 
-/// A policy document.
+/// A policy document with its place and kind.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// `foundation.yaml LauncherRole Policies.0.PolicyDocument`.
+    /// Its place, such as `foundation.yaml LauncherRole Policies.0.PolicyDocument`.
     pub place: String,
-    /// The logical name of the resource that it is part of.
+    /// The logical name of the resource that it belongs to.
     pub resource: String,
-    /// What it decides.
+    /// The kind of decision that it makes.
     pub kind: Kind,
-    /// Its statements. One with `Fn::If` in its conditions comes once for each branch.
+    /// Its statements. A statement with `Fn::If` in its conditions occurs once for each branch.
     pub statements: Vec<Statement>,
 }
 
-/// A statement.
+/// A statement of a policy.
 #[derive(Clone, Debug, Default)]
 pub struct Statement {
-    /// Its name.
+    /// Its `Sid`.
     pub sid: String,
-    /// Whether it is another branch of the one before.
+    /// Whether it is another branch of the statement before it.
     pub again: bool,
-    /// Whether it allows.
+    /// Whether its `Effect` is `Allow`.
     pub allows: bool,
-    /// `Action`.
+    /// The values of `Action`.
     pub actions: Vec<String>,
-    /// `Resource`.
+    /// The values of `Resource`.
     pub resources: Vec<String>,
-    /// `Principal`: its kind, and who.
+    /// `Principal`: the kind and the name of each.
     pub principals: Vec<(String, String)>,
-    /// `Condition`: the operator, the key, the values.
+    /// `Condition`: the operator, the key and the values of each.
     pub conditions: Vec<(String, String, Vec<String>)>,
-    /// `NotAction`, `NotResource`, `NotPrincipal`, and what nobody knows.
+    /// Elements that the checks do not read: `NotAction`, `NotResource`, `NotPrincipal`, and
+    /// unknown ones.
     pub others: Vec<String>,
 }
 
 impl Statement {
-    /// The values of a condition, whatever set operator stands before it. Names of keys are compared as IAM does it: without case.
+    /// The values of the first condition on `key` with one of these operators. A set operator
+    /// before the operator is ignored. Keys are compared without case, as IAM does.
     pub fn condition(&self, operators: &[&str], key: &str) -> Option<&[String]> {
         let holds = |operator: &str| operators.contains(&operator.rsplit(':').next().unwrap_or_default());
         let mut found =
@@ -69,7 +71,8 @@ impl Statement {
     }
 }
 
-/// The policies of a resource of a template. An unknown place is an error: no policy may hide from the checks.
+/// The policies of a template's resource. A policy in an unknown place is an error, so that none
+/// escapes the checks.
 pub(super) fn of_resource(file: &str, name: &str, resource: &Value, is_boundary: bool) -> Result<Vec<Policy>, String> {
     let kind = resource["Type"].as_str().unwrap_or_default();
     let mut found = Vec::new();
@@ -106,7 +109,7 @@ fn documents<'a>(value: &'a Value, path: String, found: &mut Vec<(String, &'a Va
     match value {
         Value::Object(fields) if fields.contains_key("Statement") => found.push((path, value)),
         Value::Object(fields) => match intrinsic(value) {
-            // The place is what it is without the choice.
+            // A branch has the same place as the whole choice.
             Some(("Fn::If", _)) => {
                 branches(value).into_iter().for_each(|branch| documents(branch, path.clone(), found));
             }
@@ -132,7 +135,7 @@ fn statements(document: &Value) -> Vec<Statement> {
     all
 }
 
-/// The items of a list, or the one that stands there without a list.
+/// The items of a list, or the single value that stands in place of a list.
 fn listed(value: &Value) -> Vec<&Value> {
     let mut items = Vec::new();
     for branch in branches(value) {

@@ -1,11 +1,16 @@
-//! CloudFormation in YAML or JSON, as one JSON value; and the texts that an expression in it can become.
+//! Parses CloudFormation, in YAML or JSON, into a JSON value, and lists the texts that an
+//! expression in it can become.
 
 use std::collections::HashSet;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
 use serde_json::{Map, Value, json};
 
-/// Reads a template or a policy. Short forms (`!Sub`) become long ones (`Fn::Sub`); a key that comes twice is refused.
+/// Parses a template or a policy. Short forms (`!Sub`) become long ones (`Fn::Sub`).
+///
+/// # Errors
+///
+/// If the text is not valid YAML, repeats a key, has a key that is not a scalar, or uses an alias.
 pub fn load(text: &str) -> Result<Value, String> {
     let mut parser = Parser::new_from_str(text);
     loop {
@@ -62,7 +67,7 @@ fn plain(text: &str) -> Value {
         "" | "~" | "null" => Value::Null,
         "true" => Value::Bool(true),
         "false" => Value::Bool(false),
-        // An account's number may start with a zero: that is a text.
+        // An account number may start with a zero; it stays a text.
         _ => text.parse::<i64>().ok().filter(|n| n.to_string() == text).map_or_else(|| text.into(), Value::from),
     }
 }
@@ -78,7 +83,7 @@ fn tagged(tag: Option<&Tag>, value: Value) -> Value {
     }
 }
 
-/// The one key of an intrinsic function, with its argument.
+/// The name and the argument of an intrinsic function, if the value is one.
 pub(super) fn intrinsic(value: &Value) -> Option<(&str, &Value)> {
     let fields = value.as_object().filter(|fields| fields.len() == 1)?;
     fields.iter().next().map(|(name, argument)| (name.as_str(), argument)).filter(|(name, _)| is_intrinsic(name))
@@ -88,7 +93,8 @@ fn is_intrinsic(name: &str) -> bool {
     name == "Ref" || name.starts_with("Fn::")
 }
 
-/// What a value may become when `Fn::If` decides: itself, or the branches. `AWS::NoValue` is nothing.
+/// The possible values of a value that may be an `Fn::If`: its branches, or the value itself.
+/// `AWS::NoValue` gives no value.
 pub(super) fn branches(value: &Value) -> Vec<&Value> {
     match intrinsic(value) {
         Some(("Fn::If", Value::Array(parts))) => parts.iter().skip(1).flat_map(branches).collect(),
@@ -97,7 +103,8 @@ pub(super) fn branches(value: &Value) -> Vec<&Value> {
     }
 }
 
-/// All texts that a value can become, each once. What only AWS knows stands in angle brackets: `<account>`, `<Topic>`, `<Role.Arn>`.
+/// All texts that a value can become, without duplicates. Parts that only AWS knows are in angle
+/// brackets: `<account>`, `<Topic>`, `<Role.Arn>`.
 pub fn texts(value: &Value) -> Vec<String> {
     let mut seen = HashSet::new();
     all_texts(value).into_iter().filter(|text| seen.insert(text.clone())).collect()
@@ -131,7 +138,7 @@ fn evaluated(name: &str, argument: &Value) -> Vec<String> {
             let (separator, items) = (first(parts.first()), parts.get(1).unwrap_or(&Value::Null));
             let texts = all_texts(items);
             match texts.as_slice() {
-                // A list that is not known here: two of its items show what stands between them.
+                // A list that is unknown here. Two items show the separator between them.
                 [one] if !items.is_array() => vec![[one.as_str(), one].join(&separator)],
                 _ => vec![texts.join(&separator)],
             }
@@ -200,7 +207,7 @@ mod tests {
             ["arn:<partition>:s3:::<B>/${x}/<R.Arn>"]
         );
         assert_eq!(text("!If [A, x, !If [B, y, !Ref AWS::NoValue]]"), ["x", "y"]);
-        // One text for each item of a list that only the deployment knows.
+        // One text for each item of a list that is known only at deployment.
         let accounts = "!Split [',', !Sub ['a:${All}:q', {All: !Join [':q,a:', !Ref Accounts]}]]";
         assert_eq!(text(accounts), ["a:<Accounts>:q"]);
         assert_eq!(text("!Select [1, [a, b]]"), ["b"]);

@@ -1,4 +1,5 @@
-//! AWS calls as one of the accounts, through the real SDK: what a test does beside `relay`, and what an intruder could do.
+//! AWS calls as one of the accounts, through the real SDK: what a test does beside `relay`, and
+//! what an intruder could do.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -23,29 +24,29 @@ pub struct Account {
     sqs: aws_sdk_sqs::Client,
 }
 
-/// A message as received.
+/// A message received from a queue.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// SQS's own id.
+    /// The message id that SQS assigned.
     pub id: String,
-    /// The body.
+    /// The message body.
     pub body: String,
     /// The string attributes.
     pub attributes: HashMap<String, String>,
 }
 
-/// A RunTask, as whoever may call it could.
+/// The parameters of a RunTask call, as any caller with that permission could set them.
 #[derive(Clone, Debug, Default)]
 pub struct Launch {
-    /// Family, or family and revision.
+    /// The task definition: a family, or a family and revision.
     pub definition: String,
-    /// Overrides of the environment.
+    /// Environment variables that the call overrides.
     pub environment: Vec<(String, String)>,
-    /// An override of `command`.
+    /// The override of `command`; empty for none.
     pub command: Vec<String>,
-    /// `clientToken`.
+    /// The `clientToken`; a new one if `None`.
     pub token: Option<String>,
-    /// `startedBy`.
+    /// The `startedBy` of the task.
     pub started_by: Option<String>,
 }
 
@@ -54,9 +55,9 @@ fn words<E: std::fmt::Debug>(error: E) -> String {
 }
 
 impl Account {
-    /// As the account whose id is the access key.
+    /// Creates clients for an account. Its id is the access key.
     pub fn new(account: &str, endpoint: &str) -> Self {
-        // Several threads may wait on it at once.
+        // Several threads may wait on it at the same time.
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let http =
@@ -85,7 +86,11 @@ impl Account {
         self.runtime.block_on(Box::pin(future))
     }
 
-    /// Publishes, with string attributes.
+    /// Publishes a message with string attributes.
+    ///
+    /// # Errors
+    ///
+    /// The SDK's error as text.
     pub fn publish(&self, topic: &str, body: &str, attributes: &[(&str, &str)]) -> Result<(), String> {
         let mut publish = self.sns.publish().topic_arn(topic).message(body);
         for (name, value) in attributes {
@@ -95,7 +100,7 @@ impl Account {
         self.wait(publish.send()).map(drop).map_err(words)
     }
 
-    /// Makes a P-256 key to sign with; returns its ARN and its public half.
+    /// Creates a P-256 signing key. Returns its ARN and its public half as DER.
     pub fn create_signing_key(&self) -> (String, Vec<u8>) {
         use aws_sdk_kms::types::{KeySpec, KeyUsageType};
         let create = self.kms.create_key().key_spec(KeySpec::EccNistP256).key_usage(KeyUsageType::SignVerify);
@@ -105,7 +110,7 @@ impl Account {
         (arn, public.public_key.expect("a public half").into_inner())
     }
 
-    /// Makes a topic that lets nobody else in; returns its ARN.
+    /// Creates a topic that admits no other account. Returns its ARN.
     pub fn create_topic(&self, name: &str) -> String {
         self.wait(self.sns.create_topic().name(name).send())
             .expect("CreateTopic")
@@ -113,7 +118,7 @@ impl Account {
             .expect("a topic has an ARN")
     }
 
-    /// Makes a queue into which the target account's roles may send, and from which they may read; returns its URL.
+    /// Creates a queue that the target account's roles may send to and read from. Returns its URL.
     pub fn create_queue(&self, name: &str) -> String {
         let policy = json!({"Version": "2012-10-17", "Statement": [{
             "Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{}:root", crate::kit::sandbox::TARGET)},
@@ -128,7 +133,7 @@ impl Account {
         self.wait(create.send()).expect("CreateQueue").queue_url.expect("a queue has a URL")
     }
 
-    /// Sets tags of a queue.
+    /// Sets tags on a queue.
     pub fn tag(&self, url: &str, tags: &[(&str, &str)]) {
         let tags = tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         self.wait(self.sqs.tag_queue().queue_url(url).set_tags(Some(tags)).send()).expect("TagQueue");
@@ -140,6 +145,10 @@ impl Account {
     }
 
     /// Sends one message with string attributes.
+    ///
+    /// # Errors
+    ///
+    /// The SDK's error as text.
     pub fn send(&self, url: &str, body: &str, attributes: &[(&str, &str)]) -> Result<(), String> {
         let mut send = self.sqs.send_message().queue_url(url).message_body(body);
         for (name, value) in attributes {
@@ -149,7 +158,7 @@ impl Account {
         self.wait(send.send()).map(drop).map_err(words)
     }
 
-    /// Receives what is there; what was received is deleted.
+    /// Receives up to ten messages and deletes them. Empty if the call fails.
     pub fn receive(&self, url: &str) -> Vec<Message> {
         let receive =
             self.sqs.receive_message().queue_url(url).max_number_of_messages(10).message_attribute_names("All");
@@ -164,7 +173,7 @@ impl Account {
                     .expect("a complete entry")
             });
             let delete = self.sqs.delete_message_batch().queue_url(url).set_entries(Some(entries.collect()));
-            // What is not deleted is hidden for longer than any test lasts.
+            // A message that is not deleted stays hidden for longer than any test lasts.
             let _ = self.wait(delete.send());
         }
         let text = |(name, value): (String, MessageAttributeValue)| (name, value.string_value.unwrap_or_default());
@@ -178,7 +187,11 @@ impl Account {
             .collect()
     }
 
-    /// Starts a task; returns its ARN, or AWS's words.
+    /// Starts a task. Returns its ARN.
+    ///
+    /// # Errors
+    ///
+    /// The SDK's error as text, or ECS's failures if it starts no task.
     pub fn run_task(&self, launch: &Launch) -> Result<String, String> {
         let pair = |(name, value): &(String, String)| ecs::KeyValuePair::builder().name(name).value(value).build();
         let overridden = ecs::ContainerOverride::builder()
@@ -209,7 +222,8 @@ impl Account {
         self.wait(self.ecs.stop_task().cluster("relay").task(arn).reason(reason).send()).expect("StopTask");
     }
 
-    /// The newest revision of a family: its ARN, the entry point, and `RELAY_CONFIGURATION`.
+    /// The newest revision of a family: its ARN, its entry point, and the value of
+    /// `RELAY_CONFIGURATION`.
     pub fn definition(&self, family: &str) -> (String, Vec<String>, String) {
         let answer = self.wait(self.ecs.describe_task_definition().task_definition(family).send());
         let definition = answer.expect("DescribeTaskDefinition").task_definition.expect("there is one");
@@ -219,7 +233,8 @@ impl Account {
         (definition.task_definition_arn().unwrap_or_default().to_owned(), container.entry_point().to_vec(), text)
     }
 
-    /// Registers a revision like the sandbox's own, with another entry point, configuration and role; returns its ARN.
+    /// Registers a revision like the sandbox's own, with another entry point, configuration and
+    /// role. Returns its ARN.
     pub fn register(&self, family: &str, entry_point: &[String], configuration: &str, role: &str) -> String {
         let variable = ecs::KeyValuePair::builder().name("RELAY_CONFIGURATION").value(configuration).build();
         let container = ecs::ContainerDefinition::builder()
@@ -246,12 +261,12 @@ impl Account {
         answer.task_definition.and_then(|definition| definition.task_definition_arn).expect("an ARN")
     }
 
-    /// Makes a revision INACTIVE.
+    /// Deregisters a revision, which makes it INACTIVE.
     pub fn deregister(&self, arn: &str) {
         self.wait(self.ecs.deregister_task_definition().task_definition(arn).send()).expect("DeregisterTaskDefinition");
     }
 
-    /// An object's bytes; none if it is not there.
+    /// The bytes of an object; `None` if it is not there or cannot be read.
     pub fn get_object(&self, bucket: &str, key: &str) -> Option<Vec<u8>> {
         self.wait(async {
             let answer = self.s3.get_object().bucket(bucket).key(key).send().await.ok()?;
@@ -259,7 +274,7 @@ impl Account {
         })
     }
 
-    /// An object as JSON.
+    /// An object parsed as JSON; `None` if it is not there or is not JSON.
     pub fn get_json(&self, bucket: &str, key: &str) -> Option<Value> {
         serde_json::from_slice(&self.get_object(bucket, key)?).ok()
     }

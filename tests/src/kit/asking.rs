@@ -1,4 +1,5 @@
-//! Requests made by hand: any member changed, signed by any key or none, published as any bytes; and the answers to them.
+//! Requests made by hand, and the answers to them. A test can change any member, sign with any key
+//! or none, and publish any bytes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,50 +19,51 @@ use crate::kit::account::{Launch, Message as Received};
 use crate::kit::sandbox::{CI, Sandbox};
 use crate::kit::wait::eventually;
 
-/// Kinds of frames that end a deployment.
+/// The kinds of frames that end a deployment.
 const TERMINAL: [&str; 4] = ["finished", "refused", "launch_failed", "unverified"];
 
-/// A request that a test makes itself. Its members may be changed before it is signed.
+/// A request that a test makes itself. The test may change its members before it is signed.
 #[derive(Debug)]
 pub struct Asking {
     sandbox: Arc<Sandbox>,
-    /// The request.
+    /// The request, not signed yet.
     pub request: Request,
-    /// The key that signs it.
+    /// The key that signs the request.
     pub key: PrivateKey,
     /// The session key, which signs control statements.
     pub session: PrivateKey,
     replies: Mutex<Vec<Reply>>,
 }
 
-/// A frame in the reply queue.
+/// A frame from the reply queue.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    /// `runner` or `launcher`.
+    /// The sender: `runner` or `launcher`.
     pub from: String,
-    /// The body.
+    /// The body as JSON; null if it is not JSON.
     pub body: Value,
-    /// The vouch.
+    /// The vouch attribute, if there is one.
     pub vouch: Option<String>,
-    /// Whether its signature is its sender's: the target key's, or that of the runner key that the target key vouches for.
+    /// Whether its sender signed it: the launcher with the target key, or the runner with a key
+    /// that the target key vouches for.
     pub genuine: bool,
-    /// As it came.
+    /// The message as received.
     pub raw: Received,
 }
 
 impl Reply {
-    /// Its kind.
+    /// The kind of the frame.
     pub fn kind(&self) -> &str {
         self.body["kind"].as_str().unwrap_or_default()
     }
 
-    /// The reason: of a refusal, or in an outcome.
+    /// The reason code of a refusal or of an outcome; empty if there is none.
     pub fn reason(&self) -> &str {
         let outcome = self.body.pointer("/outcome/ended/reason");
         self.body.get("reason").or(outcome).and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// The words beside the reason.
+    /// The message beside the reason; empty if there is none.
     pub fn message(&self) -> &str {
         let outcome = self.body.pointer("/outcome/ended/message");
         self.body.get("message").or(outcome).and_then(Value::as_str).unwrap_or_default()
@@ -75,7 +77,7 @@ fn seed() -> [u8; 32] {
     seed
 }
 
-/// A new key.
+/// A new signing key.
 pub fn new_key() -> PrivateKey {
     PrivateKey::from_seed(seed())
 }
@@ -88,21 +90,21 @@ pub fn new_id() -> DeploymentId {
     DeploymentId::new(u64::try_from(millis).expect("milliseconds"), random)
 }
 
-/// Now, in whole seconds.
+/// The current time, in whole seconds.
 pub fn now() -> Timestamp {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs();
     Timestamp::from_unix(i64::try_from(seconds).expect("seconds"))
 }
 
 impl Asking {
-    /// A good request, with queues made for it.
+    /// A valid request, with its queues created.
     pub fn new(sandbox: &Arc<Sandbox>, target: &str, parameters: &[(&str, &str)]) -> Self {
         let asking = Self::without_queues(sandbox, target, parameters);
         asking.create_queues();
         asking
     }
 
-    /// A good request whose queues do not exist.
+    /// A valid request whose queues do not exist.
     pub fn without_queues(sandbox: &Arc<Sandbox>, target: &str, parameters: &[(&str, &str)]) -> Self {
         let (id, session) = (new_id(), new_key());
         let account = CI.parse().expect("an account");
@@ -124,14 +126,14 @@ impl Asking {
         Self { sandbox: Arc::clone(sandbox), request, key: sandbox.signing_key(), session, replies: Mutex::default() }
     }
 
-    /// Makes its queues.
+    /// Creates its reply and control queues.
     pub fn create_queues(&self) {
         let id = &self.request.deployment_id;
         self.sandbox.ci().create_queue(&id.reply_queue_name());
         self.sandbox.ci().create_queue(&id.control_queue_name());
     }
 
-    /// With its times moved by so many seconds.
+    /// Moves its times by a number of seconds.
     #[must_use]
     pub fn moved(mut self, seconds: i64) -> Self {
         self.request.issued_at = self.request.issued_at.plus(seconds);
@@ -139,7 +141,7 @@ impl Asking {
         self
     }
 
-    /// The deployment id.
+    /// The deployment id as text.
     pub fn id(&self) -> String {
         self.request.deployment_id.to_string()
     }
@@ -149,27 +151,31 @@ impl Asking {
         self.key.sign_envelope(Envelope::new(Request::TYPE, self.request.to_payload()))
     }
 
-    /// The request digest.
+    /// The request digest of the signed envelope.
     pub fn digest(&self) -> Digest {
         self.envelope().digest()
     }
 
-    /// The body to publish.
+    /// The body to publish: a bundle with the signed request and no approvals.
     pub fn bundle(&self) -> String {
         bundle(self.envelope())
     }
 
-    /// The hints that belong to it.
+    /// The hints that match the request.
     pub fn hints(&self) -> Hints {
         Hints::of(&self.request)
     }
 
-    /// Publishes it as it should be.
+    /// Publishes the signed request with its own hints.
     pub fn publish(&self) {
         self.publish_as(&self.bundle(), &self.hints()).expect("the request is published");
     }
 
-    /// Publishes any bytes with any hints.
+    /// Publishes any body with any hints.
+    ///
+    /// # Errors
+    ///
+    /// The SDK's error as text.
     pub fn publish_as(&self, body: &str, hints: &Hints) -> Result<(), String> {
         let attributes = [
             ("target", hints.target.as_str()),
@@ -179,7 +185,7 @@ impl Asking {
         self.sandbox.ci().publish(self.sandbox.topic().as_str(), body, &attributes)
     }
 
-    /// The Lambda event that its publication becomes.
+    /// The Lambda event that its publication turns into.
     pub fn event(&self) -> Value {
         let hints = self.hints();
         let attribute = |value: &str| json!({"Type": "String", "Value": value});
@@ -193,7 +199,8 @@ impl Asking {
         }}]})
     }
 
-    /// A RunTask of it, as whoever may call RunTask could make it, with a token of its own.
+    /// A RunTask call with this request and its own client token, as any caller with that
+    /// permission could make it.
     pub fn launch(&self) -> Launch {
         Launch {
             definition: self.request.target.family(),
@@ -203,7 +210,7 @@ impl Asking {
         }
     }
 
-    /// A control statement, signed by `key`.
+    /// A cancel statement about the request `digest`, signed by `key`.
     pub fn cancel(&self, key: &PrivateKey, digest: Digest) -> String {
         let control = Control {
             deployment_id: self.request.deployment_id.clone(),
@@ -214,13 +221,13 @@ impl Asking {
         Message::control_json(&key.sign_envelope(Envelope::new(Control::TYPE, control.to_payload())))
     }
 
-    /// Sends something to its control queue.
+    /// Sends a body to its control queue.
     pub fn control(&self, body: &str) {
         let queue = self.request.control_queue.as_ref().expect("a control queue");
         self.sandbox.ci().send(queue.as_str(), body, &[]).expect("the statement is sent");
     }
 
-    /// All frames so far, in the order in which they came.
+    /// All frames so far, in the order in which they arrived.
     pub fn replies(&self) -> Vec<Reply> {
         let messages = self.sandbox.ci().receive(self.request.reply_queue.as_str());
         let mut replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
@@ -247,7 +254,7 @@ impl Asking {
         }
     }
 
-    /// The first frame that ends it.
+    /// Waits for the first frame that ends the deployment.
     #[track_caller]
     pub fn end(&self) -> Reply {
         eventually(&format!("{} ends", self.id()), || {
@@ -255,7 +262,7 @@ impl Asking {
         })
     }
 
-    /// The first frame of this kind.
+    /// Waits for the first frame of this kind.
     #[track_caller]
     pub fn reply(&self, kind: &str) -> Reply {
         eventually(&format!("{}: a frame `{kind}`", self.id()), || {
@@ -264,7 +271,7 @@ impl Asking {
     }
 }
 
-/// The runner key that a vouch is for, if it is the target key's and of this request.
+/// The runner key in a vouch, if the target key signed the vouch and it belongs to this request.
 fn runner_key(vouch: &str, target: &SingleKey, asking: &Asking) -> Option<SingleKey> {
     let envelope = Envelope::parse(vouch.as_bytes(), 8_192).ok()?;
     let verified = target.verify::<Vouch>(&envelope).ok()?;
@@ -273,7 +280,7 @@ fn runner_key(vouch: &str, target: &SingleKey, asking: &Asking) -> Option<Single
     SingleKey::new(&vouch.runner_key).ok()
 }
 
-/// The body with one request and no approvals.
+/// A bundle with one request and no approvals.
 pub fn bundle(request: Envelope) -> String {
     Bundle { request, approvals: Vec::new() }.to_json()
 }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::kit::sandbox::{Sandbox, command};
 use crate::kit::wait::{LONG, eventually};
 
-/// A `relay deploy` that is not started yet.
+/// A call of `relay` that has not started yet.
 #[derive(Debug)]
 pub struct Deploy {
     command: Command,
@@ -22,7 +22,7 @@ pub struct Deploy {
     bound: Duration,
 }
 
-/// One that runs.
+/// A call of `relay` that is running.
 #[derive(Debug)]
 pub struct Running {
     child: Leash,
@@ -33,32 +33,32 @@ pub struct Running {
     bound: Duration,
 }
 
-/// One that ended.
+/// A call of `relay` that has ended.
 #[derive(Debug)]
 pub struct Deployed {
-    /// The exit code; 128+n when signal n ended it.
+    /// The exit code; 128+n if signal n ended the process.
     pub code: i32,
     /// Everything on stdout.
     pub stdout: Vec<u8>,
-    /// Everything on stderr: the tool's and relay's own words.
+    /// Everything on stderr: the tool's output and relay's own messages.
     pub stderr: Vec<u8>,
-    /// The result file, if it was written.
+    /// The result file, if there is one.
     pub result: Option<Value>,
 }
 
-/// A process that does not outlive the test that started it, not even one that panics.
+/// A process that does not outlive the test that started it, even if the test panics.
 #[derive(Debug)]
 struct Leash(Child);
 
 impl Drop for Leash {
     fn drop(&mut self) {
-        // One that was waited for is gone already, and then neither does anything.
+        // If the process has been waited for, neither call does anything.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// What a thread reads out of a pipe, from the first byte to the last.
+/// A pipe whose content a thread reads from the first byte to the last.
 #[derive(Debug)]
 struct Pipe {
     bytes: Arc<Mutex<Vec<u8>>>,
@@ -90,7 +90,7 @@ impl Pipe {
 }
 
 impl Sandbox {
-    /// A deployment of `target`, with the sandbox's environment.
+    /// A deployment of `target`, with the sandbox's environment and a result file.
     pub fn deploy(&self, target: &str) -> Deploy {
         let mut deploy = self.relay(&["deploy", target]);
         let result = deploy.folder.path().join("result.json");
@@ -98,7 +98,7 @@ impl Sandbox {
         deploy
     }
 
-    /// Any call of `relay`, with the sandbox's environment.
+    /// A call of `relay` with any arguments, with the sandbox's environment.
     pub fn relay(&self, arguments: &[&str]) -> Deploy {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = command("relay");
@@ -113,47 +113,47 @@ impl Sandbox {
 }
 
 impl Deploy {
-    /// `--param`.
+    /// Adds `--param name=value`.
     #[must_use]
     pub fn param(mut self, name: &str, value: &str) -> Self {
         self.command.arg("--param").arg(format!("{name}={value}"));
         self
     }
 
-    /// Further arguments.
+    /// Adds arguments.
     #[must_use]
     pub fn args(mut self, arguments: &[&str]) -> Self {
         self.command.args(arguments);
         self
     }
 
-    /// A variable.
+    /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// Without a variable.
+    /// Removes an environment variable.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
         self.command.env_remove(name);
         self
     }
 
-    /// A bound of one's own.
+    /// Sets how long it may run; the default is [`LONG`].
     #[must_use]
     pub fn bound(mut self, bound: Duration) -> Self {
         self.bound = bound;
         self
     }
 
-    /// The folder that it runs in.
+    /// The working directory of the call.
     pub fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
 
-    /// Starts it.
+    /// Starts the process.
     pub fn start(mut self) -> Running {
         self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().expect("relay starts");
@@ -162,7 +162,7 @@ impl Deploy {
         Running { child: Leash(child), stdout, stderr, folder: self.folder, began: Instant::now(), bound: self.bound }
     }
 
-    /// Runs it to its end.
+    /// Starts the process and waits for its end.
     #[track_caller]
     pub fn run(self) -> Deployed {
         self.start().wait()
@@ -170,7 +170,7 @@ impl Deploy {
 }
 
 impl Running {
-    /// Waits until stdout has `text` in it.
+    /// Waits until stdout contains `text`.
     #[track_caller]
     pub fn until_stdout(&self, text: &str) {
         eventually(&format!("stdout has `{text}`; stderr: {}", self.stderr_so_far()), || {
@@ -178,7 +178,7 @@ impl Running {
         });
     }
 
-    /// Whether stdout comes to have `text` in it before the end.
+    /// Waits until stdout contains `text` or is closed. Returns whether it contains `text`.
     #[track_caller]
     pub fn prints(&self, text: &str) -> bool {
         eventually(&format!("stdout has `{text}`, or it ends"), || {
@@ -187,12 +187,12 @@ impl Running {
         })
     }
 
-    /// Whether it has closed stdout, as it does at its end.
+    /// Whether it has closed stdout, as it does when it ends.
     pub fn has_ended(&self) -> bool {
         self.stdout.thread.is_finished()
     }
 
-    /// Waits until stderr has `text` in it.
+    /// Waits until stderr contains `text`.
     #[track_caller]
     pub fn until_stderr(&self, text: &str) {
         eventually(&format!("stderr has `{text}`"), || self.stderr.has(text).then_some(()));
@@ -203,7 +203,7 @@ impl Running {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The deployment id, as soon as it is published.
+    /// Waits for the deployment id, which is known once the request is published.
     #[track_caller]
     pub fn id(&self) -> String {
         eventually("the request is published", || id_in(&self.stderr_so_far()))
@@ -214,12 +214,12 @@ impl Running {
         rustix::process::kill_process(self.pid(), signal).expect("relay is there");
     }
 
-    /// Its process.
+    /// Its process id.
     pub fn pid(&self) -> Pid {
         Pid::from_child(&self.child.0)
     }
 
-    /// Waits for the end.
+    /// Waits for its end. Panics if that takes longer than its bound.
     #[track_caller]
     pub fn wait(mut self) -> Deployed {
         use std::os::unix::process::ExitStatusExt as _;
@@ -242,7 +242,7 @@ impl Running {
     }
 }
 
-/// The id in relay's own words: `relay published 0.1s demo/shell as 0190…`.
+/// Finds the id in relay's message `relay published 0.1s demo/shell as 0190…`.
 fn id_in(stderr: &str) -> Option<String> {
     let line = stderr.lines().find(|line| line.starts_with("relay published "))?;
     line.rsplit_once(" as ").map(|(_, id)| id.to_owned()).filter(|id| id.len() == 36)
@@ -259,7 +259,7 @@ impl Deployed {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }
 
-    /// The tool's stderr: without relay's own lines.
+    /// The tool's stderr: everything except relay's own lines.
     pub fn tool_err(&self) -> Vec<u8> {
         let lines = self.stderr.split_inclusive(|b| *b == b'\n');
         let own = |line: &&[u8]| !line.starts_with(b"relay ") && !line.starts_with(b"relay: ");
@@ -272,21 +272,21 @@ impl Deployed {
         id_in(&self.err()).unwrap_or_else(|| panic!("nothing was published: {}", self.err()))
     }
 
-    /// A part of the result file, by JSON pointer.
+    /// A part of the result file, by JSON pointer; null if it is not there.
     #[track_caller]
     pub fn result(&self, pointer: &str) -> &Value {
         let result = self.result.as_ref().unwrap_or_else(|| panic!("there is no result file: {}", self.err()));
         result.pointer(pointer).unwrap_or(&Value::Null)
     }
 
-    /// Demands an exit code.
+    /// Asserts the exit code.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.out(), self.err());
         self
     }
 
-    /// Demands words on stderr.
+    /// Asserts that stderr contains `words`.
     #[track_caller]
     pub fn says(self, words: &str) -> Self {
         assert!(self.err().contains(words), "`{words}` is not in: {}", self.err());
@@ -294,7 +294,8 @@ impl Deployed {
     }
 }
 
-/// `relay` with any arguments, without a sandbox, in `folder`: exit code, stdout, stderr.
+/// Runs `relay` with any arguments in `folder`, without a sandbox. Returns exit code, stdout and
+/// stderr.
 pub fn relay(folder: &std::path::Path, arguments: &[&str]) -> (i32, String, String) {
     let output =
         command("relay").args(arguments).current_dir(folder).stdin(Stdio::null()).output().expect("relay starts");

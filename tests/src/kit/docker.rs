@@ -1,8 +1,9 @@
-//! Tasks as containers: the runner as `cargo xtask package` made it, installed from its image into a volume, inside an image of a tool that knows
-//! nothing of relay.
+//! Tasks as containers. The runner that `cargo xtask package` built is installed from its image
+//! into a volume, and runs inside a tool image that knows nothing of relay.
 //!
-//! The sandbox knows nothing of containers either. It starts a task's entry point as a program, and that is here a script that runs a container
-//! with the task's arguments and environment. The tool's image is made from this machine's own shell, as no image can be counted on.
+//! The sandbox knows nothing of containers either. It starts a task's entry point as a program,
+//! which here is a script that runs a container with the task's arguments and environment. The tool
+//! image is built from the local shell, because no other image is sure to be available.
 
 use std::fs::{self, Permissions};
 use std::io::Write as _;
@@ -16,15 +17,15 @@ use crate::kit::sandbox::{Options, Sandbox, bin_dir};
 use crate::kit::targets::{Head, SHELL, target};
 use crate::kit::wait::eventually;
 
-/// The one target.
+/// The name of the only target.
 pub const TARGET: &str = "image/tool";
-/// What the tool's image has.
+/// The programs in the tool image.
 const PROGRAMS: &[&str] = &["sh", "cat", "dd", "id", "sleep", "stat"];
-/// What a task's process is given by ECS.
+/// The variables that ECS gives to a task's process.
 const VARIABLES: &[&str] =
     &["RELAY_CONFIGURATION", "RELAY_ENVELOPE", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "ECS_CONTAINER_METADATA_URI_V4"];
 
-/// Runs `docker`; returns its stdout. Panics when it fails.
+/// Runs `docker` and returns its stdout. Panics if it fails.
 #[track_caller]
 pub fn docker(arguments: &[&str]) -> String {
     let output = Command::new("docker").args(arguments).output().expect("docker starts");
@@ -32,7 +33,7 @@ pub fn docker(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
-/// The runner's image. `None` where it cannot be had, with the reason on stderr.
+/// Builds the runner's image. `None` if that is not possible, with the reason on stderr.
 pub fn runner_image() -> Option<&'static str> {
     static IMAGE: LazyLock<Result<String, &str>> = LazyLock::new(|| {
         if crate::quick() {
@@ -51,19 +52,21 @@ pub fn runner_image() -> Option<&'static str> {
     match IMAGE.as_deref() {
         Ok(image) => Some(image),
         Err(why) => {
-            // Not by a macro: those are captured, and a test that was skipped must not look like one that passed.
+            // Not by a macro: the test harness captures those, and a skipped test must not look
+            // like one that passed.
             let _ = writeln!(std::io::stderr(), "skipped: {why}");
             None
         }
     }
 }
 
-/// A sandbox whose tasks are containers. They end with the value.
+/// A sandbox whose tasks are containers. Dropping it removes them.
 #[derive(Debug)]
 pub struct Containers {
     sandbox: Arc<Sandbox>,
     label: String,
-    /// After the sandbox and the containers that use it.
+    /// Declared after the sandbox, so that it is dropped after the sandbox and the containers that
+    /// use it.
     _volume: Volume,
     _folder: tempfile::TempDir,
 }
@@ -79,7 +82,8 @@ impl Drop for Volume {
 }
 
 impl Containers {
-    /// With these flags of `docker run`. `None` where [`runner_image`] is.
+    /// Starts a sandbox whose containers run with these flags of `docker run`. `None` if
+    /// [`runner_image`] is `None`.
     pub fn start(flags: &[&str], head: &Head) -> Option<Self> {
         let runner = runner_image()?;
         let folder = tempfile::Builder::new().prefix("relay-tests-").tempdir().expect("a temporary folder");
@@ -87,7 +91,8 @@ impl Containers {
         let installed = Volume(docker(&["volume", "create"]));
         let volume = &installed.0;
         let label = format!("relay-tests={volume}");
-        // As the task definition of a target says it: root, for the volume is root's, but with none of root's rights.
+        // As the task definition of a target does it: as root, which owns the volume, but without
+        // any of root's capabilities.
         let mount = format!("{volume}:/relay");
         let hardened = ["--user", "0", "--cap-drop", "ALL", "--read-only", "--volume", &mount];
         docker(&[&["run", "--rm"], &hardened[..], &[runner, "install", "/relay"]].concat());
@@ -106,7 +111,7 @@ impl Containers {
         );
         fs::write(programs.join("relay-runner"), script).expect("a script");
         fs::set_permissions(programs.join("relay-runner"), Permissions::from_mode(0o755)).expect("a mode");
-        // Places of the container, not of this machine.
+        // Paths inside the container, not on the host.
         let configuration = target(TARGET, head, SHELL).replace("${WORKSPACE}", "/work").replace("${PATH}", "/bin");
         let mut options = Options::default().target(TARGET, configuration);
         options.bin_dir = Some(programs);
@@ -123,7 +128,7 @@ impl Containers {
         self.sandbox.deploy(TARGET).param("script", script)
     }
 
-    /// The one container that runs.
+    /// Waits for the only running container. Returns its id.
     #[track_caller]
     pub fn container(&self) -> String {
         eventually("a container runs", || self.all().first().cloned())
@@ -138,13 +143,14 @@ impl Containers {
 impl Drop for Containers {
     fn drop(&mut self) {
         for id in self.all() {
-            // It may end by itself meanwhile.
+            // It may have ended in the meantime.
             let _ = Command::new("docker").args(["rm", "--force", &id]).output();
         }
     }
 }
 
-/// This machine's shell and a few programs, with the libraries that they need, and nothing else: not even certificates.
+/// Builds an image with the local shell, a few programs and the libraries that they need. It holds
+/// nothing else, not even certificates.
 fn tool_image() -> &'static str {
     static IMAGE: LazyLock<String> = LazyLock::new(|| {
         let folder = tempfile::tempdir().expect("a temporary folder");

@@ -1,5 +1,5 @@
-//! The kill matrix: a real process is killed or stopped in one phase of a deployment, and what came of it is looked at. This file says what a
-//! cell is; `stage` makes it happen.
+//! The kill matrix: it kills or stops a real process in one phase of a deployment, and checks the
+//! outcome. This file defines the cells; `stage` runs them.
 
 mod stage;
 
@@ -7,145 +7,147 @@ use std::fmt;
 
 pub use stage::run;
 
-/// What the tool's last step ends with.
+/// The exit code of the tool's last step.
 pub const TOOLS_OWN: i32 = 7;
 
-/// Which process is hit.
+/// The process that is hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Process {
-    /// `relay deploy`.
+    /// The CLI, `relay deploy`.
     Cli,
-    /// The Lambda function's process.
+    /// The process of the Lambda function.
     Launcher,
-    /// The container's first process.
+    /// The first process of the container.
     Runner,
-    /// What the recipe's step runs.
+    /// The process that the recipe's step runs.
     Tool,
-    /// The sandbox's port: all of AWS.
+    /// The process behind the sandbox's port, which stands for all of AWS.
     Aws,
 }
 
-/// What happens to it.
+/// What happens to the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Blow {
-    /// SIGKILL. A killed CLI is followed by `relay attach`; a launcher, Lambda starts again.
+    /// SIGKILL. After a killed CLI, `relay attach` follows. Lambda restarts a killed launcher.
     Kill,
-    /// SIGKILL, and somebody runs the same task once more.
+    /// SIGKILL, and then the same task is run once more.
     Again,
-    /// SIGSTOP, and SIGCONT after a while.
+    /// SIGSTOP, and SIGCONT after 1 s; for AWS, after 3 s; for the CLI, when the task has stopped.
     Pause,
-    /// SIGSTOP, and SIGCONT when the CLI's silence clock has run out.
+    /// SIGSTOP, and SIGCONT after the CLI's silence timeout has passed.
     Late,
-    /// SIGSTOP for good.
+    /// SIGSTOP, without SIGCONT.
     Stop,
 }
 
-/// When.
+/// When it happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// The request is on its way to SNS.
     Asking,
-    /// SNS has it; its answer is on its way back.
+    /// SNS has the request; its answer is on its way back.
     Published,
-    /// The launcher has verified it, and asks what stands already.
+    /// The launcher has verified the request, and is about to look for an earlier claim.
     Deciding,
-    /// The task is started; the launcher's answer is not signed.
+    /// The task has started; the launcher has not signed its answer yet.
     Launched,
-    /// The runner has verified, and is about to claim.
+    /// The runner has verified the request, and is about to claim it.
     Claiming,
-    /// It has claimed; its key is not vouched for.
+    /// The runner has claimed; its key has not been vouched for yet.
     Claimed,
-    /// A step runs, and prints.
+    /// A step is running and printing.
     Running,
-    /// One step has ended, and the next has not begun.
+    /// One step has ended, and the next has not started.
     Between,
     /// The tool has ended; the last frame is on its way to SQS.
     Ending,
-    /// SQS has the last frame; of the CLI: it has told the end, and is about to delete the queues.
+    /// SQS has the last frame. For the CLI: it has reported the end, and is about to delete the
+    /// queues.
     Ended,
-    /// The runner was killed, and the launcher is about to say so.
+    /// The runner has been killed, and the launcher is about to report that.
     Telling,
 }
 
-/// Who tells the launcher of the end of a task.
+/// How the launcher learns that a task has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Telling {
-    /// ECS, by an event.
+    /// From an event of ECS.
     Events,
-    /// Events are lost; the watchdog comes round.
+    /// Events are lost; the watchdog finds the task.
     Watchdog,
-    /// Neither.
+    /// By neither.
     Nobody,
 }
 
-/// How often the tool ran. More than once is no outcome.
+/// How much of the tool ran. There is no value for more than once: that fails the test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ran {
-    /// Nothing ran.
+    /// Nothing.
     Not,
-    /// The first step, and then no other.
+    /// The first step and no other.
     Half,
-    /// Both steps, once.
+    /// Both steps, once each.
     Once,
 }
 
-/// What came of its output.
+/// How much of the tool's output the CLI printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Output {
-    /// There was none.
+    /// There was no output.
     None,
-    /// All of it was printed, and the CLI said so.
+    /// All of it, and the CLI reported that.
     Complete,
-    /// What was printed is its beginning, and the CLI said how much that is.
+    /// Its beginning, and the CLI reported how many bytes that is.
     Beginning,
 }
 
-/// By whom the CLI knew the end.
+/// How the CLI learned of the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Told {
-    /// The runner's last frame.
+    /// From the runner's last frame.
     Runner,
-    /// ECS's event, by way of the launcher.
+    /// From ECS's event, through the launcher.
     Event,
-    /// The launcher's watchdog.
+    /// From the launcher's watchdog.
     Watchdog,
-    /// The CLI's clock for the launcher's answer.
+    /// The CLI's timeout for the launcher's answer passed.
     Admission,
-    /// The CLI's clock for the runner's start.
+    /// The CLI's timeout for the runner's start passed.
     Start,
-    /// The CLI's clock for the runner's next frame.
+    /// The CLI's timeout for the runner's next frame passed.
     Silence,
-    /// Nobody: there is nothing to tell.
+    /// Not at all: there is nothing to report.
     Nobody,
 }
 
-/// What came of it.
+/// The outcome of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Outcome {
-    /// What the CLI exited with; of a killed one, 137 where nothing was published, and else what `relay attach` did.
+    /// The exit code of the CLI. For a killed CLI: 137 if nothing was published, and otherwise the
+    /// exit code of `relay attach`.
     pub code: i32,
-    /// How often the tool ran.
+    /// How much of the tool ran.
     pub ran: Ran,
-    /// What came of its output.
+    /// How much of its output the CLI printed.
     pub output: Output,
-    /// Who told it.
+    /// How the CLI learned of the end.
     pub told: Told,
-    /// What the second runner exited with, where there was one.
+    /// The exit code of the second runner, if there was one.
     pub again: Option<i32>,
 }
 
-/// One cell, with what must come of it.
+/// One cell, with its expected outcome.
 #[derive(Clone, Copy, Debug)]
 pub struct Cell {
-    /// Which process.
+    /// The process that is hit.
     pub process: Process,
     /// What happens to it.
     pub blow: Blow,
-    /// When.
+    /// When it happens.
     pub phase: Phase,
-    /// Who tells of a task's end.
+    /// How the launcher learns that a task has ended.
     pub telling: Telling,
-    /// What must come of it.
+    /// The expected outcome.
     pub outcome: Outcome,
 }
 

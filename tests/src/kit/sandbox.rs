@@ -1,4 +1,4 @@
-//! A sandbox as a process of its own, and what it tells about itself.
+//! A sandbox in its own process, and the state that it reports.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -18,40 +18,41 @@ use tempfile::TempDir;
 use crate::kit::account::Account;
 use crate::kit::wait::{LONG, eventually, within};
 
-/// The account that CI is in.
+/// The number of the CI account.
 pub const CI: &str = "111111111111";
-/// The account that is deployed to.
+/// The number of the target account.
 pub const TARGET: &str = "222222222222";
 
-/// How to start a sandbox.
+/// The options that a sandbox starts with.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Launcher processes.
+    /// The number of launcher processes.
     pub launchers: usize,
-    /// `--option` arguments, `key=value`.
+    /// The `--option` arguments, each `key=value`.
     pub settings: Vec<String>,
-    /// Configurations, by file name; `${TOPIC}` and the like are filled in by the sandbox.
+    /// Target configurations with their file names. The sandbox fills in `${TOPIC}` and the like.
     pub targets: Vec<(String, String)>,
-    /// Where its programs are, when not with the tests'.
+    /// The folder of the programs that it starts, if they are not beside the tests.
     pub bin_dir: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        // Events come when they come: whoever counts what the launcher says has none.
+        // Events arrive at any time, so a test that counts the launcher's messages must not have
+        // them.
         Self { launchers: 2, settings: vec!["task_events=false".to_owned()], targets: Vec::new(), bin_dir: None }
     }
 }
 
 impl Options {
-    /// With one more setting.
+    /// Adds a setting, `key=value`.
     #[must_use]
     pub fn set(mut self, option: &str) -> Self {
         self.settings.push(option.to_owned());
         self
     }
 
-    /// With one more target, see [`crate::kit::targets::target`].
+    /// Adds a target; see [`crate::kit::targets::target`].
     #[must_use]
     pub fn target(mut self, name: &str, configuration: String) -> Self {
         self.targets.push((format!("{}.toml", name.replace('/', "_")), configuration));
@@ -59,7 +60,7 @@ impl Options {
     }
 }
 
-/// A running sandbox; it ends with the value.
+/// A running sandbox. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Sandbox {
     child: Child,
@@ -69,52 +70,52 @@ pub struct Sandbox {
     ci: OnceLock<Account>,
 }
 
-/// One operation, as the sandbox logged it.
+/// One operation, from the sandbox's log.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Entry {
-    /// Position.
+    /// Its position in the log.
     pub n: u64,
     /// When it began, in microseconds since the Unix epoch.
     pub at_unix_us: u64,
     /// How long it took, in microseconds.
     pub took_us: u64,
-    /// Such as `ecs`.
+    /// The service, such as `ecs`.
     pub service: String,
-    /// Such as `RunTask`.
+    /// The operation, such as `RunTask`.
     pub operation: String,
     /// The caller's account.
     pub account: String,
     /// The caller's role.
     pub principal: String,
-    /// The caller's session; a task's id for a task.
+    /// The caller's session. For a task, that is the task's id.
     pub session: String,
     /// When it began, in milliseconds since the sandbox started.
     pub at_ms: u64,
-    /// How often it had its effect.
+    /// How many times it took effect.
     pub runs: u32,
     /// Whether it succeeded.
     pub ok: bool,
-    /// Why not.
+    /// The error, if it failed.
     pub error: Option<String>,
-    /// Faults that were applied.
+    /// The faults that were applied to it.
     pub faults: Vec<String>,
-    /// What it was about.
+    /// Details of the call, by name.
     pub detail: Map<String, Value>,
 }
 
 impl Entry {
-    /// A text of the detail.
+    /// A detail that is a string; empty if there is none.
     pub fn text(&self, name: &str) -> &str {
         self.detail.get(name).and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// Whether it is this operation.
+    /// Whether it is this operation of this service.
     pub fn is(&self, service: &str, operation: &str) -> bool {
         self.service == service && self.operation == operation
     }
 }
 
-/// A task, as the sandbox shows it.
+/// A task, as the sandbox describes it.
 #[derive(Clone, Debug)]
 pub struct Task(pub Value);
 
@@ -124,27 +125,27 @@ impl Task {
         self.0["taskArn"].as_str().unwrap_or_default()
     }
 
-    /// The last part of its ARN; also the session name of its calls.
+    /// The last part of its ARN, which is also the session name of its calls.
     pub fn id(&self) -> &str {
         self.arn().rsplit('/').next().unwrap_or_default()
     }
 
-    /// `RUNNING`, `STOPPED`, …
+    /// Its last status: `RUNNING`, `STOPPED`, …
     pub fn status(&self) -> &str {
         self.0["lastStatus"].as_str().unwrap_or_default()
     }
 
-    /// What the runner exited with.
+    /// The exit code of the runner.
     pub fn exit_code(&self) -> Option<i64> {
         self.0["containers"][0]["exitCode"].as_i64()
     }
 
-    /// The runner's process.
+    /// The process id of the runner.
     pub fn pid(&self) -> Option<Pid> {
         self.0["sandbox"]["pid"].as_i64().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
     }
 
-    /// What the runner logged: CloudWatch's place.
+    /// The runner's log, which in AWS would be in CloudWatch.
     pub fn log(&self) -> String {
         let read = |name: &str| self.0["sandbox"][name].as_str().and_then(|path| std::fs::read(path).ok());
         let both = [read("stdout"), read("stderr")].map(Option::unwrap_or_default).concat();
@@ -152,7 +153,7 @@ impl Task {
     }
 }
 
-/// The folder of the binaries: this test's own profile.
+/// The folder of the binaries, built with the same profile as the test.
 pub fn bin_dir() -> PathBuf {
     let own = std::env::current_exe().expect("a running program has a path");
     let folder =
@@ -167,7 +168,7 @@ pub fn bin_dir() -> PathBuf {
     folder.to_owned()
 }
 
-/// A command of one of the binaries, with nothing of this process's AWS or relay set-up.
+/// A command for one of the binaries, without any AWS, relay or CI variables of this process.
 pub fn command(binary: &str) -> Command {
     let mut command = Command::new(bin_dir().join(binary));
     for (name, _) in std::env::vars_os() {
@@ -180,7 +181,8 @@ pub fn command(binary: &str) -> Command {
 }
 
 impl Sandbox {
-    /// Starts one, and waits until it is ready: some 30 ms. So each test has its own, and what it left behind is in nobody's way.
+    /// Starts a sandbox and waits until it is ready, which takes about 30 ms. Each test can
+    /// therefore have its own, and leave anything behind in it.
     pub fn start(options: Options) -> Arc<Self> {
         let folder = tempfile::Builder::new().prefix("relay-tests-").tempdir().expect("a temporary folder");
         let targets = folder.path().join("targets");
@@ -205,10 +207,10 @@ impl Sandbox {
         let (ready, is_ready) = mpsc::channel();
         std::thread::spawn(move || {
             let found = BufReader::new(out).lines().map_while(Result::ok).any(|line| line == "# ready");
-            // Whoever waited may have given up.
+            // The receiver may have given up.
             let _ = ready.send(found);
         });
-        // Made before the wait, so that a sandbox that is never ready is ended all the same.
+        // Made before the wait, so that a sandbox that never becomes ready is ended as well.
         let mut sandbox =
             Self { child, folder, environment: BTreeMap::new(), operator: OnceLock::new(), ci: OnceLock::new() };
         if is_ready.recv_timeout(Duration::from_secs(60)) != Ok(true) {
@@ -220,17 +222,17 @@ impl Sandbox {
         Arc::new(sandbox)
     }
 
-    /// A folder that ends with the sandbox.
+    /// A folder that is deleted with the sandbox.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The environment for a command.
+    /// The environment for the commands that use this sandbox.
     pub fn environment(&self) -> &BTreeMap<String, String> {
         &self.environment
     }
 
-    /// One variable of it.
+    /// A variable of that environment; empty if it is not set.
     pub fn variable(&self, name: &str) -> &str {
         self.environment.get(name).map(String::as_str).unwrap_or_default()
     }
@@ -250,7 +252,7 @@ impl Sandbox {
         PrivateKey::from_pem(self.variable("RELAY_SIGNING_KEY")).expect("the signing key")
     }
 
-    /// The target account's public key, base64.
+    /// The public half of the target account's key.
     pub fn target_public_key(&self) -> PublicKey {
         self.variable("RELAY_TARGET_PUBLIC_KEY").parse().expect("the target key")
     }
@@ -260,33 +262,33 @@ impl Sandbox {
         SingleKey::new(&self.target_public_key()).expect("the target key")
     }
 
-    /// The target account's operator.
+    /// Clients with the rights of the target account's operator.
     pub fn operator(&self) -> &Account {
         self.operator.get_or_init(|| Account::new(TARGET, self.variable("AWS_ENDPOINT_URL")))
     }
 
-    /// The CI account's role.
+    /// Clients with the rights of the CI account's role.
     pub fn ci(&self) -> &Account {
         self.ci.get_or_init(|| Account::new(CI, self.variable("AWS_ENDPOINT_URL")))
     }
 
-    /// Everything that happened so far.
+    /// Every operation so far.
     pub fn log(&self) -> Vec<Entry> {
         let text = self.get("log");
         text.lines().map(|line| serde_json::from_str(line).expect("a log line")).collect()
     }
 
-    /// What happened with this service and operation.
+    /// The calls of this operation of this service.
     pub fn calls(&self, service: &str, operation: &str) -> Vec<Entry> {
         self.log().into_iter().filter(|entry| entry.is(service, operation)).collect()
     }
 
-    /// RunTask calls for a deployment.
+    /// The RunTask calls for a deployment.
     pub fn run_tasks(&self, id: &str) -> Vec<Entry> {
         self.calls("ecs", "RunTask").into_iter().filter(|entry| entry.text("startedBy") == id).collect()
     }
 
-    /// Everything that one task did.
+    /// Every operation of one task.
     pub fn done_by(&self, task: &Task) -> Vec<Entry> {
         self.log().into_iter().filter(|entry| entry.session == task.id()).collect()
     }
@@ -302,7 +304,7 @@ impl Sandbox {
         self.tasks().into_iter().filter(|task| task.0["startedBy"] == id).collect()
     }
 
-    /// The task, as soon as it is `status`.
+    /// Waits until the task has this status.
     #[track_caller]
     pub fn task_when(&self, arn: &str, status: &str) -> Task {
         eventually(&format!("{arn} is {status}"), || {
@@ -310,29 +312,29 @@ impl Sandbox {
         })
     }
 
-    /// Replaces the fault plan: `[[rule]]` tables.
+    /// Replaces the fault plan, which consists of `[[rule]]` tables.
     pub fn set_faults(&self, plan: &str) {
         let (status, answer) = self.http("POST", "faults", plan.as_bytes());
         assert_eq!(status, 200, "{answer}");
     }
 
-    /// Whether the fault plan holds this operation: its caller stands in the middle of the call.
+    /// Whether the fault plan is holding this operation: its caller is in the middle of the call.
     pub fn holds(&self, service: &str, operation: &str) -> bool {
         self.held().iter().any(|held| held["service"] == service && held["operation"] == operation)
     }
 
-    /// The operations that the fault plan holds now.
+    /// The operations that the fault plan is holding now.
     pub fn held(&self) -> Vec<Value> {
         serde_json::from_str(&self.get("held")).expect("held operations")
     }
 
-    /// The launcher's processes.
+    /// The process ids of the launchers.
     pub fn launchers(&self) -> Vec<Pid> {
         let pids: Vec<i32> = serde_json::from_str(&self.get("launchers")).expect("process ids");
         pids.into_iter().filter_map(Pid::from_raw).collect()
     }
 
-    /// The process that is AWS.
+    /// The process id of the sandbox, which stands for AWS.
     pub fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
@@ -343,7 +345,7 @@ impl Sandbox {
         assert_eq!(status, 202, "{answer}");
     }
 
-    /// What the launchers logged.
+    /// Everything that the launchers logged.
     pub fn launcher_log(&self) -> String {
         let entries = std::fs::read_dir(self.folder.path().join("state")).into_iter().flatten().flatten();
         let logs = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("launcher-"));
@@ -352,7 +354,7 @@ impl Sandbox {
             .collect()
     }
 
-    /// Waits until every invocation of the launcher so far has ended, however it ended.
+    /// Waits until every invocation of the launcher so far has ended, successfully or not.
     #[track_caller]
     pub fn launcher_idle(&self) {
         eventually("the launcher is idle", || {
@@ -372,15 +374,17 @@ impl Sandbox {
         body
     }
 
-    /// One request to the sandbox's own paths.
+    /// Makes one request to the sandbox's own paths. Returns status and body.
     pub fn http(&self, method: &str, path: &str, body: &[u8]) -> (u16, String) {
         self.raw(method, &format!("/_sandbox/{path}"), "", body).expect("an answer")
     }
 
-    /// One request as it is, with further header lines, each with its end; no answer when the sandbox hangs up.
+    /// Makes one raw request with further header lines, each with its line end. Returns `None` if
+    /// the sandbox closes the connection without an answer.
     pub fn raw(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Option<(u16, String)> {
         let address = self.variable("RELAY_SANDBOX_ENDPOINT").trim_start_matches("http://");
-        // The port is there; connecting fails only when the machine is out of something for a moment.
+        // The port is open. Connecting fails only if the machine is short of a resource for a
+        // moment.
         let mut stream = within(Duration::from_secs(10), "a connection", || TcpStream::connect(address).ok());
         stream.set_read_timeout(Some(LONG)).expect("a time-out");
         let head = format!(
@@ -389,7 +393,7 @@ impl Sandbox {
         );
         stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).expect("the request is sent");
         let mut answer = Vec::new();
-        // An error is a connection that was dropped.
+        // An error means that the connection was dropped.
         let _ = stream.read_to_end(&mut answer);
         let answer = String::from_utf8_lossy(&answer).into_owned();
         let (head, body) = answer.split_once("\r\n\r\n")?;
@@ -402,7 +406,8 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         let pid = Pid::from_child(&self.child);
         if matches!(self.child.try_wait(), Ok(None)) {
-            // It may end by itself between the question and the signal; it is reaped below, so the id is still its own.
+            // It may end between the check and the signal. It has not been reaped yet, so its id is
+            // still its own.
             let _ = rustix::process::kill_process(pid, Signal::TERM);
             for _ in 0..1_000 {
                 if !matches!(self.child.try_wait(), Ok(None)) {

@@ -1,17 +1,17 @@
-//! Configurations of targets for tests, with the head that all share.
+//! Target configurations for tests, with the head that they all share.
 
-/// What differs from target to target in the head.
+/// The settings in the head that differ from target to target.
 #[derive(Clone, Debug)]
 pub struct Head {
-    /// How long all steps together may run.
+    /// How long all steps together may run, as a duration such as `10m`.
     pub timeout: &'static str,
-    /// How a step is stopped.
+    /// How a step is stopped: signal and grace, as a TOML table.
     pub cancel: &'static str,
-    /// Deployments at a time.
+    /// How many deployments may run at the same time.
     pub concurrency: u32,
     /// The Cedar policy.
     pub policy: &'static str,
-    /// The tool's user.
+    /// The user id of the tool; 0 leaves it the runner's user.
     pub uid: u32,
 }
 
@@ -27,12 +27,13 @@ impl Default for Head {
     }
 }
 
-/// The name of the role of a target's runner.
+/// The name of the role that a target's runner has.
 pub fn runner_role(target: &str) -> String {
     format!("relay-{}", target.replace('/', "-"))
 }
 
-/// A configuration: the head, the tool's `PATH`, and `body`, which begins inside `[environment]`.
+/// A complete configuration: the head, the tool's `PATH`, and `body`, which starts inside
+/// `[environment]`.
 pub fn target(name: &str, head: &Head, body: &str) -> String {
     format!(
         r#"target = "{name}"

@@ -1,17 +1,18 @@
-//! Waiting for a condition, with a bound.
+//! Waits for a condition, with a bound.
 
 use std::time::{Duration, Instant};
 
-/// A bound that no healthy run comes near, on a machine that has other things to do.
+/// A bound that no healthy run comes near, even on a busy machine.
 pub const LONG: Duration = Duration::from_secs(120);
 
-/// Asks `f` again and again until it has an answer; panics with `what` when it has none within [`LONG`].
+/// Polls `f` every 10 ms until it returns an answer. Panics with `what` if there is none within
+/// [`LONG`].
 #[track_caller]
 pub fn eventually<T>(what: &str, f: impl FnMut() -> Option<T>) -> T {
     within(LONG, what, f)
 }
 
-/// [`eventually`], with a bound of one's own.
+/// Like [`eventually`], with its own bound.
 #[track_caller]
 pub fn within<T>(bound: Duration, what: &str, mut f: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();

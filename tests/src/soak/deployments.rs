@@ -1,5 +1,6 @@
-//! Many deployments, side by side, with AWS at its worst: each ends with its own code, or with one of relay's that says why; no output is
-//! another's, none is wrong, and no tool runs twice. What a deployment is and what AWS does to it comes from its seed.
+//! Many parallel deployments while AWS misbehaves. Each ends with its own exit code, or with one of
+//! relay's codes that explains why. No output belongs to another deployment, none is wrong, and no
+//! tool runs twice. The seed determines a deployment and the faults that AWS injects into it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,42 +16,43 @@ use serde_json::{Map, Value, json};
 
 use crate::report::Report;
 
-/// Deployments at a time.
+/// Deployments that run at the same time.
 const AT_ONCE: usize = 32;
 
-/// After so many, AWS is unkind in another way.
+/// After this many deployments, AWS misbehaves in another way.
 const PLAN: u64 = 40;
 
-/// Nothing takes longer than that: the CLI's clocks are minutes, and the machine is busy.
+/// A limit for every wait. It is generous, as the CLI's timeouts are minutes and the machine is
+/// busy.
 const BOUND: Duration = Duration::from_secs(600);
 
-/// What one deployment is about.
+/// What happens to one deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Story {
-    /// It prints, and ends with a code of its own.
+    /// It prints, and ends with an exit code of its own.
     Plain,
-    /// The same with much output.
+    /// Like `Plain`, with much more output.
     Long,
-    /// Its parameter does not fit.
+    /// Its parameter does not match the rule.
     Refused,
-    /// CI is stopped by SIGINT.
+    /// CI interrupts it with SIGINT.
     Interrupted,
     /// The tool is killed.
     ToolKilled,
     /// The runner is killed.
     RunnerKilled,
-    /// The CLI is killed, and another follows.
+    /// The CLI is killed, and another one attaches.
     CliKilled,
 }
 
-/// What came of one.
+/// The result of one deployment.
 struct Ended {
     story: Story,
     code: i32,
     expected: i32,
-    /// The last words of one that ended otherwise than expected.
+    /// The last message of a deployment that did not end as expected.
     words: String,
-    /// Whether it was told of a gap.
+    /// Whether the CLI reported a gap.
     gap: bool,
     wrong: Vec<String>,
 }
@@ -67,7 +69,7 @@ fn story(seed: u64) -> Story {
     }
 }
 
-/// Rules of one kind for operations, each with this probability.
+/// Fault rules of one kind for these operations, each with this probability.
 fn rules(kind: &str, operations: &[(&str, &str)], probability: f64, more: &str) -> String {
     operations.iter().fold(String::new(), |mut text, (service, operation)| {
         let _ = writeln!(
@@ -96,7 +98,7 @@ const CALLS: &[(&str, &str)] = &[
 const DELIVERIES: &[(&str, &str)] =
     &[("sns", "Publish"), ("lambda", "Invoke"), ("sqs", "SendMessageBatch"), ("sqs", "ReceiveMessage")];
 
-/// How AWS behaves to the deployments of one plan.
+/// The faults that AWS injects into the deployments of one plan.
 fn plan(number: u64) -> String {
     let shuffled = || {
         [
@@ -128,7 +130,7 @@ fn plan(number: u64) -> String {
     format!("seed = {number}\n{rules}")
 }
 
-/// All of them.
+/// Runs all deployments: 1,000 at a scale of 1.
 pub(crate) fn run(report: &mut Report, scale: f64) {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a scale of at most 1")]
     let count = (1_000.0 * scale).ceil() as u64;
@@ -217,7 +219,8 @@ impl One<'_> {
         if story(self.seed) == Story::Long { 20_000 } else { 10 + self.seed % 40 }
     }
 
-    /// Each line has the seed in it, so that one of another deployment would be seen.
+    /// The tool's script. Each line contains the seed, so that a line of another deployment would
+    /// be noticed.
     fn script(&self) -> String {
         let (seed, ran, pid) = (self.seed, self.file("ran"), self.file("runner"));
         let begin = format!("echo ran >> {}; echo $PPID > {}; echo begun {seed}", ran.display(), pid.display());
@@ -302,7 +305,8 @@ impl One<'_> {
         let ran = std::fs::read_to_string(self.file("ran")).unwrap_or_default().lines().count();
         demand(ran <= 1, format!("the tool ran {ran} times"));
         let printed = done.out();
-        // A failure before anything is followed is said in other words than the rest.
+        // The CLI reports a failure before it follows the deployment in a different form from later
+        // ones.
         let failure = |line: &&str| line.starts_with("error: ") || line.starts_with("hint: ");
         let tool_err = String::from_utf8_lossy(&done.tool_err()).into_owned();
         let tool_err: String = tool_err.split_inclusive('\n').filter(|line| !failure(line)).collect();
@@ -313,7 +317,9 @@ impl One<'_> {
             let complete = if before.is_empty() {
                 printed == out && tool_err == err
             } else if gap {
-                // What the first had deleted out of order is missing to the second, which says so: each line is shown, and in order.
+                // Frames that the first CLI deleted out of order are missing for the second, which
+                // reports a gap. Even so, the two together show each line, and each shows its lines
+                // in order.
                 let places = |shown: &str| -> Option<Vec<usize>> {
                     shown.lines().map(|line| out.lines().position(|known| known == line)).collect()
                 };

@@ -1,7 +1,8 @@
-//! Long runs of the whole, on the sandbox: many deployments with faults, one with much output, one that lasts. Each stops by itself, says
-//! what it saw in a short table, and leaves the same as JSON. `cargo xtask soak` builds the programs and starts it.
-//!
-//! `soak PART SCALE FOLDER`: SCALE is 1 for the sizes in `docs/reliability.md`, less for a try; the JSON is FOLDER/PART.json.
+//! Long runs of the whole system on the sandbox: many deployments with faults, one with much
+//! output, and one that runs for a long time. Each part stops by itself, prints a short table of
+//! what it saw, and writes the same as JSON. `cargo xtask soak` builds the programs and starts it.
+//! `soak PART SCALE FOLDER`: SCALE is 1 for the sizes in `docs/reliability.md`, and less for a
+//! trial run. The JSON file is FOLDER/PART.json.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what it found goes to the terminal")]
 #![allow(clippy::expect_used, clippy::panic, reason = "it is a test")]

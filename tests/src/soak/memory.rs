@@ -1,5 +1,5 @@
-//! The memory of processes while they run: sampled, and held against itself. What grows with what it has handled shows as a later half that
-//! is higher than the earlier.
+//! Samples the memory of processes while they run and compares each process with itself. A leak
+//! shows as a second half that is higher than the first.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,16 +13,16 @@ use rustix::process::Pid;
 
 use crate::report::Report;
 
-/// Into so many parts of its time a process's memory is told.
+/// The number of parts into which the report divides the run time of a process.
 const PARTS: usize = 8;
 
-/// Samples until it is stopped.
+/// A thread that samples until it is stopped.
 pub(crate) struct Sampler {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<BTreeMap<String, Vec<u64>>>,
 }
 
-/// KiB that a process has in memory; none when it is gone.
+/// The resident memory of a process in KiB, or `None` if it has ended.
 fn resident(pid: Pid) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -48,8 +48,9 @@ impl Sampler {
         Self { stop, thread }
     }
 
-    /// Says for each process how high it went, and that it stayed flat: its later half may be higher than its earlier by at most `slack`
-    /// KiB. The sandbox keeps all that ever happened, and may grow.
+    /// Reports the highest memory of each process and checks that it stayed flat: the maximum of
+    /// its second half may exceed that of its first by at most `slack` KiB. The sandbox keeps its
+    /// whole history, so it may grow.
     pub(crate) fn end(self, report: &mut Report, slack: u64) {
         self.stop.store(true, Ordering::Relaxed);
         let samples = self.thread.join().expect("the sampler does not panic");
@@ -60,7 +61,7 @@ impl Sampler {
             }
             let part = |n: usize| sizes.get(sizes.len() * n / PARTS..sizes.len() * (n + 1) / PARTS);
             let highest: Vec<u64> = (0..PARTS).filter_map(part).filter_map(|part| part.iter().copied().max()).collect();
-            // What a process needs to get going is in the first part.
+            // The first part is left out, because the process starts up in it.
             let most =
                 |parts: Range<usize>| highest.get(parts).into_iter().flatten().copied().max().unwrap_or_default();
             let (early, late) = (most(1..PARTS / 2), most(PARTS / 2..PARTS));
@@ -72,7 +73,7 @@ impl Sampler {
     }
 }
 
-/// A deployment's processes, once they are all there.
+/// The processes of a deployment, once all of them run.
 pub(crate) fn processes(sandbox: &Sandbox, cli: Pid) -> Vec<(String, Pid)> {
     let runner = relay_tests::eventually("the runner runs", || sandbox.tasks().iter().find_map(relay_tests::Task::pid));
     let mut processes =

@@ -1,4 +1,4 @@
-//! What a part saw: for the terminal as a table, for machines as JSON.
+//! The report of a part: a table for the terminal, and JSON for machines.
 
 use std::io;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
-/// Facts and findings, in the order in which they were made.
+/// Facts and findings, in the order in which they were added.
 #[derive(Debug)]
 pub(crate) struct Report {
     part: String,
@@ -21,24 +21,24 @@ impl Report {
         Self { part: part.to_owned(), scale, began: Instant::now(), facts: Vec::new(), wrong: Vec::new() }
     }
 
-    /// Something to know.
+    /// Adds a fact.
     pub(crate) fn fact(&mut self, name: &str, value: impl Into<Value>) {
         self.facts.push((name.to_owned(), value.into()));
     }
 
-    /// Something that must not be.
+    /// Adds a finding: something that must not happen.
     pub(crate) fn wrong(&mut self, what: String) {
         self.wrong.push(what);
     }
 
-    /// Demands something.
+    /// Adds a finding if the condition does not hold.
     pub(crate) fn demand(&mut self, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
             self.wrong.push(what());
         }
     }
 
-    /// Tells everything; whether nothing was wrong.
+    /// Prints the report and writes it to `folder`. Returns whether there are no findings.
     pub(crate) fn end(mut self, folder: &Path) -> io::Result<bool> {
         let took = self.began.elapsed().as_secs();
         self.fact("seconds", took);

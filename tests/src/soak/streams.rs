@@ -1,4 +1,5 @@
-//! One deployment with much output, and one that lasts: nothing is lost, and no process grows.
+//! One deployment with much output, and one that runs for a long time. No output is lost, and no
+//! process grows.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -13,10 +14,10 @@ use sha2::{Digest as _, Sha256};
 use crate::memory::{Sampler, processes};
 use crate::report::Report;
 
-/// A lower-case hex digest, and the number of bytes.
+/// A digest in lower-case hex, and a number of bytes.
 type Measure = (String, u64);
 
-/// Reads to the end, and keeps nothing.
+/// Reads to the end without keeping the bytes.
 fn measure(mut from: impl Read) -> Measure {
     let (mut digest, mut count) = (Sha256::new(), 0_u64);
     let mut buffer = vec![0; 1 << 20];
@@ -28,7 +29,7 @@ fn measure(mut from: impl Read) -> Measure {
     (hex, count)
 }
 
-/// Runs `script` as a deployment, its output measured as it comes, and its processes sampled.
+/// Runs `script` as a deployment. Measures its output as it arrives and samples its processes.
 fn deploy(report: &mut Report, script: &str, every: Duration, slack: u64) -> (Measure, Duration) {
     let sandbox = Sandbox::start(Options::default().set("task_events=true"));
     let result = sandbox.folder().join("result.json");
@@ -57,12 +58,13 @@ fn deploy(report: &mut Report, script: &str, every: Duration, slack: u64) -> (Me
     report.demand(result.pointer("/output/verified") == Some(&json!(true)), || {
         format!("the output is not verified: {words}")
     });
-    // The task's own end, so that the sandbox does not cut it off.
+    // Wait until the task has ended, so that the sandbox does not cut it off.
     eventually("the task has stopped", || sandbox.tasks().iter().all(|task| task.status() == "STOPPED").then_some(()));
     (measured, took)
 }
 
-/// 1 GiB of what looks like a log. Its digest is that of the same command run here. The slack is what reader and writer may hold.
+/// 1 GiB of text that resembles a log. The expected digest is that of the same command, run
+/// locally. The slack is the amount that the reader and the writer may buffer.
 pub(crate) fn gigabyte(report: &mut Report, scale: f64) {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a scale of at most 1")]
     let bytes = (scale * f64::from(1 << 30)) as u64;

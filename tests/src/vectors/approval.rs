@@ -1,4 +1,4 @@
-//! Vectors of the approval: what it covers, and when.
+//! Vectors of the approval: what it covers, and when it is valid.
 
 use relay_protocol::{Request, Statement as _};
 
@@ -8,7 +8,7 @@ use super::{Cases, Vector, keys};
 
 pub(super) const TYPE: &str = relay_protocol::Approval::TYPE;
 
-/// A good approval of the good request, for an hour and a half.
+/// A valid approval of the good request, for three hours.
 pub(super) fn good(issued: &str) -> Payload {
     let subject = Request::parse(request::good().json().as_bytes()).unwrap().subject();
     Payload::of(&[

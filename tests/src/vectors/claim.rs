@@ -1,4 +1,5 @@
-//! Vectors of claim and lock: what of the relay bucket's objects is read as what it says.
+//! Vectors of claim and lock: which objects of the relay bucket are accepted, and which are
+//! malformed.
 
 use super::request;
 use super::{Cases, Vector};

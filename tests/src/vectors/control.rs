@@ -1,4 +1,4 @@
-//! Vectors of the control statement: whose, for what, when.
+//! Vectors of the control statement: its signer, its deployment, and its validity period.
 
 use relay_protocol::{DeploymentId, Statement as _};
 

@@ -21,7 +21,7 @@ fn unsigned() -> Envelope {
     signed(&[])
 }
 
-/// The good payload with these signatures, each a key id and the text of `sig`.
+/// The good payload with these signatures. Each is a key id and the value of `sig`.
 fn with(signatures: &[(String, String)]) -> String {
     signatures
         .iter()
@@ -31,7 +31,7 @@ fn with(signatures: &[(String, String)]) -> String {
         .to_json()
 }
 
-/// An accepted case with what must come out.
+/// Fills in the expected output of an accepted case.
 fn unfold(vector: Vector) -> Vector {
     let out = verdict("envelope", &vector).expect("an accepted envelope");
     vector.but(|v| (v.digest, v.canonical) = (out.digest, out.canonical))
@@ -52,7 +52,7 @@ fn accepted() -> Cases {
     let json = signed(&[&ci]).to_json();
     let sig = keys::ci().sign(&unsigned().pae());
     let url_safe = |text: &str| text.replace('+', "-").replace('/', "_");
-    // Bytes whose base64 has both letters in which the alphabets differ.
+    // Bytes whose base64 has both characters in which the alphabets differ.
     let payload = good().with("parameters", r#"{"image":"~~>>>???ÿÿÿ"}"#).json();
     let both = keys::envelope(TYPE, &payload, &[&ci]).to_json();
     let other = keys::stranger();
@@ -84,7 +84,7 @@ fn accepted() -> Cases {
 
 const TOKEN: &str = "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJhdWQiOiJyZWxheTpzaGEyNTY6MDAifQ.c2lnbmF0dXJl";
 
-/// Replaces the alphabet in `payload` and `sig`, and nowhere else.
+/// Replaces the base64 alphabet in `payload` and `sig` only.
 fn url_safe_values(json: &str, url_safe: &dyn Fn(&str) -> String) -> String {
     let mut value: serde_json::Value = serde_json::from_str(json).unwrap();
     let replaced = url_safe(value["payload"].as_str().unwrap());
@@ -94,11 +94,13 @@ fn url_safe_values(json: &str, url_safe: &dyn Fn(&str) -> String) -> String {
     value.to_string()
 }
 
-/// Another valid signature of the good request by the KMS key: as KMS makes it, with a nonce of its own.
+/// Another valid signature of the good request by the P-256 key. It has a different nonce, as each
+/// signature by KMS has.
 fn second_p256() -> String {
     use p256::ecdsa::signature::hazmat::PrehashSigner as _;
     let Key::P256(key) = keys::kms() else { unreachable!("the KMS key is P-256") };
-    // RFC 6979 makes the nonce from the digest: over a longer digest of the same number there is another nonce.
+    // RFC 6979 derives the nonce from the digest. The signature covers the same number, but the
+    // extra byte changes the nonce.
     let mut digest = unsigned().digest().as_bytes().to_vec();
     digest.push(0);
     let signature: p256::ecdsa::Signature = key.sign_prehash(&digest).unwrap();

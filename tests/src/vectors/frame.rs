@@ -1,4 +1,4 @@
-//! Vectors of frames and vouches: whose word is believed, and what unfolds.
+//! Vectors of frames and vouches: which frames are authentic, and which output can be unfolded.
 
 mod outputs;
 mod vouches;
@@ -29,7 +29,7 @@ fn other_id() -> String {
     relay_protocol::DeploymentId::new(1_780_315_200_000, [8; 10]).to_string()
 }
 
-/// A reader who pinned the target key and has a vouch already.
+/// A reader that has pinned the target key and already has a vouch.
 fn base() -> Vector {
     Vector {
         deployment_id: request::id(),
@@ -41,7 +41,7 @@ fn base() -> Vector {
     }
 }
 
-/// A reader who has no vouch yet.
+/// A reader that has no vouch yet.
 fn fresh() -> Vector {
     base().but(|v| v.runner_key = None)
 }
@@ -72,7 +72,8 @@ fn heartbeat() -> String {
     frame("heartbeat", r#","elapsed_ms":15000"#)
 }
 
-/// What fixes the runner key for a reader: a frame that it signed, with the target key's vouch.
+/// A frame that fixes the runner key for a reader: the runner signed it, and it carries the target
+/// key's vouch.
 pub(super) fn by_the_runner() -> SignedFrame {
     let body = heartbeat();
     SignedFrame {
@@ -191,7 +192,7 @@ fn accepted() -> Cases {
     ]
 }
 
-/// What one text could be read as in two ways, or by one reader and not by another.
+/// Bodies that are ambiguous, or that one parser would accept and another reject.
 fn strict() -> Cases {
     let odd = |clause: &str, comment: &str, body: String| runner(base().odd(clause, "malformed-frame", comment), body);
     let beat = |member: &str| frame("heartbeat", &format!(r#","elapsed_ms":1{member}"#));
@@ -307,7 +308,7 @@ fn senders() -> Cases {
     };
     let heart = || runner(base(), heartbeat());
     let url_safe = |sig: &str| sig.replace('+', "-").replace('/', "_");
-    // A text whose signature shows a letter in which the alphabets differ.
+    // A body whose signature has a character in which the base64 alphabets differ.
     let differs = (0..64)
         .map(|ms| runner(base(), frame("heartbeat", &format!(r#","elapsed_ms":{ms}"#))))
         .find(|v| v.sig.as_deref().is_some_and(|sig| sig.contains(['+', '/'])))

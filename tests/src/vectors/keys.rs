@@ -1,42 +1,43 @@
-//! The fixed keys of the vectors, and what they sign. None of them guards anything.
+//! The fixed keys of the vectors, and the signatures that they make. None of them protects
+//! anything.
 
 use p256::ecdsa::signature::Signer as _;
 use p256::pkcs8::EncodePublicKey as _;
 use relay_protocol::keys::PrivateKey;
 use relay_protocol::{Envelope, PublicKey, Signature, encoding, pae};
 
-/// A key by its seed.
+/// A private key, derived from a fixed seed.
 pub(super) enum Key {
     Ed25519(Box<PrivateKey>),
     P256(p256::ecdsa::SigningKey),
 }
 
-/// A CI signer, Ed25519.
+/// The key of a CI signer, Ed25519.
 pub(super) fn ci() -> Key {
     ed25519(1)
 }
 
-/// Another signer of the same target, Ed25519.
+/// The key of another signer of the same target, Ed25519.
 pub(super) fn second() -> Key {
     ed25519(2)
 }
 
-/// Somebody whom nobody trusts.
+/// A key that is not trusted, Ed25519.
 pub(super) fn stranger() -> Key {
     ed25519(3)
 }
 
-/// The CLI's session key.
+/// The CLI's session key, Ed25519.
 pub(super) fn session() -> Key {
     ed25519(4)
 }
 
-/// The runner's key.
+/// The runner's key, Ed25519.
 pub(super) fn runner() -> Key {
     ed25519(5)
 }
 
-/// A CI signer in KMS, P-256.
+/// The key of a CI signer in KMS, P-256.
 pub(super) fn kms() -> Key {
     Key::P256(p256::ecdsa::SigningKey::from_slice(&[6; 32]).unwrap())
 }
@@ -51,7 +52,7 @@ fn ed25519(seed: u8) -> Key {
 }
 
 impl Key {
-    /// Its public half, base64 of the SPKI.
+    /// The public key: base64 of the SPKI.
     pub(super) fn public(&self) -> String {
         match self {
             Self::Ed25519(key) => key.public().to_string(),
@@ -61,12 +62,12 @@ impl Key {
         }
     }
 
-    /// Its key id.
+    /// The key id.
     pub(super) fn id(&self) -> String {
         self.public().parse::<PublicKey>().unwrap().key_id()
     }
 
-    /// A signature over `text`. Deterministic: RFC 8032, and RFC 6979 with a low s.
+    /// A signature over `text`. It is deterministic: RFC 8032, or RFC 6979 with a low s.
     pub(super) fn sign(&self, text: &[u8]) -> [u8; 64] {
         match self {
             Self::Ed25519(key) => key.sign(text),
@@ -77,7 +78,7 @@ impl Key {
         }
     }
 
-    /// The attribute `sig` of a frame.
+    /// The value of a frame's attribute `sig`.
     pub(super) fn detached(&self, payload_type: &str, body: &str) -> String {
         encoding::base64(&self.sign(&pae(payload_type, body.as_bytes())))
     }
@@ -101,7 +102,8 @@ pub(super) fn to_der(signature: &[u8; 64]) -> Vec<u8> {
     p256::ecdsa::Signature::from_slice(signature).unwrap().to_der().as_bytes().to_vec()
 }
 
-/// An Ed25519 signature with its s replaced by s + L: the same signature to a verifier that does not look.
+/// An Ed25519 signature with its s replaced by s + L. A verifier that does not check the range of s
+/// accepts it.
 pub(super) fn with_s_plus_order(signature: &[u8; 64]) -> [u8; 64] {
     const ORDER: [u8; 32] = [
         0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0,
@@ -124,7 +126,7 @@ pub(super) fn small_order() -> String {
     encoding::base64(&der)
 }
 
-/// The SPKI of secp256k1's generator: a sound key of a curve that relay does not know.
+/// The SPKI of secp256k1's generator: a valid key on a curve that relay does not support.
 pub(super) fn other_curve() -> String {
     const DER: &[u8] = b"3056301006072a8648ce3d020106052b8104000a0342000479be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798483ada7726a3c4655da4fbfc0e1108a8fd17b448a68554199c47d08ffb10d4b8";
     let digit = |c: u8| u8::try_from(char::from(c).to_digit(16).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Vectors of the request: the bundle, the payload's form, its time and place.
+//! Vectors of the request: the bundle, the form of the payload, its times and its place.
 
 mod forms;
 mod place;
@@ -16,7 +16,7 @@ const AUDIENCE: &str = "arn:aws:sns:eu-west-1:222222222222:relay";
 const ACCOUNT: &str = "111111111111";
 const TARGET: &str = "payments/production";
 
-/// The deployment of all vectors.
+/// The deployment id of all vectors.
 pub(super) fn id() -> String {
     DeploymentId::new(1_780_315_200_000, [7; 10]).to_string()
 }
@@ -29,7 +29,8 @@ fn reply() -> String {
     queue("eu-west-1", ACCOUNT, &format!("relay-{}-reply", id()))
 }
 
-/// A payload as members in order, each with its JSON text, so that it can be made odd.
+/// A payload as an ordered list of members, each with its JSON text, so that a vector can malform
+/// it.
 #[derive(Clone)]
 pub(super) struct Payload(Vec<(String, String)>);
 
@@ -38,7 +39,7 @@ impl Payload {
         Self(members.iter().map(|(name, json)| ((*name).to_owned(), json.clone())).collect())
     }
 
-    /// With the member `name` set to `json`, at its place or at the end.
+    /// Sets the member `name` to `json`, in its place or at the end.
     pub(super) fn with(mut self, name: &str, json: impl Into<String>) -> Self {
         match self.0.iter_mut().find(|(known, _)| known == name) {
             Some((_, old)) => *old = json.into(),
@@ -57,7 +58,7 @@ impl Payload {
         format!("{{{}}}", members.join(","))
     }
 
-    /// The values without their names: an array.
+    /// The values without their names, as a JSON array.
     pub(super) fn array(&self) -> String {
         let values: Vec<&str> = self.0.iter().map(|(_, json)| json.as_str()).collect();
         format!("[{}]", values.join(","))
@@ -68,7 +69,7 @@ pub(super) fn text(text: &str) -> String {
     format!("\"{text}\"")
 }
 
-/// A good request.
+/// A valid request.
 pub(super) fn good() -> Payload {
     Payload::of(&[
         ("deployment_id", text(&id())),
@@ -128,7 +129,7 @@ pub(super) fn cases() -> Cases {
     all
 }
 
-/// An approval of the good request by `key`, at `issued`.
+/// An approval of the good request, signed by `key` and issued at `issued`.
 fn approved(issued: &str, key: &Key) -> Envelope {
     keys::envelope(super::approval::TYPE, super::approval::good(issued).json(), &[key])
 }
@@ -172,7 +173,7 @@ fn accepted() -> Cases {
     ]
 }
 
-/// SHA-256 of the SNS body of the good request.
+/// The SHA-256 of the SNS body of the good request.
 pub(super) fn body_sha256() -> String {
     Digest::of(signed(&good()).as_bytes()).to_string()
 }

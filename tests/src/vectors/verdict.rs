@@ -1,5 +1,5 @@
-//! What our code says of a vector: the pure functions of `relay-protocol` and the engine's `Authenticator`, in the order that
-//! `docs/protocol.md` demands.
+//! The verdict of relay's own code on a vector. It applies the pure functions of `relay-protocol`
+//! and the engine's `Authenticator` in the order that `docs/protocol.md` demands.
 
 use relay_engine::{Authentic, Authenticator, Verdict};
 use relay_protocol::claim::{Claim, Lock};
@@ -14,7 +14,7 @@ use relay_protocol::{
 
 use super::Vector;
 
-/// What comes out of an accepted input.
+/// The output for an accepted input.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Out {
     /// The digest of the PAE.
@@ -23,7 +23,11 @@ pub struct Out {
     pub canonical: Option<String>,
 }
 
-/// `Ok` for an accepted input, else its failure class.
+/// The verdict on `vector`, whose directory under `vectors/` is `folder`.
+///
+/// # Errors
+///
+/// If the input is rejected: its failure class.
 pub fn verdict(folder: &str, vector: &Vector) -> Result<Out, &'static str> {
     match folder {
         "envelope" => envelope(vector),
@@ -81,7 +85,7 @@ fn misplaced(error: &RequestError) -> &'static str {
     }
 }
 
-/// The statement of the DSSE specification's own vector: any bytes of that type.
+/// The statement of the DSSE specification's own vector. Any payload of its type is accepted.
 #[derive(Debug)]
 struct HelloWorld;
 
@@ -186,7 +190,8 @@ fn control(vector: &Vector) -> Result<Out, &'static str> {
     if is_for { Ok(Out::default()) } else { Err("not-for-this-deployment") }
 }
 
-/// By the CLI's own [`Authenticator`]; what a reader then makes of the output is [`Chunks::unfold`]'s.
+/// Judges the frame with the CLI's own [`Authenticator`], and unfolds its output with
+/// [`Chunks::unfold`].
 fn frame(vector: &Vector) -> Result<Out, &'static str> {
     let (id, digest) = (vector.deployment_id.parse().unwrap(), vector.request_digest.parse().unwrap());
     let pin = vector.target_key.as_deref().map(|key| key.parse().unwrap());
@@ -223,7 +228,7 @@ fn unfold(chunks: Chunks) -> Result<Out, &'static str> {
     })
 }
 
-/// For the makers: a moment as text.
+/// A timestamp that is `plus` seconds after `text`, as text.
 pub(super) fn moment(text: &str, plus: i64) -> String {
     text.parse::<Timestamp>().unwrap().plus(plus).to_string()
 }

@@ -1,4 +1,5 @@
-//! Clauses of `docs/protocol.md` that are about functions, not about received bytes, and so have no vector.
+//! Clauses of `docs/protocol.md` that are about functions, not about received bytes, and so have no
+//! vector.
 
 use relay_protocol::artifact::{UnsafeEntry, check_link, components, object_key, unpacked_limit};
 use relay_protocol::claim::{Claim, Holder, Lock, Verdict};
@@ -17,7 +18,7 @@ fn a_signature_of_kms_becomes_one_that_readers_accept() {
     let reader = VerifyingKey::from_spki(&spki).unwrap();
     let low: p256::ecdsa::Signature = key.sign(b"text");
     let (r, s) = low.normalize_s().split_scalars();
-    // Both spellings: KMS gives either.
+    // KMS may return either form of `s`, low or high.
     for der in [low.normalize_s().to_der(), p256::ecdsa::Signature::from_scalars(r, -*s).unwrap().to_der()] {
         assert!(reader.verify(b"text", &p256_signature_from_der(der.as_bytes()).unwrap()));
     }

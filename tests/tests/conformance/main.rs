@@ -1,4 +1,5 @@
-//! What `docs/protocol.md` says, against the shipped functions: the vectors, and clauses that are about functions and so have no vector.
+//! Checks the shipped functions against `docs/protocol.md`: the vectors, and the clauses that are
+//! about functions and so have no vector.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 

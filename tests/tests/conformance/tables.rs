@@ -1,4 +1,4 @@
-//! The tables of `docs/protocol.md` that repeat the code are made from it.
+//! Checks that the tables of `docs/protocol.md` that repeat the code are generated from it.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! Walks `vectors/`: the verdict of our code on each file is the one that the file expects.
+//! Walks `vectors/`: for each file, our code must reach the verdict that the file expects.
 
 use std::collections::BTreeSet;
 

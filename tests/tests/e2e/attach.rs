@@ -1,4 +1,5 @@
-//! Coming back: a deployment that its CI job has left, on purpose or not, is followed to its end by another call.
+//! Reattaching: another call follows a deployment to its end after its CI job has left, on purpose
+//! or not.
 
 use std::sync::Arc;
 
@@ -107,7 +108,7 @@ fn a_queue_that_cannot_be_read_just_now_is_read_when_it_can() {
     sandbox.set_faults("[[rule]]\nservice = \"sqs\"\noperation = \"ReceiveMessage\"\nkind = \"outage\"\n");
     let following = attach(&sandbox, &id).start();
     let failed = |entry: &&relay_tests::kit::sandbox::Entry| entry.is("sqs", "ReceiveMessage") && !entry.ok;
-    // The first read tries three times by itself.
+    // The first read makes three attempts.
     eventually("more than the first read has failed", || {
         (sandbox.log().iter().filter(failed).count() > 3).then_some(())
     });
@@ -137,7 +138,7 @@ fn who_attaches_may_be_killed_too() {
         gate.display()
     );
     let id = detach(&sandbox, &script).run().exits(0).out().trim().to_owned();
-    // It begins with the first frame, at once, as nobody has read any.
+    // It starts with the first frame, and immediately, because no reader has acknowledged any.
     let first = attach(&sandbox, &id).start();
     first.until_stdout("line 20\n");
     first.signal(Signal::KILL);

@@ -1,4 +1,5 @@
-//! What is left behind is found again: the tags of a deployment's queues, `relay status`, `relay cancel`, `relay gc`, and `--wait`.
+//! What a deployment leaves behind can be found again: the tags of its queues, `relay status`,
+//! `relay cancel`, `relay gc`, and `--wait`.
 
 use std::sync::Arc;
 
@@ -48,7 +49,7 @@ fn what_goes_on_is_seen_and_can_be_cancelled_from_elsewhere() {
     sandbox.relay(&["cancel", &id]).run().exits(0).says("asked").says("relay attach");
     let done = attach(&sandbox, &id).run().exits(130).says("(cancelled)");
     assert_eq!(done.out(), "begun\ngot TERM\n");
-    // Its queues are gone now.
+    // Its queues have been deleted by now.
     for command in ["status", "cancel", "attach"] {
         sandbox.relay(&[command, &id]).run().exits(119).says("there is no queue").says("hint: ");
     }
@@ -73,7 +74,7 @@ fn whom_the_policy_does_not_allow_to_cancel_cancels_nothing() {
 #[test]
 fn what_was_acknowledged_is_tagged_and_does_not_come_again() {
     let sandbox = Sandbox::start(Options::default());
-    // The first deletion does nothing, without being tried again.
+    // The first deletion has no effect and is not retried.
     let rule = "service = \"sqs\"\noperation = \"DeleteMessageBatch\"\nkind = \"error\"\ncode = \"Odd\"\ncount = 1\n";
     sandbox.set_faults(&format!("[[rule]]\n{rule}"));
     let gate = sandbox.folder().join("tagged");
@@ -90,13 +91,14 @@ fn what_was_acknowledged_is_tagged_and_does_not_come_again() {
     let acknowledged = seen["acknowledged"].as_u64().unwrap();
     assert!(acknowledged >= 3 && seen["followed_at"].is_string(), "{seen}");
     std::fs::write(gate, "").unwrap();
-    // What was printed and not deleted comes again from the queue, with a hole behind it; it is neither shown again nor taken for a gap.
+    // A frame that was printed but not deleted comes again from the queue, followed by a gap in the
+    // numbers. It is neither printed again nor reported as missing output.
     let done = attach(&sandbox, &id).run().exits(4).says("output complete from where this began");
     assert_eq!(done.out(), "three\n");
     assert!(!done.err().contains("GAP") && !done.err().contains("came late"), "{}", done.err());
 }
 
-/// What `relay gc` says.
+/// Runs `relay gc`.
 fn gc(sandbox: &Sandbox, arguments: &[&str]) -> Deployed {
     sandbox.relay(&[&["gc"], arguments].concat()).run()
 }
@@ -108,7 +110,7 @@ fn queues_of_the_dead_are_swept_and_those_of_the_living_stay() {
     let waits = format!("echo begun; while [ ! -e {} ]; do sleep 0.05; done", gate.display());
     let (living, dead) = (detach(&sandbox, "demo/shell", &waits), detach(&sandbox, "demo/shell", "echo output"));
     let reply = |id: &str| format!("https://sqs.eu-west-1.amazonaws.com/111111111111/relay-{id}-reply");
-    // Its day comes: the tag is what tells.
+    // Its deadline has passed: `gc` judges by the tag.
     let long_ago = [("relay-deadline", "2026-01-01T00:00:00Z")];
     sandbox.ci().tag(&reply(&dead), &long_ago);
     let other = sandbox.ci().create_queue("relay-not-a-deployment-reply");
@@ -151,7 +153,7 @@ fn slots_are_shared_by_many_and_a_dead_holder_leaves_its_own() {
         Sandbox::start(Options::default().set("task_events=true").target("test/two", target("test/two", &two, SHELL)));
     let (inside, seen) = (sandbox.folder().join("inside"), sandbox.folder().join("seen"));
     std::fs::create_dir(&inside).unwrap();
-    // A holder that dies in the middle.
+    // A holder that dies while it has its slot.
     let dies = sandbox
         .deploy("test/two")
         .param("script", "echo begun; exec sleep 600")
@@ -180,7 +182,7 @@ fn slots_are_shared_by_many_and_a_dead_holder_leaves_its_own() {
 #[test]
 fn credentials_that_end_in_mid_tail_are_named_with_the_remedy() {
     let sandbox = Sandbox::start(Options::default());
-    // Longer than a receive waits; and a minute's patience comes before.
+    // Longer than a receive waits. Before that, the retries go on for a minute.
     let deploy = sandbox.shell("echo begun; exec sleep 600").args(&["--silence-timeout", "21s"]);
     let running = deploy.bound(std::time::Duration::from_secs(300)).start();
     running.until_stdout("begun");

@@ -1,4 +1,5 @@
-//! Everything that must be refused is refused, in the place that must, with words that help; and nothing runs.
+//! Bad input is refused, by the program that must refuse it and with a helpful message, and nothing
+//! runs.
 
 use std::sync::Arc;
 
@@ -35,7 +36,8 @@ fn claim(sandbox: &Sandbox, id: &str) -> Option<Value> {
     sandbox.operator().get_json(&sandbox.bucket(), &format!("claims/{id}"))
 }
 
-/// Refused by launcher or runner, with exit code 120, these words, and a hint; and no task ran.
+/// Asserts a refusal by launcher or runner, with exit code 120, these words and a hint, and that no
+/// task ran.
 #[track_caller]
 fn refused(sandbox: &Sandbox, done: Deployed, reason: Reason, words: &str) -> Deployed {
     let done = done.exits(120).says(words).says("hint: ");
@@ -45,7 +47,8 @@ fn refused(sandbox: &Sandbox, done: Deployed, reason: Reason, words: &str) -> De
     done
 }
 
-/// A task that must refuse by itself, without a frame or a claim, and without touching anything but its own identity.
+/// Runs a task that must refuse by itself: without a frame, without a claim, and without any call
+/// except for its own identity.
 #[track_caller]
 fn refuses_in_silence(sandbox: &Sandbox, name: &str, asking: &Asking, launch: &Launch) {
     let arn = sandbox.operator().run_task(launch).unwrap();
@@ -59,7 +62,7 @@ fn refuses_in_silence(sandbox: &Sandbox, name: &str, asking: &Asking, launch: &L
     assert!(done.iter().all(|entry| harmless.contains(&entry.service.as_str())), "{name}: {done:?}");
 }
 
-/// The payload's text, changed, signed anew.
+/// A bundle with the payload's text changed and signed again.
 fn signed(asking: &Asking, change: impl FnOnce(String) -> String) -> String {
     let payload = String::from_utf8(asking.request.to_payload()).unwrap();
     bundle(asking.key.sign_envelope(Envelope::new(Request::TYPE, change(payload).into_bytes())))
@@ -67,7 +70,7 @@ fn signed(asking: &Asking, change: impl FnOnce(String) -> String) -> String {
 
 type Row = (&'static str, fn(&Asking) -> String);
 
-/// Bodies that cannot be verified, each made from a request that is good.
+/// Bodies that cannot be verified, each made from a valid request.
 const UNVERIFIED: [Row; 17] = [
     ("unsigned", |a| bundle(Envelope::new(Request::TYPE, a.request.to_payload()))),
     ("a stranger's key", |a| bundle(new_key().sign_envelope(Envelope::new(Request::TYPE, a.request.to_payload())))),
@@ -103,7 +106,8 @@ const UNVERIFIED: [Row; 17] = [
 ];
 
 // clause: ENV-5, ENV-7, ENV-8, LAU-3, LAU-5, LAU-6
-/// Whatever was wrong: one answer, the same in all, to the queue that the hints name, and nothing else.
+/// Whatever is wrong, the launcher sends the same single answer, to the queue that the hints name,
+/// and does nothing else.
 #[test]
 fn what_cannot_be_verified_is_told_so_and_no_more() {
     let sandbox = sandbox();
@@ -114,7 +118,7 @@ fn what_cannot_be_verified_is_told_so_and_no_more() {
         let body = body(&asking);
         asking.publish_as(&body, &asking.hints()).unwrap();
         is_unverified(&sandbox, name, &asking, &body, &asking.hints());
-        // The runner finds the same by itself.
+        // The runner reaches the same verdict by itself.
         if body.len() < 6_000 {
             let mut launch = asking.launch();
             launch.environment[0].1 = body;
@@ -160,7 +164,8 @@ fn hints_that_differ_or_lead_nowhere_are_unverified_too() {
         asking.publish_as(&asking.bundle(), &hints).unwrap();
         is_unverified(&sandbox, name, &asking, &asking.bundle(), &hints);
     }
-    // Another deployment's id: the answer goes to that one's queue, and names the body, by which its CLI knows that it is not its own.
+    // The id of another deployment: the answer goes to that deployment's queue. It names the body,
+    // by which that CLI recognises that the answer is not for its own request.
     let (victim, asking) = (asking(), asking());
     asking.publish_as(&asking.bundle(), &victim.hints()).unwrap();
     is_unverified(&sandbox, "another id", &victim, &asking.bundle(), &victim.hints());
@@ -177,7 +182,7 @@ fn nobody_is_answered_whom_the_settings_do_not_name() {
     let mut hints = asking.hints();
     hints.ci_account = "333333333333".parse().unwrap();
     asking.publish_as(&asking.bundle(), &hints).unwrap();
-    // Hints that have not even the grammar are answered nowhere.
+    // Hints that do not even match the grammar get no answer.
     let odd = [("target", "demo/shell"), ("deployment_id", "../../etc"), ("ci_account", "111111111111")];
     sandbox.ci().publish(sandbox.topic().as_str(), &asking.bundle(), &odd).unwrap();
     sandbox.ci().publish(sandbox.topic().as_str(), &asking.bundle(), &odd[..1]).unwrap();
@@ -272,7 +277,7 @@ fn a_reply_queue_in_an_account_that_is_not_the_signers_is_refused() {
 }
 
 // clause: LAU-6
-/// Of several faults the first in the order of the clause is told.
+/// If several checks fail, the answer names the first in the order of the clause.
 #[test]
 fn the_first_check_that_fails_is_the_one_that_is_told() {
     let sandbox = sandbox();
@@ -289,7 +294,8 @@ fn the_first_check_that_fails_is_the_one_that_is_told() {
     ];
     for first in 0..broken.len() {
         let (reason, _) = broken[first];
-        // Only a frozen target can be refused for being frozen; behind that check, one that nobody may deploy.
+        // Only a frozen target can be refused for being frozen. After that check, the test uses a
+        // target that nobody may deploy.
         let name = if first <= 2 { "test/frozen" } else { "test/others" };
         let mut asking = Asking::new(&sandbox, name, &[("script", "true")]);
         for (_, change) in &broken[first..] {
@@ -315,7 +321,7 @@ fn no_permit_a_forbid_and_an_error_each_mean_no() {
         ("test/frozen", "true", Reason::Frozen, "deployments of test/frozen are frozen"),
     ] {
         refused(&sandbox, sandbox.deploy(name).param("script", script).run(), reason, words);
-        // Past the launcher, the runner decides the same.
+        // If the launcher is bypassed, the runner decides the same.
         let asking = Asking::new(&sandbox, name, &[("script", script)]);
         runner_denies(&sandbox, &asking, reason, words);
     }
@@ -324,7 +330,8 @@ fn no_permit_a_forbid_and_an_error_each_mean_no() {
     }
 }
 
-/// The runner claims, sends nothing but `finished` with the reason as its frame 0, vouched for, and exits 120.
+/// Asserts that the runner claims, sends nothing but `finished` with the reason as frame 0 and with
+/// a vouch, and exits with 120.
 #[track_caller]
 fn runner_denies(sandbox: &Sandbox, asking: &Asking, reason: Reason, words: &str) {
     let arn = sandbox.operator().run_task(&asking.launch()).unwrap();
@@ -382,7 +389,7 @@ fn the_runner_verifies_place_and_identity_before_it_claims() {
     let asking = Asking::new(&sandbox, "demo/shell", &[("script", "true")]);
     refuses_in_silence(&sandbox, "no envelope", &asking, &Launch { environment: vec![], ..asking.launch() });
 
-    // The same revision under another role: other power.
+    // The same revision with another role would have other permissions.
     let (_, entry_point, configuration) = sandbox.operator().definition("relay_demo_shell");
     let arn = sandbox.operator().register("relay_test_role", &entry_point, &configuration, "relay-somebody-else");
     refuses_in_silence(&sandbox, "role", &asking, &Launch { definition: arn, ..asking.launch() });
@@ -430,7 +437,7 @@ fn a_configuration_that_is_not_the_pinned_one_is_none() {
         assert_eq!((end.kind(), end.genuine), ("unverified", true), "{name}");
         assert_eq!(sandbox.run_tasks(&asking.id()).len(), started, "{name}: the launcher ran a task");
     }
-    // The newest active revision counts, whatever it is.
+    // The newest active revision counts, whatever it contains.
     let family = "relay_test_newest";
     let old = named("test/newest");
     operator.register(family, &pinned("test/newest", &old), &old, &runner_role("test/newest"));
@@ -482,10 +489,12 @@ fn a_parameter_that_does_not_fit_is_named() {
     refused(&sandbox, hello().run(), Reason::Parameter, "the parameter `name` is missing");
     let unknown = hello().param("name", "world").param("command", "reboot").run();
     refused(&sandbox, unknown, Reason::Parameter, "there is no parameter `command`; this target has: name");
-    // The pattern of demo/shell allows all; that a value is no option is decided all the same.
+    // The pattern of demo/shell allows everything. The check that a value is not an option applies
+    // all the same.
     let option = sandbox.deploy("demo/shell").param("script", "--version").run();
     refused(&sandbox, option, Reason::Parameter, "would be read as an option");
-    // NUL cannot be typed, but signed: see `a_verified_request_is_told_which_check_failed_and_by_how_much`.
+    // NUL cannot be an argument, but it can be signed: see
+    // `a_verified_request_is_told_which_check_failed_and_by_how_much`.
 }
 
 // clause: LIM-1, OUT-3
@@ -501,7 +510,7 @@ fn a_request_over_the_limit_is_not_even_published() {
     assert!(done.err().chars().filter(char::is_ascii_digit).count() > 4, "by how much: {}", done.err());
     let calls = sandbox.log().into_iter().filter(|entry| matches!(entry.operation.as_str(), "Publish" | "CreateQueue"));
     assert_eq!(calls.count(), 0);
-    // What just fits runs.
+    // A request just under the limit runs.
     sandbox.shell(&format!("true {}", "x".repeat(4_000))).run().exits(0);
 }
 
@@ -530,14 +539,14 @@ fn what_aws_denies_has_a_code_and_a_hint() {
         .says("hint: there are no valid AWS credentials here");
     hello().env("AWS_ENDPOINT_URL", "http://127.0.0.1:9").run().exits(125).says("hint: check the network");
     assert!(sandbox.calls("ecs", "RunTask").is_empty());
-    // Queues that were made for nothing are gone again.
+    // Queues that were created for nothing have been deleted.
     assert_eq!(sandbox.http("GET", "queues", b"").1, "[]");
 }
 
-/// An entry of a hostile tar: name, type, link, content.
+/// An entry of a hostile tar file: name, type, link target and content.
 type Entry<'a> = (&'a str, tar::EntryType, &'a str, &'a [u8]);
 
-/// A `.tar.zst` of entries that no honest packer would write.
+/// A `.tar.zst` with entries that no honest packer would write.
 fn forged(entries: &[Entry<'_>]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, kind, link, content) in entries {
@@ -553,7 +562,7 @@ fn forged(entries: &[Entry<'_>]) -> Vec<u8> {
     zstd::encode_all(tar.into_inner().unwrap().as_slice(), 3).unwrap()
 }
 
-/// Uploads bytes under a digest, and deploys with it.
+/// Uploads bytes under a digest, and deploys with that digest.
 fn deploy_artifact(sandbox: &Sandbox, target: &str, digest: &str, bytes: Option<Vec<u8>>) -> Deployed {
     if let Some(bytes) = bytes {
         sandbox.ci().put_object("relay-sandbox-artifacts", &format!("{target}/{digest}.tar.zst"), bytes);
@@ -561,7 +570,7 @@ fn deploy_artifact(sandbox: &Sandbox, target: &str, digest: &str, bytes: Option<
     sandbox.deploy(target).param("source", digest).run()
 }
 
-/// Refused by the runner, before a step; and nothing of it is left.
+/// Asserts that the runner refused the artifact before any step, and left nothing of it behind.
 #[track_caller]
 fn bad_artifact(sandbox: &Sandbox, name: &str, done: Deployed, words: &str) {
     let done = done.exits(120).says(words);
@@ -611,12 +620,12 @@ fn a_hostile_artifact_is_refused_whole() {
     }
     assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0, "something was written outside");
     assert!(!sandbox.folder().join("state/work/escaped").exists());
-    // The same hand can make a good one.
+    // The same code can build a valid artifact.
     let good = forged(&[run, ("link", T::Symlink, "run.sh", b"")]);
     let done = deploy_artifact(&sandbox, "demo/source", &Digest::of(&good).to_string(), Some(good.clone())).exits(0);
     assert_eq!(done.out(), "ran\n");
 
-    // Not what the digest says: not a byte of it is unpacked, were it ever so hostile.
+    // The content does not match the digest: not a byte of it is unpacked, however hostile it is.
     let hostile = forged(&[run, ("../escaped", T::Regular, "", b"x")]);
     let digest = Digest::of(b"what was meant").to_string();
     let done = deploy_artifact(&sandbox, "demo/source", &digest, Some(hostile.clone()));
@@ -657,11 +666,11 @@ fn a_tool_that_cannot_be_started_says_so() {
 }
 
 // clause: FRM-1, FRM-5, FRM-6, FRM-18
-/// Whoever can write to the queue can neither end a deployment nor change its output.
+/// A writer to the queue can neither end a deployment nor change its output.
 #[test]
 fn forged_frames_change_nothing() {
     let sandbox = sandbox();
-    // Genuine frames of another deployment, with everything that belongs to them.
+    // Genuine frames of another deployment, with all their attributes.
     let other = Asking::new(&sandbox, "demo/shell", &[("script", "echo of another deployment")]);
     other.publish();
     other.end();
@@ -691,7 +700,7 @@ fn forged_frames_change_nothing() {
         let stranger = new_key();
         let sig = relay_protocol::encoding::base64(&stranger.sign(&FrameSource::Runner.pae(&end)));
         forge(&end, &[("from", "runner"), ("sig", &sig)]);
-        // Signed by CI's own key, which may ask for deployments and answer for none.
+        // Signed by CI's own key, which may sign requests but no frames.
         let sig = relay_protocol::encoding::base64(&sandbox.signing_key().sign(&FrameSource::Runner.pae(&end)));
         forge(&end, &[("from", "runner"), ("sig", &sig)]);
     }
@@ -705,7 +714,7 @@ fn forged_frames_change_nothing() {
             reply.raw.attributes.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         forge(&reply.raw.body, &attributes);
     }
-    // All are gone from the queue before the tool goes on.
+    // All of them have been read from the queue before the tool goes on.
     eventually("the forged frames were read", || {
         let queues: Value = serde_json::from_str(&sandbox.http("GET", "queues", b"").1).unwrap();
         let one = queues
@@ -732,7 +741,7 @@ fn what_ecs_does_not_start_is_told_with_its_reason() {
     let fault = |kind: &str, more: &str| {
         sandbox.set_faults(&format!("[[rule]]\nservice = \"ecs\"\noperation = \"RunTask\"\nkind = \"{kind}\"\n{more}"));
     };
-    // Twice, and then it works: the same token each time.
+    // Fails twice and then succeeds: every attempt has the same token.
     for kind in ["run-task-failures", "throttle"] {
         fault(kind, "count = 2");
         let done = sandbox.shell("exit 3").run().exits(3);
@@ -740,7 +749,7 @@ fn what_ecs_does_not_start_is_told_with_its_reason() {
         assert!(runs.len() >= 3 && runs.iter().all(|run| run.text("clientToken") == done.id()), "{kind}: {runs:?}");
         assert_eq!(sandbox.tasks_of(&done.id()).len(), 1);
     }
-    // For ever.
+    // Fails forever.
     for (kind, more, reason, words) in [
         ("run-task-failures", "", "capacity", "Capacity is unavailable at this time"),
         ("throttle", "", "quota", "A fault of the sandbox"),
@@ -759,25 +768,26 @@ fn what_ecs_does_not_start_is_told_with_its_reason() {
 #[test]
 fn what_is_not_known_is_neither_success_nor_failure() {
     let sandbox = sandbox();
-    // The runner is killed: no last frame.
+    // The runner is killed, so there is no last frame.
     let running = sandbox.shell("while :; do echo alive; sleep 0.1; done").args(&["--silence-timeout", "3s"]).start();
     running.until_stdout("alive");
     let task = sandbox.tasks_of(&running.id()).pop().unwrap();
     kill_process(task.pid().unwrap(), Signal::KILL).unwrap();
     let done = running.wait().exits(122).says("outcome unknown").says(task.arn()).says("aws ecs describe-tasks");
     assert_eq!(*done.result("/exit_code"), json!(122));
-    // The task is stopped from outside: the tool is stopped gracefully, and what it had done is not known.
+    // The task is stopped from outside: the tool is stopped gracefully, and how much it had done is
+    // unknown.
     let running = sandbox.shell("trap 'echo told; exit 0' INT; echo begun; while :; do sleep 0.1; done").start();
     running.until_stdout("begun");
     let task = sandbox.tasks_of(&running.id()).pop().unwrap();
     sandbox.operator().stop_task(task.arn(), "somebody else");
     let done = running.wait().exits(122);
     assert_eq!((done.out().as_str(), done.result("/reason")), ("begun\ntold\n", &json!("stopped")));
-    // Nobody ever answers.
+    // No launcher answers.
     let mute = Sandbox::start(Options { launchers: 0, ..Options::default() });
     let done = mute.shell("true").args(&["--admission-timeout", "2s"]).run().exits(122);
     done.says("while waiting for the launcher's answer").says("-reply stays");
-    // Admitted, and never started.
+    // The request is admitted, but the runner never starts.
     let slow = Sandbox::start(Options::default().set("provisioning_ms=60000"));
     let done = slow.shell("true").args(&["--start-timeout", "2s"]).run().exits(122);
     done.says("while waiting for the runner's start");
@@ -797,13 +807,13 @@ fn only_those_who_may_can_stop_a_deployment() {
     asking.control(&asking.cancel(&asking.session, Digest::of(b"another request")));
     let other = Asking::without_queues(&sandbox, "demo/shell", &[("script", "true")]);
     asking.control(&other.cancel(&asking.session, asking.digest()));
-    // All five were read, and the tool still runs.
+    // All five have been read, and the tool still runs.
     let task = sandbox.tasks_of(&asking.id()).pop().unwrap();
     eventually("the statements were dropped", || {
         (task.log().matches("may not stop this deployment").count() == 5).then_some(())
     });
     assert!(asking.replies().iter().all(|reply| reply.kind() != "finished"));
-    // By the session key; a second time changes nothing.
+    // A cancel by the session key works. A second one changes nothing.
     asking.control(&asking.cancel(&asking.session, asking.digest()));
     asking.control(&asking.cancel(&asking.session, asking.digest()));
     let end = asking.end();
@@ -812,7 +822,7 @@ fn only_those_who_may_can_stop_a_deployment() {
         asking.replies().iter().filter(|reply| reply.kind() == "output").map(|reply| reply.body.to_string()).collect();
     assert_eq!(output.matches("told").count(), 1);
 
-    // By a signer whom the policy allows; and before the first step, so that none begins.
+    // A cancel by a signer whom the policy allows, before the first step: no step begins.
     let asking = Asking::new(&sandbox, "demo/shell", &[("script", "echo never")]);
     asking.control(&asking.cancel(&asking.key, asking.digest()));
     asking.publish();
@@ -821,7 +831,7 @@ fn only_those_who_may_can_stop_a_deployment() {
     assert!(!asking.replies().iter().any(|reply| matches!(reply.kind(), "step" | "output")), "a step began");
 }
 
-/// Nothing of what was refused above has left a task's process or a dead letter behind.
+/// The bodies that were refused above leave no task process and no dead letter behind.
 #[test]
 fn bad_input_is_no_fault_of_the_launcher() {
     let sandbox = Sandbox::start(Options::default());

@@ -1,4 +1,5 @@
-//! The command line, and what a recipe can say: signals, time-outs, rollback, environment, work directory.
+//! The command line, and what a recipe can express: signals, timeouts, rollback, environment and
+//! work directory.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
@@ -75,7 +76,7 @@ fn keygen_makes_a_key_that_only_its_owner_reads_and_never_overwrites() {
     assert_eq!(code, 119);
     assert!(err.contains("exists already") && err.contains("hint: "), "{err}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), pem);
-    // The key works as file and as text.
+    // The key works as a file and as text.
     let sandbox = sandbox();
     let hello = || sandbox.deploy("demo/hello").param("name", "world").without("RELAY_SIGNING_KEY");
     hello().args(&["--key", file.to_str().unwrap()]).run().exits(120).says("unverified");
@@ -92,14 +93,14 @@ fn a_key_that_never_leaves_kms_signs_requests() {
     let public = relay_protocol::PublicKey::from_der(&der).unwrap();
     let deploy = || sandbox.deploy("demo/hello").param("name", "world").env("RELAY_SIGNING_KEY", &arn);
     deploy().run().exits(120).says("unverified");
-    // The platform team puts it in place of the other.
+    // The platform team replaces the other key with it.
     let operator = sandbox.operator();
     let (old, entry_point, text) = operator.definition("relay_demo_hello");
     let text = text.replace(&sandbox.signing_key().public().to_string(), &public.to_string());
     let pin = relay_policy::Pin::of(&"demo/hello".parse().unwrap(), &text);
     operator.register("relay_demo_hello", &pin.entry_point(&entry_point[0]), &text, "relay-demo-hello");
     operator.deregister(&old);
-    // KMS makes high s as often as low; each is to be accepted by all.
+    // KMS makes high `s` as often as low. Every reader must accept both.
     for _ in 0..4 {
         deploy().run().exits(0);
     }
@@ -204,7 +205,8 @@ fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
     deploy("[default]\ntopics = \"x\"\n", Some(&topic), None).exits(119).says("topics");
     deploy("[targets.\"no slash\"]\n", Some(&topic), None).exits(119);
 
-    // A key in the file is a path relative to the file, wherever below it `relay` is called.
+    // A key in the file is a path relative to the file, from whichever folder below it `relay` is
+    // called.
     let deploy = sandbox.deploy("demo/hello").param("name", "world").without("RELAY_SIGNING_KEY");
     std::fs::create_dir(deploy.folder().join("keys")).unwrap();
     std::fs::write(deploy.folder().join("keys/ci.pem"), good).unwrap();
@@ -258,7 +260,8 @@ fn a_second_signal_leaves_at_once() {
     let running = sandbox.shell(&script).start();
     running.until_stdout("begun");
     running.signal(Signal::INT);
-    // What comes at once is the same signal: `timeout` sends it to the process and to its group.
+    // An immediate second signal counts as the same one: `timeout` signals the process and its
+    // group.
     running.signal(Signal::INT);
     running.until_stderr("SIGINT, cancel sent");
     running.until_stderr("has 5s to stop by itself");
@@ -300,7 +303,7 @@ fn a_tool_that_does_not_listen_is_killed_after_the_grace() {
 #[test]
 fn time_outs_of_either_side_are_124() {
     let sandbox = sandbox();
-    // The target's own: TERM, a second of grace, KILL.
+    // The target's timeout: TERM, a second of grace, KILL.
     let done = sandbox
         .deploy("test/quick")
         .param("script", "trap 'echo got TERM; exit 0' TERM; echo begun; while :; do sleep 0.05; done")
@@ -313,10 +316,10 @@ fn time_outs_of_either_side_are_124() {
         .run()
         .exits(124);
     assert_eq!(done.out(), "begun\n");
-    // The command's.
+    // The timeout of the command.
     let done = sandbox.shell(PATIENT).args(&["--timeout", "2s"]).run().exits(124);
     assert_eq!(done.out(), "begun\ngot INT\nreleased the lock\n");
-    // One that is never reached changes nothing.
+    // A timeout that is never reached changes nothing.
     sandbox.shell("exit 5").args(&["--timeout", "10m"]).run().exits(5);
 }
 
@@ -328,7 +331,7 @@ fn steps_run_in_order_in_one_directory_and_the_first_failure_ends_them() {
     let out = done.out();
     let lines: Vec<&str> = out.lines().collect();
     let [first, second, one, and_one, two] = lines.as_slice() else { panic!("{out}") };
-    // An empty directory at first, and the same for all.
+    // The directory is empty at first, and all steps share it.
     assert_eq!((first, *one, *and_one, *two), (second, "1", "1", "2"));
     assert!(first.contains(&done.id()), "{first}");
     assert_eq!(*done.result("/step"), json!("three"));
@@ -341,10 +344,11 @@ fn steps_run_in_order_in_one_directory_and_the_first_failure_ends_them() {
 fn rollback_runs_after_a_failure_and_never_changes_the_code() {
     let sandbox = sandbox();
     let deploy = |code: &str| sandbox.deploy("test/rollback").param("code", code).run();
-    // Both of the step's success codes go on; the last step's code is the deployment's.
+    // After either success code of the step, the next step runs. The last step's code is the
+    // deployment's.
     assert_eq!(deploy("0").exits(0).out(), "two\n");
     assert_eq!(deploy("2").exits(0).out(), "two\n");
-    // Any other ends the steps; the rollback's own failure ends the rollback, and is said.
+    // Any other code ends the steps. A failure of the rollback ends the rollback, and is reported.
     let done = deploy("7").exits(7).says("the rollback step `undo` failed with exit code 9");
     assert_eq!(
         (done.out().as_str(), done.result("/step"), done.result("/decided_by")),
@@ -361,7 +365,7 @@ fn the_environment_is_what_the_configuration_says() {
     };
     let done = sandbox.deploy("test/clean").param("script", "exec env").env("STRANGE", "1").run().exits(0);
     let seen = names(&done.out());
-    // `PWD`, `OLDPWD`, `SHLVL` and `_` are the shell's own.
+    // The shell itself sets `PWD`, `OLDPWD`, `SHLVL` and `_`.
     let own = ["PWD", "OLDPWD", "SHLVL", "_"];
     let keys: Vec<&str> = seen.keys().map(String::as_str).filter(|name| !own.contains(name)).collect();
     assert_eq!(
@@ -372,7 +376,8 @@ fn the_environment_is_what_the_configuration_says() {
     assert_eq!((seen["RELAY_TARGET"].as_str(), seen["RELAY_PARAM_SCRIPT"].as_str()), ("test/clean", "exec env"));
     assert_eq!(seen["RELAY_DEPLOYMENT_ID"], done.id());
 
-    // With a role: where to ask for its credentials, masked; and not the way to the runner's own.
+    // With a role, the tool sees where to fetch that role's credentials, with the token masked. It
+    // does not see where the runner fetches its own.
     let done = sandbox.deploy("test/role").param("script", "env | grep ^AWS_ | sort").run().exits(0);
     let seen = names(&done.out());
     let keys: Vec<&str> = seen.keys().map(String::as_str).collect();
@@ -399,7 +404,7 @@ fn a_grandchild_that_keeps_stdout_open_does_not_hang_the_end() {
     let done = sandbox.shell(&script).run().exits(0).says("kept its output open");
     assert_eq!(done.out(), "parent done\n");
     assert!(began.elapsed().as_secs() < 30);
-    // It ended with its step.
+    // It ended together with its step.
     let pid = std::fs::read_to_string(pid).unwrap().trim().to_owned();
     eventually("the grandchild is gone", || (!std::path::Path::new("/proc").join(&pid).exists()).then_some(()));
 }
@@ -431,7 +436,7 @@ fn an_artifact_comes_as_it_was_sent() {
     };
     let digest = record(&first)["predicate"]["parameters"]["source"].clone();
     assert_eq!(subject(&record(&first))["digest"]["sha256"], digest);
-    // The same folder is the same artifact, and is not uploaded again.
+    // The same folder makes the same artifact, which is not uploaded again.
     let again = deploy();
     assert_eq!(record(&again)["predicate"]["parameters"]["source"], digest);
     let uploads = sandbox

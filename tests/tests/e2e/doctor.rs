@@ -1,4 +1,5 @@
-//! `relay doctor` against the sandbox: what it says of a way that is open, and of each thing that can be in it.
+//! `relay doctor` against the sandbox: its report when everything works, and when one thing is
+//! wrong.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
@@ -9,12 +10,13 @@ use relay_tests::{Options, Sandbox};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Nothing here gets as far as the launcher.
+/// No test here reaches the launcher.
 fn sandbox() -> Arc<Sandbox> {
     Sandbox::start(Options { launchers: 0, ..Options::default() })
 }
 
-/// Exit code and standard output of `relay doctor`, in `folder`, with these variables; an empty one is taken away.
+/// Runs `relay doctor` in `folder` with these variables; an empty value removes one. Returns exit
+/// code and stdout.
 fn doctor(sandbox: &Sandbox, folder: &TempDir, arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
     let mut command = command("relay");
     command.arg("doctor").args(arguments).envs(sandbox.environment()).current_dir(folder.path()).stdin(Stdio::null());
@@ -33,7 +35,7 @@ fn hello(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
     doctor(&sandbox(), &TempDir::new().unwrap(), &[&["demo/hello"], arguments].concat(), environment)
 }
 
-/// Arguments, variables, the exit code, and words.
+/// Arguments, variables, exit code, and expected words.
 type Row<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a str);
 
 #[track_caller]
@@ -43,7 +45,7 @@ fn says(words: &str, line: &str) {
 
 #[test]
 fn an_open_way_is_told_and_nothing_is_changed() {
-    // One of its own: the log must be this test's alone.
+    // Its own sandbox: the log must hold only this test's calls.
     let sandbox = Sandbox::start(Options { launchers: 0, ..Options::default() });
     let (code, words) = doctor(&sandbox, &TempDir::new().unwrap(), &["demo/hello"], &[]);
     assert_eq!(code, 0, "{words}");
@@ -92,7 +94,8 @@ fn a_try_leaves_nothing_behind() {
         says(&words, "bad   queues: ");
         assert!(words.contains(&format!("credentials in use lack sqs:{operation}")), "{words}");
     }
-    // Of the two that could not be read, both are gone; those whose deletion was denied are the fault's.
+    // Both queues that could not be read have been deleted. The two whose deletion the fault denied
+    // remain.
     assert_eq!(queues("DeleteQueue").len(), 4);
 }
 
@@ -155,7 +158,8 @@ fn each_thing_in_the_way_has_its_line_and_its_code() {
     says(&words, &format!("warn  key: others than its owner may use {path} (mode 644) — chmod 600 {path}"));
     mode(0o600);
     says(&hello(&["--key", path], &[]).1, &format!("ok    key: {path}; "));
-    // A setting comes first: with it mended, AWS may say something else.
+    // A fault in a setting determines the exit code: AWS may answer differently after it is
+    // corrected.
     let (code, _) = hello(&["--target-key", "no key"], &[("AWS_ACCESS_KEY_ID", "AKIANOBODY")]);
     assert_eq!(code, 119);
 }

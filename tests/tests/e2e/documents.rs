@@ -1,4 +1,4 @@
-//! The commands that the documents name are commands of the programs.
+//! Every command that the documents name exists in the programs.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,7 +7,7 @@ use relay_tests::kit::sandbox::command;
 
 const DOCUMENTS: &[&str] = &["README.md", "CONTRIBUTING.md", "docs/operations.md"];
 
-/// Programs, by how they are called.
+/// The programs, by the name that they are called with.
 const PROGRAMS: &[&str] = &["relay", "relay-admin", "relay-sandbox"];
 
 #[test]
@@ -31,7 +31,7 @@ fn every_command_in_a_document_has_a_help() {
     assert!(asked.len() > 20, "commands are found: {asked:?}");
 }
 
-/// Lines of code blocks without their comments, and inline code.
+/// The lines of code blocks without their comments, and inline code, each with its line number.
 fn code(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut in_block = false;
@@ -47,7 +47,8 @@ fn code(text: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// The programs that a line calls, each with its subcommands: at the start, behind a variable, a prompt, `--`, `exec`, `&&`, `||`, `|` and `;`.
+/// The programs that a line calls, each with its subcommands. A call is at the start of the line,
+/// or after a variable, a prompt, `--`, `exec`, `&&`, `||`, `|` or `;`.
 fn named(line: &str) -> Vec<(&'static str, Vec<String>)> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let mut found = Vec::new();
@@ -65,7 +66,7 @@ fn named(line: &str) -> Vec<(&'static str, Vec<String>)> {
     found
 }
 
-/// One word, and a second where the first has subcommands of its own.
+/// The first word, and the second if the first has subcommands of its own.
 fn subcommands(words: &[&str]) -> Vec<String> {
     let is_name = |word: &&&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-');
     let count = match words.first() {

@@ -1,5 +1,6 @@
-//! Every end is told, and stopping stops: what ECS's events, the watchdog and a cancel by topic are for. Without them each of these would only
-//! end when a clock of the CLI runs out.
+//! Every end is reported, and a cancel stops the task. This is what ECS's events, the watchdog and
+//! a cancel by topic are for. Without them, each of these deployments would end only when a timeout
+//! of the CLI passes.
 
 use std::sync::Arc;
 
@@ -8,9 +9,9 @@ use relay_tests::kit::targets::{Head, SHELL, target};
 use relay_tests::{Asking, Options, Sandbox, eventually};
 use rustix::process::{Signal, kill_process};
 
-/// With events, and quick.
+/// Options with events, and with short delays.
 fn options() -> Options {
-    // A grace that is longer than the tests: what ends sooner was stopped for another reason.
+    // A grace longer than the tests: whatever ends sooner was stopped for another reason.
     let head = Head { cancel: r#"{ signal = "TERM", grace = "5m" }"#, ..Head::default() };
     let fixed = "arn:aws:sqs:eu-west-1:111111111111:fixed"
         .replace("arn:aws:sqs:eu-west-1:111111111111:", "https://sqs.eu-west-1.amazonaws.com/111111111111/");
@@ -29,7 +30,7 @@ fn sandbox() -> Arc<Sandbox> {
     Sandbox::start(options())
 }
 
-/// Where a task stays in PENDING.
+/// A sandbox where tasks stay PENDING.
 fn pending() -> Arc<Sandbox> {
     Sandbox::start(options().set("pending_ms=600000").set("lambda_retry_1_ms=1500"))
 }
@@ -38,7 +39,7 @@ fn launched(sandbox: &Sandbox, id: &str, status: &str) -> relay_tests::kit::sand
     eventually("the task is there", || sandbox.tasks_of(id).into_iter().find(|task| task.status() == status))
 }
 
-/// A deployment whose runner was killed after its first line, when it has ended.
+/// Runs a deployment whose runner is killed after its first line, and waits for its end.
 #[track_caller]
 fn killed(sandbox: &Sandbox) -> relay_tests::Deployed {
     let running = sandbox
@@ -77,7 +78,7 @@ fn a_runner_that_is_killed_is_told_by_ecs() {
 fn what_events_have_missed_the_watchdog_tells() {
     let sandbox = Sandbox::start(options().set("task_events=false").set("schedule_ms=300"));
     killed(&sandbox).exits(122).says("(lost)");
-    // Those that run are left alone by it.
+    // The watchdog leaves running tasks alone.
     sandbox.deploy("test/shell").param("script", "sleep 2; echo after").run().exits(0);
 }
 
@@ -118,7 +119,7 @@ fn a_cancel_by_topic_is_passed_on_to_a_runner_and_noted() {
     let asking = Asking::new(&sandbox, "test/shell", &[("script", script)]);
     asking.publish();
     launched(&sandbox, &asking.id(), "RUNNING");
-    // Somebody else's changes nothing.
+    // A cancel with a stranger's signature changes nothing.
     let forged = asking.cancel(&new_key(), asking.digest());
     asking.publish_as(&forged, &asking.hints()).unwrap();
     eventually("the forged one is judged", || {

@@ -1,5 +1,6 @@
-//! Whole deployments, each under one fault, as a table: the exit code, what was printed, and the words that tell whose turn it is. The
-//! output is the tool's to the byte, or what is missing of it is said; and the tool never runs twice.
+//! Whole deployments, each under one fault, as a table: the exit code, the output, and the words
+//! that tell whose turn it is. The output equals the tool's to the byte, or relay reports what is
+//! missing. The tool never runs twice.
 
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,19 +10,19 @@ use relay_tests::kit::targets::{Head, SHELL, target};
 use relay_tests::{Options, Sandbox};
 use serde_json::{Value, json};
 
-/// Its own code, which no word of relay's is mixed up with.
+/// The tool's exit code, which differs from all of relay's.
 const CODE: i32 = 7;
 
-/// A tool that prints for a second and ends.
+/// A tool that prints for a second and then ends.
 const SHORT: &str = "i=0; while [ $i -lt 20 ]; do echo line; i=$((i+1)); sleep 0.05; done; exit 7";
 
-/// One that prints until it is ended.
+/// A tool that prints until it is stopped.
 const ENDLESS: &str = "while :; do echo line; sleep 0.05; done";
 
 /// A target with one slot.
 const SINGLE: &str = "test/single";
 
-/// One line of the table.
+/// A row of the table.
 #[derive(Clone)]
 struct Row {
     name: &'static str,
@@ -34,13 +35,13 @@ struct Row {
     says: Vec<&'static str>,
 }
 
-/// A fault that the deployment overcomes.
+/// A fault that the deployment survives.
 fn overcome(name: &'static str, rules: Value) -> Row {
     let (target, args, settings) = ("demo/shell", vec!["--strict-output"], vec!["task_events=true"]);
     Row { name, target, rules, settings, script: SHORT, args, codes: vec![CODE], says: Vec::new() }
 }
 
-/// A fault that ends it.
+/// A fault that ends the deployment.
 fn ended(name: &'static str, rules: Value, code: i32, says: &[&'static str]) -> Row {
     let args = vec!["--drain-timeout", "2s"];
     Row { args, script: ENDLESS, codes: vec![code], says: says.to_vec(), ..overcome(name, rules) }
@@ -96,7 +97,7 @@ fn table() -> Vec<Row> {
     let limit = "You've reached the limit on the number of vCPUs you can run concurrently";
     let patient = &["--admission-timeout", "8s"][..];
     vec![
-        // A task and its end.
+        // The task, and how it ends.
         ended("the task is killed", json!([of_task("task-killed")]), 122, &["(lost)", "bytes of stdout"]),
         ended(
             "the runner dies behind a batch",
@@ -196,7 +197,7 @@ fn table() -> Vec<Row> {
                 with(rule("ecs", "RunTask", "delay"), "delay_ms", json!([500, 500]))
             ]),
         ),
-        // Events of the task.
+        // Events about the task.
         overcome("events come late", json!([with(event("delay"), "delay_ms", json!([1_000, 3_000]))])),
         overcome("events come twice", json!([event("duplicate")])),
         overcome("events overtake each other", json!([event("reorder")])),
@@ -208,7 +209,7 @@ fn table() -> Vec<Row> {
             &["(lost)", "bytes of stdout"],
         )
         .set("schedule_ms=300"),
-        // Queues, claim and lock, lost answers.
+        // Queues, claim and lock, and lost answers.
         overcome(
             "new queues are not there for five seconds",
             json!([with(rule("sqs", "CreateQueue", "not-visible"), "delay_ms", json!([5_000, 5_000]))]),
@@ -225,7 +226,7 @@ fn table() -> Vec<Row> {
         overcome("Publish's answer is lost", json!([lost("sns", "Publish")])),
         overcome("CreateQueue's answers are lost", json!([with(lost("sqs", "CreateQueue"), "count", json!(2))])),
         overcome("answers to deletes are lost", json!([with(lost("sqs", "DeleteMessageBatch"), "count", json!(3))])),
-        // Services away or busy.
+        // Services that are unavailable or busy.
         overcome("KMS is throttled for a while", json!([with(rule("kms", "*", "throttle"), "count", json!(6))])),
         ended(
             "KMS is throttled for ever",
@@ -235,10 +236,11 @@ fn table() -> Vec<Row> {
         )
         .args(patient),
         overcome("STS is away for a moment", json!([with(rule("sts", "*", "outage"), "count", json!(2))])),
-        // The runner has exited with 125 before it could say anything: that nothing ran is its word, not what was read.
+        // The runner exits with 125 before it can send a frame. Only its log says that nothing ran,
+        // and the CLI does not read that, so the outcome is unknown.
         ended("STS is away", json!([rule("sts", "*", "outage")]), 122, &["(runner)", "hint: see the task's log"]),
         Row {
-            // The SDK gives a call up after four tries: what then happens must be said, whatever it is.
+            // The SDK gives up a call after four attempts. Whatever happens then must be reported.
             codes: vec![CODE, 121, 122, 125],
             ..overcome(
                 "half of all calls are throttled",
@@ -278,7 +280,7 @@ fn check(row: &Row) -> Result<(), String> {
             return wrong(format!("{lines} lines of 20, or not verified"));
         }
         121 if !out.is_empty() => return wrong("what never started has printed".to_owned()),
-        // Up to where it is the truth is told, to the byte.
+        // The CLI reports how much it has printed, to the byte.
         122 if done.err().contains("the task is arn:")
             && !done.err().contains(&format!("{} bytes of stdout", out.len())) =>
         {
@@ -286,7 +288,7 @@ fn check(row: &Row) -> Result<(), String> {
         }
         _ => {}
     }
-    // A fault that was never applied shows nothing.
+    // A fault that was never applied proves nothing.
     let applied = sandbox.log().iter().flat_map(|entry| entry.faults.clone()).collect::<Vec<_>>();
     for rule in row.rules.as_array().unwrap() {
         let kind = rule["kind"].as_str().unwrap().replace("lost-response", "timeout-after");
@@ -300,7 +302,8 @@ fn check(row: &Row) -> Result<(), String> {
     }
 }
 
-/// All rows, three at a time, each with a sandbox of its own; or the one that `RELAY_ROW` names.
+/// Runs all rows, three at a time, each with its own sandbox; or only the row that `RELAY_ROW`
+/// names.
 #[test]
 fn every_fault_ends_as_the_table_says() {
     let only = std::env::var("RELAY_ROW").ok();

@@ -1,5 +1,6 @@
-//! With AWS at its worst, by a seed: duplicates, other orders, delays, throttling, errors, lost answers. The output is the same to the byte, and
-//! the tool runs once. How a deployment ends under each fault by itself is a table, in `fault_ends.rs`.
+//! AWS at its worst, seeded: duplicates, reordering, delays, throttling, errors and lost answers.
+//! The output stays the same to the byte, and the tool runs once. `fault_ends.rs` has a table of
+//! how a deployment ends under each single fault.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use relay_tests::{Asking, Options, Sandbox, eventually, sha256, sized};
 use serde_json::json;
 
-/// Every receive and every delivery duplicated, in another order and late.
+/// Every receive and every delivery is duplicated, reordered and delayed.
 const SHUFFLED: &str = r#"
 [[rule]]
 service = "sns"
@@ -63,7 +64,7 @@ probability = 0.5
 delay_ms = [0, 100]
 "#;
 
-/// One in five calls fails, in each way in which calls fail.
+/// One in five calls fails, in one of the ways in which calls can fail.
 fn failing(operations: &[(&str, &str)]) -> String {
     let rule = |kind: &str, service: &str, operation: &str| {
         format!(
@@ -78,7 +79,8 @@ fn failing(operations: &[(&str, &str)]) -> String {
         .collect()
 }
 
-/// What the tool prints: lines on both streams in turn, pauses, a block that fills several frames, no final newline.
+/// The tool's output: lines on both streams in turn, pauses, a block that fills several frames, and
+/// no final newline.
 const SCRIPT: &str = "i=0; while [ $i -lt 40 ]; do echo out $i; echo err $i >&2; i=$((i+1)); [ $((i % 10)) = 0 ] && sleep 0.05; done; \
                       seq 60000; printf 'no newline'; exit 23";
 
@@ -88,7 +90,7 @@ fn expected() -> (Vec<u8>, Vec<u8>) {
     (format!("{}{block}no newline", lines("out")).into_bytes(), lines("err").into_bytes())
 }
 
-/// One deployment under one schedule; an error says how to see it again.
+/// Runs one deployment under one schedule. An error says how to replay it.
 fn once(sandbox: &Sandbox, plan: &str, name: &str, seed: u64) -> Result<(), String> {
     let marker = sandbox.folder().join(format!("{name}-{seed}"));
     sandbox.set_faults(&format!("seed = {seed}\n{plan}"));
@@ -126,7 +128,8 @@ fn once(sandbox: &Sandbox, plan: &str, name: &str, seed: u64) -> Result<(), Stri
     Ok(())
 }
 
-/// All seeds, four at a time, each with a sandbox of its own; or the one that `RELAY_SEED` names.
+/// Runs all seeds, four at a time, each with its own sandbox; or only the seed that `RELAY_SEED`
+/// names.
 fn seeds(count: usize, plan: &str, name: &str) {
     let only = std::env::var("RELAY_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
     let (first, last) = only.map_or((0, count as u64), |seed| (seed, seed + 1));
@@ -156,13 +159,13 @@ fn seeds(count: usize, plan: &str, name: &str) {
 }
 
 // clause: FRM-7, FRM-11, FRM-13
-/// 40 seeds, 8 with RELAY_QUICK.
+/// 40 seeds; 8 with RELAY_QUICK.
 #[test]
 fn shuffled() {
     seeds(sized(40, 8), SHUFFLED, "shuffled");
 }
 
-/// 12 seeds, 3 with RELAY_QUICK.
+/// 12 seeds; 3 with RELAY_QUICK.
 #[test]
 fn failing_calls() {
     let plan = failing(&[
@@ -181,7 +184,7 @@ fn failing_calls() {
     seeds(sized(12, 3), &plan, "failing_calls");
 }
 
-/// Both at once, and batches of which a part fails. 12 seeds, 3 with RELAY_QUICK.
+/// Both combined, and batches of which a part fails. 12 seeds; 3 with RELAY_QUICK.
 #[test]
 fn everything() {
     let partial = "[[rule]]\nservice = \"sqs\"\noperation = \"SendMessageBatch\"\nkind = \"partial-batch\"\nprobability = 0.3\n\n";
@@ -193,7 +196,7 @@ fn everything() {
 }
 
 // clause: FRM-16
-/// The queues are not there yet for those who are to write into them.
+/// The queues do not exist yet for the programs that write to them.
 #[test]
 fn queues_that_are_visible_late() {
     let sandbox = Sandbox::start(Options::default());
@@ -205,14 +208,14 @@ fn queues_that_are_visible_late() {
     for role in ["relay-launcher", "relay-demo-shell"] {
         assert!(early.iter().any(|entry| entry.principal.ends_with(role)), "{role} was never too early: {early:?}");
     }
-    // An answer to what cannot be verified waits as well.
+    // The answer to a body that cannot be verified waits for the queue as well.
     let sandbox = Arc::new(sandbox);
     let asking = Asking::new(&sandbox, "demo/shell", &[("script", "true")]);
     asking.publish_as("nonsense", &asking.hints()).unwrap();
     assert_eq!(asking.end().kind(), "unverified");
 }
 
-/// SQS is away for four seconds in mid-run: nothing is lost.
+/// SQS is unavailable for four seconds while the tool runs: nothing is lost.
 #[test]
 fn an_outage_of_sqs() {
     let sandbox = Sandbox::start(Options::default());
@@ -228,7 +231,8 @@ fn an_outage_of_sqs() {
 }
 
 // clause: RUN-8, RUN-12
-/// A minute is what a reply queue is given. Two deployments share it: one whose queue never comes, and one whose queue vanishes in mid-run.
+/// The runner waits a minute for a reply queue that is missing. Two deployments run in the same
+/// minute: the queue of one never appears, and the queue of the other vanishes while the tool runs.
 #[test]
 fn a_reply_queue_that_is_not_there() {
     let sandbox = Sandbox::start(Options::default());
@@ -250,7 +254,7 @@ fn a_reply_queue_that_is_not_there() {
     let gone_arn = gone.reply("admitted").body["task_arn"].as_str().unwrap().to_owned();
     sandbox.ci().delete_queue(gone.request.reply_queue.as_str());
     std::fs::write(file("go"), "").unwrap();
-    // The tool goes on to its end, though nobody listens, and without waiting for anybody.
+    // The tool runs to its end without waiting, though there is no reader.
     eventually("the tool ends", || file("ended").exists().then_some(()));
     assert!(began.elapsed().as_secs() < 50, "the tool waited for the queue");
 

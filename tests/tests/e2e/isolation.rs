@@ -1,4 +1,5 @@
-//! What keeps the tool from the runner: credentials of a role of its own, which outlive their session, and another user.
+//! What separates the tool from the runner: credentials of its own role, which outlive a session,
+//! and another user.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use serde_json::Value;
 
 const ROLE: &str = "arn:aws:iam::222222222222:role/relay-deploy/payments";
 
-/// Of a session, here. In an account it is an hour.
+/// The length of a session here, in milliseconds. In an account it is an hour.
 const SESSION_MS: u32 = 2_000;
 
 fn sandbox() -> Arc<Sandbox> {
@@ -66,10 +67,11 @@ fn the_credentials_endpoint_wants_its_token() {
     assert!(done.out().starts_with("HTTP/1.1 403"), "{}", done.out());
 }
 
-/// Needs root, as the runner does to switch; without it, it says so and shows the other half: nothing is switched and nothing is claimed.
+/// Needs root, as the runner does to switch users. Without root, the test says so and checks the
+/// other half: the user is not switched, and the record does not claim that it was.
 #[test]
 fn the_tool_runs_as_another_user_where_the_runner_is_root() {
-    // Where another user may go: the sandbox's own folder is closed to it.
+    // A folder that another user can enter: the sandbox's own folder is closed to it.
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let body = SHELL.replace("[parameters]", "[parameters]\nsource = { artifact = \"s3://${ARTIFACTS}/test/uid/\" }");
@@ -96,6 +98,6 @@ fn the_tool_runs_as_another_user_where_the_runner_is_root() {
         assert_eq!(isolation(&done), "none");
     }
     assert_eq!(done.result("/outputs/name"), "value");
-    // It could be removed, although it was the other user's.
+    // The work directory could be removed, although its files belonged to the other user.
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -1,5 +1,6 @@
-//! The kill matrix: SIGKILL, SIGSTOP and restart of each real process in each phase. No cell runs the tool twice, hangs, or reports what is
-//! not so. The table in `docs/reliability.md` is made of the same lines; written anew with RELAY_BLESS=1.
+//! The kill matrix: SIGKILL, SIGSTOP and restart of each real process in each phase. No cell runs
+//! the tool twice, hangs, or reports anything false. The table in `docs/reliability.md` is
+//! generated from the same cells; RELAY_BLESS=1 rewrites it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,10 +9,10 @@ use std::time::Instant;
 use relay_tests::kit::kill::{Blow, Cell, Outcome, Output, Phase, Process, Ran, TOOLS_OWN, Telling, Told, run};
 use relay_tests::{document, quick};
 
-/// Cells at a time: they wait more than they work.
+/// How many cells run at the same time: they wait more than they work.
 const AT_ONCE: usize = 4;
 
-/// As if nothing had happened.
+/// The outcome of an undisturbed deployment.
 const UNHARMED: Outcome =
     Outcome { code: TOOLS_OWN, ran: Ran::Once, output: Output::Complete, told: Told::Runner, again: None };
 
@@ -20,7 +21,7 @@ const fn lost_before(told: Told) -> Outcome {
     Outcome { code: 122, ran: Ran::Not, output: Output::None, told, again: None }
 }
 
-/// Contact is lost in mid-run.
+/// Contact is lost while the tool runs.
 const fn lost(ran: Ran, told: Told) -> Outcome {
     Outcome { code: 122, ran, output: Output::Beginning, told, again: None }
 }
@@ -39,7 +40,8 @@ fn cells() -> Vec<Cell> {
     add(Cli, Blow::Kill, &[Asking], Events, Outcome { code: 137, told: Told::Nobody, ..lost_before(Told::Nobody) });
     let on_the_way = [Published, Deciding, Claiming, Claimed, Running, Between, Ending];
     add(Cli, Blow::Kill, &on_the_way, Events, UNHARMED);
-    // The first call has printed the end, and deleted all frames: the second hears from the watchdog alone that the task has stopped.
+    // The first call has printed the end and deleted all frames. The second learns only from the
+    // watchdog that the task has stopped.
     add(Cli, Blow::Kill, &[Ended], Watchdog, Outcome { code: 122, told: Told::Watchdog, ..UNHARMED });
     add(Cli, Blow::Pause, &[Asking], Events, UNHARMED);
     add(Cli, Blow::Pause, &on_the_way, Events, UNHARMED);
@@ -65,7 +67,8 @@ fn cells() -> Vec<Cell> {
     add(Runner, Blow::Kill, &[Between], Events, lost(Ran::Half, Told::Event));
     add(Runner, Blow::Kill, &[Ending], Events, lost(Ran::Once, Told::Event));
     add(Runner, Blow::Kill, &[Ended], Events, UNHARMED);
-    // The launcher has claimed for the end that it told; where nobody could tell, the next runner is the first to claim.
+    // The launcher has claimed for the end that it reported. If nothing reported the end, the next
+    // runner is the first to claim.
     let refused = |outcome| Outcome { again: Some(120), ..outcome };
     add(Runner, Blow::Again, &[Claiming, Claimed], Events, refused(lost_before(Told::Event)));
     add(Runner, Blow::Again, &[Claiming], Nobody, Outcome { again: Some(TOOLS_OWN), ..UNHARMED });
@@ -76,7 +79,7 @@ fn cells() -> Vec<Cell> {
     add(Runner, Blow::Stop, &[Claiming, Claimed], Events, lost_before(Told::Start));
     add(Runner, Blow::Stop, &[Running], Events, lost(Ran::Once, Told::Silence));
     add(Runner, Blow::Stop, &[Between], Events, lost(Ran::Half, Told::Silence));
-    // What has left the process arrives.
+    // A message that has left the process still arrives.
     add(Runner, Blow::Stop, &[Ending, Ended], Events, UNHARMED);
 
     add(Tool, Blow::Kill, &[Running], Events, Outcome { code: 137, ..UNHARMED });
@@ -88,7 +91,8 @@ fn cells() -> Vec<Cell> {
     cells
 }
 
-/// One in four with RELAY_QUICK; those whose name has RELAY_CELL in it, where that is set.
+/// One cell in four with RELAY_QUICK; only the cells whose name contains RELAY_CELL, if that is
+/// set.
 #[test]
 fn every_process_in_every_phase() {
     let mut cells = cells();
@@ -102,7 +106,7 @@ fn every_process_in_every_phase() {
     let work = || {
         let mut failures = Vec::new();
         while let Some(cell) = cells.get(next.fetch_add(1, Ordering::Relaxed)) {
-            // A thread named for the cell, so that the words of its panic are found.
+            // The thread is named after the cell, so that its panic message can be found.
             let alone = || std::thread::Builder::new().name(cell.to_string());
             let began = Instant::now();
             let outcome = std::thread::scope(|scope| alone().spawn_scoped(scope, || run(cell)).unwrap().join());
@@ -127,7 +131,7 @@ fn the_document_has_this_table() {
     document::holds("docs/reliability.md", "kill matrix", &made());
 }
 
-/// One line for each outcome of a blow, with all the phases that it comes of.
+/// The table: one row for each outcome, with all the phases that lead to it.
 fn made() -> String {
     let mut rows: BTreeMap<(Process, Blow, Telling, Outcome), Vec<Phase>> = BTreeMap::new();
     for cell in cells() {
@@ -176,7 +180,7 @@ fn what(process: Process, blow: Blow) -> &'static str {
     }
 }
 
-/// What else goes wrong.
+/// What else goes wrong, as a suffix of the event.
 fn untold(process: Process, telling: Telling) -> &'static str {
     match (process, telling) {
         (_, Telling::Events) => "",

@@ -1,4 +1,5 @@
-//! Nothing is lost: SQS may be away for long, the spool takes what the tool prints meanwhile, and the archive has it all.
+//! Nothing is lost: SQS may be unavailable for long, the spool takes what the tool prints
+//! meanwhile, and the archive has everything.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +8,8 @@ use relay_tests::kit::sandbox::{TARGET, command};
 use relay_tests::kit::targets::{Head, SHELL, target};
 use relay_tests::{Options, Sandbox, eventually};
 
-/// With a target whose spool is small. Each test sets faults, so each has a sandbox of its own.
+/// A sandbox with a target whose spool is small. Every test sets faults, so each has its own
+/// sandbox.
 fn sandbox() -> Arc<Sandbox> {
     let small = target("test/small", &Head::default(), SHELL).replace("uid = ", "spool = \"1MiB\"\nuid = ");
     Sandbox::start(Options::default().target("test/small", small))
@@ -18,7 +20,8 @@ fn until(what: &str, condition: impl Fn() -> bool) {
     eventually(what, || condition().then_some(()));
 }
 
-/// Nothing of the runner's arrives in the queue for `seconds`, or until the faults are set anew.
+/// A rule under which no message of the runner arrives for a number of milliseconds, or until the
+/// faults are replaced.
 fn outage(operation: &str, matching: &str, milliseconds: u64) -> String {
     format!(
         "[[rule]]\nservice = \"{}\"\noperation = \"{operation}\"\nkind = \"outage\"\nmatch = \"{matching}\"\nuntil_ms = {milliseconds}\n",
@@ -26,14 +29,15 @@ fn outage(operation: &str, matching: &str, milliseconds: u64) -> String {
     )
 }
 
-/// Bytes that the archive has of a deployment of `demo/shell`.
+/// How many bytes the archive has of a deployment of `demo/shell`.
 fn archived(sandbox: &Sandbox, id: &str) -> usize {
     let key = |number: usize| format!("archive/demo/shell/{id}/{number:06}.jsonl");
     let object = |number| sandbox.operator().get_object(&sandbox.bucket(), &key(number));
     (0..).map_while(|number| object(number).map(|object| object.len())).sum()
 }
 
-/// The files that the runner has open, and their lengths: its spool and the archive's have no names.
+/// The files that the runner has open, with their lengths in bytes: its spool and the archive's
+/// files have no names.
 fn files(sandbox: &Sandbox, id: &str) -> Vec<(PathBuf, u64)> {
     let runner = sandbox.tasks_of(id).first().unwrap().pid().unwrap();
     let held = std::fs::read_dir(format!("/proc/{}/fd", runner.as_raw_nonzero())).unwrap();
@@ -44,7 +48,7 @@ fn files(sandbox: &Sandbox, id: &str) -> Vec<(PathBuf, u64)> {
         .collect()
 }
 
-/// Exit code, stdout and stderr of `relay-admin log`.
+/// Runs `relay-admin log`. Returns exit code, stdout and stderr.
 fn log(sandbox: &Sandbox, name: &str, id: &str) -> (i32, Vec<u8>, String) {
     let (_, _, configuration) = sandbox.operator().definition(&format!("relay_{}", name.replace('/', "_")));
     let file = sandbox.folder().join(format!("{}-{id}.toml", name.replace('/', "-")));
@@ -60,7 +64,8 @@ fn log(sandbox: &Sandbox, name: &str, id: &str) -> (i32, Vec<u8>, String) {
 fn what_was_printed_while_sqs_was_away_comes_afterwards_and_is_archived() {
     let sandbox = Sandbox::start(Options::default());
     let marker = sandbox.folder().join("printed");
-    // Three times what the runner holds in memory, of what does not compress: the tool ends although nothing of it was taken.
+    // Three times what the runner holds in memory, of data that does not compress. The tool ends
+    // although SQS has taken none of it.
     let script = format!(
         "echo first; while [ ! -e {0} ]; do sleep 0.05; done; head -c 24000000 /dev/urandom | tee {0}.bytes; echo end >&2; touch {0}.end; exit 3",
         marker.display()
@@ -85,13 +90,13 @@ fn what_was_printed_while_sqs_was_away_comes_afterwards_and_is_archived() {
 fn while_sqs_is_away_it_is_not_the_runner_that_is_silent() {
     let sandbox = Sandbox::start(Options::default());
     let script = "echo begun; i=0; while [ $i -lt 50 ]; do i=$((i+1)); echo $i; sleep 1; done; exit 6";
-    // Longer than a receive waits that began before, and not as long as SQS is away.
+    // Longer than a receive that had already begun, and shorter than the outage.
     let deployment = sandbox.shell(script).args(&["--silence-timeout", "30s"]).start();
     deployment.until_stdout("begun");
     sandbox.set_faults("[[rule]]\nservice = \"sqs\"\nkind = \"outage\"\nuntil_ms = 45000\n");
     let done = deployment.wait().exits(6);
     assert_eq!(done.out().lines().count(), 51);
-    // And no longer than it is told to wait.
+    // The CLI waits no longer than `--outage-timeout`.
     let deployment =
         sandbox.shell("echo begun; sleep 600").args(&["--silence-timeout", "21s", "--outage-timeout", "3s"]).start();
     deployment.until_stdout("begun");
@@ -105,7 +110,8 @@ fn the_tool_waits_only_when_the_spool_is_full_and_that_is_said() {
     let sandbox = sandbox();
     let folder = sandbox.folder().join("small");
     std::fs::create_dir(&folder).unwrap();
-    // It gets stuck at the pipe once memory and spool are full: 2 MiB that travel and 1 that waits, 1 on disk, and a few buffers.
+    // The tool blocks on the pipe once memory and spool are full: 2 MiB in flight, 1 MiB waiting, 1
+    // MiB on disk, and a few buffers.
     let script = format!(
         "echo first; while [ ! -e {0}/go ]; do sleep 0.05; done; head -c 1000000 /dev/urandom; touch {0}/one; head -c 29000000 /dev/urandom; touch {0}/all",
         folder.display()
@@ -116,7 +122,8 @@ fn the_tool_waits_only_when_the_spool_is_full_and_that_is_said() {
     std::fs::write(folder.join("go"), "").unwrap();
     until("what fits is taken", || folder.join("one").exists());
     let spooled = || files(&sandbox, &deployment.id()).iter().map(|(_, length)| length).sum::<u64>();
-    // Both the archive's files and these: the tool hangs when neither grows any more. A second is what is said.
+    // Counts the archive's files too: the tool is blocked when neither they nor the spool grow.
+    // relay reports a wait of a second or more.
     until("the spool is full, and stays so for more than a second", || {
         let before = spooled();
         std::thread::sleep(std::time::Duration::from_millis(1_200));
@@ -150,11 +157,11 @@ fn what_a_stopped_tool_had_printed_waits_for_the_queue_as_long_as_it_must() {
     });
     deployment.signal(rustix::process::Signal::INT);
     until("the tool is gone", || bytes.with_extension("dead").exists());
-    // Longer than a pipe is waited for that somebody else holds open.
+    // Longer than the runner waits for a pipe that another process holds open.
     std::thread::sleep(std::time::Duration::from_secs(7));
     sandbox.set_faults("");
     let done = deployment.wait().exits(130);
-    // The tool's own copy is never ahead of what it wrote into the pipe.
+    // The tool's copy in the file is never ahead of what it wrote to the pipe.
     let expected = [b"first\n".to_vec(), std::fs::read(&bytes).unwrap()].concat();
     assert!(done.stdout.starts_with(&expected), "{} bytes of {}", done.stdout.len(), expected.len());
     assert!(*done.result("/output/verified") == true && !done.err().contains("missing"), "{}", done.err());
@@ -165,7 +172,8 @@ fn what_a_stopped_tool_had_printed_waits_for_the_queue_as_long_as_it_must() {
 fn what_sqs_does_not_take_is_archived_as_it_is_made() {
     let sandbox = Sandbox::start(Options::default().set("task_events=true"));
     let bytes = sandbox.folder().join("bytes");
-    // Far more than lies in memory; then the runner is killed, with most of it on its disk and none of it in the queue.
+    // Far more than memory holds. Then the runner is killed, with most of it on its disk and none
+    // of it in the queue.
     let script = format!(
         "echo first; while [ ! -e {0}.go ]; do sleep 0.05; done; head -c 24000000 /dev/urandom | tee {0}; sleep 600",
         bytes.display()
@@ -175,7 +183,7 @@ fn what_sqs_does_not_take_is_archived_as_it_is_made() {
     let id = deployment.id();
     sandbox.set_faults(&outage("SendMessageBatch", &id, 600_000));
     std::fs::write(bytes.with_extension("go"), "").unwrap();
-    // Base64 makes 32 MB of them; less than one object may still be gathered.
+    // In base64 it is 32 MB. Less than one object may still be waiting to be archived.
     until("the archive has it", || archived(&sandbox, &id) > 30_000_000);
     rustix::process::kill_process(sandbox.tasks_of(&id).remove(0).pid().unwrap(), rustix::process::Signal::KILL)
         .unwrap();
@@ -213,7 +221,7 @@ fn a_disk_that_forgets_what_waits_is_told_and_the_archive_has_it_all() {
     std::fs::write(bytes.with_extension("exit"), "").unwrap();
     let done = deployment.wait().says("output INCOMPLETE");
     let expected = [b"first\n".to_vec(), std::fs::read(bytes).unwrap(), b"last\n".to_vec()].concat();
-    // Its beginning lay in memory, and its end came after.
+    // The beginning was in memory, and the end came after the loss.
     let same = done.stdout.iter().zip(&expected).take_while(|(ours, tools)| ours == tools).count();
     assert!(
         same > 1 << 20 && done.stdout.len() < expected.len() && done.stdout.ends_with(b"last\n"),
@@ -241,7 +249,7 @@ fn an_archive_that_takes_nothing_for_a_while_is_whole_in_the_end() {
 #[test]
 fn a_killed_runner_leaves_what_it_had_archived_and_nobody_can_add_to_it() {
     let sandbox = Sandbox::start(Options::default().set("task_events=true"));
-    // Enough for a first object; then it is killed.
+    // Enough for a first object. Then the runner is killed.
     let deployment =
         sandbox.shell("head -c 4000000 /dev/urandom; echo; sleep 600").args(&["--drain-timeout", "2s"]).start();
     let id = deployment.id();
@@ -252,14 +260,15 @@ fn a_killed_runner_leaves_what_it_had_archived_and_nobody_can_add_to_it() {
     let done = deployment.wait().exits(122);
     let (code, stdout, stderr) = log(&sandbox, "demo/shell", &id);
     assert!(code == 1 && stderr.contains("no end of it"), "{code} {stderr}");
-    // An object is 1 MiB of lines, of which base64 and attributes are a quarter.
-    // The archive may be ahead of the queue, or behind it; what both have is the same. Four batches travel at a time: of those that were on
-    // their way when the runner was killed an earlier one may be missing, and then the CLI says so.
+    // An object is 1 MiB of lines, of which base64 and attributes are a quarter. The archive may be
+    // ahead of the queue or behind it; what both have is the same. Four batches are in flight at a
+    // time. When the runner is killed, an earlier one of these may be missing, and then the CLI
+    // reports it.
     let both = stdout.len().min(done.stdout.len());
     let same = stdout.iter().zip(&done.stdout).take_while(|(archived, printed)| archived == printed).count();
     assert!(stdout.len() > 700_000 && same > 0, "{} and {}", stdout.len(), done.stdout.len());
     assert!(same == both || done.err().contains("GAP in the output"), "they differ from {same} on: {}", done.err());
-    // A line that somebody else put there is not believed.
+    // A line that another writer put there is not believed.
     let forged = r#"{"from":"runner","sig":"","body":"{\"deployment_id\":\"x\",\"seq\":1,\"kind\":\"heartbeat\"}"}"#;
     let numbered = |number: u64| key.replace("000000", &format!("{number:06}"));
     let free = (1..).map(numbered).find(|key| sandbox.operator().get_object(&sandbox.bucket(), key).is_none());

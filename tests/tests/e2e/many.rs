@@ -1,15 +1,16 @@
-//! Many deployments at once on one sandbox: every one right, none crossed.
+//! Many deployments run on one sandbox at the same time: every one is right, and none is mixed with
+//! another.
 
 use relay_tests::{Options, Sandbox, sized};
 use serde_json::json;
 
-/// 50 at once; 16 with RELAY_QUICK.
+/// 50 deployments; 16 with RELAY_QUICK.
 #[test]
 fn many_at_once_are_each_right() {
     let count = sized(50, 16);
     let sandbox = Sandbox::start(Options::default());
     let gate = sandbox.folder().join("gate");
-    // Each waits until all run, so that they truly are at once.
+    // Each waits until all are running, so that they overlap.
     let running: Vec<_> = (0..count)
         .map(|n| {
             let script = format!(

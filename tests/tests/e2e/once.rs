@@ -1,4 +1,5 @@
-//! However often a request is delivered or replayed, its tool runs at most once; and of a target with one slot, one deployment at a time.
+//! However often a request is delivered or replayed, its tool runs at most once. A target with one
+//! slot runs one deployment at a time.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,7 +44,7 @@ fn claim(sandbox: &Sandbox, id: &str) -> Option<Value> {
     sandbox.operator().get_json(&sandbox.bucket(), &format!("claims/{id}"))
 }
 
-/// Successful writes of a claim.
+/// Counts the successful writes of a claim.
 fn claims_written(sandbox: &Sandbox, id: &str) -> usize {
     let key = format!("claims/{id}");
     sandbox.calls("s3", "PutObject").iter().filter(|entry| entry.ok && entry.text("key") == key).count()
@@ -59,7 +60,7 @@ fn the_same_request_published_three_times_runs_once() {
     asking.publish();
     let end = asking.end();
     assert_eq!((end.kind(), end.body["outcome"]["exited"]["code"].as_i64()), ("finished", Some(4)));
-    // Later still: the answer is the first one.
+    // A later copy gets the same answer.
     asking.publish();
     let admitted = || asking.replies().into_iter().filter(|reply| reply.kind() == "admitted").count();
     eventually("three times admitted", || (admitted() == 3).then_some(()));
@@ -77,7 +78,8 @@ fn the_same_request_published_three_times_runs_once() {
 }
 
 // clause: LAU-7, LAU-8, CLM-5
-/// The same event at all launcher processes at once, as a duplicate concurrent delivery.
+/// The same event reaches all launcher processes at the same time, as a concurrent duplicate
+/// delivery.
 #[test]
 fn concurrent_deliveries_run_once() {
     let sandbox = sandbox();
@@ -105,7 +107,8 @@ fn concurrent_deliveries_run_once() {
 fn run_task_says_exactly_what_was_verified() {
     let sandbox = sandbox();
     let asking = Asking::new(&sandbox, "demo/shell", &[("script", "true")]);
-    // The same statement in another spelling: a hint that lies, a second signature by a stranger, white space.
+    // The same statement in another spelling: a false key id, a stranger's second signature, and
+    // white space.
     let stranger = asking::new_key();
     let mut odd: Value = serde_json::from_str(&asking::bundle(stranger.sign_envelope(asking.envelope()))).unwrap();
     odd["request"]["signatures"][0]["keyid"] = json!("a hint that lies");
@@ -126,7 +129,8 @@ fn run_task_says_exactly_what_was_verified() {
 }
 
 // clause: CLM-1, CLM-5
-/// Whoever may call RunTask replays a deployment that has run: another token, the same overrides.
+/// A caller with the right to RunTask replays a deployment that has run: another token, the same
+/// overrides.
 #[test]
 fn a_replay_past_the_launcher_loses_the_claim() {
     let sandbox = sandbox();
@@ -146,7 +150,7 @@ fn a_replay_past_the_launcher_loses_the_claim() {
 }
 
 // clause: CLM-5
-/// The replay comes while the deployment runs, and disturbs nothing.
+/// The replay arrives while the deployment runs, and disturbs nothing.
 #[test]
 fn a_replay_in_mid_run_disturbs_nothing() {
     let sandbox = sandbox();
@@ -191,7 +195,7 @@ fn a_claim_whose_answer_was_lost_is_known_by_its_nonce() {
     assert!(writes.len() >= 2 && writes[1].starts_with("PreconditionFailed"), "{writes:?}");
     assert_eq!(marker.runs(), 1);
 
-    // A claim that cannot be read back decides nothing, and the writer goes no further.
+    // A claim that cannot be read back decides nothing, and its writer stops.
     sandbox.set_faults(
         "[[rule]]\nservice = \"s3\"\noperation = \"PutObject\"\nmatch = \"claims/\"\nkind = \"lost-response\"\ncount = 1\n\
          [[rule]]\nservice = \"s3\"\noperation = \"GetObject\"\nmatch = \"claims/\"\nkind = \"error\"\n",
@@ -210,14 +214,14 @@ fn a_claim_whose_answer_was_lost_is_known_by_its_nonce() {
 fn a_request_over_its_end_never_runs() {
     let sandbox = sandbox();
     let marker = Marker::new(&sandbox, "late");
-    // By topic: the launcher's bound is a minute after the end.
+    // By topic: the launcher's bound is a minute after the expiry.
     let asking = Asking::new(&sandbox, "demo/shell", &[("script", &marker.script(""))]).moved(-15 * 60 - 100);
     asking.publish();
     let end = asking.end();
     assert_eq!((end.kind(), end.reason(), end.genuine), ("refused", "expired", true));
     assert!(end.message().contains("expired 1m"), "by how much: {}", end.message());
     assert!(sandbox.run_tasks(&asking.id()).is_empty());
-    // What is refused stays refused: by topic, and past the launcher.
+    // A refused request stays refused, both by topic and past the launcher.
     asking.publish();
     eventually("a second refusal", || {
         (asking.replies().iter().filter(|reply| reply.reason() == "expired").count() == 2).then_some(())
@@ -225,14 +229,15 @@ fn a_request_over_its_end_never_runs() {
     let arn = sandbox.operator().run_task(&asking.launch()).unwrap();
     let task = sandbox.task_when(&arn, "STOPPED");
     assert_eq!(task.exit_code(), Some(120), "the launcher's verdict holds the claim: {}", task.log());
-    // Past the launcher, over the runner's bound of ten minutes: it claims, and refuses.
+    // Past the launcher, and beyond the runner's bound of ten minutes: the runner claims and
+    // refuses.
     let asking = Asking::new(&sandbox, "demo/shell", &[("script", &marker.script(""))]).moved(-26 * 60);
     let arn = sandbox.operator().run_task(&asking.launch()).unwrap();
     let end = asking.end();
     assert_eq!((end.kind(), end.from.as_str(), end.reason()), ("finished", "runner", "expired"));
     assert_eq!(sandbox.task_when(&arn, "STOPPED").exit_code(), Some(120));
     assert_eq!(claim(&sandbox, &asking.id()).unwrap()["holder"]["runner"]["task_arn"], json!(arn));
-    // Inside that bound it is no replay but a slow start.
+    // Within that bound, it is not a replay but a slow start.
     let slow = Asking::new(&sandbox, "demo/shell", &[("script", "true")]).moved(-20 * 60);
     sandbox.operator().run_task(&slow.launch()).unwrap();
     assert_eq!(slow.end().body["outcome"]["exited"]["code"], json!(0));
@@ -240,18 +245,18 @@ fn a_request_over_its_end_never_runs() {
 }
 
 // clause: CLM-3, LAU-10
-/// A refusal is final, even if what was wrong is right by now.
+/// A refusal is final, even after the reason for it has passed.
 #[test]
 fn a_refused_id_stays_refused() {
     let sandbox = sandbox();
     let marker = Marker::new(&sandbox, "refused");
-    // Two minutes ahead: refused now, and good in a minute. The claim must outlive that.
+    // Two minutes ahead: refused now, and valid in a minute. The claim must outlive that.
     let asking = Asking::new(&sandbox, "demo/shell", &[("script", &marker.script(""))]).moved(120);
     asking.publish();
     assert_eq!(asking.end().reason(), "not_yet_valid");
     let stands = claim(&sandbox, &asking.id()).unwrap();
     assert_eq!(stands["holder"]["launcher"]["reason"], json!("not_yet_valid"));
-    // The same claim, but as if the request had been good ever since: only the claim can refuse it.
+    // The same claim, on a request that is valid: only the claim can refuse it.
     let good = Asking::new(&sandbox, "demo/shell", &[("script", &marker.script(""))]);
     let verdict = json!({ "request_digest": good.digest(), "holder": { "launcher": stands["holder"]["launcher"] } });
     sandbox.operator().put_object(
@@ -284,14 +289,15 @@ fn an_id_belongs_to_one_request() {
     let refused = eventually("a refusal", || second.replies().into_iter().find(|reply| reply.kind() == "refused"));
     assert_eq!((refused.reason(), refused.genuine), ("id_in_use", true));
     assert_eq!(refused.body["request_digest"], json!(second.digest()));
-    // Past the launcher: the runner loses the claim.
+    // Past the launcher, the runner loses the claim.
     let arn = sandbox.operator().run_task(&second.launch()).unwrap();
     assert_eq!(sandbox.task_when(&arn, "STOPPED").exit_code(), Some(120));
     assert_eq!((marker.runs(), claims_written(&sandbox, &first.id())), (1, 1));
 }
 
 // clause: LAU-9
-/// The token is bound to a task that neither a claim nor `startedBy` shows yet: only ECS's conflict names it.
+/// The token is bound to a task that neither a claim nor `startedBy` reveals: only ECS's conflict
+/// names that task.
 #[test]
 fn a_conflict_is_judged_by_the_request_in_the_other_task() {
     let sandbox = Sandbox::start(Options::default().set("provisioning_ms=4000"));
@@ -325,7 +331,7 @@ fn a_conflict_is_judged_by_the_request_in_the_other_task() {
     assert_eq!(marker.runs(), 1);
 }
 
-/// What is odd, the variables that are set, the command.
+/// A case: its name, the variables that are set, and the command.
 type Case = (&'static str, Vec<(String, String)>, Vec<String>);
 
 // clause: RUN-1, RUN-2
@@ -363,7 +369,8 @@ fn an_override_of_command_or_configuration_runs_nothing() {
 }
 
 // clause: RUN-3
-/// Variables that an override can set, and that the SDK would read: none changes where the runner calls, or what the tool sees.
+/// Variables that an override can set and that the SDK would read: none changes where the runner
+/// connects, or what the tool sees.
 #[test]
 fn variables_of_an_override_are_not_read() {
     let sandbox = sandbox();
@@ -429,7 +436,7 @@ fn one_slot_one_deployment_and_the_second_is_told_who_holds_it() {
     assert_eq!((second.out().as_str(), second.result("/reason")), ("", &json!("busy")));
     let second = second.says(&running.id());
     assert!(sandbox.run_tasks(&second.id()).is_empty(), "the launcher's early word");
-    // Past the launcher: the runner's word is final, and the same.
+    // Past the launcher, the runner's decision is final and the same.
     let asking = Asking::new(&sandbox, "test/busy", &[("script", "echo never")]);
     let arn = sandbox.operator().run_task(&asking.launch()).unwrap();
     let end = asking.end();
@@ -480,7 +487,7 @@ fn a_lock_is_taken_over_from_a_dead_task_only() {
         let body = json!({ "holder": holder }).to_string().into_bytes();
         sandbox.operator().put_object(&sandbox.bucket(), &format!("locks/{target}/0"), body);
     };
-    // A runner that was killed leaves its lock behind; ECS says that its task is STOPPED.
+    // A killed runner leaves its lock behind. ECS reports that its task is STOPPED.
     let asking = Asking::new(&sandbox, "test/dead", &[("script", "sleep 600")]);
     asking.publish();
     asking.reply("step");
@@ -490,7 +497,8 @@ fn a_lock_is_taken_over_from_a_dead_task_only() {
     let lock = sandbox.operator().get_json(&sandbox.bucket(), "locks/test/dead/0").unwrap();
     assert_eq!(lock["holder"]["deployment_id"], json!(asking.id()));
     sandbox.deploy("test/dead").param("script", "true").run().exits(0);
-    // A task that ECS does not know: not yet, if the lock is young; no more, if it is old.
+    // A task that ECS does not know: not known yet if the lock is young, no longer known if it is
+    // old.
     let unknown = "arn:aws:ecs:eu-west-1:222222222222:task/relay/0123456789abcdef0123456789abcdef";
     put("test/young", unknown, 60);
     let young = sandbox.deploy("test/young").param("script", "echo never").run().exits(120);
@@ -498,7 +506,7 @@ fn a_lock_is_taken_over_from_a_dead_task_only() {
     assert!(sandbox.run_tasks(&young.id()).is_empty(), "the launcher says so already");
     put("test/old", unknown, 601);
     sandbox.deploy("test/old").param("script", "true").run().exits(0);
-    // One that was freed.
+    // A lock that was released.
     sandbox.operator().put_object(&sandbox.bucket(), "locks/test/freed/0", b"{}".to_vec());
     sandbox.deploy("test/freed").param("script", "true").run().exits(0);
 }
@@ -512,7 +520,7 @@ fn a_lock_that_cannot_be_read_is_held() {
     let done = sandbox.deploy("test/busy").param("script", "echo never").run().exits(120).says("cannot be read");
     assert_eq!((done.out().as_str(), done.result("/reason")), ("", &json!("busy")));
     assert!(sandbox.run_tasks(&done.id()).is_empty());
-    // By the runner's own word, where no launcher has looked.
+    // The runner decides the same where no launcher has checked.
     let asking = Asking::new(&sandbox, "test/busy", &[("script", "echo never")]);
     sandbox.operator().run_task(&asking.launch()).unwrap();
     let end = asking.end();

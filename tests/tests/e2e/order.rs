@@ -1,5 +1,5 @@
-//! The calls of launcher and runner, as the sandbox logged them, are those that the engine needs, in the engine's order: a driver that
-//! skips one or swaps two fails here.
+//! Compares the calls of launcher and runner, from the sandbox's log, with those that the engine
+//! needs, in the engine's order. A driver that skips a call or swaps two fails here.
 
 use relay_engine::launch::admission::{self, Found, Ran};
 use relay_engine::run;
@@ -7,7 +7,7 @@ use relay_tests::kit::sandbox::Entry;
 use relay_tests::kit::targets::{Head, SHELL, target};
 use relay_tests::{Options, Sandbox};
 
-/// What an admission needs, given what each need comes to.
+/// The sequence of needs of an admission, given what each need learns.
 fn admission_path(learn: impl Fn(admission::Need, &mut admission::Known)) -> Vec<admission::Need> {
     let mut known = admission::Known::default();
     let mut path = vec![admission::next(known)];
@@ -18,7 +18,7 @@ fn admission_path(learn: impl Fn(admission::Need, &mut admission::Known)) -> Vec
     path
 }
 
-/// The need that a call of the launcher answers.
+/// The need that a call of the launcher serves.
 fn of_launcher(entry: &Entry) -> Option<admission::Need> {
     use relay_protocol::claim::Verdict;
     let key = entry.text("key");
@@ -37,7 +37,7 @@ fn launcher_calls(sandbox: &Sandbox) -> Vec<admission::Need> {
     let log = sandbox.log();
     let own = log.iter().filter(|entry| entry.principal.ends_with("/relay-launcher"));
     let mut needs: Vec<_> = own.filter_map(of_launcher).collect();
-    // Two calls of ListTasks are one need: tasks that run, and tasks that have stopped.
+    // Two calls of ListTasks serve one need: running tasks and stopped tasks.
     needs.dedup();
     needs
 }
@@ -63,7 +63,8 @@ fn the_launcher_calls_in_the_engines_order() {
     });
     assert_eq!(launcher_calls(&sandbox), admitted);
 
-    // Held by a lock that nobody can read: refused, and claimed before it is said.
+    // Nobody can read the lock, so it counts as held: the request is refused, and claimed before
+    // the answer.
     let sandbox = Sandbox::start(
         Options { launchers: 1, ..Options::default() }
             .target("test/one", target("test/one", &Head { concurrency: 1, ..Head::default() }, SHELL)),
@@ -95,7 +96,8 @@ fn the_runner_calls_in_the_engines_order() {
     };
     let (signs, sends) = (calls("kms", "Sign", ""), calls("sqs", "SendMessageBatch", ""));
     let locks = calls("s3", "PutObject", "locks/");
-    // What each need must have called, first and last; deciding and running the tool call nothing.
+    // The first and last calls that each need must have made. Deciding and running the tool make no
+    // calls.
     let mut called = [
         (calls("s3", "PutObject", "claims/")[0], Need::Claim),
         (signs[0], Need::Vouch),

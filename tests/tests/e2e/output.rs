@@ -1,4 +1,5 @@
-//! What the tool printed is what `relay` prints, to the byte, and its exit code is relay's; the result file and the record say so too.
+//! `relay` prints what the tool printed, to the byte, and exits with the tool's exit code. The
+//! result file and the record agree.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ TOKEN = "arn:aws:ssm:eu-west-1:222222222222:parameter/demo/api-token"
     )
 }
 
-/// Both streams of `--output json`, put together again.
+/// Reassembles both streams from `--output json`.
 fn reassembled(stdout: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     for line in stdout.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
@@ -38,7 +39,7 @@ fn reassembled(stdout: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (out, err)
 }
 
-/// The digests in the result file are those of what was printed.
+/// Asserts that the digests in the result file match what was printed.
 #[track_caller]
 fn agrees(done: &Deployed, stdout: &[u8], stderr: &[u8]) {
     let stream = |bytes: &[u8]| json!({ "bytes": bytes.len(), "sha256": sha256(bytes) });
@@ -57,7 +58,7 @@ fn the_exit_code_is_the_tools_own() {
     {
         let done = sandbox.shell(script).run().exits(code);
         assert_eq!(done.out(), "", "{script}");
-        // A tool's 120 is told from relay's.
+        // A tool's own 120 can be distinguished from relay's.
         assert_eq!(*done.result("/decided_by"), json!("tool"), "{script}");
         assert_eq!(*done.result("/exit_code"), json!(code), "{script}");
     }
@@ -65,7 +66,8 @@ fn the_exit_code_is_the_tools_own() {
 }
 
 // clause: FRM-8, FRM-13, FRM-15
-/// 64 MiB of noise (8 MiB with RELAY_QUICK), which no compression makes small: the spool fills, the tool waits, nothing is lost.
+/// 64 MiB of incompressible noise (8 MiB with RELAY_QUICK): the spool fills, the tool waits, and
+/// nothing is lost.
 #[test]
 fn a_large_binary_stream_arrives_to_the_byte() {
     let sandbox = sandbox();
@@ -81,7 +83,7 @@ fn a_large_binary_stream_arrives_to_the_byte() {
         chunk.copy_from_slice(&state.to_le_bytes()[..chunk.len()]);
     }
     std::fs::write(&file, &noise).unwrap();
-    // A quarter of it goes to stderr at the same time; with --quiet stderr has nothing else.
+    // A quarter of it also goes to stderr, in parallel. With --quiet, stderr holds nothing else.
     let quarter = &noise[..size / 4];
     let script = format!("head -c {} {1} >&2 & cat {1}; wait", quarter.len(), file.display());
     let done = sandbox.shell(&script).args(&["--strict-output", "--quiet"]).run().exits(0);
@@ -90,7 +92,7 @@ fn a_large_binary_stream_arrives_to_the_byte() {
     agrees(&done, &noise, quarter);
 }
 
-/// 2,000,000 numbered lines (200,000 with RELAY_QUICK): order.
+/// 2,000,000 numbered lines (200,000 with RELAY_QUICK) stay in order.
 #[test]
 fn millions_of_lines_stay_in_order() {
     let lines = sized(2_000_000, 200_000);
@@ -132,7 +134,7 @@ fn odd_bytes_are_only_bytes() {
         let json = sandbox.shell(&script).args(&["--output", "json"]).run().exits(0);
         let (out, err) = reassembled(&json.stdout);
         assert_eq!((out.as_slice(), err.as_slice()), (bytes, bytes), "{name}, as JSON");
-        // With --output json the tool's bytes and relay's words are all on stdout.
+        // With --output json, the tool's bytes and relay's messages are all on stdout.
         assert_eq!(json.err(), "", "{name}");
     }
 }
@@ -211,7 +213,7 @@ fn the_record_is_signed_and_says_what_happened() {
     assert_eq!(predicate["isolation"], json!("none"));
     assert!(predicate["started_at"].as_str() <= predicate["finished_at"].as_str());
 
-    // Any other key has not signed it, and any other byte is not what was signed.
+    // The signature does not verify with another key.
     let other = relay_protocol::keys::SingleKey::new(sandbox.signing_key().public()).unwrap();
     assert!(other.verify::<Record>(&envelope).is_err());
 }
@@ -232,7 +234,7 @@ fn outputs_beyond_their_bound_are_refused_and_said() {
 }
 
 // clause: REC-4
-/// Secrets, from Secrets Manager and from SSM, in every place to which a tool could carry them.
+/// Secrets from Secrets Manager and from SSM, in every place to which a tool could carry them.
 #[test]
 fn secrets_are_masked_everywhere() {
     let sandbox = sandbox();
@@ -250,7 +252,7 @@ fn secrets_are_masked_everywhere() {
     for secret in secrets {
         assert!(!argv.contains(secret), "argv in the record: {argv}");
         assert!(!record["predicate"]["outputs"].to_string().contains(secret), "outputs in the record");
-        // The runner's mirror: what CloudWatch would hold.
+        // The runner's copy of the output, which CloudWatch would hold.
         let log = sandbox.tasks_of(&done.id()).pop().unwrap().log();
         assert!(!log.contains(secret), "the mirror has a secret: {log}");
     }

@@ -1,11 +1,12 @@
-//! A stranger's text, in every place where somebody else chooses it, never becomes a command of a terminal or of a CI system in relay's words.
+//! Untrusted text, in every place where a stranger can choose it, never becomes a command for a
+//! terminal or a CI system in relay's messages.
 
 use std::path::Path;
 use std::process::Output;
 
 use relay_tests::kit::sandbox::command;
 
-/// Texts without NUL, which no argument can hold.
+/// Texts without NUL, which no argument can contain.
 const HOSTILE: &[&str] = &[
     "\x1b[31mred\x1b]0;title\x07",
     "\u{9b}31m",

@@ -1,4 +1,5 @@
-//! Results as a picture: latency, throughput, memory. A few lines of SVG, readable on a light and on a dark page.
+//! The results as a picture: latency, throughput, memory. It is a small SVG, readable on light and
+//! dark pages.
 
 use std::fmt::Write as _;
 
@@ -12,7 +13,7 @@ const BAR: f64 = 13.0;
 const CONTENDERS: [(&str, &str, &str); 3] =
     [("relay", "relay", "#2563eb"), ("bare", "bare SQS", "#d97706"), ("pipe", "pipe", "#6b7280")];
 
-/// The picture, from top to bottom.
+/// The picture, drawn from top to bottom. `y` is the current height.
 struct Picture {
     body: String,
     y: f64,
@@ -42,14 +43,14 @@ impl Picture {
         self.y += 8.0;
     }
 
-    /// A group of bars: a label, and for each contender its bar.
+    /// Writes the label of a group of bars, which has one bar for each contender.
     fn label(&mut self, text: &str) {
         self.y += BAR + 6.0;
         self.text(LEFT - 10.0, "end", 12, text);
     }
 }
 
-/// The whole plot.
+/// Draws the whole plot.
 pub(super) fn plot(results: &Value) -> String {
     let mut picture = Picture { body: String::new(), y: 0.0 };
     legend(&mut picture);
@@ -74,7 +75,7 @@ fn legend(picture: &mut Picture) {
     }
 }
 
-/// From p50 to p99 on a logarithmic scale.
+/// Draws p50 to p99 of each rate on a logarithmic scale.
 fn latency(picture: &mut Picture, results: &Value) {
     let Some(rows) = results["latency"]["rows"].as_array() else { return };
     picture.title("A line written → printed: p50 (dark) to p99 (light), milliseconds, logarithmic");
@@ -110,7 +111,7 @@ fn throughput(picture: &mut Picture, results: &Value) {
     }
 }
 
-/// What is resident over the run of the first throughput row, with the limits as lines.
+/// Draws the resident memory during the first throughput row, with the limits as lines.
 fn memory(picture: &mut Picture, results: &Value) {
     let memory = &results["throughput"][0]["memory"];
     let points = |who: &str| -> Vec<(f64, f64)> {

@@ -1,14 +1,14 @@
-//! Results as Markdown: one table for each part, each with what was to be reached.
+//! The results as Markdown: one table for each part, each with its targets.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// Everything.
+/// The whole report.
 pub(super) fn report(results: &Value) -> String {
     let mut out = String::new();
     for part in [machine, summary, latency, throughput, start, rest] {
-        // What was not measured is not told of.
+        // A part that was not measured is left out.
         if let Some(text) = part(results) {
             let _ = writeln!(out, "{text}");
         }
@@ -20,7 +20,7 @@ fn number(value: &Value) -> Option<f64> {
     value.as_f64()
 }
 
-/// Milliseconds, from a field in microseconds.
+/// A field in microseconds, as milliseconds.
 fn ms(times: &Value, field: &str) -> Option<f64> {
     number(&times[field]).map(|us| us / 1_000.0)
 }
@@ -50,7 +50,7 @@ fn machine(results: &Value) -> Option<String> {
     ))
 }
 
-/// A demand, what was measured, and whether it is enough.
+/// A requirement, the measured value, and whether it is met.
 struct Demand {
     what: String,
     wanted: &'static str,
@@ -159,7 +159,7 @@ fn demanded_of_the_rest(results: &Value, demands: &mut Vec<Demand>) {
                 "{} live, {} in all, {} right, {seconds:.0} s",
                 many["live"], many["deployments"], many["right"]
             ),
-            // The run ends with an error when one is wrong; smaller forms run fewer.
+            // The run fails if a deployment is wrong, and smaller forms run fewer deployments.
             met: many["right"] == many["deployments"],
         });
     }

@@ -1,18 +1,20 @@
-//! The accounts: how much output was handed out, held against what the runner says that it printed (clause FRM-13).
+//! The accounts: compare the output that was handed out with what the runner says that it printed
+//! (clause FRM-13).
 
 use relay_protocol::frame::{Chunk, Chunks, Finished, Offsets, OutputError, Stream};
 
 use super::event::Missing;
 use crate::Tally;
 
-/// What the reader can check at the end.
+/// How much the reader can check at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Basis {
-    /// It has had every byte: lengths and digests.
+    /// It has had every byte: it checks lengths and digests.
     Whole,
-    /// It joined late, and had no output yet: nothing.
+    /// It joined late and has had no output yet: it can check nothing.
     Unknown,
-    /// It joined late: lengths alone, as each output frame says how much came before it (clause FRM-19).
+    /// It joined late: it checks lengths alone, because each output frame says how much came before
+    /// it (clause FRM-19).
     Lengths,
 }
 
@@ -47,20 +49,24 @@ impl Accounts {
         self.offset
     }
 
-    /// Frames that never came.
+    /// Counts frames that never came.
     pub(super) fn gap(&mut self, frames: u64) -> Missing {
         self.missing.frames += frames;
         Missing { frames, bytes: 0 }
     }
 
-    /// The next output; an error when it does not unpack.
+    /// Unpacks and counts the next output frame.
+    ///
+    /// # Errors
+    ///
+    /// The frame does not unpack.
     pub(super) fn output(&mut self, chunks: Chunks) -> Result<Vec<Chunk>, OutputError> {
         let before = chunks.offset;
         let chunks = chunks.unfold()?;
         if self.basis == Basis::Unknown {
             self.basis = Basis::Lengths;
         } else {
-            // After a gap the frame itself says where it stands.
+            // After a gap, the frame itself says where it stands.
             let skipped = |to: u64, from: u64| to.saturating_sub(from);
             self.missing.bytes = self
                 .missing
@@ -80,7 +86,8 @@ impl Accounts {
         Ok(chunks)
     }
 
-    /// The last frame came, as number `frames` - 1. What is missing, and whether nothing is.
+    /// Closes the accounts at the last frame, whose number is `frames` - 1. Returns what is
+    /// missing, and whether the output is verified.
     pub(super) fn close(&mut self, finished: &Finished, frames: u64) -> (Missing, bool) {
         let agrees = match self.basis {
             Basis::Whole => finished.stdout == self.stdout.digest() && finished.stderr == self.stderr.digest(),

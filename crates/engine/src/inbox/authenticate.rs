@@ -1,4 +1,5 @@
-//! Which frames are believed: signatures, vouches, deployment, request (clauses FRM-4 to FRM-6, VCH-1 to VCH-3, LAU-5).
+//! Decides which frames are accepted, by signature, vouch, deployment and request (clauses FRM-4 to
+//! FRM-6, VCH-1 to VCH-3, LAU-5).
 
 use relay_protocol::encoding::from_base64;
 use relay_protocol::frame::{FrameSource, LauncherFrame, LauncherKind, RunnerFrame, SignedFrame};
@@ -7,51 +8,52 @@ use relay_protocol::limits::{FRAME_ATTRIBUTES_MAX, FRAME_MAX};
 use relay_protocol::outcome::Reason;
 use relay_protocol::{DeploymentId, Digest, Envelope, PublicKey, Signature, SignedBy, Statement as _, Vouch};
 
-/// A frame that is believed.
+/// A frame whose sender was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authentic {
-    /// Of the task.
+    /// A frame of the runner, from the task.
     Runner(RunnerFrame),
-    /// Of the Lambda.
+    /// A frame of the launcher, from the Lambda function.
     Launcher(LauncherFrame),
 }
 
-/// What became of a frame.
+/// The verdict on a frame.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is believed.
+    /// The frame is accepted.
     Authentic(Box<Authentic>),
-    /// It may be believed when a vouch for its key has come.
+    /// The frame may be accepted later, when a vouch for its key has arrived.
     NotYet(SignedFrame),
-    /// It is dropped and counted.
+    /// The frame is dropped and counted.
     Rejected(Rejected),
 }
 
-/// Why a frame is dropped (clause FRM-1). For the count and the debug log; never shown as the tool's words.
+/// The reason for dropping a frame (clause FRM-1). For the count and the debug log; never shown as
+/// output of the tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejected {
-    /// Larger than a frame may be.
+    /// The frame is larger than a frame may be.
     TooLarge,
     /// `from` is neither runner nor launcher.
     Sender,
     /// The vouch does not verify.
     Vouch,
-    /// The vouch is of another deployment or request.
+    /// The vouch belongs to another deployment or request.
     WrongVouch,
-    /// The vouch is for a key that is none.
+    /// The vouch is for something that is not a valid key.
     Key,
-    /// It is not signed by its sender's key.
+    /// The frame is not signed by its sender's key.
     Signature,
-    /// Signed, but not of the form of its kind.
+    /// The frame is signed but malformed.
     Malformed,
-    /// Of another deployment.
+    /// The frame belongs to another deployment.
     WrongDeployment,
-    /// A launcher's frame of another request.
+    /// A launcher frame about another request.
     WrongRequest,
 }
 
 impl Rejected {
-    /// The failure class, as `docs/protocol.md` names it in section 21.
+    /// The failure class, as section 21 of `docs/protocol.md` names it.
     pub fn class(self) -> &'static str {
         match self {
             Self::TooLarge => "frame-too-large",
@@ -67,11 +69,12 @@ impl Rejected {
     }
 }
 
-/// Believes frames of one deployment.
+/// Authenticates the frames of one deployment.
 #[derive(Debug)]
 pub struct Authenticator<V> {
     id: DeploymentId,
-    /// The request, and the SNS body that it came in; who attaches learns the one from a vouch, and needs the other no more.
+    /// The digests of the request and of the SNS body that carried it. A reader that attaches
+    /// learns the first from a vouch, and does not need the second.
     request: Option<Digest>,
     body: Option<Digest>,
     target_key: Option<PublicKey>,
@@ -80,18 +83,21 @@ pub struct Authenticator<V> {
 }
 
 impl<V: Verifier> Authenticator<V> {
-    /// For the deployment `id`, whose request has the digest `request` and whose SNS body the digest `body`. With `target_key` everything
-    /// hangs on that pin. Without, the first vouch is trusted, and the launcher's frames are taken unverified: the caller says so.
+    /// For the deployment `id`. `request` is the digest of its request, `body` the digest of the
+    /// SNS body that carried it. With `target_key`, every frame must trace back to that pinned key.
+    /// Without it, the first vouch is trusted and launcher frames are not verified; the caller must
+    /// tell the user.
     pub fn new(id: DeploymentId, request: Digest, body: Digest, target_key: Option<PublicKey>, verifier: V) -> Self {
         Self { id, request: Some(request), body: Some(body), target_key, runner: None, verifier }
     }
 
-    /// For one who comes late and knows only the id: the request's digest is taken from the first vouch (clause VCH-3).
+    /// For a reader that joins late and knows only the id. It takes the digest of the request from
+    /// the first vouch (clause VCH-3).
     pub fn attaching(id: DeploymentId, target_key: Option<PublicKey>, verifier: V) -> Self {
         Self { id, request: None, body: None, target_key, runner: None, verifier }
     }
 
-    /// The vouch that is believed, once there is one.
+    /// The vouch that was accepted, once there is one.
     pub fn vouch(&self) -> Option<&Vouch> {
         self.runner.as_ref()
     }
@@ -126,7 +132,7 @@ impl<V: Verifier> Authenticator<V> {
         }
         let ours = match &frame.kind {
             LauncherKind::Unverified { body_sha256, .. } => Some(*body_sha256) == self.body,
-            // Another request's, as long as one's own is not known.
+            // While the reader does not know its own request, this refusal belongs to another one.
             LauncherKind::Refused { reason: Reason::IdInUse, .. } if self.request.is_none() => false,
             kind => kind.request_digest().is_none_or(|digest| self.is_request(digest)),
         };
@@ -140,7 +146,8 @@ impl<V: Verifier> Authenticator<V> {
             (None, None) => return Ok(None),
         };
         self.check_signature(FrameSource::Runner, &vouch.runner_key, signed)?;
-        // Kept only now: without a pin, a vouch whose key did not sign its own frame must not shut out the true one.
+        // Stored only now. Without a pinned key, a vouch whose key did not sign its own frame must
+        // not lock out the genuine one.
         self.request = Some(vouch.request_digest);
         self.runner.get_or_insert(vouch);
         let frame = RunnerFrame::parse(&signed.body).map_err(|_| Rejected::Malformed)?;
@@ -166,7 +173,7 @@ impl<V: Verifier> Authenticator<V> {
                 };
                 envelope.verify::<Vouch, _>(signed_by).map_err(|_| Rejected::Vouch)?.statement().clone()
             }
-            // No pin: the first vouch is trusted as it stands.
+            // No pinned key: the first vouch is trusted as it is.
             None if envelope.payload_type() != Vouch::TYPE => return Err(Rejected::Vouch),
             None => Vouch::parse(envelope.unverified_payload()).map_err(|_| Rejected::Vouch)?,
         };

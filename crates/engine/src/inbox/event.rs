@@ -1,27 +1,27 @@
-//! What a reader tells: each thing that happened, and the one end.
+//! The reports of a reader: each event, and the one end.
 
 use std::time::Duration;
 
 use relay_protocol::frame::{Chunk, Finished, LauncherKind};
 use relay_protocol::outcome::Reason;
 
-/// Something that happened, in order.
+/// Something that happened. Events come in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The launcher spoke.
+    /// The launcher sent a frame.
     Launcher(LauncherKind),
     /// The runner started.
     Started {
-        /// The steps.
+        /// The names of the steps, in order.
         steps: Vec<String>,
-        /// The task.
+        /// The ARN of the task.
         task_arn: String,
         /// How long a step may take to end when it is asked to stop.
         grace: Duration,
     },
     /// A step begins.
     Step {
-        /// From 0.
+        /// Its index, from 0.
         index: usize,
         /// Its name.
         name: String,
@@ -30,63 +30,63 @@ pub enum Event {
     },
     /// Output, to be written now.
     Output(Vec<Chunk>),
-    /// Relay's own words, from the runner.
+    /// A message of relay's own, from the runner.
     Note(String),
     /// Frames that never came (clause FRM-11).
     Gap(Missing),
 }
 
-/// What is missing of the output.
+/// The amount of output that is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
     /// Frames that never came or were damaged.
     pub frames: u64,
-    /// Bytes of stdout and stderr, as far as their count is known.
+    /// Bytes of stdout and stderr, as far as their number is known.
     pub bytes: u64,
 }
 
-/// How it ended, as far as anybody here knows.
+/// How the deployment ended, as far as this reader can know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The runner said so.
+    /// The runner reported the end.
     Finished {
-        /// Its last frame.
+        /// The content of its last frame.
         finished: Box<Finished>,
-        /// What was lost on the way; zero when counts and digests agree.
+        /// The frames and bytes that were lost on the way; zero if the counts and digests agree.
         missing: Missing,
-        /// Whether lengths and digests of both streams are what the runner says.
+        /// Whether the lengths and digests of both streams match what the runner reported.
         verified: bool,
     },
-    /// The launcher refused it.
+    /// The launcher refused the request.
     Refused {
-        /// Which check.
+        /// The check that failed.
         reason: Reason,
-        /// For people.
+        /// The explanation, for people.
         message: String,
     },
-    /// ECS did not start it.
+    /// ECS did not start the task.
     NeverStarted {
-        /// What kind of failure.
+        /// The kind of failure.
         reason: Reason,
-        /// ECS's words.
+        /// The explanation from ECS.
         message: String,
     },
-    /// ECS says that the task has stopped, and its last frame never came.
+    /// ECS says that the task has stopped, and the runner's last frame never came.
     Stopped {
-        /// What kind of end.
+        /// The kind of end.
         reason: Reason,
-        /// ECS's words.
+        /// The explanation from ECS.
         message: String,
         /// Whether the runner had started.
         started: bool,
     },
     /// A clock ran out.
     Silent {
-        /// What was waited for.
+        /// A name for the awaited frame or end, for people.
         waiting_for: &'static str,
-        /// How long.
+        /// How long it waited.
         after: Duration,
-        /// The task, when it is known.
+        /// The ARN of the task, if it is known.
         task_arn: Option<String>,
     },
 }

@@ -1,10 +1,5 @@
-//! Puts frames back in order, drops copies, and decides where a reader begins that joins late (clauses FRM-7, FRM-11,
-//! FRM-19).
-//!
-//! A reader that joins late cannot tell whether a frame is missing because another reader had it or because it is
-//! still to come. So it first collects what is there for as long as the queue hides what the other had received. Then
-//! the lowest frame is its first. What is missing further on it waits for; but where new frames come for long enough,
-//! it goes on behind the hole, and a gap is told.
+//! Puts frames back in order, drops copies, and decides where a late reader begins (clauses FRM-7,
+//! FRM-11, FRM-19).
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -15,34 +10,36 @@ use relay_protocol::limits::HEARTBEAT_SECONDS;
 
 use super::receipts::Token;
 
-/// Bytes of frames that wait, for an earlier one or for a vouch. Whoever can write to the queue could otherwise fill the
-/// CLI's memory. A frame that finds no room stays in the queue and comes again.
+/// Bytes of frames that may wait for an earlier frame or for a vouch. Without this limit, anybody
+/// who can write to the queue could fill the CLI's memory. A frame that finds no room stays in the
+/// queue and arrives again.
 pub(super) const HELD_MAX: usize = 24 * 1_024 * 1_024;
 
-/// A late reader collects for at most so many settling times, while more comes of what another has left.
+/// The longest time for which a late reader collects, in settling times, while more frames of
+/// another reader keep arriving.
 const SETTLE_MAX: u32 = 5;
 
-/// How long new frames come before a late reader goes on behind a hole: longer than a batch that is stuck takes for all
-/// its tries.
+/// How long new frames must keep arriving before a late reader goes on behind a hole. This is
+/// longer than all the attempts of a batch that is stuck take.
 const HOLE: Duration = Duration::from_secs(120);
 
-/// What a pause between two new frames counts towards that at most: a runner that is alive is heard so often. While its
-/// link is down, nothing is to be learned about a hole.
+/// The most that a pause between two new frames counts towards [`HOLE`]. A live runner is heard at
+/// least this often. While its link is down, nothing can be learned about a hole.
 const BEAT: Duration = Duration::from_secs(HEARTBEAT_SECONDS);
 
 /// Where a reader begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// At the first frame: the request was just published.
+    /// At the first frame: the request has only now been published.
     Fresh,
-    /// Where another reader has stopped on purpose: frames below `acknowledged` are written, and nothing above was
-    /// deleted.
+    /// Where another reader stopped on purpose. Frames below `acknowledged` are written, and no
+    /// frame above was deleted.
     Resume {
         /// The first frame to read.
         acknowledged: u64,
     },
-    /// Wherever another reader has stopped: frames that it had deleted do not come again. What it had received and not
-    /// deleted does, within `settle`.
+    /// Where another reader stopped, for whatever reason. Frames that it had deleted do not come
+    /// again. Frames that it had received but not deleted come again within `settle`.
     Join {
         /// Frames below this number are known to be written.
         acknowledged: u64,
@@ -61,18 +58,19 @@ impl Start {
     }
 }
 
-/// What became of a frame that came.
+/// The result of taking in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
-    /// It is held, and was not there before.
+    /// It is held now, and was not before.
     New,
-    /// It is a copy of one that is held.
+    /// It is a copy of a frame that is held.
     Again,
-    /// It was handed out already, here or, most likely, by the reader before this one.
+    /// It was handed out before, here or, most likely, by the reader before this one.
     Past,
-    /// It found no room: it stays in the queue and comes again.
+    /// It found no room. It stays in the queue and arrives again.
     NoRoom,
-    /// It comes after it was given up. Nobody has printed it: it stays in the queue, for a reader that joins.
+    /// It arrived after this reader gave it up. Nobody has printed it, so it stays in the queue for
+    /// a reader that joins.
     GivenUp,
 }
 
@@ -83,24 +81,31 @@ pub(super) struct Held {
     size: usize,
 }
 
-/// What is known of the first frame.
+/// The state of the decision on the first frame.
 #[derive(Debug)]
 enum Lead {
-    /// Not known yet: what is there is collected until then.
+    /// The first frame is not known yet: frames are collected until this time.
     Collecting { until: Duration, latest: Duration, settle: Duration, acknowledged: u64 },
-    /// It is `first`. Frames from `acknowledged` on that are lower came too late.
+    /// The first frame is `first`. Frames from `acknowledged` up to it arrived too late.
     Known { first: u64, acknowledged: u64, hole: Option<Hole> },
 }
 
-/// A missing frame that another reader may have had. Absent where everything missing is still to come.
+/// A missing frame that another reader may have had. Absent if everything missing is still to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Hole {
     at: u64,
-    /// For how long new frames came meanwhile, and when the last of them did.
+    /// For how long new frames have come meanwhile, and when the last one came.
     waited: Duration,
     last: Duration,
 }
 
+/// Holds frames until those before them have come.
+///
+/// A reader that joins late cannot tell whether a missing frame went to another reader or is still
+/// to come. It therefore first collects what is there, for the time that the queue hides what the
+/// other reader had received. The lowest frame then becomes its first. It waits for frames that are
+/// missing after that. If new frames keep arriving for long enough, it goes on behind the hole and
+/// reports a gap.
 #[derive(Debug)]
 pub(super) struct Reorder {
     lead: Lead,
@@ -109,7 +114,7 @@ pub(super) struct Reorder {
     held: BTreeMap<u64, Held>,
     held_bytes: usize,
     given_up: Vec<Range<u64>>,
-    /// Frames below the first that came too late.
+    /// Frames below the first that arrived too late.
     earlier: u64,
 }
 
@@ -139,12 +144,12 @@ impl Reorder {
         }
     }
 
-    /// Frames below the first that came too late.
+    /// How many frames below the first arrived too late.
     pub(super) fn earlier(&self) -> u64 {
         self.earlier
     }
 
-    /// When the first frame is to be decided, as long as it is not.
+    /// When to decide on the first frame, until that is done.
     pub(super) fn settles_at(&self) -> Option<Duration> {
         match self.lead {
             Lead::Collecting { until, .. } => Some(until),
@@ -152,14 +157,15 @@ impl Reorder {
         }
     }
 
-    /// Nobody was listening for `lost`: what another has left had no time to come.
+    /// Nobody was reading for `lost`, so what another reader left had no time to arrive.
     pub(super) fn stall(&mut self, lost: Duration) {
         if let Lead::Collecting { latest, .. } = &mut self.lead {
             *latest += lost;
         }
     }
 
-    /// The lowest frame that is there becomes the first; `false` while none is, and the wait goes on.
+    /// Makes the lowest frame that is there the first. Returns `false` if there is none, and the
+    /// wait goes on.
     pub(super) fn settle(&mut self, now: Duration) -> bool {
         let Lead::Collecting { until, acknowledged, .. } = &mut self.lead else { return false };
         let Some((&first, _)) = self.held.first_key_value() else {
@@ -172,7 +178,7 @@ impl Reorder {
         true
     }
 
-    /// A frame came.
+    /// Takes in a frame that arrived.
     pub(super) fn insert(&mut self, now: Duration, token: Token, frame: RunnerFrame, size: usize) -> Arrival {
         let seq = frame.seq;
         if self.given_up.iter().any(|gap| gap.contains(&seq)) {
@@ -208,7 +214,8 @@ impl Reorder {
         Some(held)
     }
 
-    /// Gives up what is missing before the lowest frame that is there: how many frames. `None` when nothing is there.
+    /// Gives up what is missing before the lowest frame that is there, and returns how many frames
+    /// that is. Returns `None` if no frame is there.
     pub(super) fn skip(&mut self) -> Option<u64> {
         let (&seq, _) = self.held.first_key_value()?;
         let frames = seq - self.next;
@@ -219,8 +226,9 @@ impl Reorder {
         Some(frames)
     }
 
-    /// Something new came: whether what is missing next has been missing for so long that another reader must have had
-    /// it. The runner sends the lowest frames first, so what is to come comes before much else does.
+    /// Notes that a frame arrived. Returns whether the next missing frame has been missing for so
+    /// long that another reader must have had it. The runner sends the lowest frames first, so a
+    /// frame that is still to come arrives before much else does.
     pub(super) fn is_hole(&mut self, now: Duration) -> bool {
         let Lead::Known { hole: Some(hole), .. } = &mut self.lead else { return false };
         let pause = now.saturating_sub(hole.last).min(BEAT);
@@ -229,8 +237,8 @@ impl Reorder {
         waited >= HOLE
     }
 
-    /// As long as what was left is still coming, there is more of it; but a busy tool must not put the beginning off
-    /// without end.
+    /// While frames that another reader left keep arriving, there are more of them. A busy tool
+    /// must not delay the beginning forever, though.
     fn put_off(&mut self, now: Duration, seq: u64) {
         if let Lead::Collecting { until, latest, settle, .. } = &mut self.lead
             && self.held.last_key_value().is_none_or(|(&highest, _)| seq < highest)
@@ -239,7 +247,8 @@ impl Reorder {
         }
     }
 
-    /// While it collects, a reader keeps the lowest frames: the highest goes back to the queue for one that is lower.
+    /// A reader that collects keeps the lowest frames: the highest one goes back to the queue to
+    /// make room for a lower one.
     fn make_room(&mut self, seq: u64) -> bool {
         let collecting = matches!(self.lead, Lead::Collecting { .. });
         if !collecting || self.held.last_key_value().is_none_or(|(&highest, _)| highest < seq) {

@@ -1,4 +1,4 @@
-//! The timers: what is waited for, since when, and until when (promise P4).
+//! The timers: what the inbox waits for, since when, and until when (promise P4).
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use relay_protocol::Timestamp;
 
 use super::timeouts::{DRAIN_MAX, OVERDUE, Timeouts};
 
-/// What is waited for. Each phase has the time that its clock runs from.
+/// The thing that the inbox waits for. Each phase holds the time from which its clock runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// The launcher's answer, or any other frame.
@@ -15,7 +15,8 @@ enum Phase {
     Start { since: Duration },
     /// The runner's next frame.
     Frame { since: Duration },
-    /// Frames that are still missing: the end is known. `from` moves on with each new frame, up to `limit`.
+    /// Frames that are still missing; the end is known. `from` moves on with each new frame, up to
+    /// `limit`.
     Drain { from: Duration, limit: Duration },
 }
 
@@ -26,16 +27,18 @@ pub(super) struct Timers {
     /// Whether another reader may have had the launcher's answer.
     joined: bool,
     published: Duration,
-    /// A time of the caller, and the wall's time then: deadlines on the wire are wall time.
+    /// A time of the caller and the wall-clock time at that moment. Deadlines on the wire are
+    /// wall-clock times.
     wall: (Duration, Timestamp),
-    /// When even the runner's own deadline is long over: however lively it seems, it is not waited for any longer.
+    /// When even the runner's own deadline is long past. The inbox then stops waiting, even if
+    /// frames still arrive.
     overdue: Option<Duration>,
-    /// For how long the timeouts may still stand while SQS cannot be asked.
+    /// For how long the clocks may still stand while SQS is unreachable.
     outage: Duration,
 }
 
 impl Timers {
-    /// For a request that was published at `now`, which is `today` on the wall.
+    /// For a request that was published at `now`; `today` is the wall-clock time at `now`.
     pub(super) fn new(timeouts: Timeouts, joined: bool, now: Duration, today: Timestamp) -> Self {
         let (phase, outage) = (Phase::Answer { since: now }, timeouts.outage);
         Self { timeouts, phase, joined, published: now, wall: (now, today), overdue: None, outage }
@@ -55,17 +58,17 @@ impl Timers {
         }
     }
 
-    /// A frame came that was not there before.
+    /// A new frame arrived, not a copy.
     pub(super) fn heard(&mut self, now: Duration) {
         match &mut self.phase {
             Phase::Answer { .. } | Phase::Start { .. } => {}
             Phase::Frame { since } => *since = (*since).max(now),
-            // As long as something new comes, what is missing may still come: there may be much of it.
+            // While new frames arrive, the missing ones may still come: there may be many of them.
             Phase::Drain { from, limit } => *from = (*from).max(now).min(*limit),
         }
     }
 
-    /// The end is known: what is missing is waited for from `from` on.
+    /// The end is known. The wait for missing frames runs from `from`.
     pub(super) fn drain(&mut self, from: Duration) {
         if !self.is_draining() {
             self.phase = Phase::Drain { from, limit: from + DRAIN_MAX };
@@ -76,12 +79,12 @@ impl Timers {
         matches!(self.phase, Phase::Drain { .. })
     }
 
-    /// The runner says when it ends at the latest.
+    /// Sets the deadline that the runner names.
     pub(super) fn ends_by(&mut self, deadline: Timestamp) {
         self.overdue = Some(self.long_after(deadline));
     }
 
-    /// Somebody else says so, whose word counts less.
+    /// Sets a deadline that somebody else names; the runner's own takes precedence.
     pub(super) fn may_end_by(&mut self, deadline: Timestamp) {
         let overdue = self.long_after(deadline);
         self.overdue.get_or_insert(overdue);
@@ -92,7 +95,7 @@ impl Timers {
         then + Duration::from_secs(u64::try_from(deadline.since(today)).unwrap_or_default()) + OVERDUE
     }
 
-    /// Nobody was listening for `lost`: no clock may run meanwhile.
+    /// Nobody was reading for `lost`: no clock runs for that time.
     pub(super) fn stall(&mut self, lost: Duration) {
         self.published += lost;
         if let Some(overdue) = &mut self.overdue {
@@ -107,7 +110,7 @@ impl Timers {
         }
     }
 
-    /// As much of `lost` as the timeouts may stand still for an outage.
+    /// The part of `lost` for which the clocks may still stand during an outage.
     pub(super) fn outage(&mut self, lost: Duration) -> Duration {
         let lost = lost.min(self.outage);
         self.outage -= lost;
@@ -123,7 +126,7 @@ impl Timers {
         self.overdue.map_or(due, |overdue| overdue.min(due))
     }
 
-    /// What was waited for in vain, and for how long.
+    /// Names the thing that the inbox waited for in vain, and for how long.
     pub(super) fn ran_out(&self, now: Duration) -> (&'static str, Duration) {
         match self.overdue {
             Some(at) if now >= at => ("an end that is overdue", now.saturating_sub(self.published)),

@@ -1,5 +1,5 @@
-//! The order of calls for a verified request (clauses LAU-7 to LAU-10): what stands already, then the decision, then one RunTask, and a
-//! final word only after it was claimed.
+//! The order of calls for a verified request (clauses LAU-7 to LAU-10): first look for an earlier
+//! answer, then decide, then call RunTask once. A final answer is sent only after it was claimed.
 
 use relay_protocol::claim::Verdict;
 
@@ -11,52 +11,53 @@ pub enum Found {
     Unknown,
     /// There is none.
     Nothing,
-    /// There is one: it stands, and its answer is the answer.
+    /// There is one, and it determines the answer.
     Something,
 }
 
-/// What RunTask came to.
+/// The result of RunTask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Ran {
-    /// There is a task by this token: a new one, or the one that it is bound to already.
+    /// The token has a task: a new one, or the one that the token was bound to before.
     Task,
-    /// ECS refused for good, or until the time was over.
+    /// ECS refused for good, or until the time was up.
     Failed,
 }
 
-/// What is known of a request. It begins with nothing.
+/// The facts about a request. All of them start as unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Known {
     /// Its claim.
     pub claim: Found,
-    /// A task that its id has started.
+    /// A task that was started for its id.
     pub task: Found,
     /// Whether it is allowed.
     pub allowed: Option<bool>,
-    /// What RunTask came to.
+    /// The result of RunTask.
     pub ran: Option<Ran>,
-    /// Whether a final word was claimed, or another's found in its place.
+    /// Whether a final answer was claimed, or another one found in its place.
     pub concluded: bool,
 }
 
-/// What comes next.
+/// The next action of the launcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Need {
     /// Read the claim (clause LAU-7).
     ReadClaim,
-    /// List the tasks that the id has started (clause LAU-7).
+    /// List the tasks that were started for the id (clause LAU-7).
     ListTasks,
     /// Decide (clause LAU-6).
     Authorise,
-    /// RunTask, with the one token (clause LAU-8).
+    /// Call RunTask, with the one token (clause LAU-8).
     RunTask,
-    /// Claim the id with this verdict, or take the word of whoever was faster (clause CLM-3).
+    /// Claim the id with this verdict, or adopt the answer of the claim that came first (clause
+    /// CLM-3).
     Claim(Verdict),
-    /// Send what is known now. This is the last.
+    /// Send what is known now. This is the last action.
     Answer,
 }
 
-/// What comes next.
+/// Decides what the launcher does next.
 pub fn next(known: Known) -> Need {
     match known {
         Known { claim: Found::Unknown, .. } => Need::ReadClaim,

@@ -1,8 +1,8 @@
-//! The order of calls for a control statement that came by topic (clause CTL-6).
+//! The order of calls for a control statement that arrived through the topic (clause CTL-6).
 
 use relay_protocol::task::Task;
 
-/// Who holds the claim of the id.
+/// The holder of the id's claim.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Holder {
     /// Nobody has looked yet.
@@ -10,24 +10,25 @@ pub enum Holder {
     Unknown,
     /// There is no claim.
     Nobody,
-    /// A runner, which names its task.
+    /// A runner, whose claim names its task.
     Runner,
     /// The launcher: nothing runs.
     Launcher,
 }
 
-/// How a task is made to end.
+/// How to make a task end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Aim {
-    /// It has ended, somebody has asked for it already, or the statement may not stop it.
+    /// Do nothing: the task has ended, was asked to stop before, or the statement may not stop it.
     Nothing,
-    /// Its runner is told, and ends it with the recipe's signal and grace, which may be longer than ECS's two minutes.
+    /// Tell its runner, which ends the tool with the recipe's signal and grace. The grace may be
+    /// longer than ECS's two minutes.
     Forward,
-    /// ECS stops it.
+    /// Let ECS stop the task.
     Stop,
 }
 
-/// How this task is made to end; `control`: whether the request names a control queue.
+/// Decides how to make this task end. `control` says whether the request names a control queue.
 pub fn aim(task: &Task, control: bool) -> Aim {
     if task.is_to_stop() || task.has_stopped() {
         Aim::Nothing
@@ -38,16 +39,17 @@ pub fn aim(task: &Task, control: bool) -> Aim {
     }
 }
 
-/// What is known of a control statement. It begins with nothing.
+/// The facts about a control statement. All of them start as unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Known {
-    /// Who holds the claim.
+    /// The holder of the claim.
     pub holder: Holder,
-    /// Whether the id has started a task; asked for only where nobody holds the claim.
+    /// Whether the id has started a task. Only asked if nobody holds the claim.
     pub started: Option<bool>,
-    /// How the task is made to end, when it was looked at, and the statement was verified by its request.
+    /// How to make the task end. Known after the [`Need::Judge`] step, which inspects the task and
+    /// verifies the statement against its request.
     pub aim: Option<Aim>,
-    /// Whether the control queue took the statement.
+    /// Whether the control queue accepted the statement.
     pub forwarded: Option<bool>,
     /// Whether its time was noted, for the watchdog.
     pub noted: bool,
@@ -55,28 +57,28 @@ pub struct Known {
     pub stopped: bool,
 }
 
-/// What comes next.
+/// The next action of the launcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Need {
-    /// Read the claim: a runner's names the task, whatever ListTasks shows.
+    /// Read the claim. A runner's claim names the task, whatever ListTasks shows.
     ReadClaim,
-    /// List the tasks that the id has started.
+    /// List the tasks that were started for the id.
     ListTasks,
     /// Fail, so that the statement is delivered again: it may have overtaken its own request.
     Fail,
-    /// Look at the task, verify the statement by its request, and find the [`Aim`].
+    /// Inspect the task, verify the statement against its request, and decide on the [`Aim`].
     Judge,
-    /// Send it to the control queue.
+    /// Send the statement to the control queue.
     Forward,
     /// Note its time.
     Note,
-    /// StopTask.
+    /// Call StopTask.
     Stop,
-    /// Nothing more.
+    /// Nothing is left to do.
     Done,
 }
 
-/// What comes next.
+/// Decides what the launcher does next.
 pub fn next(known: Known) -> Need {
     match (known.holder, known.started, known.aim) {
         (Holder::Unknown, ..) => Need::ReadClaim,

@@ -1,7 +1,7 @@
-//! The order of calls before the end of a task is told (clauses LAU-12, CLM-3): ECS may have made another task, having forgotten its
-//! token, so what is told must stay true whatever that one does.
+//! The order of calls before the end of a task is reported (clauses LAU-12, CLM-3). ECS may have
+//! forgotten the token and made another task, so the report must stay true whatever that task does.
 
-/// Whose the claim is, as far as this task goes.
+/// The holder of the claim, seen from this task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Holder {
     /// Nobody has looked yet.
@@ -9,26 +9,26 @@ pub enum Holder {
     Unknown,
     /// There is no claim: nothing has run.
     Nobody,
-    /// This task's runner, or the launcher's final word.
+    /// This task's runner, or the launcher with its final answer.
     This,
-    /// The runner of another task: this one was nobody's.
+    /// The runner of another task: this task did not count.
     Another,
 }
 
-/// What comes next.
+/// The next action of the launcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Need {
     /// Read the claim.
     ReadClaim,
-    /// Claim the id for this end, so that nothing runs after it, or learn who was faster.
+    /// Claim the id for this end, so that nothing runs after it, or learn who came first.
     Claim,
-    /// Tell the end. This is the last.
+    /// Report the end. This is the last action.
     Tell,
-    /// Say nothing. This is the last.
+    /// Report nothing. This is the last action.
     Drop,
 }
 
-/// What comes next for a task that has stopped.
+/// Decides what to do next about a task that has stopped.
 pub fn next(holder: Holder) -> Need {
     match holder {
         Holder::Unknown => Need::ReadClaim,

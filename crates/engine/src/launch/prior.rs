@@ -1,10 +1,11 @@
-//! What stands already for a deployment id, and what is said of it (clauses LAU-7 to LAU-10, CLM-3).
+//! The launcher's answer to a deployment id that already has a claim or a task (clauses LAU-7 to
+//! LAU-10, CLM-3).
 
 use relay_protocol::claim::{Claim, Holder, Verdict};
 use relay_protocol::frame::LauncherKind;
 use relay_protocol::{Bundle, Digest, Reason, Timestamp};
 
-/// What a claim says to the request `request`.
+/// The answer that a claim gives to the request with the digest `request`.
 pub fn of_claim(claim: &Claim, request: Digest, deadline: Timestamp) -> LauncherKind {
     if claim.request_digest != request {
         return id_in_use(request);
@@ -20,7 +21,8 @@ pub fn of_claim(claim: &Claim, request: Digest, deadline: Timestamp) -> Launcher
     }
 }
 
-/// What a task that was started by this id says: `digest` is that of the request in its overrides.
+/// The answer that a task gives if it was started for this id. `digest` is the digest of the
+/// request in the task's overrides.
 pub fn of_task(task_arn: &str, digest: Option<Digest>, request: Digest, deadline: Timestamp) -> LauncherKind {
     if digest == Some(request) { admitted(request, task_arn, deadline) } else { id_in_use(request) }
 }
@@ -33,7 +35,8 @@ fn id_in_use(request_digest: Digest) -> LauncherKind {
     LauncherKind::Refused { request_digest, reason: Reason::IdInUse, message: Reason::IdInUse.words().to_owned() }
 }
 
-/// The request digest of the envelope in a task's overrides. Nothing is believed: it is only compared.
+/// The digest of the request in the envelope of a task's overrides. The envelope is not verified:
+/// the digest is only compared.
 pub fn digest_of_envelope(envelope: &str) -> Option<Digest> {
     Bundle::parse(envelope.as_bytes()).ok().map(|bundle| bundle.request.digest())
 }

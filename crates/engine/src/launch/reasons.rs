@@ -1,9 +1,9 @@
-//! What ECS's words mean, and when the watchdog stops a task (clauses LAU-12, CTL-6).
+//! The meaning of ECS's messages, and when the watchdog stops a task (clauses LAU-12, CTL-6).
 
 use relay_protocol::task::Task;
 use relay_protocol::{Reason, Timestamp};
 
-/// What kind of failure ECS's words mean.
+/// The kind of launch failure that a message of ECS describes.
 pub fn launch_reason(words: &str) -> Reason {
     let words = words.to_lowercase();
     let has = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
@@ -20,12 +20,14 @@ pub fn launch_reason(words: &str) -> Reason {
     }
 }
 
-/// How the reason begins that StopTask is given, and that ECS says again as `stoppedReason`.
+/// How the reason begins that the launcher passes to StopTask for a cancelled task. ECS returns it
+/// as `stoppedReason`.
 pub const CANCELLED: &str = "relay: cancelled";
-/// See [`CANCELLED`].
+/// The same for a task that is past its deadline; see [`CANCELLED`].
 pub const OVERDUE: &str = "relay: past its deadline";
 
-/// Why a task has stopped (clause LAU-12). Its runner's own last word, where it came through, counts more than this.
+/// The reason why a task has stopped (clause LAU-12). The runner's own last frame takes precedence,
+/// if it arrived.
 pub fn stop_reason(task: &Task) -> Reason {
     let stopped = task.stopped_reason.as_deref().unwrap_or_default();
     let words = format!("{stopped} {}", task.container_reason.as_deref().unwrap_or_default()).to_lowercase();
@@ -41,24 +43,28 @@ pub fn stop_reason(task: &Task) -> Reason {
     } else if task.started_at.is_none() && words.contains("pull") {
         Reason::ImagePull
     } else if task.started_at.is_none() && words.contains("resourceinitialization") {
-        // The interface, or what is fetched through it before a container starts: the registry's login, the log group.
+        // The network interface failed, or something that ECS fetches through it before a container
+        // starts: the registry's login, the log group.
         Reason::Network
     } else if code == "TaskFailedToStart" {
         launch_reason(&words)
     } else if code == "EssentialContainerExited" {
-        // The runner ended by itself, and what it had to say did not arrive. With these codes it says that it could or would not run anything.
+        // The runner ended by itself, and its last frame did not arrive. These exit codes mean that
+        // it could not or would not run anything.
         if matches!(task.exit_code, Some(120 | 125)) { Reason::Runner } else { Reason::Lost }
     } else {
         Reason::Stopped
     }
 }
 
-/// Seconds that a task may take to end by itself, after its deadline or after a cancel's grace, before the watchdog ends it: it waits so long for its
-/// queue before its time begins, and it has last words to say.
+/// Seconds that a task has to end by itself, after its deadline or after a cancel's grace, before
+/// the watchdog stops it. The task may wait this long for its queue before its own time begins, and
+/// it has last frames to send.
 const PATIENCE: i64 = 120;
 
-/// Whether the watchdog stops a task that runs, and in which words: when it is past its `deadline`, or when a cancel that was forwarded to it
-/// at `cancelled_at` has had its grace (clauses LAU-12, CTL-6).
+/// Whether the watchdog stops a running task, and with which reason: [`OVERDUE`] more than 120
+/// seconds past its `deadline`, or [`CANCELLED`] more than `grace` + 120 seconds after a cancel was
+/// forwarded to it at `cancelled_at` (clauses LAU-12, CTL-6). `grace` is in seconds.
 pub fn to_stop(
     deadline: Timestamp,
     cancelled_at: Option<Timestamp>,

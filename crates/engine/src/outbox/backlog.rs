@@ -1,5 +1,6 @@
-//! The backlog: frames that SQS does not take yet, in their order. Output waits in the spool (clause FRM-15); the
-//! runner's few words wait in memory, so that a disk that fails can take away neither the end nor the words before it.
+//! The backlog: frames that SQS does not accept yet, in order. Output waits in the spool (clause
+//! FRM-15). The runner's few messages wait in memory, so that a failing disk cannot lose the end or
+//! the messages before it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,30 +10,30 @@ use relay_protocol::SignedFrame;
 
 use super::Frame;
 
-/// A queue of pieces, first in, first out: a disk in the runner, memory in models and tests.
+/// A first-in, first-out queue of pieces: a disk in the runner, memory in models and tests.
 pub trait Spool {
-    /// Whether there is room: a piece may go beyond it by its own length.
+    /// Whether there is room. One more piece may exceed the limit by its own length.
     fn has_room(&self) -> bool;
 
     /// Appends a piece of at most 4 GiB.
     ///
     /// # Errors
     ///
-    /// The piece is not there, and everything else still is.
+    /// The piece was not stored. Everything else still is.
     fn put(&mut self, piece: &[u8]) -> io::Result<()>;
 
     /// Takes the oldest piece.
     ///
     /// # Errors
     ///
-    /// All that waited is given up: a disk that forgets is not read a second time.
+    /// Everything that waits is given up: a disk that loses data is not read a second time.
     fn take(&mut self) -> io::Result<Option<Vec<u8>>>;
 
-    /// Gives up all that waits.
+    /// Discards everything that waits.
     fn clear(&mut self);
 }
 
-/// A spool in memory, without a bound.
+/// An unbounded spool in memory.
 #[derive(Debug, Default)]
 pub struct MemorySpool(VecDeque<Vec<u8>>);
 
@@ -52,26 +53,26 @@ impl Spool for MemorySpool {
     }
 }
 
-/// What waits, by its place in the order.
+/// A frame that waits, in its place in the order.
 #[derive(Debug)]
 enum Waiting {
     Spooled(u64),
     Memory(Arc<Frame>),
 }
 
-/// The spool failed: these frames are lost to the queue, and no others.
+/// The spool failed. Exactly these frames are lost to the queue.
 #[derive(Debug)]
 pub(super) struct Lost {
     pub(super) seqs: Vec<u64>,
     pub(super) problem: io::Error,
 }
 
-/// See the module's head.
+/// Keeps the frames that wait, in order.
 #[derive(Debug)]
 pub(super) struct Backlog<S> {
     spool: S,
     waiting: VecDeque<Waiting>,
-    /// Frames of output that the spool did not take.
+    /// Output frames that the spool did not accept.
     refused: usize,
 }
 
@@ -89,7 +90,8 @@ impl<S: Spool> Backlog<S> {
         self.waiting.is_empty()
     }
 
-    /// Whether more output may come. If not, the tool must wait: the spool is full, or takes nothing.
+    /// Whether more output may come. If not, the tool must wait: the spool is full, or accepts
+    /// nothing.
     pub(super) fn has_room(&self) -> bool {
         self.spool.has_room() && self.refused == 0
     }
@@ -98,7 +100,8 @@ impl<S: Spool> Backlog<S> {
     ///
     /// # Errors
     ///
-    /// The spool did not take it; it waits in memory, and the tool must wait until it is gone.
+    /// The spool did not accept it. The frame waits in memory, and the tool must wait until it is
+    /// gone.
     pub(super) fn put(&mut self, frame: Arc<Frame>) -> io::Result<()> {
         if !frame.output {
             self.waiting.push_back(Waiting::Memory(frame));
@@ -114,7 +117,11 @@ impl<S: Spool> Backlog<S> {
         put
     }
 
-    /// The oldest. An error of the spool is told once.
+    /// Takes the oldest frame.
+    ///
+    /// # Errors
+    ///
+    /// The spool failed. The error is returned once, with the frames that are lost.
     pub(super) fn next(&mut self) -> Result<Option<Arc<Frame>>, Lost> {
         let seq = match self.waiting.pop_front() {
             None => return Ok(None),
@@ -125,7 +132,8 @@ impl<S: Spool> Backlog<S> {
             Some(Waiting::Spooled(seq)) => seq,
         };
         let read = self.spool.take().and_then(|piece| {
-            // A piece for each mark: one that is missing, or is no frame, is the disk's doing.
+            // The spool holds one piece for each mark. If a piece is missing, or is not a frame,
+            // the disk is at fault.
             let piece = piece.ok_or(io::ErrorKind::UnexpectedEof)?;
             let signed = SignedFrame::from_line(&piece).map_err(|_| {
                 io::Error::new(io::ErrorKind::InvalidData, "it gave back other bytes than were written")
@@ -152,7 +160,7 @@ mod tests {
     use super::*;
     use crate::outbox::frame;
 
-    /// A spool that takes nothing, or forgets all.
+    /// A spool that accepts nothing, or loses everything.
     #[derive(Default)]
     struct Disk {
         spool: MemorySpool,

@@ -1,23 +1,24 @@
-//! Output that is in no frame yet: chunks in the order in which they were read.
+//! Output that is in no frame yet: chunks, in the order in which they were read.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use relay_protocol::frame::{Chunk, Offsets, Stream};
 
-/// Output that fills a frame whatever it is: base64 of it, and a thousand chunks' heads, stay under the frame limit.
+/// Bytes of output that always fit into a frame, whatever they are: their base64, with the heads of
+/// a thousand chunks, stays under the frame limit.
 pub(super) const CERTAIN: usize = 150 * 1_024;
 
-/// Chunks in one frame; alternating streams make many small ones.
+/// Chunks in one frame. Alternating streams make many small ones.
 pub(super) const CHUNKS: usize = 1_000;
 
 #[derive(Debug)]
 pub(super) struct Pending {
     chunks: VecDeque<Chunk>,
     bytes: usize,
-    /// When the oldest of it was pushed, or its frame's predecessor was cut.
+    /// When the oldest chunk was pushed, or the last frame was cut.
     since: Duration,
-    /// Bytes of each stream before it.
+    /// Bytes of each stream before the first chunk.
     offset: Offsets,
 }
 
@@ -46,7 +47,7 @@ impl Pending {
         self.offset
     }
 
-    /// More output, `ms` after the deployment began.
+    /// Adds output that was read `ms` milliseconds after the deployment began.
     pub(super) fn push(&mut self, now: Duration, stream: Stream, ms: u64, bytes: &[u8]) {
         if self.chunks.is_empty() {
             self.since = now;
@@ -62,7 +63,7 @@ impl Pending {
         }
     }
 
-    /// Chunks from the front, at most `limit` bytes; a chunk is split where it must be.
+    /// Chunks from the front, at most `limit` bytes. The last chunk is split if necessary.
     pub(super) fn peek(&self, limit: usize) -> Vec<Chunk> {
         let mut room = limit;
         let mut taken = Vec::new();
@@ -77,7 +78,7 @@ impl Pending {
         taken
     }
 
-    /// These bytes are in a frame.
+    /// Drops bytes from the front, because they are in a frame.
     pub(super) fn drop_front(&mut self, now: Duration, mut bytes: usize) {
         self.since = now;
         self.bytes -= bytes;

@@ -1,7 +1,7 @@
-//! The sender: batches frames for SQS, several batches on their way at a time, sends again what did not arrive, and the
-//! last frame alone and last (clause FRM-13).
+//! The sender: batches frames for SQS, sends several batches at a time, and sends again what did
+//! not arrive. The last frame goes alone and last (clause FRM-13).
 //!
-//! It holds a bounded amount of memory: while [`Sender::has_room`] says no, frames wait in the backlog.
+//! Its memory is bounded: while [`Sender::has_room`] returns `false`, frames wait in the backlog.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,13 +12,14 @@ use relay_protocol::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, FRAME_ATTRIBUTE
 use super::{Frame, Link};
 use crate::backoff::Backoff;
 
-/// Batches that travel at a time, and the bytes of them after which no more set out: two full ones. More of them hide SQS's
-/// latency, and 2 MiB every 20 ms is more than a tool prints; but each byte that travels lies in memory three times, as
-/// frame, as entry, and in the call's body.
+/// How many batches travel at a time, and the bytes in flight after which no more are sent; at most
+/// two full batches travel. More batches hide the latency of SQS, and 2 MiB every 20 ms is more
+/// than a tool prints. But each byte that travels is in memory three times: as frame, as entry, and
+/// in the body of the call.
 const BATCHES_MAX: usize = 4;
 const TRAVELLING_MAX: usize = 3 * BATCH_BYTES_MAX / 2;
 
-/// Bytes that wait for a place in a batch before no more are taken: one full batch.
+/// Bytes that wait for a place in a batch before no more are accepted: one full batch.
 const WAITING_MAX: usize = BATCH_BYTES_MAX;
 
 /// The first and the longest pause after a failed send.
@@ -27,13 +28,13 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from
 /// Frames that go out in one call.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// Names it to [`Outbox::handle_result`](super::Outbox::handle_result).
+    /// Identifies the batch to [`Outbox::handle_result`](super::Outbox::handle_result).
     pub number: u64,
-    /// The frames, by their numbers.
+    /// The frames, in the order of their numbers.
     pub frames: Vec<Arc<Frame>>,
 }
 
-/// See the module's head.
+/// Holds the frames that wait and those that travel.
 #[derive(Debug)]
 pub(super) struct Sender {
     waiting: BTreeMap<u64, Arc<Frame>>,
@@ -43,14 +44,14 @@ pub(super) struct Sender {
     travelling_bytes: usize,
     next_batch: u64,
     last: Option<u64>,
-    /// Whether what came back last has failed.
+    /// Whether the batch that came back last had failures.
     failed: bool,
     backoff: Backoff,
     retry_at: Duration,
 }
 
 impl Sender {
-    /// One that has nothing to do.
+    /// A sender with nothing to do.
     pub(super) fn new() -> Self {
         Self {
             waiting: BTreeMap::new(),
@@ -65,12 +66,13 @@ impl Sender {
         }
     }
 
-    /// Whether more frames may be queued; one may go beyond it by its own length (clause FRM-15).
+    /// Whether more frames may be queued. One frame may exceed the limit by its own length (clause
+    /// FRM-15).
     pub(super) fn has_room(&self) -> bool {
         self.waiting_bytes < WAITING_MAX
     }
 
-    /// A frame to send.
+    /// Queues a frame to send.
     pub(super) fn queue(&mut self, frame: Arc<Frame>) {
         if frame.last {
             self.last = Some(frame.seq);
@@ -79,7 +81,8 @@ impl Sender {
         self.waiting.insert(frame.seq, frame);
     }
 
-    /// The next batch to send, if one is due. The last frame goes when everything before it has arrived (clause FRM-13).
+    /// The next batch to send, if one is due. The last frame goes when everything before it has
+    /// arrived (clause FRM-13).
     pub(super) fn poll_batch(&mut self, now: Duration) -> Option<Batch> {
         if self.is_full() || now < self.retry_at {
             return None;
@@ -107,7 +110,8 @@ impl Sender {
         Some(Batch { number, frames })
     }
 
-    /// A batch came back: `arrived` has arrived, everything else of it goes out again after a pause.
+    /// Handles the result of a batch. `arrived` lists the frames that arrived; the others go out
+    /// again after a pause.
     pub(super) fn handle_result(&mut self, now: Duration, batch: u64, arrived: &[u64]) {
         let mut failed = false;
         for frame in self.travelling.remove(&batch).unwrap_or_default() {
@@ -127,13 +131,13 @@ impl Sender {
         }
     }
 
-    /// When [`Sender::poll_batch`] has something to do next, if nothing else happens.
+    /// When [`Sender::poll_batch`] next has something to do, if nothing else happens.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         let last_waits = self.waiting.keys().next().copied() == self.last && !self.travelling.is_empty();
         (!self.is_full() && !self.waiting.is_empty() && !last_waits).then_some(self.retry_at)
     }
 
-    /// How the link to the queue is, by what came back last.
+    /// The state of the link to the queue, judged by the last result.
     pub(super) fn link(&self) -> Link {
         if self.is_idle() {
             Link::Clear
@@ -144,7 +148,7 @@ impl Sender {
         }
     }
 
-    /// Whether every frame that was queued has arrived.
+    /// Whether every queued frame has arrived.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.travelling.is_empty()
     }
@@ -154,7 +158,7 @@ impl Sender {
         self.last.is_some() && self.is_idle()
     }
 
-    /// Whether as much travels as may.
+    /// Whether no more may travel.
     fn is_full(&self) -> bool {
         self.travelling.len() >= BATCHES_MAX || self.travelling_bytes >= TRAVELLING_MAX
     }

@@ -1,6 +1,7 @@
-//! The writer: cuts output into numbered frames, gathers it under load, keeps the count of both streams.
+//! The writer: cuts output into numbered frames, gathers output under load, and counts both
+//! streams.
 //!
-//! What it makes is complete and in order from its first frame to its last; whether SQS takes it is the sender's business.
+//! Its frames are complete and in order from the first to the last. The sender brings them to SQS.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,29 +22,33 @@ pub(super) struct Unsigned {
     pub(super) body: String,
     /// Whether the attribute `vouch` goes with it.
     pub(super) vouch: bool,
-    /// Whether it is output, and not one of the runner's own few words.
+    /// Whether it holds output of the tool, and not one of the runner's own few messages.
     pub(super) output: bool,
     /// Whether it is the deployment's last (clause FRM-13).
     pub(super) last: bool,
 }
 
-/// The pause between two output frames while others are on their way: short enough that a person sees no delay. Where nothing is on its way the next
-/// is cut at once, so that there are never more than one in SQS's answer time, or 50 a second: seven cents an hour at most.
+/// The pause between two output frames while others are on their way, short enough that a person
+/// sees no delay. With nothing on its way, the next frame is cut immediately. There is thus at most
+/// one frame per answer time of SQS, or 50 a second: seven cents an hour at most.
 const COALESCE: Duration = Duration::from_millis(20);
 
-/// The least pause: an SQS that answers sooner than any in a region does must not get a frame for each of a busy tool's lines.
+/// The shortest pause. Without it, an SQS that answers faster than any in a region does would get a
+/// frame for each line of a busy tool.
 const PACE: Duration = Duration::from_millis(2);
 
-/// How long output is gathered while nothing can be sent: whoever reads the archive sees no delay, and SQS takes it in few frames later.
+/// How long output is gathered while nothing can be sent. A reader of the archive sees no delay,
+/// and SQS later takes the output in few frames.
 const GATHER: Duration = Duration::from_secs(1);
 
-/// Output in one frame up to which it stays legible to an auditor. JSON may escape a byte into six.
+/// Bytes of output in one frame up to which it stays legible to an auditor. JSON may escape one
+/// byte into six.
 const LEGIBLE: usize = 16 * 1_024;
 
-/// Bytes of a frame's body.
+/// The most bytes of a frame's body.
 const BODY_MAX: usize = FRAME_MAX - FRAME_ATTRIBUTES_MAX;
 
-/// See the module's head.
+/// Makes the frames of one deployment.
 #[derive(Debug)]
 pub(super) struct Writer {
     id: DeploymentId,
@@ -52,7 +57,7 @@ pub(super) struct Writer {
     pending: Pending,
     stdout: Tally,
     stderr: Tally,
-    /// Raw bytes that the last frames took; follows how well the output compresses.
+    /// How many raw bytes the next frame may take. Follows how well the output compresses.
     budget: usize,
     made: VecDeque<Unsigned>,
     last_cut: Option<Duration>,
@@ -78,7 +83,7 @@ impl Writer {
         }
     }
 
-    /// Output of the tool, already masked, in the order in which it was read.
+    /// Adds output of the tool, already masked, in the order in which it was read.
     pub(super) fn push(&mut self, now: Duration, stream: Stream, bytes: &[u8]) {
         if bytes.is_empty() || self.finished {
             return;
@@ -91,7 +96,7 @@ impl Writer {
         self.pending.push(now, stream, ms, bytes);
     }
 
-    /// A frame that is not output. What was pushed before it is cut before it.
+    /// Adds a frame that is not output. Output that was pushed before it is cut first.
     pub(super) fn say(&mut self, now: Duration, kind: RunnerKind) {
         if self.finished {
             return;
@@ -105,12 +110,12 @@ impl Writer {
         self.make(kind);
     }
 
-    /// Length and digest of both streams as they are now, for the record: stdout, stderr.
+    /// The current length and digest of both streams, for the record: stdout, stderr.
     pub(super) fn digests(&self) -> (StreamDigest, StreamDigest) {
         (self.stdout.digest(), self.stderr.digest())
     }
 
-    /// The last frame.
+    /// Adds the last frame.
     pub(super) fn finish(&mut self, now: Duration, finish: Finish) {
         if self.finished {
             return;
@@ -123,7 +128,8 @@ impl Writer {
         self.heartbeat_at = None;
         let Finish { outcome, step, outputs, record } = finish;
         let mut finished = Finished { outcome, step, frames: self.next_seq + 1, stdout, stderr, outputs, record };
-        // The end must arrive: outputs full of control characters could make it too large, escaped here and once more in the record.
+        // The end must arrive. Outputs full of control characters could make the frame too large,
+        // because they are escaped here and once more in the record.
         for shed in [
             |_: &mut Finished| {},
             |finished: &mut Finished| finished.record = None,
@@ -137,7 +143,7 @@ impl Writer {
         self.make(RunnerKind::Finished(Box::new(finished)));
     }
 
-    /// The next frame, if one is due. It is given away: no frame is made twice.
+    /// The next frame, if one is due. Each frame is returned once and not kept.
     pub(super) fn poll_frame(&mut self, now: Duration, link: Link) -> Option<Unsigned> {
         if self.heartbeat_at.is_some_and(|at| now >= at) {
             self.heartbeat_at = Some(now + Duration::from_secs(HEARTBEAT_SECONDS));
@@ -149,19 +155,20 @@ impl Writer {
         self.made.pop_front()
     }
 
-    /// When `poll_frame` has a frame next, if nothing else happens.
+    /// When `poll_frame` next has a frame, if nothing else happens.
     pub(super) fn poll_timeout(&self, link: Link) -> Option<Duration> {
         let made = (!self.made.is_empty()).then_some(Duration::ZERO);
         let cut = (!self.pending.is_empty()).then(|| self.cut_at(link));
         [made, cut, self.heartbeat_at].into_iter().flatten().min()
     }
 
-    /// Whether all that was pushed and said has been given away.
+    /// Whether everything that was added has been returned.
     pub(super) fn is_idle(&self) -> bool {
         self.pending.is_empty() && self.made.is_empty()
     }
 
-    /// A frame in place of one that was given away and is lost: its number must come, or readers would wait for it. It says so, with a text.
+    /// A frame in place of one that was returned and then lost. Its number must arrive, or readers
+    /// would wait for it. With `text`, the frame says what happened.
     pub(super) fn in_place_of(&self, seq: u64, text: Option<String>) -> Unsigned {
         let kind = text.map_or(RunnerKind::Heartbeat { elapsed_ms: 0 }, |text| RunnerKind::Note { text });
         let frame = RunnerFrame { deployment_id: self.id.clone(), seq, kind };
@@ -175,7 +182,7 @@ impl Writer {
     fn cut_at(&self, link: Link) -> Duration {
         let after = |pause| self.last_cut.map_or(Duration::ZERO, |last| last + pause);
         match link {
-            // What fills a frame need not wait.
+            // Output that fills a frame need not wait.
             _ if self.pending.bytes() >= self.budget || self.pending.chunks() >= CHUNKS => Duration::ZERO,
             Link::Clear => after(PACE),
             Link::Busy => after(COALESCE),
@@ -200,7 +207,7 @@ impl Writer {
                 }
                 break (size, body);
             }
-            // It did not compress as well as what came before: take less, in proportion.
+            // This output compresses worse than the output before it: take less, in proportion.
             self.budget = (size / 10 * 9 * BODY_MAX / body.len()).clamp(CERTAIN, FRAME_OUTPUT_MAX);
         };
         self.pending.drop_front(now, taken);
@@ -242,7 +249,7 @@ mod tests {
         Duration::from_millis(n)
     }
 
-    /// What does not compress.
+    /// Bytes that do not compress.
     fn noise() -> impl FnMut(usize) -> Vec<u8> {
         let mut noise = 1_u64;
         move |length| {
@@ -319,7 +326,7 @@ mod tests {
         let mut w = writer();
         let mut noise = noise();
         for (round, length) in [1, 70_000, 3_000_000, 5, 200_000].into_iter().enumerate() {
-            // First what shrinks, then what does not: the budget must follow.
+            // First bytes that compress, then bytes that do not: the budget must follow.
             w.push(ms(1), Stream::Stdout, &vec![b'x'; length]);
             w.push(ms(1), Stream::Stderr, &noise(length));
             let mut frames = 0;

@@ -1,4 +1,5 @@
-//! Keys and signatures that cost nothing, for tests of time and order: a keyed digest stands in for a signature.
+//! Keys and signatures that cost nothing, for tests of time and order: a keyed digest takes the
+//! place of a signature.
 
 use relay_engine::Seal;
 use relay_protocol::frame::FrameSource;
@@ -11,7 +12,7 @@ use relay_protocol::{
 #[derive(Debug)]
 pub(crate) struct Toy;
 
-/// Such a signature.
+/// Makes such a signature.
 pub(crate) fn toy_sign(key: &PublicKey, pae: &[u8]) -> [u8; 64] {
     let digest = *Digest::of(&[key.der(), pae].concat()).as_bytes();
     [digest, digest].concat().try_into().unwrap()
@@ -27,7 +28,7 @@ impl Verifier for Toy {
     }
 }
 
-/// The keys of one deployment, and the vouch of the one for the other.
+/// The keys of one deployment, and the target key's vouch for the runner key.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     pub(crate) target: PublicKey,
@@ -36,12 +37,12 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Those of `id`, whose task is called `task`.
+    /// Keys for the deployment `id`, whose task is called `task`.
     pub(crate) fn new(id: &DeploymentId, request: Digest) -> Self {
         Self::by(PublicKey::from_der(b"target").unwrap(), 7, id, request)
     }
 
-    /// The same with another target key, and another runner key.
+    /// Keys for `id` with the given target key and runner key.
     pub(crate) fn by(target: PublicKey, runner: u8, id: &DeploymentId, request: Digest) -> Self {
         let head = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
         let runner = PublicKey::from_der(&[head.as_slice(), &[runner; 32]].concat()).unwrap();
@@ -56,7 +57,7 @@ impl Keys {
         Self { target, runner, vouch: envelope.with_signature(signature).to_json() }
     }
 
-    /// One of the launcher.
+    /// Signs a frame of the launcher.
     #[allow(dead_code, reason = "not every test has a launcher")]
     pub(crate) fn launcher(&self, frame: &LauncherFrame) -> SignedFrame {
         let body = frame.to_body();

@@ -1,29 +1,31 @@
-//! The `output` frame: chunks in the order in which they were read, each with stream, milliseconds and bytes (clauses FRM-8 to FRM-11).
+//! The `output` frame: chunks in the order in which they were read, each with its stream, its time
+//! in milliseconds and its bytes (clauses FRM-8 to FRM-11).
 //!
-//! Small frames stay legible to an auditor who opens the queue: `text` where the bytes are UTF-8, else `base64`. Large ones are packed:
-//! each chunk names its `size`, and `packed` is base64 of the zstd of all chunks' bytes, one after the other.
+//! Small frames stay legible to an auditor who opens the queue: a chunk has `text` if its bytes are
+//! UTF-8, otherwise `base64`. Large frames are packed: each chunk gives its `size`, and `packed` is
+//! base64 of the zstd of all chunks' bytes, concatenated.
 
 use serde::{Deserialize, Serialize};
 
 use crate::encoding;
 use crate::limits::{FRAME_CHUNKS_MAX, FRAME_OUTPUT_MAX};
 
-/// Which of the tool's streams.
+/// One of the tool's two output streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stream {
-    /// File descriptor 1.
+    /// Standard output, file descriptor 1.
     Stdout,
-    /// File descriptor 2.
+    /// Standard error, file descriptor 2.
     Stderr,
 }
 
-/// Bytes of each stream that came before a frame (clause FRM-8).
+/// For each stream, the number of bytes sent before a frame (clause FRM-8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offsets {
-    /// Of stdout.
+    /// Bytes of stdout.
     pub stdout: u64,
-    /// Of stderr.
+    /// Bytes of stderr.
     pub stderr: u64,
 }
 
@@ -37,21 +39,21 @@ impl Offsets {
     }
 }
 
-/// Bytes that were read from one stream at one time.
+/// Bytes that were read from one stream in one read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// Where they were read.
+    /// The stream that was read.
     pub stream: Stream,
-    /// When, in milliseconds since `started`.
+    /// The time of the read, in milliseconds since `started`.
     pub ms: u64,
-    /// What.
+    /// The bytes that were read.
     pub bytes: Vec<u8>,
 }
 
-/// The content of an output frame as it travels.
+/// The content of an output frame in its wire form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunks {
-    /// What came before.
+    /// The number of bytes of each stream before this frame.
     pub offset: Offsets,
     chunks: Vec<WireChunk>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,25 +72,26 @@ struct WireChunk {
     size: Option<usize>,
 }
 
-/// An output frame that is signed, but does not unfold as it says. A fault of the runner, never of the tool.
+/// A signed output frame that is inconsistent. The runner is at fault, never the tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OutputError {
-    /// A chunk has none or several of `text`, `base64`, `size`.
+    /// A chunk has none, or more than one, of `text`, `base64` and `size`.
     #[error("a chunk has not exactly one of text, base64 and size")]
     Form,
-    /// Not base64, or not zstd.
+    /// The data is not valid base64 or not valid zstd.
     #[error("packed output does not unpack")]
     Packed,
-    /// Sizes that do not add up (clause FRM-10).
+    /// The sizes do not add up (clause FRM-10).
     #[error("the sizes of packed chunks do not add up to what was packed")]
     Sizes,
-    /// More than [`FRAME_OUTPUT_MAX`] bytes or [`FRAME_CHUNKS_MAX`] chunks (clause FRM-9).
+    /// The frame has more than [`FRAME_OUTPUT_MAX`] bytes or [`FRAME_CHUNKS_MAX`] chunks (clause
+    /// FRM-9).
     #[error("more output in one frame than allowed")]
     TooLarge,
 }
 
 impl Chunks {
-    /// Legible chunks: text where the bytes are UTF-8, else base64.
+    /// Legible chunks: text if the bytes are UTF-8, otherwise base64.
     pub fn legible(offset: Offsets, chunks: &[Chunk]) -> Self {
         let wire = |chunk: &Chunk| {
             let (text, base64) = match std::str::from_utf8(&chunk.bytes) {
@@ -100,7 +103,7 @@ impl Chunks {
         Self { offset, chunks: chunks.iter().map(wire).collect(), packed: None }
     }
 
-    /// Packed chunks: one zstd frame for all. `level` is zstd's.
+    /// Packed chunks: one zstd frame for all of them, compressed at zstd's `level`.
     pub fn packed(offset: Offsets, chunks: &[Chunk], level: i32) -> Self {
         let all: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.bytes.iter().copied()).collect();
         #[allow(clippy::expect_used, reason = "the invariant is in its message")]
@@ -116,7 +119,11 @@ impl Chunks {
         Self { offset, chunks: chunks.iter().map(wire).collect(), packed: Some(packed) }
     }
 
-    /// The chunks, unfolded within bounds (clauses FRM-9, FRM-10).
+    /// Decodes the chunks within the limits (clauses FRM-9, FRM-10).
+    ///
+    /// # Errors
+    ///
+    /// If the frame is over a limit, its data does not decode, or its sizes do not add up.
     pub fn unfold(self) -> Result<Vec<Chunk>, OutputError> {
         if self.chunks.len() > FRAME_CHUNKS_MAX {
             return Err(OutputError::TooLarge);
@@ -124,7 +131,7 @@ impl Chunks {
         let unpacked = match &self.packed {
             Some(packed) => {
                 let bytes = encoding::from_base64(packed).map_err(|_| OutputError::Packed)?;
-                // The decompressor would take several frames, or none at all.
+                // The decompressor by itself would accept several frames, or none.
                 if zstd::zstd_safe::find_frame_compressed_size(&bytes) != Ok(bytes.len()) {
                     return Err(OutputError::Packed);
                 }
@@ -169,7 +176,7 @@ mod tests {
             }).collect();
             for folded in [Chunks::legible(Offsets::default(), &chunks), Chunks::packed(Offsets::default(), &chunks, 1)] {
                 let json = encoding::sqs_safe(serde_json::to_string(&folded).unwrap());
-                // What SQS refuses never stands in a body.
+                // A body never contains a character that SQS refuses.
                 let sendable = |c| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..);
                 prop_assert!(json.chars().all(sendable));
                 let back: Chunks = serde_json::from_str(&json).unwrap();

@@ -8,16 +8,18 @@ use super::{ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH, FrameSource};
 use crate::encoding::{base64, to_json};
 use crate::strict;
 
-/// A frame's body with its attributes. Nothing in it may be believed before its signature is verified.
+/// The body of a frame with its attributes. Nothing in it may be trusted before its signature is
+/// verified.
 ///
-/// Its JSON form is one line of the archive (section 18 of `docs/protocol.md`): a later version's member is ignored.
+/// Its JSON form is one line of the archive (section 18 of `docs/protocol.md`); members from a
+/// later version are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedFrame {
-    /// The attribute `from`: `runner`, `launcher`, or a stranger's text.
+    /// The attribute `from`: `runner` or `launcher`, or any untrusted text.
     pub from: String,
-    /// The attribute `sig`: base64 of 64 bytes, or a stranger's text.
+    /// The attribute `sig`: base64 of 64 bytes, or any untrusted text.
     pub sig: String,
-    /// The attribute `vouch`: the JSON of an envelope, or a stranger's text.
+    /// The attribute `vouch`: the JSON of an envelope, or any untrusted text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vouch: Option<String>,
     /// The body, byte for byte.
@@ -25,12 +27,13 @@ pub struct SignedFrame {
 }
 
 impl SignedFrame {
-    /// A frame of `from`, with its signature and, where it bears one, the vouch.
+    /// A frame from `from`, with its signature and, if its kind bears one, the vouch.
     pub fn new(from: FrameSource, sig: &[u8; 64], vouch: Option<String>, body: String) -> Self {
         Self { from: from.as_str().to_owned(), sig: base64(sig), vouch, body }
     }
 
-    /// A message of the queue, with its string attributes. One that is not there is empty.
+    /// A frame from a message of the queue and its string attributes. A missing attribute becomes
+    /// empty.
     pub fn from_message(mut attributes: BTreeMap<String, String>, body: String) -> Self {
         Self {
             from: attributes.remove(ATTRIBUTE_FROM).unwrap_or_default(),
@@ -40,7 +43,7 @@ impl SignedFrame {
         }
     }
 
-    /// The message's string attributes. SQS takes no empty one.
+    /// The string attributes of the message. Empty ones are omitted, because SQS refuses them.
     pub fn attributes(&self) -> impl Iterator<Item = (&'static str, &str)> {
         [(ATTRIBUTE_FROM, &self.from), (ATTRIBUTE_SIG, &self.sig)]
             .into_iter()
@@ -49,20 +52,25 @@ impl SignedFrame {
             .filter(|(_, value)| !value.is_empty())
     }
 
-    /// Bytes on the wire: the body, and names, types and values of the attributes (clause FRM-2).
+    /// The size on the wire in bytes: the body, and the names, types and values of the attributes
+    /// (clause FRM-2).
     pub fn size(&self) -> usize {
         let attribute = |(name, value): (&str, &str)| name.len() + "String".len() + value.len();
         self.body.len() + self.attributes().map(attribute).sum::<usize>()
     }
 
-    /// One line, with its end.
+    /// The frame as one line of the archive, with its line end.
     pub fn to_line(&self) -> String {
         let mut line = to_json(self);
         line.push('\n');
         line
     }
 
-    /// Reads a line, with or without its end.
+    /// Reads a line of the archive, with or without its line end.
+    ///
+    /// # Errors
+    ///
+    /// If the line is not a frame in its JSON form.
     pub fn from_line(line: &[u8]) -> Result<Self, serde_json::Error> {
         strict::from_slice(line)
     }

@@ -1,4 +1,5 @@
-//! A private Ed25519 key in memory: a signer's, a session's, a runner's. It is wiped when dropped and never shown.
+//! A private Ed25519 key in memory, of a signer, a session or a runner. It is wiped when dropped
+//! and never shown.
 
 use ed25519_dalek::Signer as _;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
@@ -9,25 +10,41 @@ use crate::envelope::{Envelope, Signature};
 use crate::names::PublicKey;
 
 /// An Ed25519 key pair.
+///
+/// ```
+/// use relay_protocol::encoding::base64;
+/// use relay_protocol::keys::{PrivateKey, SingleKey};
+///
+/// let key = PrivateKey::from_seed([7; 32]); // A real seed is 32 random bytes.
+/// let sig = base64(&key.sign(b"text"));
+/// let trusted = SingleKey::new(key.public())?;
+/// assert!(trusted.verify_detached(b"text", &sig));
+/// assert!(!trusted.verify_detached(b"other text", &sig));
+/// # Ok::<(), relay_protocol::keys::VerifyingKeyError>(())
+/// ```
 pub struct PrivateKey {
     key: ed25519_dalek::SigningKey,
     public: PublicKey,
 }
 
-/// The text is no private key that relay can use.
+/// The text is not a private key that relay can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an Ed25519 private key in PKCS#8 PEM (`relay keygen` makes one)")]
 pub struct PrivateKeyError;
 
 impl PrivateKey {
-    /// A key from 32 random bytes, which are wiped.
+    /// A key from 32 random bytes. The function wipes its copy of the seed.
     pub fn from_seed(mut seed: [u8; 32]) -> Self {
         let key = ed25519_dalek::SigningKey::from_bytes(&seed);
         seed.zeroize();
         Self::of(key)
     }
 
-    /// Reads PKCS#8 PEM.
+    /// Reads a key from PKCS#8 PEM.
+    ///
+    /// # Errors
+    ///
+    /// If the text is not an Ed25519 private key in PKCS#8 PEM.
     pub fn from_pem(pem: &str) -> Result<Self, PrivateKeyError> {
         ed25519_dalek::SigningKey::from_pkcs8_pem(pem.trim()).map(Self::of).map_err(|_| PrivateKeyError)
     }
@@ -40,23 +57,23 @@ impl PrivateKey {
         Self { key, public }
     }
 
-    /// The key as PKCS#8 PEM, to be written to a file that only its owner reads.
+    /// The key as PKCS#8 PEM, for a file that only its owner can read.
     pub fn to_pem(&self) -> Zeroizing<String> {
         #[allow(clippy::expect_used, reason = "the invariant is in its message")]
         self.key.to_pkcs8_pem(LineEnding::LF).expect("32 bytes can be encoded")
     }
 
-    /// Its public half.
+    /// The public half of the key pair.
     pub fn public(&self) -> &PublicKey {
         &self.public
     }
 
-    /// The signature over `text`.
+    /// Signs `text`.
     pub fn sign(&self, text: &[u8]) -> [u8; 64] {
         self.key.sign(text).to_bytes()
     }
 
-    /// Signs an envelope.
+    /// Adds this key's signature to an envelope.
     pub fn sign_envelope(&self, envelope: Envelope) -> Envelope {
         let signature = Signature::new(self.public.key_id(), &self.sign(&envelope.pae()));
         envelope.with_signature(signature)

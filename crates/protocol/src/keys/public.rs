@@ -1,4 +1,4 @@
-//! Public keys and the verification of 64-byte signatures (clauses SIG-1 to SIG-4).
+//! Public keys, and the verification of 64-byte signatures (clauses SIG-1 to SIG-4).
 
 use std::cell::RefCell;
 
@@ -7,22 +7,28 @@ use p256::ecdsa::signature::Verifier as _;
 
 use crate::names::PublicKey;
 
-/// A public key of a kind that relay knows.
+/// A public key of a supported kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VerifyingKey {
-    /// RFC 8032.
+    /// Ed25519 (RFC 8032).
     Ed25519(ed25519_dalek::VerifyingKey),
-    /// NIST P-256, as KMS has it.
+    /// ECDSA over NIST P-256, as in AWS KMS.
     P256(p256::ecdsa::VerifyingKey),
 }
 
-/// The bytes are no public key that relay knows.
+/// The bytes are not a public key of a supported kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("neither an Ed25519 nor a P-256 public key")]
 pub struct VerifyingKeyError;
 
 impl VerifyingKey {
-    /// Reads a SubjectPublicKeyInfo. An Ed25519 key of small order is refused: with it, one signature fits many texts.
+    /// Reads a SubjectPublicKeyInfo. An Ed25519 key of small order is refused, because one
+    /// signature can be valid for many texts under it.
+    ///
+    /// # Errors
+    ///
+    /// If `key` is neither an Ed25519 key nor a P-256 key, or if it is an Ed25519 key of small
+    /// order.
     pub fn from_spki(key: &PublicKey) -> Result<Self, VerifyingKeyError> {
         if let Ok(ed25519) = ed25519_dalek::VerifyingKey::from_public_key_der(key.der()) {
             return if ed25519.is_weak() { Err(VerifyingKeyError) } else { Ok(Self::Ed25519(ed25519)) };
@@ -30,8 +36,10 @@ impl VerifyingKey {
         p256::ecdsa::VerifyingKey::from_public_key_der(key.der()).map(Self::P256).map_err(|_| VerifyingKeyError)
     }
 
-    /// Whether `signature` is one over `text`: Ed25519 strictly (RFC 8032 with canonical encodings, no small order); P-256 as r‖s over
-    /// SHA-256, with a high s refused, so that nobody can make a second valid signature from a first (clauses SIG-1, SIG-2).
+    /// Whether `signature` is valid for `text` under this key (clauses SIG-1, SIG-2). Ed25519 is
+    /// verified strictly: RFC 8032 with canonical encodings and no points of small order. A P-256
+    /// signature is r‖s over SHA-256; a high s is refused, so that nobody can derive a second valid
+    /// signature from a first.
     pub fn verify(&self, text: &[u8], signature: &[u8; 64]) -> bool {
         match self {
             Self::Ed25519(key) => key.verify_strict(text, &ed25519_dalek::Signature::from_bytes(signature)).is_ok(),
@@ -41,18 +49,18 @@ impl VerifyingKey {
     }
 }
 
-/// Checks a signature of 64 bytes by a public key. Programs have [`Cached`]; models and fuzz targets have cheap ones of
-/// their own.
+/// Checks a 64-byte signature by a public key. Programs use [`Cached`]; models and fuzz targets use
+/// cheap implementations of their own.
 pub trait Verifier {
-    /// Whether `signature` is `key`'s over `text`.
+    /// Whether `signature` is valid for `text` under `key`.
     fn verify(&self, key: &PublicKey, text: &[u8], signature: &[u8; 64]) -> bool;
 
-    /// Whether `key` is one at all, of a kind that relay knows (clause SIG-4).
+    /// Whether `key` is a valid key of a supported kind (clause SIG-4).
     fn is_key(&self, key: &PublicKey) -> bool;
 }
 
-/// Keeps the key that it used last: reading one costs as much as using it, and nearly all frames of a deployment are by
-/// one.
+/// A verifier that keeps the last key that it parsed. Parsing a key costs as much as a
+/// verification, and nearly all frames of a deployment are signed by the same key.
 #[derive(Debug, Default)]
 pub struct Cached {
     last: RefCell<Option<(PublicKey, VerifyingKey)>>,
@@ -72,7 +80,8 @@ impl Verifier for Cached {
     }
 }
 
-/// KMS's DER signature as r‖s with a low s (clause SIG-3); `None` when it is not a P-256 signature.
+/// Converts a DER signature from KMS to r‖s with a low s (clause SIG-3); `None` if it is not a
+/// P-256 signature.
 pub fn p256_signature_from_der(der: &[u8]) -> Option<[u8; 64]> {
     let signature = p256::ecdsa::Signature::from_der(der).ok()?;
     Some(signature.normalize_s().to_bytes().into())

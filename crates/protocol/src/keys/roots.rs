@@ -1,4 +1,5 @@
-//! Trust roots: the signers that a target's configuration names, as data (clauses ENV-5, SIG-4, CTL-2).
+//! Trust roots: the signers that a target's configuration names, as data (clauses ENV-5, SIG-4,
+//! CTL-2).
 
 use std::collections::BTreeSet;
 
@@ -8,86 +9,97 @@ use super::public::{VerifyingKey, VerifyingKeyError};
 use crate::envelope::{Envelope, Signature, SignedBy, Statement, Verified, VerifyError};
 use crate::names::{AccountId, PublicKey};
 
-/// A signer's or person's name in a configuration: for people and for policies.
+/// The name of a signer or of a person in a configuration, for people and for policies.
 pub type SignerName = String;
 
 /// One entry of a target's `[[signers]]`.
 #[derive(Clone, Debug)]
 pub struct TrustedSigner {
-    /// How it is proved that a signature is theirs.
+    /// How a signature is shown to be this signer's.
     pub proof: Proof,
-    /// For people, logs and records.
+    /// The signer's name for people, logs and records.
     pub name: SignerName,
-    /// Several signers may be one person; approvals count persons.
+    /// The person behind the signer. Several signers may be one person; approvals count persons.
     pub person: SignerName,
-    /// The groups that policies speak of.
+    /// The groups that policies refer to.
     pub groups: BTreeSet<String>,
-    /// The accounts in which their queues may lie.
+    /// The accounts that may own the signer's queues.
     pub ci_accounts: Vec<AccountId>,
 }
 
-/// How it is proved that a signature is a signer's.
+/// How a signature is shown to be a signer's.
 #[derive(Clone, Debug)]
 pub enum Proof {
     /// By a public key.
     Key {
-        /// The key as it stands in the configuration.
+        /// The key as written in the configuration.
         public: PublicKey,
-        /// The key as a point.
+        /// The key as a curve point, ready to verify with.
         verifying: VerifyingKey,
     },
-    /// By an identity token that commits to the request digest. Reserved: no token is accepted yet (clause SIG-5).
+    /// By an identity token that commits to the request digest. Reserved: no token is accepted yet
+    /// (clause SIG-5).
     Token(TokenRule),
 }
 
-/// Which tokens are a signer's. Reserved: read and checked in form, never matched yet (clause SIG-5).
+/// Which tokens belong to a signer. Reserved: it is parsed and checked for its form, but no token
+/// matches yet (clause SIG-5).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRule {
-    /// The repository's number, which a rename does not change.
+    /// The numeric id of the repository, which does not change when the repository is renamed.
     pub repository_id: String,
-    /// Its owner's number.
+    /// The numeric id of the repository's owner.
     pub repository_owner_id: String,
     /// The environment that the job runs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
-    /// The reusable workflow that runs.
+    /// The reusable workflow that the job runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_workflow_ref: Option<String>,
 }
 
 impl TrustedSigner {
-    /// A signer by a public key.
+    /// The proof for a signer with a public key.
+    ///
+    /// # Errors
+    ///
+    /// If `public` is not a key of a supported kind.
     pub fn by_key(public: PublicKey) -> Result<Proof, VerifyingKeyError> {
         let verifying = VerifyingKey::from_spki(&public)?;
         Ok(Proof::Key { public, verifying })
     }
 }
 
-/// All signers whom a target trusts.
+/// All signers that a target trusts.
 #[derive(Clone, Debug, Default)]
 pub struct TrustRoots {
     signers: Vec<TrustedSigner>,
 }
 
 impl TrustRoots {
-    /// Roots of these signers.
+    /// The trust roots made of these signers.
     pub fn new(signers: Vec<TrustedSigner>) -> Self {
         Self { signers }
     }
 
-    /// The signers, in the configuration's order.
+    /// The signers, in the order of the configuration.
     pub fn signers(&self) -> &[TrustedSigner] {
         &self.signers
     }
 
-    /// Verifies an envelope by these signers, then parses it ([`Envelope::verify`]).
+    /// Verifies an envelope against these signers, then parses it ([`Envelope::verify`]).
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Envelope::verify`].
     pub fn verify<T: Statement>(&self, envelope: &Envelope) -> Result<Verified<T, KnownSigner>, VerifyError> {
         envelope.verify(|pae, signature| self.signed_by(pae, signature))
     }
 
-    /// Tries every key: the key id is a hint, and a hint that lies must cost nothing but time (clause ENV-6). With at most
-    /// eight signatures and a handful of signers, the time is microseconds.
+    /// Tries every key: the key id is only a hint, and a wrong hint may cost nothing but time
+    /// (clause ENV-6). With at most eight signatures and a handful of signers, that time is
+    /// microseconds.
     fn signed_by(&self, pae: &[u8], signature: &Signature) -> Option<SignedBy<KnownSigner>> {
         let bytes = signature.bytes()?;
         self.signers.iter().find_map(|signer| match &signer.proof {
@@ -107,22 +119,40 @@ impl TrustRoots {
     }
 }
 
-/// Somebody whose signature is valid.
+/// A trusted signer whose signature is valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownSigner {
-    /// Hex SHA-256 of the key.
+    /// The SHA-256 of the public key in hex.
     pub key_id: String,
-    /// The entry's name.
+    /// The name in the signer's entry.
     pub name: SignerName,
-    /// The entry's person.
+    /// The person in the signer's entry.
     pub person: SignerName,
-    /// The entry's groups.
+    /// The groups in the signer's entry.
     pub groups: BTreeSet<String>,
-    /// The entry's accounts.
+    /// The CI accounts in the signer's entry.
     pub ci_accounts: Vec<AccountId>,
 }
 
-/// A single key as its own trust root: the target key for vouches and records, the runner key for frames, the session key for controls.
+/// A single key as its own trust root: the target key for vouches and records, the runner key for
+/// frames, the session key for control statements.
+///
+/// ```
+/// use relay_protocol::keys::{PrivateKey, SingleKey};
+/// use relay_protocol::{Cancel, Control, DeploymentId, Digest, Envelope, Statement, Timestamp};
+///
+/// let control = Control {
+///     deployment_id: DeploymentId::new(1_790_000_000_000, [7; 10]),
+///     request_digest: Digest::of(b"the request"),
+///     issued_at: Timestamp::from_unix(1_790_000_000),
+///     cancel: Cancel::Requested,
+/// };
+/// let key = PrivateKey::from_seed([7; 32]);
+/// let envelope = key.sign_envelope(Envelope::new(Control::TYPE, control.to_payload()));
+/// let verified = SingleKey::new(key.public())?.verify::<Control>(&envelope)?;
+/// assert_eq!(verified.statement(), &control);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct SingleKey {
     key_id: String,
@@ -130,12 +160,20 @@ pub struct SingleKey {
 }
 
 impl SingleKey {
-    /// Reads the key.
+    /// A trust root for `public`.
+    ///
+    /// # Errors
+    ///
+    /// If `public` is not a key of a supported kind.
     pub fn new(public: &PublicKey) -> Result<Self, VerifyingKeyError> {
         Ok(Self { key_id: public.key_id(), verifying: VerifyingKey::from_spki(public)? })
     }
 
-    /// Verifies an envelope by this key, then parses it ([`Envelope::verify`]).
+    /// Verifies an envelope against this key, then parses it ([`Envelope::verify`]).
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Envelope::verify`].
     pub fn verify<T: Statement>(&self, envelope: &Envelope) -> Result<Verified<T, ()>, VerifyError> {
         envelope.verify(|pae, signature| {
             let valid = self.verifying.verify(pae, &signature.bytes()?);
@@ -143,7 +181,8 @@ impl SingleKey {
         })
     }
 
-    /// Whether `sig`, as a frame bears it (standard base64 of 64 bytes), is this key's over `pae` (clause FRM-4).
+    /// Whether `sig`, in the form that a frame carries (standard base64 of 64 bytes), is this key's
+    /// signature over `pae` (clause FRM-4).
     pub fn verify_detached(&self, pae: &[u8], sig: &str) -> bool {
         crate::encoding::from_base64(sig)
             .ok()

@@ -1,4 +1,4 @@
-//! What the doctor saw of one target, before it says what that means.
+//! The facts that the doctor gathers about one target, before it says what they mean.
 
 use std::path::PathBuf;
 
@@ -7,46 +7,51 @@ use relay_aws::probe::Probe;
 use relay_console::Failure;
 use relay_protocol::{PublicKey, QueueUrl, TargetName, TopicArn};
 
-/// What was seen of one target's way.
+/// What was found out about one target.
 #[derive(Debug)]
 pub(super) struct Facts {
     pub(super) target: TargetName,
     pub(super) topic: Result<TopicArn, Failure>,
     pub(super) key: Result<Key, Failure>,
-    /// The target account's public key.
+    /// The target account's pinned public key.
     pub(super) pin: Result<Option<PublicKey>, Failure>,
-    /// What the environment or the profile says; the topic's beats it.
+    /// The region that the environment names. The topic's region beats it.
     pub(super) region: Option<String>,
-    /// Variables that redirect AWS's endpoints, and whereto.
+    /// Variables that redirect AWS endpoints, and where they lead.
     pub(super) endpoints: Vec<(String, String)>,
-    /// Proxy variables that are set.
+    /// The proxy variables that are set.
     pub(super) proxies: Vec<String>,
-    /// None without a topic: nobody would know which region to ask.
+    /// `None` without a topic, because then the region to ask is unknown.
     pub(super) probe: Option<Probe>,
     pub(super) queues: Queue,
-    /// Bucket and prefix, and what S3 answered.
+    /// The artifact store, if one is named, with S3's answer.
     pub(super) artifacts: Result<Option<Store>, Failure>,
 }
 
+/// The signing key.
 #[derive(Debug)]
 pub(super) struct Key {
     pub(super) public: PublicKey,
-    /// Path and mode.
+    /// The path and the mode of the file, if the key is in one.
     pub(super) file: Option<(PathBuf, u32)>,
 }
 
-/// How the answer is to come back.
+/// How frames come back: through a pre-made queue, or through queues that CI creates.
 #[derive(Debug)]
 pub(super) enum Queue {
+    /// A pre-made reply queue, or what is wrong with its URL.
     Fixed(Result<QueueUrl, Failure>),
+    /// Queues that CI creates; creating them was not tried.
     NotTried,
+    /// Queues that CI creates, and the result of `--try`.
     Tried(Result<(), Failure>),
 }
 
+/// The artifact store.
 #[derive(Debug)]
 pub(super) struct Store {
     pub(super) bucket: String,
     pub(super) prefix: String,
-    /// Of asking for an object that is not there; none when AWS could not be asked at all.
+    /// S3's answer to a request for a missing object, or `None` if AWS could not be asked at all.
     pub(super) answer: Option<Result<(), AwsError>>,
 }

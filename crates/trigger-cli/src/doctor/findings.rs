@@ -1,4 +1,4 @@
-//! From facts to findings: pure.
+//! Turns facts into findings, without any input or output.
 
 use relay_aws::probe::Probe;
 use relay_console::Failure;
@@ -10,20 +10,21 @@ use relay_protocol::time::plain_duration;
 
 use super::facts::{Facts, Queue, Store};
 
-/// How bad it is.
+/// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
     /// As it should be.
     Ok,
-    /// Works, and should be otherwise.
+    /// It works, but should be changed.
     Warn,
     /// A deployment will not work.
     Bad,
-    /// Not checked.
+    /// It was not checked.
     Skip,
 }
 
 impl Level {
+    /// The name, as printed.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -34,14 +35,14 @@ impl Level {
     }
 }
 
-/// One thing to say.
+/// One result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) level: Level,
     pub(super) check: &'static str,
     pub(super) text: String,
     pub(super) remedy: Option<String>,
-    /// What a bad one makes the command exit with.
+    /// The exit code of the command if this finding is bad.
     pub(super) exit: Option<ExitCode>,
 }
 
@@ -57,13 +58,13 @@ fn skip(check: &'static str, text: impl Into<String>, remedy: impl Into<String>)
     Finding { level: Level::Skip, ..warn(check, text, remedy) }
 }
 
-/// What would end a deployment ends this with the same code.
+/// The doctor exits with the code that a deployment would fail with.
 fn bad(check: &'static str, failure: &Failure) -> Finding {
     let remedy = (!failure.hints.is_empty()).then(|| failure.hints.join("; "));
     Finding { level: Level::Bad, remedy, exit: Some(failure.exit), ..ok(check, failure.error.clone()) }
 }
 
-/// Everything that there is to say, in the order in which a deployment would meet it.
+/// Returns all findings, in the order in which a deployment would meet them.
 pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     let mut all = vec![topic(facts), key(facts), pin(facts)];
     if let Ok(topic) = &facts.topic {
@@ -141,7 +142,7 @@ fn region(facts: &Facts, topic: &TopicArn) -> Finding {
 fn endpoint(name: &str, value: &str) -> Finding {
     let (scheme, rest) = value.split_once("://").unwrap_or(("", value));
     let authority = rest.split('/').next().unwrap_or_default();
-    // A user and a password may stand before it.
+    // A user name and a password may precede the host.
     let place = authority.rsplit('@').next().unwrap_or_default();
     let host = match place.strip_prefix('[') {
         Some(rest) => rest.split(']').next(),
@@ -255,7 +256,7 @@ fn artifacts(facts: &Facts) -> Finding {
         ),
         Some("AccessDenied") => bad(
             "artifacts",
-            // AWS's hint names one right; here two may be missing.
+            // The general hint names one right; here two may be missing.
             &Failure::new(ExitCode::Fault, format!("asking for an object in {place}: {error}")).hint(
                 "allow s3:GetObject and s3:PutObject there, and s3:ListBucket on the bucket: without it an object that is missing looks forbidden",
             ),
@@ -306,7 +307,7 @@ mod tests {
         }
     }
 
-    /// Level, text with remedy, and exit code of the only finding of `check`.
+    /// The level, the text with its remedy, and the exit code of the only finding of `check`.
     fn of(check: &str, change: impl FnOnce(&mut Facts)) -> (Level, String, Option<u8>) {
         let mut facts = healthy();
         change(&mut facts);
@@ -314,7 +315,7 @@ mod tests {
         let mut found = all.iter().filter(|finding| finding.check == check);
         let finding = found.next().unwrap_or_else(|| panic!("nothing is said of {check}: {all:?}"));
         assert_eq!(found.next(), None);
-        // A bad finding always sets the code, and no other does.
+        // A bad finding always sets the exit code, and no other finding does.
         assert_eq!(finding.level == Level::Bad, finding.exit.is_some());
         let text = format!("{} — {}", finding.text, finding.remedy.as_deref().unwrap_or_default());
         (finding.level, text, finding.exit.map(ExitCode::code))

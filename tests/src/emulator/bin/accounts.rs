@@ -1,4 +1,4 @@
-//! Two accounts of ministack, installed as infra/README.md says, and one target: `example/shop`.
+//! Two ministack accounts, installed as infra/README.md describes, and one target: `example/shop`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -18,25 +18,27 @@ pub(crate) const CI_ROLE: &str = "arn:aws:iam::111111111111:role/relay-ci/relay-
 pub(crate) const RUNNER_ROLE: &str = "arn:aws:iam::222222222222:role/relay/runner/relay-example-shop";
 pub(crate) const DEPLOY_ROLE: &str = "arn:aws:iam::222222222222:role/relay-deploy/shop";
 pub(crate) const BOUNDARY: &str = "arn:aws:iam::222222222222:policy/relay/relay-boundary-eu-west-1";
-/// The password that the tool prints, and nobody reads.
+/// The password that the tool prints. It must be masked in the output.
 pub(crate) const PASSWORD: &str = "correct-horse-battery";
-/// What lies in the image beside the runner.
+/// The programs that the image contains beside the runner.
 const PROGRAMS: &[&str] = &["sh", "cat", "sleep"];
-/// How long anything may take here. Generous: it is not waited for, only given up on.
+/// The timeout for every step. It is generous: nothing waits for it to pass, it only ends a wait
+/// that hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(100);
 
-/// It says a line, waits until it may go on where it was asked to, and ends with the code that it was asked for.
+/// The tool. It prints a line, waits for permission to continue if the request says so, and ends
+/// with the exit code from the request.
 const STEP: &str = "cat source/hello; echo \"the password is $PASSWORD\" >&2; [ \"$2\" = no ] || until [ -e /work/go ]; do sleep 0.1; done; \
                     echo made > made; echo \"made=yes\" >> \"$RELAY_OUTPUT\"; echo done; exit \"$1\"";
 
-/// The deploy role's rights.
+/// The permissions of the deploy role.
 const DEPLOY_POLICY: &str = r#"{"Version":"2012-10-17","Statement":[{"Sid":"Setting","Effect":"Allow","Action":"ssm:GetParameter","Resource":"arn:aws:ssm:eu-west-1:222222222222:parameter/shop/setting"}]}"#;
 
 fn named<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> String {
     move |error| format!("{what}: {error}")
 }
 
-/// Runs a command, and returns its stdout.
+/// Runs a command and returns its stdout.
 pub(crate) fn said(command: &mut Command) -> Outcome<String> {
     let output = command.stdin(Stdio::null()).output().map_err(named(command.get_program().display()))?;
     if output.status.success() {
@@ -45,12 +47,12 @@ pub(crate) fn said(command: &mut Command) -> Outcome<String> {
     Err(format!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)))
 }
 
-/// `docker` with these arguments.
+/// Runs `docker` with these arguments and returns its stdout.
 pub(crate) fn docker(arguments: &[&str]) -> Outcome<String> {
     said(Command::new("docker").args(arguments))
 }
 
-/// Everything, ready to deploy to. Its containers and images go with it.
+/// The two accounts, ready for deployments. Dropping the value removes its containers and images.
 pub(crate) struct Accounts {
     pub(crate) world: World,
     pub(crate) target_key: String,
@@ -58,16 +60,17 @@ pub(crate) struct Accounts {
     pub(crate) request_key: String,
     /// CI's session of the role in ci-account.yaml.
     pub(crate) ci: Caller,
-    /// The runner's session, as the task has it.
+    /// The runner's session, the one that the task uses.
     pub(crate) runner: Caller,
     permissions: bool,
     package: PathBuf,
     image: Image,
-    /// What the CI job has in its environment.
+    /// The environment of the CI job.
     environment: BTreeMap<&'static str, String>,
 }
 
-/// The name under which the image of this run and the one that it is made from are known; they end with the value.
+/// The name of this run's image and of the image that it is built from. Dropping the value removes
+/// both images.
 struct Image {
     name: String,
 }
@@ -78,7 +81,7 @@ impl Drop for Image {
         let gone = wait_for("the containers to be gone", LIMIT, || {
             let left = docker(&["ps", "--all", "--quiet", "--filter", &format!("ancestor={}", images[0])])?;
             for id in left.lines() {
-                // ministack removes them too, and only one of the two can.
+                // ministack removes the containers too, so this may fail.
                 let _ = docker(&["rm", "--force", id]);
             }
             Ok(left.is_empty().then_some(()))
@@ -90,7 +93,7 @@ impl Drop for Image {
 }
 
 impl Accounts {
-    /// From what `cargo xtask package` made in `package`.
+    /// Installs the package that `cargo xtask package` made in `package`.
     pub(crate) fn make(name: &str, package: &Path, permissions: bool) -> Outcome<Self> {
         docker(&["version", "--format", "{{.Server.Version}}"]).map_err(named("a Docker engine is needed"))?;
         let mut world = World::empty(name, if permissions { Permissions::Checked } else { Permissions::Unchecked })?;
@@ -249,7 +252,8 @@ save = ["made"]
         })
     }
 
-    /// The runner's image with a shell in it, as there is no volume that brings the two together. Returns its id.
+    /// Adds a shell to the runner's image, as no volume can bring the two together. Returns the
+    /// image id.
     fn make_image(&self, folder: &Path, configuration: &str, files: &str) -> Outcome<String> {
         let runner = format!("{}:runner", self.image.name);
         docker(&["build", "--quiet", "--tag", &runner, &self.package.join("image").display().to_string()])?;
@@ -281,7 +285,7 @@ save = ["made"]
         docker(&["build", "--quiet", "--tag", &format!("{}:shop", self.image.name), &root.display().to_string()])
     }
 
-    /// A stack, made by the AWS CLI as a person would. Returns its outputs.
+    /// Creates a stack with the AWS CLI, as a person would. Returns its outputs.
     fn stack(
         &self,
         account: &str,
@@ -307,7 +311,8 @@ save = ["made"]
         outputs.iter().map(|output| Ok((text(output, &["OutputKey"])?, text(output, &["OutputValue"])?))).collect()
     }
 
-    /// What a job of GitHub Actions with this `sub` gets. The inner error is STS's no.
+    /// The session that a GitHub Actions job with this `sub` gets. The inner error is a refusal by
+    /// STS.
     pub(crate) fn ci_session(&self, subject: &str) -> Outcome<Outcome<Caller>> {
         let part = |value: Value| {
             relay_protocol::encoding::base64(value.to_string().as_bytes())
@@ -323,7 +328,7 @@ save = ["made"]
         Ok(answer.map_err(|refused| refused.to_string()).and_then(|answer| Caller::session(&answer)))
     }
 
-    /// ECS's part: the runner's session, in the folder from where the task fetches it.
+    /// Acts for ECS: puts the runner's session into the folder from which the task fetches it.
     fn runner_session(&self, served: &Path) -> Outcome<Caller> {
         let name = RUNNER_ROLE.rsplit('/').next().unwrap_or_default();
         let role = self.world.call(TARGET, "iam", "GetRole", json!({"RoleName": name}))?;
@@ -361,13 +366,13 @@ save = ["made"]
         Ok(Deployment { child: relay.spawn().map_err(named("relay"))?, folder })
     }
 
-    /// The containers that run.
+    /// The ids of the running containers.
     pub(crate) fn containers(&self) -> Outcome<Vec<String>> {
         let running = docker(&["ps", "--quiet", "--filter", &format!("ancestor={}:shop", self.image.name)])?;
         Ok(running.lines().map(str::to_owned).collect())
     }
 
-    /// Lets the tool that waits go on.
+    /// Lets the waiting tool continue.
     pub(crate) fn go(&self) -> Outcome<()> {
         let file = self.world.folder.join("target/source/hello").display().to_string();
         for container in self.containers()? {
@@ -376,7 +381,7 @@ save = ["made"]
         Ok(())
     }
 
-    /// An error, with what the launcher and the tasks logged last.
+    /// An error with the last log lines of the launcher and the tasks.
     pub(crate) fn with_logs(&self, error: &str) -> String {
         let last = |text: String| {
             let lines: Vec<&str> = text.lines().collect();
@@ -388,7 +393,7 @@ save = ["made"]
 
     /// A log group of the target account, as one text.
     pub(crate) fn log(&self, group: &str) -> Outcome<String> {
-        // The streams appear with the first line.
+        // The streams appear with their first line.
         let events = self.world.ask(
             &Caller::root(TARGET),
             "logs",
@@ -405,13 +410,13 @@ fn template(name: &str) -> Outcome<String> {
     fs::read_to_string(&file).map_err(named(file.display()))
 }
 
-/// A `relay deploy` that runs; it ends with the value.
+/// A running `relay deploy`. Dropping the value kills it.
 pub(crate) struct Deployment {
     child: Child,
     folder: PathBuf,
 }
 
-/// How it ended.
+/// The result of a `relay deploy` that has ended.
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
@@ -450,7 +455,7 @@ impl Deployment {
 
 impl Drop for Deployment {
     fn drop(&mut self) {
-        // It has ended already in most cases.
+        // In most cases it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,47 +1,48 @@
-//! Every permission of the templates by its policy, statement and action: what is tried without it, or why ministack cannot tell. And the calls that no
-//! role may make.
+//! Every permission of the templates, by policy, statement and action: the attempt that must fail
+//! without it, or the reason why ministack cannot judge it. Also the calls that no role may make.
 
-/// Whose session.
+/// The principal that makes a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
     Ci,
     Launcher,
     Jwks,
     Runner,
-    /// The tool.
+    /// The tool, with the deploy role.
     Deploy,
-    /// Somebody who may do anything,
+    /// A role that may do anything.
     Admin,
-    /// the same as one of relay's roles,
+    /// A role under relay's path that may do anything.
     RelayAdmin,
-    /// and as a tool.
+    /// A deploy role that may do anything.
     ToolAdmin,
 }
 
-/// What needs a permission: the shortest there is.
+/// The shortest attempt that needs a permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// A deployment that succeeds.
     Deploy,
-    /// One with files that were never uploaded.
+    /// A deployment with files that were never uploaded.
     Upload,
-    /// One that is refused.
+    /// A deployment that is refused.
     Refused,
-    /// One that is interrupted.
+    /// A deployment that is interrupted.
     Cancel,
-    /// One after another that died with the lock in its hands.
+    /// A deployment after another one that died while it held the lock.
     Takeover,
-    /// One call: service, operation, parameters.
+    /// A single call: principal, service, operation and parameters.
     Call(Who, &'static str, &'static str, &'static str),
 }
 
-/// A permission that is taken away.
+/// A permission to take away.
 pub(crate) struct Case {
     pub(crate) of: &'static str,
     pub(crate) sid: &'static str,
     pub(crate) action: &'static str,
     pub(crate) way: Way,
-    /// What the CLI, the launcher or the runner then says. A call says it by itself.
+    /// Text that the CLI, the launcher or the runner then prints. It is empty for a single call,
+    /// whose own error is enough.
     pub(crate) says: &'static str,
 }
 
@@ -49,7 +50,7 @@ const fn case(of: &'static str, sid: &'static str, action: &'static str, way: Wa
     Case { of, sid, action, way, says }
 }
 
-/// What the CLI says when nobody is heard.
+/// What the CLI prints when it gets no answer.
 const NO_LAUNCHER: &str = "waiting for the launcher's answer";
 const NO_RUNNER: &str = "waiting for the runner's start";
 
@@ -58,9 +59,10 @@ const SEND: &str =
 const RECEIVE: &str = r#"{"QueueUrl": "https://sqs.eu-west-1.amazonaws.com/111111111111/relay-trial-control"}"#;
 const DELETE: &str = r#"{"QueueUrl": "https://sqs.eu-west-1.amazonaws.com/111111111111/relay-trial-control", "Entries": [{"Id": "1", "ReceiptHandle": "x"}]}"#;
 const DELETE_REPLY: &str = r#"{"QueueUrl": "https://sqs.eu-west-1.amazonaws.com/111111111111/relay-trial-reply", "Entries": [{"Id": "1", "ReceiptHandle": "x"}]}"#;
-/// What is not deleted comes again, and is dropped as a duplicate: in a short deployment nobody misses it.
+/// A message that is not deleted arrives again and is dropped as a duplicate, so a short deployment
+/// does not need the deletion.
 const DELETE_FRAME: Way = Way::Call(Who::Ci, "sqs", "DeleteMessageBatch", DELETE_REPLY);
-/// Who comes late reads tags, and knows less without them.
+/// Only a late joiner reads the tags, and it works with less information without them.
 const TAG: Way = Way::Call(
     Who::Ci,
     "sqs",
@@ -73,27 +75,28 @@ const TAGS: Way = Way::Call(
     "ListQueueTags",
     r#"{"QueueUrl": "https://sqs.eu-west-1.amazonaws.com/111111111111/relay-trial-reply"}"#,
 );
-/// A cancel goes by the topic as well, so that nobody misses this one either.
+/// A cancel also goes through the topic, so a deployment does not need this message either.
 const SEND_CANCEL: Way = Way::Call(Who::Ci, "sqs", "SendMessage", SEND);
-/// `relay doctor` does, a deployment does not.
+/// Only `relay doctor` makes this call; a deployment does not.
 const SEE_KEY: Way = Way::Call(Who::Ci, "kms", "GetPublicKey", r#"{"KeyId": "{request key}"}"#);
-/// A cancel that does not come leaves no word.
+/// A cancel that does not arrive leaves no trace in the output.
 const LISTEN: Way = Way::Call(Who::Runner, "sqs", "ReceiveMessage", RECEIVE);
 const DELETE_CANCEL: Way = Way::Call(Who::Runner, "sqs", "DeleteMessageBatch", DELETE);
-/// What serves a cancel by topic, and the watchdog.
+/// The calls for a cancel that comes through the topic, and for the watchdog.
 const PASS_ON: Way = Way::Call(Who::Launcher, "sqs", "SendMessage", SEND);
 const NOTE: Way = Way::Call(Who::Launcher, "s3", "PutObject", r#"{"Bucket": "{bucket}", "Key": "cancels/trial"}"#);
 const READ_NOTE: Way = Way::Call(Who::Launcher, "s3", "GetObject", r#"{"Bucket": "{bucket}", "Key": "cancels/trial"}"#);
 const STOP: Way = Way::Call(Who::Launcher, "ecs", "StopTask", r#"{"cluster": "relay", "task": "{task}"}"#);
 const SETTING: Way = Way::Call(Who::Deploy, "ssm", "GetParameter", r#"{"Name": "/shop/setting"}"#);
 const WRITE_JWKS: Way = Way::Call(Who::Jwks, "s3", "PutObject", r#"{"Bucket": "{bucket}", "Key": "jwks/trial"}"#);
-/// A transcript that cannot be kept changes nothing for CI.
+/// A transcript that cannot be archived changes nothing for CI.
 const ARCHIVE: Way =
     Way::Call(Who::Runner, "s3", "PutObject", r#"{"Bucket": "{bucket}", "Key": "archive/example/shop/trial"}"#);
-/// Only a contested claim is read, which takes two tasks of one deployment.
+/// The runner reads a claim only when it is contested, which takes two tasks of one deployment.
 const READ_CLAIM: Way = Way::Call(Who::Runner, "s3", "ListObjectsV2", r#"{"Bucket": "{bucket}"}"#);
 
-/// In place of an action: the statement denies. With it the call is denied, without it allowed.
+/// Used instead of an action for a statement that denies. The call is denied with the statement,
+/// and allowed without it.
 pub(crate) const DENIES: &str = "(denies)";
 
 const TAP: Way = Way::Call(
@@ -120,7 +123,7 @@ const ADMINISTER: Way = Way::Call(
     r#"{"Bucket": "{bucket}", "VersioningConfiguration": {"Status": "Enabled"}}"#,
 );
 
-/// In the order of the templates.
+/// The cases, in the order of the templates.
 pub(crate) const CASES: &[Case] = &[
     case("CI", "Ask", "sns:Publish", Way::Deploy, "sns:Publish"),
     case("CI", "MakeAndDeleteQueues", "sqs:CreateQueue", Way::Deploy, "creating this deployment's queues"),
@@ -209,7 +212,7 @@ const TWICE: &str = "what it denies nobody allows either: see the denied calls";
 const NO_KEY: &str = "S3 has no key for it in a policy, so it is switched off, or never met";
 const MISSING: &str = "a missing object is 404, listed or not";
 
-/// Policy, statement, action or `*` for all that no case has, reason.
+/// Policy, statement, action (or `*` for every action without a case), and reason.
 pub(crate) const NOT_JUDGED: &[(&str, &str, &str, &str)] = &[
     ("CI", "TellMissing", "s3:ListBucket", MISSING),
     ("request key", "AccountAdministers", "*", ADMIN),
@@ -287,9 +290,9 @@ const SCHEDULE: &str = r#"{"KeyId": "{key}", "PendingWindowInDays": 7}"#;
 const OPEN_KEY: &str = r#"{"KeyId": "{key}", "PolicyName": "default", "Policy": "{}"}"#;
 const OPEN_BUCKET: &str = r#"{"Bucket": "{bucket}", "Policy": "{}"}"#;
 
-/// Who may not call what.
+/// The calls that a principal may not make.
 pub(crate) const DENIED: &[(Who, &str, &str, &str)] = &[
-    // CI asks, and that is all.
+    // CI may send requests, and no more.
     (Who::Ci, "ecs", "RunTask", RUN_TASK),
     (Who::Ci, "ecs", "RegisterTaskDefinition", REGISTER),
     (Who::Ci, "lambda", "Invoke", FUNCTION),
@@ -304,7 +307,7 @@ pub(crate) const DENIED: &[(Who, &str, &str, &str)] = &[
     (Who::Ci, "sts", "AssumeRole", BE_LAUNCHER),
     (Who::Ci, "sts", "AssumeRole", BE_RUNNER),
     (Who::Ci, "sts", "AssumeRole", BE_TOOL),
-    // The launcher starts tasks, and is none.
+    // The launcher starts tasks and must not act as one.
     (Who::Launcher, "ecs", "RegisterTaskDefinition", REGISTER),
     (Who::Launcher, "sts", "AssumeRole", BE_RUNNER),
     (Who::Launcher, "sts", "AssumeRole", BE_TOOL),
@@ -316,11 +319,11 @@ pub(crate) const DENIED: &[(Who, &str, &str, &str)] = &[
     (Who::Launcher, "secretsmanager", "GetSecretValue", SECRET),
     (Who::Launcher, "sns", "Publish", PUBLISH),
     (Who::Launcher, "sqs", "ReceiveMessage", DEAD),
-    // Who writes key sets does nothing else.
+    // The role that writes key sets may do nothing else.
     (Who::Jwks, "s3", "PutObject", CLAIM),
     (Who::Jwks, "kms", "Sign", SIGN),
     (Who::Jwks, "ecs", "RunTask", RUN_TASK),
-    // A runner runs one target.
+    // A runner serves one target only.
     (Who::Runner, "ecs", "RunTask", RUN_TASK),
     (Who::Runner, "ecs", "RegisterTaskDefinition", REGISTER),
     (Who::Runner, "sns", "Publish", PUBLISH),
@@ -335,7 +338,7 @@ pub(crate) const DENIED: &[(Who, &str, &str, &str)] = &[
     (Who::Runner, "s3", "PutObject", ARTIFACT),
     (Who::Runner, "sts", "AssumeRole", BE_LAUNCHER),
     (Who::Runner, "sqs", "SendMessage", FORGE),
-    // The tool does its own work, and none of relay's.
+    // The tool has its own permissions and none of relay's.
     (Who::Deploy, "kms", "Sign", SIGN),
     (Who::Deploy, "kms", "PutKeyPolicy", OPEN_KEY),
     (Who::Deploy, "kms", "ScheduleKeyDeletion", SCHEDULE),

@@ -1,24 +1,26 @@
-//! Where ministack is not AWS, and what is changed for it. On AWS none of this is needed. Everything else is as it is installed.
+//! The differences between ministack and AWS, and the changes to the templates that they need. AWS
+//! needs none of these. Everything else is installed as it is.
 
 use relay_tests::emulator::Outcome;
 
-/// A template.
+/// A file that a deviation changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum File {
     Ci,
     Foundation,
     Target,
-    /// Not a template: the policy that `relay` gives the queues it makes.
+    /// The policy that `relay` gives the queues it creates; not a template.
     Queue,
 }
 
-/// One way in which ministack differs.
+/// One difference between ministack and AWS.
 pub(crate) struct Deviation {
-    /// What it does, and so what is not shown here.
+    /// What ministack does, and what these runs therefore do not show.
     pub(crate) why: &'static str,
     /// Whether it matters only where permissions are checked.
     pub(crate) checked: bool,
-    /// What is written in place of what. `{endpoint}` is ministack's address.
+    /// The replacements in each file: the old text and the new text. `{endpoint}` is ministack's
+    /// address.
     changes: &'static [(File, &'static str, &'static str)],
 }
 
@@ -30,7 +32,7 @@ const fn checked(why: &'static str, changes: &'static [(File, &'static str, &'st
     Deviation { why, checked: true, changes }
 }
 
-/// All that are known.
+/// All known deviations.
 pub(crate) const DEVIATIONS: &[Deviation] = &[
     always(
         "HTTP only, at one address: the configuration has an `endpoint`. That everything wants TLS is not shown.",
@@ -170,12 +172,13 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     ),
 ];
 
-/// A template as ministack needs it. A change that has nothing to change is a mistake, here or in the template.
+/// Adapts a template to ministack. A change whose text does not occur is a mistake, here or in the
+/// template.
 pub(crate) fn apply(file: File, text: &str, endpoint: &str, permissions: bool) -> Outcome<String> {
     let mut text = text.to_owned();
     for deviation in DEVIATIONS.iter().filter(|deviation| permissions || !deviation.checked) {
         for (_, from, to) in deviation.changes.iter().filter(|(of, _, _)| *of == file) {
-            // A queue's policy holds what that queue needs.
+            // A queue's policy contains only what that queue needs.
             if file != File::Queue && !text.contains(from) {
                 return Err(format!(
                     "there is no {from:?} in the template {file:?}, which stands in the way of: {}",
@@ -188,7 +191,7 @@ pub(crate) fn apply(file: File, text: &str, endpoint: &str, permissions: bool) -
     Ok(text)
 }
 
-/// Prints them.
+/// Prints the deviations.
 pub(crate) fn tell(permissions: bool) {
     println!("\nWhere ministack is not AWS:");
     for deviation in DEVIATIONS.iter().filter(|deviation| permissions || !deviation.checked) {

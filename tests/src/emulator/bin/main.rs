@@ -1,8 +1,8 @@
-//! The whole path on ministack, an AWS emulator that nobody here wrote: the templates of `infra/` and a rendered target as stacks, the packaged zip as
-//! the function, the packaged runner in a container as the task, the packaged `relay` as CI. None of our own code stands in for AWS.
-//!
-//! `emulator e2e PACKAGE` shows that it works; `emulator least-privilege PACKAGE` that it works with the templates' permissions and with no
-//! fewer. Both are started by `cargo xtask`, which makes the package. Where ministack is not AWS is data, in `deviations.rs`.
+//! The whole path on ministack, a third-party AWS emulator: the templates of `infra/` and a
+//! rendered target as stacks, the packaged zip as the function, the packaged runner in a container
+//! as the task, and the packaged `relay` as CI. None of relay's own code stands in for AWS.
+//! `emulator e2e PACKAGE` shows that it works, `emulator least-privilege PACKAGE` that it needs
+//! every permission of the templates and no other. `cargo xtask` makes the package and starts both.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what it found goes to the terminal")]
 

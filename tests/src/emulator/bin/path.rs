@@ -1,4 +1,4 @@
-//! The whole path.
+//! The whole path: deployments on the installed package, from CI to the tool.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::accounts::{Accounts, BUCKET, Ended, LIMIT, PASSWORD};
 use crate::deviations;
 
-/// Fails with these words where a condition does not hold.
+/// Returns an error with this message if the condition does not hold.
 macro_rules! must {
     ($condition:expr, $($words:tt)+) => {
         if !$condition {

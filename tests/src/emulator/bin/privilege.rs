@@ -1,5 +1,7 @@
-//! The templates' permissions, and no more. Everything works with them all; without any single one something stops working, which shows that it is
-//! needed, and that it was checked at all. Those that ministack does not judge stand in [`NOT_JUDGED`]; `tests/tests/infra.rs` checks them as data.
+//! The templates' permissions are sufficient and necessary. Everything works with all of them.
+//! Without any single one something fails, which shows that it is needed and that ministack checks
+//! it. [`NOT_JUDGED`] lists those that ministack does not judge; `tests/tests/infra.rs` checks
+//! these as data.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -21,11 +23,11 @@ struct Document {
 }
 
 enum Place {
-    /// Role and policy.
+    /// The role and the policy's name.
     Inline(String, &'static str),
-    /// ARN.
+    /// The policy's ARN.
     Managed(&'static str),
-    /// ARN.
+    /// The key's ARN.
     Key(String),
     Topic,
     Bucket(&'static str),
@@ -46,7 +48,7 @@ pub(crate) fn run(package: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// Changes the policies of new queues as those of the templates are changed.
+/// Changes the policies of new queues in the same way as those of the templates.
 fn open_queues(accounts: &Accounts, over: &AtomicBool) -> Outcome<()> {
     let root = Caller::root(CI);
     let mut seen = BTreeSet::new();
@@ -60,7 +62,7 @@ fn open_queues(accounts: &Accounts, over: &AtomicBool) -> Outcome<()> {
             if url.contains("/relay-trial-") {
                 continue;
             }
-            // It may be gone again.
+            // The queue may be gone already.
             let Ok(attributes) = accounts.world.ask(&root, "sqs", "GetQueueAttributes", parameters)? else { continue };
             let Some(policy) = attributes["Attributes"]["Policy"].as_str() else { continue };
             let policy = deviations::apply(deviations::File::Queue, policy, "", true)?;
@@ -79,7 +81,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// Returns the table.
+    /// Runs every check and returns the table.
     fn all(&self) -> Outcome<String> {
         self.make_trials()?;
         self.nothing_more()?;
@@ -89,7 +91,7 @@ impl Check<'_> {
         for document in &documents {
             self.without_each(document, &mut rows)?;
         }
-        // Every one was put back.
+        // Every permission must be back in place.
         self.with_everything()?;
         let known = CASES.iter().map(|case| (case.of, case.sid, case.action));
         let known = known.chain(NOT_JUDGED.iter().map(|(of, sid, action, _)| (*of, *sid, *action)));
@@ -109,7 +111,7 @@ impl Check<'_> {
         ))
     }
 
-    /// Queues for calls, as the CLI's come and go, and roles that only denials hold back.
+    /// Creates queues for single calls, like the CLI's, and roles that are limited only by denials.
     fn make_trials(&self) -> Outcome<()> {
         for name in ["relay-trial-reply", "relay-trial-control"] {
             let policy = json!({"Version": "2012-10-17", "Statement": [{
@@ -118,7 +120,7 @@ impl Check<'_> {
             let queue = json!({"QueueName": name, "Attributes": {"Policy": policy.to_string()}});
             self.accounts.world.call(CI, "sqs", "CreateQueue", queue)?;
         }
-        // Who may do anything, as far as nobody denies it: a person, somebody of relay, a tool.
+        // Roles that may do anything that no statement denies: a person, a role of relay, a tool.
         for (path, name) in [("/", "admin"), ("/relay/", "relay-admin"), ("/relay-deploy/", "shop-admin")] {
             let root = json!({"AWS": format!("arn:aws:iam::{TARGET}:root")});
             let all = json!([{"Effect": "Allow", "Action": "*", "Resource": "*"}]);
@@ -202,7 +204,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// What must fail now does, and says why. Returns the words.
+    /// Runs the attempt that must fail now, and checks that it reports the reason. Returns that
+    /// text.
     fn fails(&self, case: &Case) -> Outcome<String> {
         if let Way::Call(who, service, operation, parameters) = case.way {
             return match self.ask(who, service, operation, parameters)? {
@@ -221,7 +224,7 @@ impl Check<'_> {
             let news = logs.iter().zip(&before).filter_map(|(now, before)| now.get(before.len()..));
             let said = std::iter::once(deployment.stderr().as_str()).chain(news).collect::<Vec<_>>().join("\n");
             let line = said.lines().find(|line| line.contains(case.says)).map(|line| excerpt(line, case.says));
-            // Its last words may have come after they were read.
+            // The last output may have come after it was read, so read once more after the end.
             let was_over = ended.is_some();
             ended = deployment.has_ended()?;
             Ok(line.map(Ok).or(was_over.then_some(Err(said))))
@@ -236,7 +239,7 @@ impl Check<'_> {
         }
     }
 
-    /// What must have happened before, while nothing is missing.
+    /// Does what the attempt requires to have happened before, while no permission is missing.
     fn prepare(&self, way: Way) -> Outcome<()> {
         if way == Way::Takeover {
             let deployment = self.accounts.deploy(&["--param", "code=0", "--param", "wait=yes"])?;
@@ -247,7 +250,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Starts what needs the permission.
+    /// Starts the attempt that needs the permission.
     fn set_off(&self, way: Way) -> Outcome<Deployment> {
         let soon =
             ["--admission-timeout", "8s", "--start-timeout", "8s", "--silence-timeout", "20s", "--drain-timeout", "8s"];
@@ -279,11 +282,11 @@ impl Check<'_> {
         running.map_err(|error| self.accounts.with_logs(&format!("{error}:\n{}", deployment.stderr())))
     }
 
-    /// Kills the tasks that still run, and waits until ECS knows.
+    /// Kills the tasks that still run, and waits until ECS reports that they have stopped.
     fn clear(&self) -> Outcome<()> {
         wait_for("the tasks to stop", LIMIT, || {
             for container in self.accounts.containers()? {
-                // It may end by itself.
+                // The task may end by itself.
                 let _ = docker(&["kill", &container]);
             }
             let tasks = self.accounts.world.call(TARGET, "ecs", "ListTasks", json!({"cluster": "relay"}))?;
@@ -291,12 +294,12 @@ impl Check<'_> {
         })
     }
 
-    /// The launcher's log and the tasks'.
+    /// The launcher's log and the tasks' log.
     fn logs(&self) -> Outcome<[String; 2]> {
         Ok([self.accounts.log("/relay/launcher")?, self.accounts.log("/relay/tasks")?])
     }
 
-    /// The calls that nobody may make.
+    /// Checks that the calls in [`DENIED`] are denied, and that other jobs cannot become CI.
     fn nothing_more(&self) -> Outcome<()> {
         for subject in ["repo:example/other:environment:production", "repo:example/shop:pull_request"] {
             if self.accounts.ci_session(subject)?.is_ok() {
@@ -318,7 +321,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// A call by a role. The inner error is AWS's.
+    /// Makes a call as `who`. The inner error is AWS's.
     fn ask(&self, who: Who, service: &str, operation: &str, parameters: &str) -> Outcome<Outcome<Value>> {
         let filled = parameters
             .replace("{key}", &self.accounts.target_key)
@@ -335,7 +338,7 @@ impl Check<'_> {
         Ok(self.accounts.world.ask(&caller, service, operation, parameters)?.map_err(|refused| refused.to_string()))
     }
 
-    /// A task that has ended; empty when there was none yet.
+    /// The ARN of a task that has ended; empty if there is none yet.
     fn stopped_task(&self) -> Outcome<String> {
         let stopped = json!({"cluster": "relay", "desiredStatus": "STOPPED"});
         let tasks = self.accounts.world.call(TARGET, "ecs", "ListTasks", stopped)?;
@@ -416,7 +419,7 @@ impl Check<'_> {
     }
 }
 
-/// What is printed of one permission.
+/// The result for one permission.
 struct Row {
     of: &'static str,
     sid: String,
@@ -437,7 +440,7 @@ impl std::fmt::Display for Row {
     }
 }
 
-/// The rows, those of one statement in one where they say the same.
+/// The rows as text. Adjacent rows of one statement with the same result are merged.
 fn table(rows: &[Row]) -> String {
     let same = |one: &Row, other: &Row| one.of == other.of && one.sid == other.sid && one.found == other.found;
     let merged = rows.chunk_by(same).filter_map(|rows| {
@@ -448,7 +451,7 @@ fn table(rows: &[Row]) -> String {
     merged.collect::<Vec<_>>().join("\n")
 }
 
-/// The exit code of a deployment that nothing is missing for.
+/// The expected exit code of a deployment that has every permission.
 fn good_end(way: Way) -> i32 {
     match way {
         Way::Refused => 120,
@@ -461,13 +464,13 @@ fn denied(error: &str) -> bool {
     ["AccessDenied", "AuthorizationError", "403"].iter().any(|word| error.contains(word))
 }
 
-/// The words around what was looked for.
+/// At most 60 characters of the line, from the text that was looked for.
 fn excerpt(line: &str, says: &str) -> String {
     let at = line.find(says).unwrap_or_default();
     line.get(at..).unwrap_or_default().chars().take(60).collect()
 }
 
-/// An action without what [`deviations`] put there.
+/// An action without the `*` that [`deviations`] adds.
 fn plain(action: &str) -> String {
     if action.starts_with("sqs:") { action.trim_end_matches('*').to_owned() } else { action.to_owned() }
 }
@@ -481,7 +484,7 @@ fn statements(policy: &Value) -> impl Iterator<Item = &Value> {
     policy["Statement"].as_array().into_iter().flatten()
 }
 
-/// Every action of every statement; one that denies is one.
+/// The statement and the action of every permission. A statement that denies counts as one.
 fn permissions(policy: &Value) -> Vec<(String, String)> {
     let of = |statement: &Value| {
         let denies = statement["Effect"] == "Deny";
@@ -495,7 +498,8 @@ fn permissions(policy: &Value) -> Vec<(String, String)> {
     statements(policy).flat_map(|one| of(one).into_iter().map(move |action| (sid(one), action))).collect()
 }
 
-/// The policy without one action of one statement, and without the statement when it was the only one.
+/// The policy without one action of one statement. If it was the only action, the statement is
+/// removed.
 fn without(policy: &Value, sid: &str, action: &str) -> Value {
     let mut policy = policy.clone();
     let kept = statements(&policy).cloned().filter_map(|mut one| {
@@ -510,7 +514,7 @@ fn without(policy: &Value, sid: &str, action: &str) -> Value {
     });
     let mut kept: Vec<Value> = kept.collect();
     if kept.is_empty() {
-        // A policy has to have a statement: one that allows nothing.
+        // A policy must have a statement, so this one denies an action that does not exist.
         kept.push(
             json!({"Sid": "Nothing", "Effect": "Deny", "Principal": "*", "Action": "none:None", "Resource": "*"}),
         );

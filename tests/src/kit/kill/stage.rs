@@ -1,7 +1,8 @@
-//! One cell of the kill matrix, from its sandbox to its outcome.
+//! Runs one cell of the kill matrix, from its sandbox to its outcome.
 //!
-//! Nothing is left to chance: the sandbox holds the very call in the middle of which a process is caught, or the tool waits at a gate. What
-//! a process could still do is let go only when it is gone, or stands still.
+//! Nothing depends on timing: the sandbox holds the very call in which a process is to be caught,
+//! or the tool waits at a gate. Whatever a process could still do is released only after it is gone
+//! or stopped.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -16,17 +17,19 @@ use crate::kit::sandbox::{Options, Sandbox, Task};
 use crate::kit::targets::{Head, target};
 use crate::kit::wait::eventually;
 
-/// How long AWS is away.
+/// How long AWS is unavailable.
 const OUTAGE: Duration = Duration::from_secs(3);
 
-/// How long a process stands still when nobody waits for it meanwhile.
+/// How long a process is stopped when nothing is waiting for it.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A silence clock that is to run out, longer than any silence of a tool that prints ten lines a second.
+/// A silence timeout that is meant to pass. It is longer than any silence of a tool that prints ten
+/// lines a second.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// Two steps. The second prints until it is told to fall silent, and ends when it is told to. Each line is in the file `truth` before it is
-/// printed, and each step in the file `ran`. What the first leaves behind is saved, so that there is a call between the two.
+/// Two steps. The second prints until it is told to be silent, and ends when it is told to end.
+/// Each line is written to the file `truth` before it is printed, and each step to the file `ran`.
+/// The first step leaves a file that is saved, so that there is a call between the two.
 const STEPS: &str = r#"
 [parameters]
 folder = { pattern = "[A-Za-z0-9/._-]+" }
@@ -55,12 +58,12 @@ exit 7
 ''']
 "#;
 
-/// A process that stands still, until this value ends.
+/// A process that stays stopped until this value is dropped.
 #[derive(Debug)]
 struct Paused(Pid);
 
 impl Paused {
-    /// Stops it, and waits until it stands still.
+    /// Stops the process and waits until it has stopped.
     #[track_caller]
     fn new(pid: Pid) -> Self {
         kill_process(pid, Signal::STOP).expect("the process is there");
@@ -72,12 +75,12 @@ impl Paused {
 
 impl Drop for Paused {
     fn drop(&mut self) {
-        // It may have been killed meanwhile.
+        // It may have been killed in the meantime.
         let _ = kill_process(self.0, Signal::CONT);
     }
 }
 
-/// The state of a process, as `/proc` has it; none when it is gone.
+/// The state of a process, as `/proc` shows it; `None` if the process is gone.
 fn state(pid: Pid) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
@@ -90,14 +93,14 @@ struct Stage<'a> {
     folder: PathBuf,
 }
 
-/// Makes it happen, and says what came of it.
+/// Runs a cell and returns its outcome.
 pub fn run(cell: &Cell) -> Outcome {
     let stage = Stage::new(cell);
     let cli = stage.start();
     stage.reach(&cli);
     let pid = stage.pid(&cli);
     let mut again = None;
-    // Stands still until the end of the cell.
+    // Stopped until the end of the cell.
     let mut for_good = None;
     let mut given_up = None;
     let mut cli = Some(cli);
@@ -106,7 +109,7 @@ pub fn run(cell: &Cell) -> Outcome {
             stage.kill(pid);
             eventually("the process is gone", || matches!(state(pid), None | Some('Z')).then_some(()));
             if cell.phase.is_call_of(process) {
-                // What it had asked for is not done for it: its connection is closed.
+                // The call that it was making is not carried out: its connection is closed.
                 eventually("its call is given up", || stage.sandbox.held().is_empty().then_some(()));
             }
             if cell.blow == Blow::Again {
@@ -154,7 +157,8 @@ pub fn run(cell: &Cell) -> Outcome {
 }
 
 impl Phase {
-    /// Whether the call that is held then is this process's, and nobody makes it in its place, as Lambda does for a launcher.
+    /// Whether the held call is this process's own. False if the call is repeated in its place, as
+    /// Lambda does for a launcher.
     fn is_call_of(self, process: Process) -> bool {
         match process {
             Process::Cli => matches!(self, Self::Asking | Self::Published | Self::Ended),
@@ -189,7 +193,7 @@ impl<'a> Stage<'a> {
             Telling::Nobody => {}
         }
         if cell.process == Process::Launcher && cell.blow == Blow::Stop && cell.telling == Telling::Events {
-            // Lambda ends what does not answer.
+            // Lambda ends a function that does not answer.
             options = options.set("function_timeout_ms=8000");
         }
         let sandbox = Sandbox::start(options);
@@ -198,12 +202,12 @@ impl<'a> Stage<'a> {
         Self { cell, sandbox, folder }
     }
 
-    /// A tool that never ends by itself has a target with little time.
+    /// The target. A tool that never ends by itself gets one with a short timeout.
     fn target(&self) -> &'static str {
         if (self.cell.process, self.cell.blow) == (Process::Tool, Blow::Stop) { "test/short" } else { "test/kill" }
     }
 
-    /// With the clock short that is to run out, and no other.
+    /// Shortens the one timeout that is expected to pass.
     fn clocks(&self, call: Deploy, attaching: bool) -> Deploy {
         let short = |flag: &str, after: Duration| [flag.to_owned(), format!("{}s", after.as_secs())];
         let told = self.cell.outcome.told;
@@ -218,7 +222,7 @@ impl<'a> Stage<'a> {
         call.args(&[&flags[0], &flags[1]])
     }
 
-    /// Holds what the phase needs, and starts the deployment.
+    /// Sets up the held call of the phase, and starts the deployment.
     fn start(&self) -> Running {
         let plan = match self.cell.phase {
             Phase::Asking => hold("before", "sns", "Publish", CI, ""),
@@ -236,7 +240,7 @@ impl<'a> Stage<'a> {
         self.clocks(self.sandbox.deploy(self.target()).param("folder", &folder), false).start()
     }
 
-    /// Waits until the deployment is in its phase.
+    /// Waits until the deployment has reached the phase.
     fn reach(&self, cli: &Running) {
         let held = |service: &str, operation: &str| {
             let ended = || cli.has_ended().then_some(false);
@@ -257,7 +261,7 @@ impl<'a> Stage<'a> {
                 held("sqs", "DeleteQueue");
             }
             Phase::Ending | Phase::Ended => {
-                // All that it prints has arrived, so what comes next is the last frame.
+                // All its output has arrived, so the next message is the last frame.
                 std::fs::write(self.folder.join("silent"), "").expect("a file");
                 prints("over\n");
                 let when = if self.cell.phase == Phase::Ending { "before" } else { "after" };
@@ -275,14 +279,14 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// The tool may end.
+    /// Lets the tool end.
     fn open(&self) {
         for gate in ["silent", "end"] {
             std::fs::write(self.folder.join(gate), "").expect("a file");
         }
     }
 
-    /// Whatever is held goes on, and the tool to its end.
+    /// Releases every held call, and lets the tool run to its end.
     fn go_on(&self) {
         self.sandbox.set_faults("");
         self.open();
@@ -316,7 +320,8 @@ impl<'a> Stage<'a> {
         });
     }
 
-    /// The same task once more, as whoever may call RunTask could start it; what its runner exits with.
+    /// Runs the same task once more, as any caller of RunTask could. Returns its runner's exit
+    /// code.
     fn again(&self) -> Option<i32> {
         self.until_over();
         self.sandbox.launcher_idle();
@@ -331,7 +336,7 @@ impl<'a> Stage<'a> {
         self.sandbox.task_when(&arn, "STOPPED").exit_code().and_then(|code| i32::try_from(code).ok())
     }
 
-    /// Follows the deployment by another call, if the first one did not come to its end.
+    /// Follows the deployment with another call, if the first one did not reach its end.
     fn attach(&self) -> Deployed {
         let queues = self.sandbox.calls("sqs", "CreateQueue");
         let id = queues.iter().find_map(|entry| entry.text("queue").strip_prefix("relay-")?.strip_suffix("-reply"));
@@ -380,7 +385,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Holds what was printed against what the tool wrote.
+    /// Compares what was printed with what the tool wrote.
     fn output(&self, first: &Deployed, second: Option<&Deployed>) -> Output {
         let truth = std::fs::read_to_string(self.folder.join("truth")).unwrap_or_default();
         let (before, after) = (first.out(), second.map(Deployed::out).unwrap_or_default());
@@ -388,7 +393,7 @@ impl<'a> Stage<'a> {
         let last = second.unwrap_or(first);
         let said = format!("{}\n{}", first.err(), last.err());
         if said.contains("output verified") || said.contains("output complete") {
-            // The killed tool may have noted one more line than it could print.
+            // A killed tool may have noted one more line than it printed.
             let unsaid =
                 if self.cell.process == Process::Tool { truth.lines().last().map_or(0, str::len) + 1 } else { 0 };
             let ends = truth.ends_with(&after) || unsaid > 0;
@@ -405,7 +410,7 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// By whom the CLI knew the end, from its own words.
+/// How the CLI learned of the end, according to its own messages.
 fn told(words: &str, telling: Telling) -> Told {
     if words.contains("relay finished: ") {
         Told::Runner

@@ -1,4 +1,4 @@
-//! Vectors of signatures, and of records.
+//! Vectors of signatures and of records.
 
 use super::*;
 

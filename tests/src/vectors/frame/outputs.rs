@@ -1,4 +1,4 @@
-//! Vectors of a frame's form, and of the output in it.
+//! Vectors of the form of a frame, and of the output in it.
 
 use super::*;
 
@@ -29,7 +29,8 @@ pub(super) fn forms() -> Cases {
     ]
 }
 
-/// Members of a frame whose `packed` is two zstd frames in a row; together they hold what the chunk says.
+/// Members of a frame whose `packed` is two concatenated zstd frames. Together they hold as many
+/// bytes as the chunk declares.
 fn two_frames() -> String {
     let packed = |byte: u8| {
         let chunk = Chunk { stream: Stream::Stdout, ms: 1, bytes: vec![byte] };

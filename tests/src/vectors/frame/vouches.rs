@@ -1,4 +1,4 @@
-//! Vectors of the vouch: whose word for which key.
+//! Vectors of the vouch: which key may vouch for which runner key.
 
 use super::*;
 
