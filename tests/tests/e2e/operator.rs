@@ -1,4 +1,5 @@
-//! `relay-admin` with an operator's credentials: what is alive, how it is stopped; and a set-up made by `init`, deployed to.
+//! `relay-admin` with an operator's credentials: it lists what is alive and stops it. A set-up
+//! written by `init` can be deployed to.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -12,10 +13,10 @@ fn sandbox() -> Arc<Sandbox> {
     Sandbox::start(Options::default())
 }
 
-/// Arguments, variables, the exit code, and words.
+/// Arguments, variables, exit code, and expected words.
 type Row<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a str);
 
-/// Exit code, standard output, standard error of `relay-admin` as the target account's operator.
+/// Runs `relay-admin` as the target account's operator. Returns exit code, stdout and stderr.
 fn admin(sandbox: &Sandbox, arguments: &[&str]) -> (i32, String, String) {
     admin_with(sandbox, arguments, &[])
 }
@@ -61,7 +62,7 @@ fn what_is_alive_is_listed_and_can_be_stopped() {
     let (code, out, _) = admin(&sandbox, &["ps"]);
     let row = out.lines().find(|line| line.starts_with(&id)).expect("a row");
     assert_eq!((code, out.lines().next().unwrap().split_whitespace().next()), (0, Some("DEPLOYMENT")));
-    // What the request says of itself is a stranger's word, and cannot turn the row around.
+    // What the request says about itself is untrusted text, and cannot reverse the row.
     assert!(row.contains("demo/shell") && row.contains("RUNNING") && row.contains("github an\\u{202e}na"), "{row}");
 
     let (code, out, err) = admin(&sandbox, &["stop", &id, "--reason", "wrong account"]);
@@ -104,14 +105,14 @@ fn what_cannot_be_done_is_said_with_its_reason() {
     let stranger = "01980000-0000-7000-8000-000000000000";
     let rows: [Row; 6] = [
         (&["stop", stranger], &[], 1, "there is no task of 01980000-0000-7000-8000-000000000000 in the cluster relay"),
-        (&["stop", "payments/production"], &[], 2, "not a deployment id"),
-        (&["stop", stranger, "--cluster", "nowhere"], &[], 2, "ClusterNotFoundException"),
-        (&["ps", "--cluster", "nowhere"], &[], 2, "hint: check the name, the account and the region"),
-        (&["ps"], &[("AWS_ACCESS_KEY_ID", "AKIANOBODY")], 2, "hint: there are no valid AWS credentials here"),
+        (&["stop", "payments/production"], &[], 119, "not a deployment id"),
+        (&["stop", stranger, "--cluster", "nowhere"], &[], 125, "ClusterNotFoundException"),
+        (&["ps", "--cluster", "nowhere"], &[], 125, "hint: check the name, the account and the region"),
+        (&["ps"], &[("AWS_ACCESS_KEY_ID", "AKIANOBODY")], 125, "hint: there are no valid AWS credentials here"),
         (
             &["ps"],
             &[("AWS_REGION", ""), ("AWS_CONFIG_FILE", "/nowhere"), ("AWS_EC2_METADATA_DISABLED", "true")],
-            2,
+            119,
             "no region is known: set AWS_REGION",
         ),
     ];
@@ -125,7 +126,7 @@ fn what_cannot_be_done_is_said_with_its_reason() {
     assert!(err.contains("no deployment is alive in the cluster default"), "{err}");
 }
 
-/// What only a sandbox needs in a configuration, and its key for the account's.
+/// Adds the settings that only a sandbox needs, and replaces the account's key with the sandbox's.
 fn for_the_sandbox(configuration: &str) -> String {
     let key = "\"arn:aws:kms:eu-west-1:222222222222:alias/relay-target\"";
     assert!(configuration.contains(key), "{configuration}");
@@ -173,7 +174,8 @@ fn what_init_writes_deploys() {
     doctor_agrees(&sandbox, folder.path(), &own);
 }
 
-/// Its store for artifacts is ci-account.yaml's, which a sandbox has not; the rest is as it should be.
+/// Asserts that `relay doctor` approves the set-up. Only the artifact bucket is exempt: it comes
+/// from ci-account.yaml, which a sandbox does not have.
 fn doctor_agrees(sandbox: &Sandbox, folder: &Path, own: &[&str]) {
     let mut doctor = command("relay");
     doctor.args(["doctor", "--try"]).envs(sandbox.environment()).current_dir(folder);
