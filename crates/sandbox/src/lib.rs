@@ -1,50 +1,31 @@
-//! Both AWS accounts of a relay set-up on one loopback port: the embedded default, and the bench for faults.
+//! An emulator of both AWS accounts of a relay setup, on one loopback port. It is relay's own, for
+//! trials, tests and fault injection.
 //!
 //! ```text
-//!   SDK ──HTTP──► server ──► wire ──► dispatch ──► one file per service
-//!                 accept     bytes    faults, log    state behind one mutex each
-//!                                        │
-//!                     launcher (Runtime API) and runner (ECS task): real processes
+//!   host       listens, runs processes, keeps time, chooses faults, writes the log
+//!     │ a call                       ▲ an answer, and effects
+//!     ▼                              │
+//!   services   one plain state machine per AWS service, independent of the others
+//!     │                              │
+//!   wire       HTTP requests to typed parameters, answers to HTTP responses
 //! ```
 //!
-//! It speaks the wire protocols of the AWS services that relay uses, is strict where AWS is strict, settable where AWS is not
-//! documented, and can fail on purpose, from a seed, around every operation. It refuses to be a general emulator: what relay
-//! does not call is not here. Nothing that is shipped depends on it.
+//! The launcher (behind the Runtime API) and the runner (as an ECS task) are the real programs, run
+//! as processes. The sandbox is strict where AWS is strict, and configurable where AWS's behaviour
+//! is not documented. It can inject a fault into any operation, reproducibly from a seed. It is not
+//! a general emulator: it has only the operations that relay and its tests call. Nothing that is
+//! shipped depends on it.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on should panic"))]
 
-mod admin;
-mod children;
-pub mod cli;
-mod clock;
-mod demo;
-mod dispatch;
-mod ecs;
-mod environment;
-mod error;
-mod exec;
-mod faults;
-mod holds;
-mod iam;
-mod kinds;
-mod kms;
-mod lambda;
-mod launcher;
-mod log;
-mod resource_policy;
-mod s3;
-mod secrets;
-mod server;
-mod settings;
-mod sns;
-mod sqs;
-mod sts;
-mod targets;
+mod host;
+mod services;
 mod wire;
-mod world;
 
-pub use dispatch::operations;
-pub use kinds::{KindOfFault, kinds_of_faults};
-pub use server::{Options, Sandbox};
-pub use settings::Settings;
-pub use world::{CI_ACCOUNT, REGION, TARGET_ACCOUNT};
+pub use host::ThirdParty;
+pub use host::cli;
+pub use host::environment::Given;
+pub use host::faults::{KindOfFault, kinds_of_faults};
+pub use host::sandbox::{Options, Sandbox};
+pub use host::settings::Settings;
+pub use services::{CI_ACCOUNT, REGION, TARGET_ACCOUNT, operations};

@@ -1,4 +1,4 @@
-//! `relay-sandbox`: see the library. Only turns its answer into an exit code.
+//! The program `relay-sandbox`; see the library's documentation.
 
 use std::process::ExitCode;
 

@@ -5,7 +5,7 @@
 //! To run one topic: `cargo test -p relay-tests --test e2e output::`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
-#![allow(clippy::print_stderr, reason = "with --nocapture one sees what takes long, and what was skipped")]
+#![allow(clippy::print_stderr, reason = "--nocapture shows what takes long and what was skipped")]
 
 mod attach; // another call follows a deployment that its CI job has left
 mod back; // status, cancel, gc, --wait: finding what is left behind
@@ -25,4 +25,6 @@ mod once; // at most once, and one deployment of a target at a time
 mod operator; // `relay-admin` with an operator's credentials
 mod order; // launcher and runner call AWS in the order that the engine decides
 mod output; // `relay` prints what the tool printed, to the byte
+mod own; // a platform team's own target files on the sandbox
 mod strangers; // untrusted text never becomes a command of a terminal or CI system
+mod texts; // help, messages and rendered files, as snapshots

@@ -1,0 +1,156 @@
+//! Creates what a new sandbox contains (keys, buckets, the topic and targets) and the environment
+//! variables for a command.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_encoding::BASE64;
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use ed25519_dalek::pkcs8::{EncodePrivateKey, EncodePublicKey};
+use serde_json::{Value, json};
+
+use super::effects::invoke;
+use super::own;
+use super::shared::Host;
+use super::targets::{self, Context};
+use crate::services::{CI_ACCOUNT, REGION, TARGET_ACCOUNT, lock};
+use crate::wire::times::{iso_seconds, now_ms, random, uuid};
+
+const ARTIFACTS: &str = "relay-sandbox-artifacts";
+
+/// Secrets and parameters that tests and the built-in targets can use.
+const SECRETS: [(&str, &str); 3] = [
+    ("secretsmanager:eu-west-1:222222222222:secret:demo/database-password-SaNdBx", "sandbox-secret-7f3a"),
+    (
+        "secretsmanager:eu-west-1:222222222222:secret:demo/json-SaNdBx",
+        r#"{"user":"relay","password":"sandbox-json-91c2"}"#,
+    ),
+    ("ssm:eu-west-1:222222222222:parameter/demo/api-token", "sandbox-parameter-55d0"),
+];
+
+/// The environment for a command.
+#[derive(Debug, Clone)]
+pub(super) struct Environment {
+    pub(super) pairs: Vec<(String, String)>,
+    /// Notes for the user.
+    pub(super) notes: own::Notes,
+}
+
+/// Targets besides the built-in ones.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// A folder of templates, with `${TOPIC}` and the like.
+    pub folder: Option<PathBuf>,
+    /// A platform team's own files.
+    pub files: Vec<PathBuf>,
+    /// The values of their secrets: TOML, `NAME = "value"`.
+    pub secrets: Option<PathBuf>,
+}
+
+/// The facts about the account that the launcher gets as environment variables.
+#[derive(Debug, Clone)]
+pub(super) struct Facts {
+    pub(super) topic: String,
+    pub(super) bucket: String,
+    pub(super) target_key: String,
+}
+
+/// A policy that denies `actions` to the tool's roles, whatever other policies allow.
+fn guard(actions: &[&str]) -> String {
+    json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Deny", "Principal": "*", "Action": actions, "Resource": "*",
+        "Condition": {"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/relay-deploy/*"}},
+    }]})
+    .to_string()
+}
+
+fn artifacts_policy() -> String {
+    json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{TARGET_ACCOUNT}:root")},
+        "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": "*",
+    }]})
+    .to_string()
+}
+
+/// Fills both accounts, and returns what a command and the launcher need.
+pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts), String> {
+    let signer = SigningKey::from_bytes(&random::<32>());
+    let private = signer.to_pkcs8_pem(LineEnding::LF).map_err(|e| e.to_string())?;
+    let public = signer.verifying_key().to_public_key_der().map_err(|e| e.to_string())?;
+    let (settings, services) = (&host.settings, &host.services);
+    let topic = settings.topic.clone().unwrap_or_else(|| format!("arn:aws:sns:{REGION}:{TARGET_ACCOUNT}:relay"));
+    let bucket = settings.bucket.clone().unwrap_or_else(|| format!("relay-{TARGET_ACCOUNT}-{REGION}"));
+    let (made_key, target_public) = lock(&services.kms).make(TARGET_ACCOUNT, Some(&guard(&["kms:Sign"])))?;
+    let target_key = settings.target_key.clone().unwrap_or(made_key);
+    lock(&services.sns).preset(&topic, CI_ACCOUNT)?;
+    lock(&services.s3).make(&bucket, TARGET_ACCOUNT, Some(&guard(&["s3:PutObject", "s3:DeleteObject"])))?;
+    lock(&services.s3).make(ARTIFACTS, CI_ACCOUNT, Some(&artifacts_policy()))?;
+    for (name, value) in SECRETS {
+        lock(&services.secrets).put(&format!("arn:aws:{name}"), value);
+    }
+    for cluster in ["relay", "default"] {
+        lock(&services.ecs).add_cluster(TARGET_ACCOUNT, cluster);
+    }
+    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
+    let work = host.state_dir.join("work");
+    std::fs::create_dir_all(&work).map_err(|e| format!("{}: {e}", work.display()))?;
+    let signer_key = BASE64.encode(public.as_bytes());
+    let context = Context {
+        endpoint: host.third_party.as_ref().map_or(&host.endpoint, |other| &other.endpoint).clone(),
+        workspace: work.to_string_lossy().into_owned(),
+        topic: topic.clone(),
+        bucket: bucket.clone(),
+        target_key: target_key.clone(),
+        signer_key: signer_key.clone(),
+        path: path.clone(),
+        artifacts: ARTIFACTS.to_owned(),
+    };
+    targets::register(host, &context, given.folder.as_deref())?;
+    let notes = own::register(host, &context, &given.files, given.secrets.as_deref())?;
+
+    let bin = host.bin_dir.to_string_lossy();
+    let mut pairs = vec![
+        ("AWS_ENDPOINT_URL", context.endpoint),
+        ("AWS_ACCESS_KEY_ID", CI_ACCOUNT.to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "sandbox".to_owned()),
+        ("AWS_REGION", REGION.to_owned()),
+        ("AWS_DEFAULT_REGION", REGION.to_owned()),
+        ("RELAY_TOPIC_ARN", topic.clone()),
+        ("RELAY_SIGNING_KEY", private.to_string()),
+        ("RELAY_TARGET_PUBLIC_KEY", BASE64.encode(&target_public)),
+        ("RELAY_ARTIFACTS", format!("s3://{ARTIFACTS}/{{target}}/")),
+        ("RELAY_SANDBOX_STATE", host.state_dir.to_string_lossy().into_owned()),
+        ("RELAY_SANDBOX_ENDPOINT", host.endpoint.clone()),
+        ("RELAY_SANDBOX_SIGNER_KEY", signer_key),
+        ("PATH", format!("{bin}:{path}")),
+    ];
+    if host.third_party.is_some() {
+        pairs.push(("AWS_ENDPOINT_URL_ECS", host.endpoint.clone()));
+        pairs.retain(|(name, _)| *name != "RELAY_TARGET_PUBLIC_KEY");
+    }
+    let pairs: Vec<(String, String)> = pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    let as_json: serde_json::Map<String, Value> = pairs.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+    let file = host.state_dir.join("environment.json");
+    std::fs::write(&file, Value::Object(as_json).to_string()).map_err(|e| format!("{}: {e}", file.display()))?;
+    Ok((Environment { pairs, notes }, Facts { topic, bucket, target_key }))
+}
+
+/// EventBridge's schedule: it wakes the launcher's watchdog.
+pub(super) async fn schedule(host: Arc<Host>) {
+    let mut ticks = tokio::time::interval(host.settings.schedule);
+    ticks.tick().await;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = host.shutting_down() => return,
+        }
+        let event = json!({
+            "version": "0", "id": uuid(), "detail-type": "Scheduled Event", "source": "aws.events",
+            "account": TARGET_ACCOUNT, "time": iso_seconds(now_ms()), "region": REGION,
+            "resources": [format!("arn:aws:events:{REGION}:{TARGET_ACCOUNT}:rule/relay-watchdog")], "detail": {},
+        });
+        invoke(&host, "schedule", event, Duration::ZERO);
+    }
+}

@@ -1,0 +1,220 @@
+//! Registers a platform team's own target files, unchanged except that the sandbox's accounts
+//! replace theirs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::shared::Host;
+use super::targets::{self, Context};
+use crate::services::{CI_ACCOUNT, REGION, TARGET_ACCOUNT, lock};
+use crate::wire::times::random_hex;
+
+/// Notes for the user about the registered targets.
+pub(super) type Notes = Vec<String>;
+
+/// Registers the targets in `files`, with the values of their secrets.
+///
+/// # Errors
+///
+/// If a file is unreadable or not a valid configuration, if `secrets` names a secret that no target
+/// has, or if `relay-admin` is not built.
+pub(super) fn register(
+    host: &Host,
+    context: &Context,
+    files: &[PathBuf],
+    secrets: Option<&Path>,
+) -> Result<Notes, String> {
+    let mut values = match secrets {
+        None => BTreeMap::new(),
+        Some(file) => read_secrets(&read(file)?).map_err(|error| format!("{}: {error}", file.display()))?,
+    };
+    let (mut notes, mut used, mut seen) = (Notes::new(), Vec::new(), Vec::new());
+    for file in files {
+        let text = read(file)?;
+        check(host, file)?;
+        let own = adapt(&text, context).map_err(|error| format!("{}: {error}", file.display()))?;
+        if seen.contains(&own.target) {
+            return Err(format!("{}: the target {} is in two files", file.display(), own.target));
+        }
+        seen.push(own.target.clone());
+        notes.push(format!(
+            "{} runs in the sandbox's accounts: the sandbox replaced its topic, buckets, keys, roles and the key of the signer `{}`",
+            own.target, own.signer
+        ));
+        for (variable, arn) in own.secrets {
+            let value = values.get(&variable).cloned().unwrap_or_else(|| {
+                notes.push(format!(
+                    "{}: the value of the secret {variable} is made up; to set it, pass --secrets FILE with a line {variable} = \"…\"",
+                    own.target
+                ));
+                format!("made-up-{}", random_hex::<8>())
+            });
+            lock(&host.services.secrets).put(&arn, &value);
+            used.push(variable);
+        }
+        targets::add(host, &own.target, &own.role, &own.text);
+    }
+    values.retain(|name, _| !used.contains(name));
+    match (values.keys().next(), secrets) {
+        (Some(name), Some(file)) => Err(format!("{}: no target has a secret `{name}`", file.display())),
+        _ => Ok(notes),
+    }
+}
+
+fn read(file: &Path) -> Result<String, String> {
+    std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// `NAME = "value"`, by the variable that gets the secret.
+fn read_secrets(text: &str) -> Result<BTreeMap<String, String>, String> {
+    toml::from_str(text).map_err(|error| format!("expected one NAME = \"value\" per line: {error}"))
+}
+
+/// Has `relay-admin` check a file, because the sandbox does not know the rules for configurations.
+fn check(host: &Host, file: &Path) -> Result<(), String> {
+    let program = host.bin_dir.join("relay-admin");
+    let output = std::process::Command::new(&program).args(["target", "pin"]).arg(file).output();
+    let output = output.map_err(|error| format!("cannot run {}: {error}; to build it, run `cargo build`", program.display()))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            Err(said.strip_prefix("error: ").map(str::to_owned).unwrap_or(said))
+        }
+    }
+}
+
+/// A target's file, for the sandbox.
+#[derive(Debug)]
+struct Own {
+    target: String,
+    /// The runner's role.
+    role: String,
+    /// The name of the signer whose key the sandbox replaced with its own.
+    signer: String,
+    /// The secrets' ARNs, by the environment variable that receives the value.
+    secrets: BTreeMap<String, String>,
+    text: String,
+}
+
+/// Replaces a file's AWS resources and keys with those of the sandbox.
+fn adapt(text: &str, context: &Context) -> Result<Own, String> {
+    let mut file: Table = toml::from_str(text).map_err(|error| error.to_string())?;
+    let field = |name: &str| file.get(name).and_then(Value::as_str).map(str::to_owned).ok_or(format!("no `{name}`"));
+    let (target, role) = (field("target")?, field("runner_role")?);
+    let own = [
+        ("topic", &context.topic),
+        ("bucket", &context.bucket),
+        ("target_key", &context.target_key),
+        ("endpoint", &context.endpoint),
+        ("workspace", &context.workspace),
+    ];
+    for (name, value) in own {
+        file.insert(name.to_owned(), value.as_str().into());
+    }
+    // The tool may need files that only the user who runs the sandbox can reach.
+    file.insert("uid".to_owned(), 0.into());
+    file.remove("fixed_queues");
+    if let Some(Value::String(role)) = file.get_mut("role") {
+        *role = here(role);
+    }
+    let signer = replace_signer(&mut file, context)?;
+    for (_, rule) in file.get_mut("parameters").and_then(Value::as_table_mut).into_iter().flatten() {
+        if let Some(artifact) = rule.get_mut("artifact") {
+            *artifact = format!("s3://{}/{target}/", context.artifacts).into();
+        }
+    }
+    let environment = file.entry("environment").or_insert_with(|| Table::new().into());
+    if let Some(environment) = environment.as_table_mut() {
+        environment.entry("PATH").or_insert_with(|| context.path.as_str().into());
+    }
+    let mut secrets = BTreeMap::new();
+    for (variable, arn) in file.get_mut("secrets").and_then(Value::as_table_mut).into_iter().flatten() {
+        if let Value::String(arn) = arn {
+            *arn = here(arn);
+            secrets.insert(variable.to_owned(), arn.clone());
+        }
+    }
+    Ok(Own { target, role, signer, secrets, text: file.to_string() })
+}
+
+/// Gives the sandbox's key and CI account to the first signer that is not a person, and returns its
+/// name.
+fn replace_signer(file: &mut Table, context: &Context) -> Result<String, String> {
+    let signers = file.get_mut("signers").and_then(Value::as_array_mut).into_iter().flatten();
+    let mut tables = signers.filter_map(Value::as_table_mut);
+    let signer = tables
+        .find(|signer| signer.contains_key("key") && !signer.contains_key("person"))
+        .ok_or("no signer is a CI system, that is, has a `key` but no `person`")?;
+    signer.insert("key".to_owned(), context.signer_key.as_str().into());
+    signer.insert("ci_accounts".to_owned(), vec![Value::from(CI_ACCOUNT)].into());
+    Ok(signer.get("name").and_then(Value::as_str).unwrap_or_default().to_owned())
+}
+
+/// The ARN of the same resource in the sandbox's target account and region.
+fn here(arn: &str) -> String {
+    let mut parts: Vec<&str> = arn.splitn(6, ':').collect();
+    if let [_, partition, _, region, account, _] = parts.as_mut_slice() {
+        (*partition, *account) = ("aws", TARGET_ACCOUNT);
+        if !region.is_empty() {
+            *region = REGION;
+        }
+    }
+    parts.join(":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context() -> Context {
+        let text = |text: &str| text.to_owned();
+        Context {
+            endpoint: text("http://127.0.0.1:1"),
+            workspace: text("/state/work"),
+            topic: text("arn:aws:sns:eu-west-1:222222222222:relay"),
+            bucket: text("relay-222222222222-eu-west-1"),
+            target_key: text("arn:aws:kms:eu-west-1:222222222222:key/1"),
+            signer_key: text("the sandbox's"),
+            path: text("/bin"),
+            artifacts: text("sandbox-artifacts"),
+        }
+    }
+
+    #[test]
+    fn places_keys_and_accounts_are_the_sandboxs_and_all_else_is_as_it_was() {
+        let text = include_str!("../../../../infra/examples/payments-production.toml");
+        let text = text.replace("eu-west-1", "eu-north-1").replace("222222222222", "333333333333");
+        let own = adapt(&text.replace("[[signers]]", "[[signers]]\nperson = true\nkey = 'a'\n[[signers]]"), &context());
+        let own = own.unwrap();
+        assert_eq!((own.target.as_str(), own.signer.as_str()), ("payments/production", "ci"));
+        assert!(!own.text.contains("333333333333") && !own.text.contains("eu-north-1"), "{}", own.text);
+        let (before, mut after): (Table, Table) = (toml::from_str(&text).unwrap(), toml::from_str(&own.text).unwrap());
+        assert_eq!(after["signers"][0]["key"].as_str(), Some("a"), "a person's key stays");
+        assert_eq!(after["signers"][1]["key"].as_str(), Some("the sandbox's"));
+        assert_eq!(after["environment"]["PATH"].as_str(), Some("/bin"));
+        let source = after["parameters"]["source"]["artifact"].as_str();
+        assert_eq!(source, Some("s3://sandbox-artifacts/payments/production/"));
+        let secret = "arn:aws:secretsmanager:eu-west-1:222222222222:secret:payments/database-AbCdEf";
+        assert_eq!(own.secrets["DATABASE_PASSWORD"], secret);
+        for unchanged in ["policy", "steps", "timeout", "cancel", "runner_role"] {
+            assert_eq!(after.remove(unchanged), before.get(unchanged).cloned(), "{unchanged}");
+        }
+    }
+
+    #[test]
+    fn a_target_needs_a_signer_that_the_sandbox_can_stand_for() {
+        let text = "target = 'a/b'\nrunner_role = 'relay-a-b'\n";
+        assert!(adapt(text, &context()).unwrap_err().contains("no signer is a CI system"));
+        let with_person = format!("{text}[[signers]]\nname = 'eve'\nkey = 'k'\nperson = 'eve'\n");
+        assert!(adapt(&with_person, &context()).unwrap_err().contains("no signer is a CI system"));
+    }
+
+    #[test]
+    fn secrets_are_lines_of_names_and_values() {
+        assert_eq!(read_secrets("A = \"b\"").unwrap()["A"], "b");
+        assert!(read_secrets("A = 1").unwrap_err().contains("NAME = \"value\""));
+    }
+}
