@@ -11,13 +11,6 @@ use syn::visit::{self, Visit};
 use crate::Outcome;
 use crate::tree::root;
 
-/// Cycles that are accepted for now, with the reason. A cycle that no longer exists must leave this
-/// list.
-const KNOWN: &[(&str, &[&str], &str)] = &[
-    ("relay-sandbox", &["*"], "its services share one world, until they stand in layers"),
-    ("relay-engine", &["reader", "reader::late"], "one state machine in two files, until it is taken apart"),
-];
-
 /// The test helpers are not shipped, so their modules may import each other.
 const LEFT_OUT: &[&str] = &["relay-tests"];
 
@@ -31,32 +24,19 @@ pub(crate) fn check() -> Outcome {
     let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec()?;
     let mut findings = Vec::new();
     for package in metadata.packages.iter().filter(|package| !LEFT_OUT.contains(&package.name.as_str())) {
-        findings.extend(judge(&package.name, &cycles(&graph(package)?)));
+        let cycles = cycles(&graph(package)?);
+        findings.extend(
+            cycles.iter().map(|cycle| format!("{}: these import each other: {}", package.name, cycle.join(", "))),
+        );
     }
     if findings.is_empty() { Ok(()) } else { Err(findings.join("\n       ").into()) }
-}
-
-/// The findings for the cycles of a crate: new ones, and known ones that no longer exist.
-fn judge(package: &str, cycles: &[Vec<String>]) -> Vec<String> {
-    let known: Vec<_> = KNOWN.iter().filter(|(name, ..)| *name == package).collect();
-    let is_known = |cycle: &[String], modules: &[&str]| {
-        modules.contains(&"*") || cycle.iter().all(|module| modules.contains(&module.as_str()))
-    };
-    let new = cycles.iter().filter(|cycle| !known.iter().any(|(_, modules, _)| is_known(cycle, modules)));
-    let mut findings: Vec<String> =
-        new.map(|cycle| format!("{package}: these import each other: {}", cycle.join(", "))).collect();
-    let gone = known.iter().filter(|(_, modules, _)| !cycles.iter().any(|cycle| is_known(cycle, modules)));
-    findings.extend(gone.map(|(_, modules, _)| {
-        format!("{package}: {} import each other no more: take them from xtask/src/cycles.rs", modules.join(", "))
-    }));
-    findings
 }
 
 fn graph(package: &Package) -> Outcome<Graph> {
     let is_library = |kind: &TargetKind| matches!(kind, TargetKind::Lib | TargetKind::Bin);
     let target = package.targets.iter().find(|target| target.kind.iter().any(is_library));
     let main = target.ok_or_else(|| format!("{} has nothing to build", package.name))?.src_path.as_std_path();
-    let folder = main.parent().ok_or("a source file lies in a folder")?;
+    let folder = main.parent().ok_or("a source file is in a folder")?;
     let mut files = BTreeMap::new();
     read(folder, &[], &mut files)?;
     let main = syn::parse_file(&fs::read_to_string(main)?)?;
@@ -237,13 +217,5 @@ mod tests {
         let in_tests = "#[cfg(test)] mod tests { use crate::a::X; }";
         assert_eq!(of(&[("a", "use crate::b::X;"), ("b", in_tests)]), [[""; 0]; 0]);
         assert_eq!(of(&[("a", "mod b; use b::X;"), ("a::b", "pub(super) struct X;")]), [[""; 0]; 0]);
-    }
-
-    #[test]
-    fn what_is_known_must_still_be_so() {
-        let late = vec!["reader".to_owned(), "reader::late".to_owned()];
-        assert_eq!(judge("relay-engine", std::slice::from_ref(&late)), [""; 0]);
-        assert_eq!(judge("relay-engine", &[]).len(), 1);
-        assert_eq!(judge("relay-engine", &[late, vec!["a".to_owned(), "b".to_owned()]]).len(), 1);
     }
 }

@@ -11,24 +11,26 @@
 //! for what goes to the queue, [`Outbox::poll_timeout`] for when to ask again.
 
 mod backlog;
+mod in_flight;
 mod pending;
 mod sender;
 mod writer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use relay_protocol::frame::{RunnerKind, Stream};
-use relay_protocol::outcome::Outcome;
 use relay_protocol::record::StreamDigest;
 use relay_protocol::time::plain_duration;
-use relay_protocol::{DeploymentId, Envelope, SignedFrame};
+use relay_protocol::{DeploymentId, SignedFrame};
 
 pub use backlog::{MemorySpool, Spool};
+pub use in_flight::{Finish, Frame};
 pub use sender::Batch;
 
 use backlog::Backlog;
+use in_flight::Link;
 use sender::Sender;
 use writer::{Unsigned, Writer};
 
@@ -39,58 +41,6 @@ const WAITED: Duration = Duration::from_secs(1);
 pub trait Seal {
     /// Signs `body` and returns the frame. With `vouch`, the frame carries the vouch.
     fn seal(&self, body: String, vouch: bool) -> SignedFrame;
-}
-
-/// A frame on its way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
-    /// Its sequence number.
-    pub seq: u64,
-    /// Whether it holds output of the tool, and not one of the runner's own few messages.
-    pub output: bool,
-    /// Whether it is the deployment's last (clause FRM-13).
-    pub last: bool,
-    /// The frame as it is sent and archived.
-    pub signed: SignedFrame,
-}
-
-impl Frame {
-    /// Bytes of its body.
-    fn size(&self) -> usize {
-        self.signed.body.len()
-    }
-}
-
-/// The content of the last frame.
-#[derive(Clone, Debug)]
-pub struct Finish {
-    /// How the deployment ended.
-    pub outcome: Outcome,
-    /// The step that decided the outcome.
-    pub step: Option<String>,
-    /// The outputs that the steps wrote to `$RELAY_OUTPUT`.
-    pub outputs: BTreeMap<String, String>,
-    /// The signed record.
-    pub record: Option<Envelope>,
-}
-
-impl Finish {
-    /// An outcome alone: no step, no outputs, no record.
-    pub fn of(outcome: Outcome) -> Self {
-        Self { outcome, step: None, outputs: BTreeMap::new(), record: None }
-    }
-}
-
-/// The state of the link to the queue. It decides how long the writer gathers output before it cuts
-/// a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Link {
-    /// Everything that was sent has arrived.
-    Clear,
-    /// Something is on its way, and more may follow it.
-    Busy,
-    /// No more can be sent now, or the last send failed.
-    Blocked,
 }
 
 /// Sends what one deployment prints. The module's head lists its parts.
@@ -177,7 +127,7 @@ impl<K: Seal, S: Spool> Outbox<K, S> {
             self.sender.queue(Arc::clone(&frame));
         } else if let Err(error) = self.backlog.put(Arc::clone(&frame)) {
             self.problems.push_back(format!(
-                "the spool cannot be written: the tool waits until the reply queue takes more: {error}"
+                "cannot write to the spool: {error}; the tool waits until the reply queue accepts more"
             ));
         }
         Some(frame)
@@ -231,9 +181,9 @@ impl<K: Seal, S: Spool> Outbox<K, S> {
                 Ok(Some(frame)) => self.sender.queue(frame),
                 Ok(None) => {}
                 Err(lost) => {
-                    self.problems.push_back(format!("the spool cannot be read: {}", lost.problem));
+                    self.problems.push_back(format!("cannot read the spool: {}", lost.problem));
                     let mut text = Some(format!(
-                        "output is missing here: the runner's disk failed ({}); the archive should have it: relay-admin log",
+                        "output is missing here: the runner's disk failed ({}); the archive should have it: run `relay-admin log`",
                         lost.problem
                     ));
                     for seq in lost.seqs {
@@ -255,7 +205,7 @@ impl<K: Seal, S: Spool> Outbox<K, S> {
         {
             let waited = plain_duration(i64::try_from(waited.as_secs()).unwrap_or(i64::MAX));
             let text = format!(
-                "the tool was made to wait for {waited}: the reply queue took nothing, and the spool on disk was full"
+                "relay made the tool wait for {waited}: the reply queue accepted nothing, and the disk spool was full"
             );
             self.writer.say(now, RunnerKind::Note { text });
         }
@@ -265,7 +215,7 @@ impl<K: Seal, S: Spool> Outbox<K, S> {
 /// A last frame that holds nothing but an exit code.
 #[cfg(test)]
 fn exited(code: u8) -> Finish {
-    Finish::of(Outcome::Exited { code, signal: None })
+    Finish::of(relay_protocol::outcome::Outcome::Exited { code, signal: None })
 }
 
 /// A frame with a body of `size` bytes.
@@ -366,8 +316,11 @@ mod tests {
         let sent = sent(&mut outbox, second + 90);
         assert!(outbox.has_room());
         let note = sent.iter().find(|frame| !frame.output).expect("a note");
-        assert!(note.signed.body.contains("made to wait for 1m30s"), "{}", note.signed.body);
-        assert!(made.iter().rev().take(3).all(|frame| sent.contains(frame)), "frames wait as they were archived");
+        assert!(note.signed.body.contains("made the tool wait for 1m30s"), "{}", note.signed.body);
+        assert!(
+            made.iter().rev().take(3).all(|frame| sent.contains(frame)),
+            "a frame that waited is the frame that was archived"
+        );
     }
 
     // clause: FRM-15
@@ -376,7 +329,7 @@ mod tests {
         let (mut outbox, second, made) = full();
         outbox.backlog.spool_mut().forgets = true;
         let sent = sent(&mut outbox, second);
-        assert!(outbox.poll_problem().is_some_and(|text| text.contains("cannot be read")));
+        assert!(outbox.poll_problem().is_some_and(|text| text.contains("cannot read")));
         let lost: Vec<_> = sent.iter().filter(|frame| !frame.output).collect();
         assert_eq!(lost.iter().filter(|frame| frame.signed.body.contains("output is missing here")).count(), 1);
         for frame in made.iter().rev().take(3) {

@@ -20,7 +20,7 @@ use relay_protocol::{DeploymentId, Digest, Reason, Timestamp};
 use tracing::{error, info, warn};
 
 use crate::claims::FinalWord;
-use crate::launch::{Launcher, Target, deadline};
+use crate::launcher::{Launcher, Target, deadline};
 
 /// Time reserved for the answer when the launch takes long.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -198,7 +198,7 @@ impl<'a> Admission<'a> {
             if Instant::now() + backoff.peek() + ANSWER_TIME >= self.until {
                 return Ok(Ending::Failed(Denied { reason, message }));
             }
-            warn!(reason = reason.code(), words = message, "not started yet, to be tried again with the same token");
+            warn!(reason = reason.code(), words = message, "not started yet; retrying with the same token");
             tokio::time::sleep(backoff.pause()).await;
         }
     }
@@ -219,7 +219,7 @@ impl<'a> Admission<'a> {
     }
 
     async fn refuse(&self, verdict: Verdict, denied: Option<Denied>) -> Result<LauncherKind, AwsError> {
-        let nothing = || AwsError::new("s3:PutObject", Kind::Invalid, "there is no word to claim");
+        let nothing = || AwsError::new("s3:PutObject", Kind::Invalid, "there is no refusal to claim");
         let word = FinalWord { id: self.id, request: self.digest, verdict, denied: denied.ok_or_else(nothing)? };
         self.launcher.final_word(word, self.deadline).await
     }
@@ -229,7 +229,7 @@ impl<'a> Admission<'a> {
         let request = self.asked.request();
         let mut until = self.until;
         if again {
-            info!("delivered again: the first answer stands");
+            info!("delivered again; the first answer stands");
             if now().since(request.issued_at) > FRESH {
                 until = Instant::now();
             }

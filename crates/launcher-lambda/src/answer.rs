@@ -64,7 +64,7 @@ impl Answers {
                 if let Some(error) = transient {
                     return Err(error);
                 }
-                tracing::info!(deployment_id = %id, queue = queue.name(), problem, "nobody listens: the reply queue is not there or denies");
+                tracing::info!(deployment_id = %id, queue = queue.name(), problem, "no answer sent: the reply queue does not exist or denies access");
                 return Ok(false);
             }
             tokio::time::sleep(backoff.pause()).await;

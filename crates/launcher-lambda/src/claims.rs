@@ -14,7 +14,7 @@ use relay_protocol::limits::CLAIM_MAX;
 use relay_protocol::task::Task;
 use relay_protocol::{DeploymentId, Digest, Timestamp};
 
-use crate::launch::Launcher;
+use crate::launcher::Launcher;
 
 /// How often the write of a contested claim is attempted.
 const TRIES: usize = 5;
@@ -48,7 +48,7 @@ impl Launcher {
                 After::Again => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
-        Err(AwsError::new("s3:PutObject", Kind::Conflict, "the claim stays contested"))
+        Err(AwsError::new("s3:PutObject", Kind::Conflict, "the claim is still contested after several attempts"))
     }
 
     /// Reads the claim of the id, if there is one.
@@ -59,7 +59,7 @@ impl Launcher {
         // An unreadable claim is still a claim. A deployment that must be requested again is better
         // than one that runs twice.
         let unreadable = |error: serde_json::Error| {
-            AwsError::new("s3:GetObject", Kind::Invalid, format!("the claim of {id} cannot be read: {error}"))
+            AwsError::new("s3:GetObject", Kind::Invalid, format!("cannot read the claim of {id}: {error}"))
         };
         Claim::parse(&object.bytes).map(Some).map_err(unreadable)
     }

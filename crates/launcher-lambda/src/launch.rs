@@ -1,47 +1,19 @@
 //! The entry point: handles each invocation, and takes a message from its hints to a verified
 //! request (clauses LAU-1 to LAU-5).
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use lambda_runtime::Error;
-use relay_aws::objects::Objects;
-use relay_aws::queues::Queues;
-use relay_aws::tasks::{Definition, Tasks};
-use relay_aws::{AwsError, Sdk};
-use relay_policy::{Asked, Configuration, Pin};
+use relay_aws::AwsError;
+use relay_policy::Asked;
 use relay_protocol::frame::LauncherKind;
-use relay_protocol::limits::START_DELAY_MAX;
 use relay_protocol::request::Hints;
-use relay_protocol::{Bundle, Digest, Message, QueueUrl, TargetName, Timestamp};
+use relay_protocol::{Bundle, Digest, Message, QueueUrl, TargetName};
 use tracing::{Instrument as _, error, info, warn};
 
 use crate::admit::Admission;
-use crate::answer::Answers;
 use crate::event::{self, Delivered, Notification};
-use crate::settings::Settings;
-
-/// The variable of the task definition that holds the configuration.
-const CONFIGURATION: &str = "RELAY_CONFIGURATION";
-
-/// The launcher: its settings, its AWS clients, and a cache of configurations.
-#[derive(Debug)]
-pub struct Launcher {
-    pub(crate) settings: Settings,
-    pub(crate) tasks: Tasks,
-    pub(crate) objects: Objects,
-    pub(crate) queues: Queues,
-    pub(crate) answers: Answers,
-    /// Configurations by the ARN of their revision, which never changes.
-    configurations: Mutex<HashMap<String, Arc<Configuration>>>,
-}
-
-/// A target whose configuration is verified, ready for a decision.
-pub(crate) struct Target {
-    pub(crate) definition: Definition,
-    pub(crate) configuration: Arc<Configuration>,
-}
+use crate::launcher::{Launcher, Target};
 
 /// Why there is no verified request.
 enum NotVerified {
@@ -64,19 +36,6 @@ impl From<AwsError> for NotVerified {
 }
 
 impl Launcher {
-    /// Creates the AWS clients from the environment, in the region of the topic.
-    pub async fn new(settings: Settings) -> Self {
-        let sdk = Sdk::from_environment(Some(settings.topic.region())).await;
-        Self {
-            tasks: Tasks::new(&sdk),
-            objects: Objects::new(&sdk),
-            queues: Queues::new(&sdk),
-            answers: Answers::new(&sdk, settings.target_key.clone()),
-            configurations: Mutex::new(HashMap::new()),
-            settings,
-        }
-    }
-
     /// Handles one invocation, which must end before `deadline`. A final result is
     /// answered, and is not an error.
     ///
@@ -84,21 +43,21 @@ impl Launcher {
     ///
     /// Returns an error if a call to AWS fails, or if nothing is known yet of the deployment that a
     /// control statement names. Lambda then retries the invocation.
-    pub async fn handle(&self, event: serde_json::Value, deadline: SystemTime) -> Result<(), Error> {
+    pub(crate) async fn handle(&self, event: serde_json::Value, deadline: SystemTime) -> Result<(), Error> {
         let until = Instant::now() + deadline.duration_since(SystemTime::now()).unwrap_or_default();
         let notifications = match event::delivered(event) {
             Delivered::Notifications(notifications) => notifications,
             Delivered::Task { cluster, arn } => return Ok(self.task_changed(&cluster, &arn, until).await?),
             Delivered::Schedule => return Ok(self.look_after_all(until).await?),
             Delivered::Other => {
-                info!("an event of a kind that this version does not handle");
+                info!("ignored an event of a kind that this version does not handle");
                 return Ok(());
             }
         };
         for notification in notifications {
             let Some(hints) = notification.hints.clone() else {
                 warn!(
-                    "a message whose attributes target, deployment_id and ci_account are missing or malformed: dropped"
+                    "dropped a message: its attributes target, deployment_id and ci_account are missing or malformed"
                 );
                 continue;
             };
@@ -106,14 +65,14 @@ impl Launcher {
             self.notification(notification, &hints, until)
                 .instrument(span)
                 .await
-                .inspect_err(|error| error!(%error, "to be tried again"))?;
+                .inspect_err(|error| error!(%error, "the invocation failed; Lambda retries it"))?;
         }
         Ok(())
     }
 
     async fn notification(&self, notification: Notification, hints: &Hints, until: Instant) -> Result<(), AwsError> {
         if notification.topic != self.settings.topic {
-            warn!(topic = %notification.topic, "a message of another topic: dropped");
+            warn!(topic = %notification.topic, "dropped a message of another topic");
             return Ok(());
         }
         let cause = match Message::parse(notification.body.as_bytes()) {
@@ -155,27 +114,6 @@ impl Launcher {
         Ok(Target { definition, configuration })
     }
 
-    /// The configuration that a revision pins (clause LAU-2).
-    pub(crate) fn configuration(&self, definition: &Definition) -> Result<Arc<Configuration>, String> {
-        let known = self.configurations.lock().unwrap_or_else(PoisonError::into_inner).get(&definition.arn).cloned();
-        if let Some(configuration) = known {
-            return Ok(configuration);
-        }
-        let arn = &definition.arn;
-        let text = definition.environment.get(CONFIGURATION).ok_or_else(|| format!("{arn} has no {CONFIGURATION}"))?;
-        let pin = Pin::parse(definition.entry_point.get(1..).unwrap_or_default()).ok().filter(|pin| pin.fits(text));
-        let pin = pin.ok_or_else(|| format!("the entry point of {arn} does not pin its configuration"))?;
-        let configuration = Configuration::parse(text)
-            .map_err(|error| format!("the configuration of {arn} cannot be read: {error}"))?;
-        if configuration.target != pin.target || configuration.topic != self.settings.topic {
-            return Err(format!("the configuration of {arn} is for another target or topic"));
-        }
-        let configuration = Arc::new(configuration);
-        let mut known = self.configurations.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(arn.clone(), Arc::clone(&configuration));
-        Ok(configuration)
-    }
-
     async fn answer_unverified(
         &self,
         notification: &Notification,
@@ -183,7 +121,7 @@ impl Launcher {
         until: Instant,
     ) -> Result<(), AwsError> {
         if !self.settings.ci_accounts.contains(&hints.ci_account) {
-            warn!(ci_account = %hints.ci_account, "no answer to an account that is not in RELAY_CI_ACCOUNTS");
+            warn!(ci_account = %hints.ci_account, "no answer sent: the account is not in RELAY_CI_ACCOUNTS");
             return Ok(());
         }
         let Ok(queue) =
@@ -199,9 +137,4 @@ impl Launcher {
         };
         self.answers.send(&queue, &hints.deployment_id, kind, until).await.map(|_| ())
     }
-}
-
-/// The latest end of a deployment that is admitted now: a slow start, its timeout and its grace.
-pub(crate) fn deadline(configuration: &Configuration, now: Timestamp) -> Timestamp {
-    now.plus(START_DELAY_MAX).plus(configuration.longest_run())
 }

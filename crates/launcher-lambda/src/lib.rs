@@ -17,7 +17,8 @@ mod admit;
 pub mod answer;
 mod claims;
 pub mod event;
-pub mod launch;
+mod launch;
+mod launcher;
 pub mod settings;
 pub mod watch;
 
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use lambda_runtime::{LambdaEvent, service_fn};
 use relay_console::telemetry;
 
-use crate::launch::Launcher;
+use crate::launcher::Launcher;
 use crate::settings::Settings;
 
 /// Serves invocations until Lambda ends the process.
@@ -41,7 +42,8 @@ pub async fn run() -> Result<(), lambda_runtime::Error> {
     // issuers' keys.
     if std::env::var("_HANDLER").is_ok_and(|handler| handler == "jwks") {
         return Err(
-            "the function `jwks` is reserved: this version has no signers by token, so nothing is to be fetched".into(),
+            "the function `jwks` is reserved: this version has no token signers, so there are no key sets to fetch"
+                .into(),
         );
     }
     let settings = Settings::from_environment(|name| std::env::var(name).ok())?;

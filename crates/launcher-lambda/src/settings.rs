@@ -22,7 +22,7 @@ pub struct Settings {
 
 /// A setting that is missing or malformed. The operator who deployed the function can correct it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the environment variable {name} is {problem}: deploy the launcher's stack again")]
+#[error("the environment variable {name} is {problem}; deploy the launcher's stack again")]
 pub struct SettingsError {
     name: &'static str,
     problem: String,

@@ -23,7 +23,7 @@ use relay_protocol::{Bundle, DeploymentId, Envelope, QueueUrl, Timestamp};
 use tracing::{error, info, warn};
 
 use crate::claims::FinalWord;
-use crate::launch::{Launcher, deadline};
+use crate::launcher::{Launcher, deadline};
 
 /// Seconds for which the end of a task is reported again: two rounds of the watchdog, and the time
 /// that a round takes.
@@ -51,11 +51,11 @@ impl Launcher {
     /// state: anyone who may invoke the function could forge an event.
     pub(crate) async fn task_changed(&self, cluster: &str, arn: &str, until: Instant) -> Result<(), AwsError> {
         if cluster.rsplit('/').next() != Some(self.settings.cluster.as_str()) && cluster != self.settings.cluster {
-            info!(cluster, "a task of another cluster: left alone");
+            info!(cluster, "ignored a task of another cluster");
             return Ok(());
         }
         let Some(task) = self.tasks.describe(&self.settings.cluster, arn).await? else {
-            warn!(task = arn, "an event of a task that ECS does not know: dropped");
+            warn!(task = arn, "dropped an event of a task that ECS does not know");
             return Ok(());
         };
         let Some((_, asked)) = self.asked(&task).await? else { return Ok(()) };
@@ -68,16 +68,16 @@ impl Launcher {
         let mut failed = None;
         for task in self.tasks.all(&self.settings.cluster).await? {
             if Instant::now() + ONE_TASK >= until {
-                error!("there was no time for all tasks: the next round begins anew");
+                error!("not all tasks were checked in time; the next round starts over");
                 break;
             }
             match tokio::time::timeout(ONE_TASK, self.look_after(&task)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    error!(task = task.arn, %error, "a task could not be looked after");
+                    error!(task = task.arn, %error, "cannot check a task");
                     failed = Some(error);
                 }
-                Err(_) => error!(task = task.arn, "a task took too long to look after"),
+                Err(_) => error!(task = task.arn, "the check of a task took too long"),
             }
         }
         failed.map_or(Ok(()), Err)
@@ -158,7 +158,7 @@ impl Launcher {
                     });
                 }
                 cancel::Need::Note => {
-                    info!("cancel passed on to the runner");
+                    info!("forwarded the cancel to the runner");
                     self.note(id).await?;
                     known.noted = true;
                 }
@@ -188,7 +188,7 @@ impl Launcher {
                 if is_its && relay_policy::may_cancel(&configuration, &asked, envelope, now()) {
                     return Ok(Some((task, asked)));
                 }
-                warn!("a control statement that may not stop this deployment: dropped");
+                warn!("dropped a control statement that may not stop this deployment");
                 return Ok(None);
             }
         }
@@ -227,7 +227,7 @@ impl Launcher {
             error!(
                 task = task.arn,
                 definition = task.definition,
-                "its task definition was deleted: nobody can tell what it is"
+                "ignored a task: its task definition was deleted, so relay cannot verify it"
             );
             return Ok(None);
         };
@@ -241,9 +241,9 @@ impl Launcher {
                 return Err("its family is not the target's".to_owned());
             }
             if asked.request().deployment_id.as_str() != task.started_by {
-                return Err("it was started by somebody else".to_owned());
+                return Err("its startedBy is not the deployment's id".to_owned());
             }
-            let created = task.created_at.ok_or("it has no time of creation")?;
+            let created = task.created_at.ok_or("it has no creation time")?;
             match relay_policy::authorise(&configuration, &asked, created, Stage::Run) {
                 Ok(_) => Ok((configuration, asked)),
                 Err(denied) => Err(denied.message),
@@ -252,7 +252,7 @@ impl Launcher {
         match judged {
             Ok(judged) => Ok(Some(judged)),
             Err(cause) => {
-                warn!(task = task.arn, cause, "a task that no launcher started: left alone");
+                warn!(task = task.arn, cause, "ignored a task that the launcher did not start");
                 Ok(None)
             }
         }

@@ -53,7 +53,7 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
     let sdk = Sdk::from_environment(Some(settings.topic.region())).await;
     let mut show = Show::new(arguments.following.output, arguments.following.quiet, clock);
     if settings.target_key.is_none() {
-        show.warn("no target key is pinned: the first runner that answers is believed; add target_key to relay.toml");
+        show.warn("no target key is pinned: relay trusts the first runner that answers; add target_key to relay.toml");
     }
     artifacts::upload(&Objects::new(&sdk), settings.artifact_store.as_ref(), &packed).await?;
     let waits_until = settings.wait.map(|wait| Instant::now() + wait);
@@ -66,7 +66,7 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
             Some(code) => break code,
             None => {
                 let pause = busy.pause();
-                show.say(&format!("busy; asking again in {}s, under a new id", pause.as_secs()));
+                show.say(&format!("the target is busy; asking again in {}s, under a new id", pause.as_secs()));
                 // No deployment of this command is alive, so there is nothing to cancel.
                 if let Ok((code, _)) = tokio::time::timeout(pause, signals.next()).await {
                     break code.code();
@@ -88,7 +88,7 @@ async fn check_size(settings: &Settings) -> Result<(), Failure> {
     let throwaway = Signer::Held(new_key()?);
     overrides::check(&sign(&throwaway, &trial).await?.0).map_err(|error| {
         Failure::usage(error.to_string()).hint(
-            "pass less in parameters: put data into an artifact (--artifact NAME=PATH), whose digest alone travels",
+            "pass less in parameters: put data into an artifact (--artifact NAME=PATH); the request then has only its digest",
         )
     })
 }
@@ -121,12 +121,13 @@ impl Call<'_> {
         let queues = Queues::new(self.sdk);
         let (id, now) = new_id()?;
         let tags = Tags::new(&id, &settings.target, &settings.topic, now.plus(REQUEST_LIFETIME_MAX));
+        let first_tags = tags.pairs();
         let pair = match settings.reply_queue.clone() {
             Some(queue) => Pair::fixed(queue),
             None => tokio::select! {
-                made = Pair::create(&queues, &id, &settings.topic, &tags) => made?,
+                made = Pair::create(&queues, &id, &settings.topic, &first_tags) => made?,
                 (code, _) = signals.next() => {
-                    show.warn("stopped before anything was published; a queue may be left, which `relay gc` deletes");
+                    show.warn("stopped before anything was published; if a queue is left behind, `relay gc` deletes it");
                     return Ok(Some(code.code()));
                 }
             },
@@ -145,7 +146,7 @@ impl Call<'_> {
             Ok(Done::Detached) => show.detached(&pair.follow(&settings.target, &id), &id),
             // What the queue holds may still reveal an open outcome.
             Ok(Done::Ended { open: true, .. }) => show.warn(&format!(
-                "the queue {} stays for a day, with what came: {}",
+                "the queue {} keeps its messages for a day; to read them: {}",
                 pair.reply.name(),
                 pair.follow(&settings.target, &id)
             )),
@@ -267,7 +268,7 @@ async fn sign(key: &Signer, request: &Request) -> Result<(String, Digest), Failu
 }
 
 fn no_random(error: getrandom::Error) -> Failure {
-    Failure::new(ExitCode::Fault, format!("the system gives no randomness: {error}"))
+    Failure::new(ExitCode::Fault, format!("cannot read random bytes from the system: {error}"))
 }
 
 fn new_key() -> Result<PrivateKey, Failure> {

@@ -122,7 +122,7 @@ async fn create_and_delete(sdk: &Sdk, target: &TargetName, topic: &TopicArn) -> 
     let queues = Queues::new(sdk);
     let (id, now) = new_id()?;
     let tags = Tags::new(&id, target, topic, now.plus(REQUEST_LIFETIME_MAX));
-    let pair = Pair::create(&queues, &id, topic, &tags).await?;
+    let pair = Pair::create(&queues, &id, topic, &tags.pairs()).await?;
     let read = match queues.receive(&pair.reply, 0).await {
         // A new queue may need a second to become visible.
         Err(error) if error.kind != Kind::NotFound => {

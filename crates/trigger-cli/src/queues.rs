@@ -6,8 +6,6 @@ use relay_console::Failure;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::{AccountId, DeploymentId, QueueUrl, Region, TargetName, TopicArn};
 
-use crate::tags::Tags;
-
 /// Seconds for which a queue keeps unread messages: one day, so that a deployment whose CI agent
 /// died can still be examined.
 const RETENTION: u32 = 86_400;
@@ -46,10 +44,9 @@ impl Pair {
         queues: &Queues,
         id: &DeploymentId,
         topic: &TopicArn,
-        tags: &Tags,
+        tags: &[(&'static str, String)],
     ) -> Result<Self, Failure> {
         let (reply_name, control_name) = (id.reply_queue_name(), id.control_queue_name());
-        let tags = tags.pairs();
         let reply_policy = policy(topic, &["sqs:SendMessage"]);
         let control_policy =
             policy(topic, &["sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]);
@@ -63,8 +60,8 @@ impl Pair {
         };
         let (reply_attributes, control_attributes) = (attributes(reply_policy), attributes(control_policy));
         let (reply, control) = tokio::join!(
-            queues.create(&reply_name, &reply_attributes, &tags),
-            queues.create(&control_name, &control_attributes, &tags)
+            queues.create(&reply_name, &reply_attributes, tags),
+            queues.create(&control_name, &control_attributes, tags)
         );
         let created = |result: Result<String, relay_aws::AwsError>, name: &str| {
             let url = result.map_err(|error| Failure::aws("creating this deployment's queues", &error))?;
@@ -127,6 +124,6 @@ fn policy(topic: &TopicArn, actions: &[&str]) -> String {
 fn canonical(url: &str, topic: &TopicArn, name: &str) -> Result<QueueUrl, Failure> {
     let account = url.rsplit('/').nth(1).and_then(|account| account.parse::<AccountId>().ok());
     account.and_then(|account| QueueUrl::of(topic.region(), &account, name).ok()).ok_or_else(|| {
-        Failure::new(ExitCode::Fault, format!("SQS gave the queue the URL `{url}`, which has no account in it"))
+        Failure::new(ExitCode::Fault, format!("SQS returned the queue URL `{url}`, which names no account"))
     })
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use relay_protocol::SignedFrame;
 
-use super::Frame;
+use super::in_flight::Frame;
 
 /// A first-in, first-out queue of pieces: a disk in the runner, memory in models and tests.
 pub trait Spool {
@@ -135,9 +135,8 @@ impl<S: Spool> Backlog<S> {
             // The spool holds one piece for each mark. If a piece is missing, or is not a frame,
             // the disk is at fault.
             let piece = piece.ok_or(io::ErrorKind::UnexpectedEof)?;
-            let signed = SignedFrame::from_line(&piece).map_err(|_| {
-                io::Error::new(io::ErrorKind::InvalidData, "it gave back other bytes than were written")
-            })?;
+            let signed = SignedFrame::from_line(&piece)
+                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it returned other bytes than were written"))?;
             Ok(Arc::new(Frame { seq, output: true, last: false, signed }))
         });
         read.map(Some).map_err(|problem| {
@@ -208,7 +207,7 @@ mod tests {
     #[test]
     fn a_disk_that_takes_nothing_stops_the_tool_and_loses_nothing() {
         let mut backlog = backlog(Disk { takes_nothing: true, ..Disk::default() }, &[(0, false)]);
-        assert!(backlog.has_room(), "words wait in memory anyway");
+        assert!(backlog.has_room(), "frames without output wait in memory anyway");
         assert!(backlog.put(frame(1, true, 9)).is_err());
         assert!(!backlog.has_room());
         assert_eq!(drained(&mut backlog).len(), 2);
@@ -223,6 +222,6 @@ mod tests {
         assert_eq!(drained(&mut backlog), [(1, false), (3, false)]);
         backlog.spool.forgets = false;
         backlog.put(frame(4, true, 9)).unwrap();
-        assert_eq!(drained(&mut backlog).len(), 1, "what comes then is kept");
+        assert_eq!(drained(&mut backlog).len(), 1, "later frames are kept");
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use relay_protocol::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, FRAME_ATTRIBUTES_MAX};
 
-use super::{Frame, Link};
+use super::in_flight::{Frame, Link};
 use crate::backoff::Backoff;
 
 /// How many batches travel at a time, and the bytes in flight after which no more are sent; at most
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(numbers(&first), [0]);
         assert!(sender.poll_batch(T0).is_none() && sender.poll_timeout().is_none());
         sender.handle_result(T0, first.number, &[]);
-        assert!(sender.poll_batch(T0).is_none(), "a failure makes a pause");
+        assert!(sender.poll_batch(T0).is_none(), "a failure causes a pause");
         assert_eq!(sender.link(), Link::Blocked);
         let again = sender.poll_batch(sender.poll_timeout().unwrap()).unwrap();
         assert_eq!(numbers(&again), numbers(&first));
@@ -232,7 +232,7 @@ mod tests {
         let batch = sender.poll_batch(T0).unwrap();
         sender.handle_result(T0, batch.number, &[]);
         sender.handle_result(T0, batch.number, &[0]);
-        assert!(!sender.is_idle(), "the second answer is about nothing that travels");
+        assert!(!sender.is_idle(), "the second result is for a batch that is no longer in transit");
     }
 
     #[test]

@@ -11,8 +11,8 @@ use relay_protocol::frame::{Chunks, Finished, RunnerFrame, RunnerKind, Stream};
 use relay_protocol::limits::{FRAME_ATTRIBUTES_MAX, FRAME_MAX, FRAME_OUTPUT_MAX, HEARTBEAT_SECONDS};
 use relay_protocol::record::StreamDigest;
 
+use super::in_flight::{Finish, Link};
 use super::pending::{CERTAIN, CHUNKS, Pending};
-use super::{Finish, Link};
 use crate::Tally;
 
 /// A frame that is not signed yet.

@@ -76,17 +76,17 @@ struct WireChunk {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OutputError {
     /// A chunk has none, or more than one, of `text`, `base64` and `size`.
-    #[error("a chunk has not exactly one of text, base64 and size")]
+    #[error("a chunk must have exactly one of text, base64 and size")]
     Form,
     /// The data is not valid base64 or not valid zstd.
-    #[error("packed output does not unpack")]
+    #[error("the packed output cannot be unpacked")]
     Packed,
     /// The sizes do not add up (clause FRM-10).
-    #[error("the sizes of packed chunks do not add up to what was packed")]
+    #[error("the sizes of the chunks do not add up to the size of the packed output")]
     Sizes,
     /// The frame has more than [`FRAME_OUTPUT_MAX`] bytes or [`FRAME_CHUNKS_MAX`] chunks (clause
     /// FRM-9).
-    #[error("more output in one frame than allowed")]
+    #[error("the frame has more output than allowed")]
     TooLarge,
 }
 
@@ -106,7 +106,7 @@ impl Chunks {
     /// Packed chunks: one zstd frame for all of them, compressed at zstd's `level`.
     pub fn packed(offset: Offsets, chunks: &[Chunk], level: i32) -> Self {
         let all: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.bytes.iter().copied()).collect();
-        #[allow(clippy::expect_used, reason = "the invariant is in its message")]
+        #[allow(clippy::expect_used, reason = "the message states the invariant")]
         let packed = zstd::bulk::compress(&all, level).expect("a slice fits into memory, and zstd clamps its level");
         let packed = encoding::base64(&packed);
         let wire = |chunk: &Chunk| WireChunk {

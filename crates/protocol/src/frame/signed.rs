@@ -4,9 +4,57 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ATTRIBUTE_FROM, ATTRIBUTE_SIG, ATTRIBUTE_VOUCH, FrameSource};
 use crate::encoding::{base64, to_json};
+use crate::envelope::pae;
 use crate::strict;
+
+/// The type of a runner frame; the signature covers it.
+pub const RUNNER_FRAME_TYPE: &str = "application/vnd.relay.runner-frame.v1+json";
+/// The type of a launcher frame; the signature covers it.
+pub const LAUNCHER_FRAME_TYPE: &str = "application/vnd.relay.launcher-frame.v1+json";
+/// The message attribute that names the sender of a frame.
+pub const ATTRIBUTE_FROM: &str = "from";
+/// The message attribute that holds the detached signature in standard base64.
+pub const ATTRIBUTE_SIG: &str = "sig";
+/// The message attribute that holds the vouch's envelope, in `started`, `heartbeat` and `finished`.
+pub const ATTRIBUTE_VOUCH: &str = "vouch";
+
+/// The sender of a frame: the attribute `from`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameSource {
+    /// The runner, which is the ECS task.
+    Runner,
+    /// The launcher, which is the Lambda function.
+    Launcher,
+}
+
+impl FrameSource {
+    /// The value of the attribute.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Runner => "runner",
+            Self::Launcher => "launcher",
+        }
+    }
+
+    /// Reads the value of the attribute.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "runner" => Some(Self::Runner),
+            "launcher" => Some(Self::Launcher),
+            _ => None,
+        }
+    }
+
+    /// The bytes that this sender signs for `body` (clause FRM-4).
+    pub fn pae(self, body: &str) -> Vec<u8> {
+        let payload_type = match self {
+            Self::Runner => RUNNER_FRAME_TYPE,
+            Self::Launcher => LAUNCHER_FRAME_TYPE,
+        };
+        pae(payload_type, body.as_bytes())
+    }
+}
 
 /// The body of a frame with its attributes. Nothing in it may be trusted before its signature is
 /// verified.
