@@ -3,13 +3,14 @@
 use std::io::{self, Write as _};
 
 use crate::tree::Tree;
-use crate::{Outcome, clauses, links};
+use crate::{Outcome, clauses, columns, links};
 
 /// Runs all checks, and prints every finding before it fails.
 pub(crate) fn check() -> Outcome {
     let tree = Tree::load()?;
     let (mut findings, reserved) = clauses::check(&tree)?;
     findings.extend(links::check(&tree));
+    findings.extend(columns::check(&tree));
     let mut out = io::stdout().lock();
     for finding in &findings {
         writeln!(out, "{finding}")?;

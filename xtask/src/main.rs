@@ -6,6 +6,7 @@
 mod bench;
 mod ci;
 mod clauses;
+mod columns;
 mod cross;
 mod cycles;
 mod direction;
