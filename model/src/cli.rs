@@ -260,7 +260,7 @@ pub(crate) fn steps(steps: &mut Steps<'_>, readers: &Readers) {
         let reader = deployment.reader;
         if let Some(end) = readers.end(reader) {
             // The CLI reads all frames of a batch before it looks for an end.
-            steps.must(who, "takes this for the end", |world| world.of(id).end = Some(end));
+            steps.must(who, "accepts this as the end", |world| world.of(id).end = Some(end));
         }
         for frame in &deployment.reply {
             let next = readers.after(reader, Input::Frame(*frame));
@@ -275,11 +275,11 @@ pub(crate) fn steps(steps: &mut Steps<'_>, readers: &Readers) {
         let clock = |input| readers.end(readers.after(reader, input));
         if readers.is_draining(reader) && (deployment.reply.is_empty() || setup.impatience) {
             let end = clock(Input::Drained);
-            steps.must(who, "waits no longer for missing frames", |world| world.of(id).end = end);
+            steps.must(who, "stops waiting for missing frames", |world| world.of(id).end = end);
         }
         if setup.impatience {
             let end = clock(Input::Silence);
-            steps.may(who, "has heard nothing for too long", |world| world.of(id).end = end);
+            steps.may(who, "gives up: no message arrived for too long", |world| world.of(id).end = end);
             steps.may(who, "is killed", |world| world.of(id).end = Some(End::Killed));
         }
     }
@@ -292,18 +292,18 @@ pub(crate) fn wishes(steps: &mut Steps<'_>) {
         let who = Who::Cli(id);
         if setup.cancels && !deployment.asked {
             let by_topic = Invocation { about: About::Cancel(id), tries: setup.tries, at: At::Begin };
-            let both = "cancels, by queue and by topic";
-            steps.may(who, if setup.control { both } else { "cancels, by topic" }, |world| {
+            let both = "cancels by queue and topic";
+            steps.may(who, if setup.control { both } else { "cancels by topic" }, |world| {
                 world.of(id).asked = true;
                 world.of(id).control = setup.control;
                 world.invocations.push(by_topic);
             });
             if setup.control {
-                steps.fault(Fault::LostCancel, who, "cancels, by topic alone", |world| {
+                steps.fault(Fault::LostCancel, who, "cancels by topic alone", |world| {
                     world.of(id).asked = true;
                     world.invocations.push(by_topic);
                 });
-                steps.fault(Fault::LostCancel, who, "cancels, by queue alone", |world| {
+                steps.fault(Fault::LostCancel, who, "cancels by queue alone", |world| {
                     world.of(id).asked = true;
                     world.of(id).control = true;
                 });

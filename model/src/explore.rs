@@ -69,7 +69,7 @@ pub struct Finding {
 
 impl Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "broken: {}", self.rule)?;
+        writeln!(f, "broken rule: {}", self.rule)?;
         self.path.iter().enumerate().try_for_each(|(at, step)| writeln!(f, "{:>4}  {step}", at + 1))
     }
 }
@@ -123,10 +123,8 @@ pub fn explore<M: Model>(model: &M) -> Report {
     }
     report.states = known.len();
     report.steps = targets.len();
-    report.finding = circle(&targets, &ends).map(|index| Finding {
-        rule: "each step leads on: no path returns to a state that it left",
-        path: path(&ways, index),
-    });
+    report.finding = circle(&targets, &ends)
+        .map(|index| Finding { rule: "no path returns to a state that it left", path: path(&ways, index) });
     report
 }
 
@@ -223,6 +221,6 @@ mod tests {
         let found = explore(&Count { back: false, never: 5 }).finding.map(|finding| finding.path.len());
         assert_eq!(found, Some(3));
         let found = explore(&Count { back: true, never: 99 }).finding.map(|finding| finding.rule);
-        assert_eq!(found, Some("each step leads on: no path returns to a state that it left"));
+        assert_eq!(found, Some("no path returns to a state that it left"));
     }
 }

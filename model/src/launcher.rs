@@ -113,11 +113,11 @@ pub(crate) fn steps(steps: &mut Steps<'_>) {
     for (index, one) in now.invocations.iter().enumerate() {
         let who = Who::Launcher(one.about);
         if one.at == At::Begin {
-            steps.fault(Fault::Duplicate, who, "is delivered once more", |world| world.invocations.push(*one));
+            steps.fault(Fault::Duplicate, who, "is delivered again", |world| world.invocations.push(*one));
         }
         let last_cancel = one.tries == 1 && matches!(one.about, About::Cancel(_));
         if !(last_cancel && setup.cancel_gets_through) && (one.at != At::Begin || one.tries > 1) {
-            steps.fault(Fault::LauncherCrash, who, "fails, and is begun again if there is a try left", |world| {
+            steps.fault(Fault::LauncherCrash, who, "fails, and starts again if a try is left", |world| {
                 world.fail(index);
             });
         }
@@ -126,7 +126,7 @@ pub(crate) fn steps(steps: &mut Steps<'_>) {
             About::Cancel(id) => cancel(steps, who, index, *one, id),
             About::Stopped(task) => {
                 steps.fault(Fault::LostEvent, who, "is lost", |world| world.done(index));
-                steps.at(Pace::Delivery, who, "tells the end of the task", |world| {
+                steps.at(Pace::Delivery, who, "reports the end of the task", |world| {
                     tell(world, setup, task);
                     world.done(index);
                 });
@@ -195,7 +195,7 @@ fn request(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: I
             steps.must(who, "lists tasks", |world| go(world, shown, answer));
             if task.is_some() {
                 let (stale, answer) = lists(None);
-                steps.fault(Fault::Stale, who, "lists tasks, and is not shown the one there is", |world| {
+                steps.fault(Fault::Stale, who, "lists tasks, but is not shown the one that exists", |world| {
                     go(world, stale, answer);
                 });
             }
@@ -216,19 +216,19 @@ fn request(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: I
         }
         Need::RunTask => {
             match task {
-                Some(task) => steps.must(who, "RunTask gives the task of this token", |world| {
+                Some(task) => steps.must(who, "RunTask returns the task of this token", |world| {
                     go(world, ran, Some(Frame::Admitted(task)));
                 }),
-                None => steps.must(who, "RunTask makes a task", new_task),
+                None => steps.must(who, "RunTask creates a task", new_task),
             }
             if task.is_some() && now.tasks.len() < usize::from(setup.tasks) {
-                steps.fault(Fault::Forgets, who, "RunTask makes another task: the token is forgotten", new_task);
+                steps.fault(Fault::Forgets, who, "RunTask has forgotten the token and creates another task", new_task);
             }
-            steps.fault(Fault::Failures, who, "RunTask fails for as long as there is time", |world| {
+            steps.fault(Fault::Failures, who, "RunTask fails until the time runs out", |world| {
                 go(world, admission::Known { ran: Some(Ran::Failed), ..known }, None);
             });
         }
-        Need::Claim(verdict) => steps.must(who, "puts the claim, or reads who was faster", |world| {
+        Need::Claim(verdict) => steps.must(who, "writes the claim, or reads the one that exists", |world| {
             let verdict = match verdict {
                 claim::Verdict::Refused => Verdict::Refused,
                 claim::Verdict::LaunchFailed => Verdict::LaunchFailed,
@@ -293,22 +293,22 @@ fn cancel(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: Id
                 go(world, cancel::Known { started: Some(task.is_some()), ..known }, task);
             });
             if task.is_some() && !last {
-                steps.fault(Fault::Stale, who, "lists tasks, and is not shown the one there is", |world| {
+                steps.fault(Fault::Stale, who, "lists tasks, but is not shown the one that exists", |world| {
                     go(world, cancel::Known { started: Some(false), ..known }, None);
                 });
             }
         }
         cancel::Need::Fail => {
-            steps.must(who, "finds neither claim nor task: fails, to be tried again", |world| match setup.bug {
+            steps.must(who, "finds neither claim nor task: fails, and will be tried again", |world| match setup.bug {
                 Some(Bug::CancelDropped) => world.done(index),
                 _ => world.fail(index),
             });
         }
-        cancel::Need::Forward => steps.must(who, "passes it on to the control queue", |world| {
+        cancel::Need::Forward => steps.must(who, "forwards it to the control queue", |world| {
             world.of(id).control = true;
             go(world, cancel::Known { forwarded: Some(true), ..known }, task);
         }),
-        cancel::Need::Note => steps.must(who, "notes it", |world| {
+        cancel::Need::Note => steps.must(who, "records the cancel as a note", |world| {
             world.of(id).note = true;
             go(world, cancel::Known { noted: true, ..known }, task);
         }),
@@ -339,7 +339,7 @@ fn watchdog(steps: &mut Steps<'_>) {
         let who = Who::Watchdog(number);
         if matches!(task.life, Life::Stopped(_)) {
             if !task.told {
-                steps.at(Pace::Round, who, "tells its end", |world| {
+                steps.at(Pace::Round, who, "reports its end", |world| {
                     tell(world, setup, number);
                     world.task(number).told = true;
                 });

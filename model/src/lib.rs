@@ -69,7 +69,7 @@ impl Model for Protocol {
     fn broken(&self, world: &World) -> Option<&'static str> {
         let holders = world.tasks.iter().filter_map(Task::running).filter(|process| process.holds());
         if holders.count() > usize::from(self.setup.slots) {
-            return Some("at most so many hold the lock as the target allows");
+            return Some("no more runners hold the lock than the target allows");
         }
         let deployments = (0..).zip(&world.deployments);
         world.broken.or(deployments.into_iter().find_map(|(id, deployment)| {
@@ -79,10 +79,12 @@ impl Model for Protocol {
                 _ if deployment.runs > 1 => Some("the tool starts at most once"),
                 (_, Some(process)) if process.said == 0 => Some("nothing runs before `started` has arrived"),
                 (Some(End::Refused | End::NeverStarted), _) if deployment.runs > 0 => {
-                    Some("what the CLI calls refused or never started has not run and never runs")
+                    Some("a deployment that the CLI reports as refused or never started has not run and never runs")
                 }
-                (Some(End::Tool(code)), _) if deployment.code != Some(code) => Some("the exit code is the tool's own"),
-                (Some(End::Tool(_) | End::Ended(_)), Some(_)) => Some("no output comes after an end that is known"),
+                (Some(End::Tool(code)), _) if deployment.code != Some(code) => {
+                    Some("an exit code that the CLI reports as the tool's is the tool's own")
+                }
+                (Some(End::Tool(_) | End::Ended(_)), Some(_)) => Some("no output follows an end that is known"),
                 _ => None,
             }
         }))
@@ -95,11 +97,11 @@ impl Model for Protocol {
             // If ECS made two tasks, the CLI may wait for the wrong one until its clock for the
             // start runs out.
             if deployment.end.is_none() && !lives && tasks().count() < 2 {
-                Some("every end is told")
+                Some("every end is reported")
             } else if lives && deployment.asked {
                 Some("no cancel is lost")
             } else if lives && self.setup.timeouts {
-                Some("nothing runs for ever")
+                Some("nothing runs forever")
             } else {
                 None
             }

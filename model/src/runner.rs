@@ -46,7 +46,7 @@ pub(crate) fn steps(steps: &mut Steps<'_>) {
     for (number, task) in (0..).zip(&now.tasks) {
         let who = Who::Ecs(number);
         if let Some(why) = task.stop.filter(|_| !now.has_stopped(number)) {
-            steps.at(Pace::Force, who, "stops it, by force in the end", |world| world.stop(setup, number, why));
+            steps.at(Pace::Force, who, "stops it, by force if necessary", |world| world.stop(setup, number, why));
         }
         match &task.life {
             Life::Waiting => {
@@ -67,7 +67,7 @@ pub(crate) fn steps(steps: &mut Steps<'_>) {
                     });
                 }
                 if !process.hung {
-                    steps.fault(Fault::Hang, who, "its runner stands still", |world| {
+                    steps.fault(Fault::Hang, who, "its runner hangs", |world| {
                         world.change(number, |process| process.hung = true);
                     });
                     hears(steps, number, task, process);
@@ -91,14 +91,14 @@ fn hears(steps: &mut Steps<'_>, number: TaskNo, task: &Task, process: &Process) 
         steps.at(pace, Who::Runner(number), what, |world| world.change(number, |process| process.halt = Some(why)));
     };
     if task.stop.is_some() && !matches!(need, Some(Need::Claim | Need::Release | Need::Finish)) {
-        halt(Pace::Call, "hears SIGTERM", Halt::Terminated);
+        halt(Pace::Call, "receives SIGTERM", Halt::Terminated);
     }
     if matches!(need, None | Some(Need::RunTool)) {
         if now.deployments[usize::from(task.id)].control {
-            halt(Pace::Call, "hears the cancel", Halt::Cancelled);
+            halt(Pace::Call, "receives the cancel", Halt::Cancelled);
         }
         if setup.timeouts {
-            halt(Pace::Deadline, "its time is over", Halt::TimedOut);
+            halt(Pace::Deadline, "reaches its deadline", Halt::TimedOut);
         }
     }
 }
@@ -151,13 +151,13 @@ fn does(steps: &mut Steps<'_>, number: TaskNo, task: &Task, process: &Process) {
         Need::TakeLock => takes_lock(steps, number, id, process.line),
         Need::LookForCancel => {
             let found = deployment.control.then_some(Halt::Cancelled);
-            steps.must(who, "looks into the control queue", |world| {
+            steps.must(who, "reads the control queue", |world| {
                 world.change(number, |process| {
                     process.halt = process.halt.or(found);
                     process.learns(|known| known.looked = true);
                 });
             });
-            steps.fault(Fault::LostCancel, who, "cannot look into the control queue", |world| {
+            steps.fault(Fault::LostCancel, who, "cannot read the control queue", |world| {
                 world.change(number, |process| process.learns(|known| known.looked = true));
             });
         }
@@ -174,7 +174,7 @@ fn does(steps: &mut Steps<'_>, number: TaskNo, task: &Task, process: &Process) {
                 process.learns(|known| known.released = true);
             });
         }),
-        Need::Finish => steps.must(who, "sends `finished`, exits", |world| {
+        Need::Finish => steps.must(who, "sends `finished` and exits", |world| {
             let outcome = process.outcome.unwrap_or(Outcome::Fault);
             if outcome == Outcome::Fault || setup.bug == Some(Bug::ToolBeforeStarted) {
                 world.send(id, Frame::Started(number));
@@ -224,7 +224,7 @@ fn takes_lock(steps: &mut Steps<'_>, number: TaskNo, id: u8, line: Line) {
             let holder = now.lock[slot_of(look)];
             let free = now.slot(holder, Some(number)).is_free() || setup.bug == Some(Bug::TakeOver);
             let last = is_last(look);
-            steps.must(who, "reads a slot, asks ECS about its holder", |world| {
+            steps.must(who, "reads a slot and asks ECS about its holder", |world| {
                 world.change(number, |process| match free {
                     true => process.line = Line::Takes(look, holder),
                     false => goes_on(process, look, last),
@@ -235,7 +235,7 @@ fn takes_lock(steps: &mut Steps<'_>, number: TaskNo, id: u8, line: Line) {
             let slot = slot_of(look);
             let (held, last) = (now.lock[slot] == seen, is_last(look));
             let mine = held || now.lock[slot] == Some(number);
-            steps.must(who, "puts the slot, or reads who was faster", |world| {
+            steps.must(who, "writes the slot, or reads its new holder", |world| {
                 if held {
                     world.lock[slot] = Some(number);
                 }
@@ -245,7 +245,7 @@ fn takes_lock(steps: &mut Steps<'_>, number: TaskNo, id: u8, line: Line) {
                 });
             });
             if held {
-                steps.fault(Fault::LostAnswer, who, "puts the slot; the answer is lost", |world| {
+                steps.fault(Fault::LostAnswer, who, "writes the slot, but the answer is lost", |world| {
                     world.lock[slot] = Some(number);
                 });
             }
@@ -267,7 +267,7 @@ fn puts_claim(steps: &mut Steps<'_>, number: TaskNo, process: &Process, stands: 
         (_, Some(_), Some(Bug::ClaimNotReadBack)) => false,
         _ => claim::is_mine(stands.as_ref(), &mine),
     };
-    steps.must(who, "puts the claim, or reads who was faster", |world| {
+    steps.must(who, "writes the claim, or reads the one that exists", |world| {
         world.of(id).claim.get_or_insert(mine);
         if early {
             world.start_tool(number);
@@ -278,13 +278,13 @@ fn puts_claim(steps: &mut Steps<'_>, number: TaskNo, process: &Process, stands: 
             return;
         }
         if world.of(id).claim == Some(mine) {
-            world.broken = Some("who holds the claim goes on");
+            world.broken = Some("the process that holds the claim continues");
         }
         // A replay ends silently.
         world.stop(setup, number, Why::Refusal);
     });
     if stands.is_none() {
-        steps.fault(Fault::LostAnswer, who, "puts the claim; the answer is lost", |world| {
+        steps.fault(Fault::LostAnswer, who, "writes the claim, but the answer is lost", |world| {
             world.of(id).claim = Some(mine);
         });
     }

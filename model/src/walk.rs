@@ -116,7 +116,7 @@ impl Walking<'_> {
         // A late reader does not know the deadline, and waits while it hears the runner. With a
         // deadline on the server, it does not wait forever.
         if self.wires.iter().any(|wire| wire.is_awaited() && (self.walk.setup.timeouts || !wire.is_late())) {
-            return Err("the CLI ends in its time");
+            return Err("the CLI ends within its timeouts");
         }
         self.protocol.unsettled(&self.world).map_or(Ok(()), Err)
     }

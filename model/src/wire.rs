@@ -291,13 +291,13 @@ impl Wire {
         }
         let end = reader.poll_end().cloned();
         if !self.is_true() {
-            return Err("what is printed is what the tool printed, in order, once");
+            return Err("the CLI prints what the tool printed, in order, once");
         }
         if let Some(relay_engine::End::Finished { verified, .. }) = &end
             && !self.late
             && (*verified == self.gaps || *verified && self.printed != self.truth)
         {
-            return Err("who has the tool's end has all of its output, or is told of a gap");
+            return Err("a CLI that has the tool's end has all of its output, or reports a gap");
         }
         if end.is_some() {
             self.reader = None;

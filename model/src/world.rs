@@ -493,7 +493,7 @@ impl Steps<'_> {
         let (who, frame) = (Who::Cli(id), Some(frame));
         if again {
             if self.now.faults > 0 && self.setup.kinds.contains(&Fault::FrameAgain) {
-                let what = "reads, and it comes again:";
+                let what = "reads a frame that will come again:";
                 self.add(false, Label { who, what, pace: Pace::Chance, frame, fault: true }, |world| {
                     world.faults -= 1;
                     change(world);

@@ -1,7 +1,7 @@
 //! The protocol keeps its promises in every order and under every fault, within the bounds given
 //! here, and each mistake made on purpose is found. `cargo test -p relay-model -- --nocapture`
 //! prints numbers, times and the paths to the mistakes.
-#![allow(clippy::print_stdout, clippy::panic, reason = "tests tell and fail")]
+#![allow(clippy::print_stdout, clippy::panic, reason = "tests print their results and fail by panicking")]
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -32,7 +32,7 @@ const ALL: &[Fault] = &[
 ];
 
 const ONCE: &str = "the tool starts at most once";
-const FINAL: &str = "what the CLI calls refused or never started has not run and never runs";
+const FINAL: &str = "a deployment that the CLI reports as refused or never started has not run and never runs";
 const CANCEL: &str = "no cancel is lost";
 
 /// One deployment, with Lambda's three tries.
@@ -113,7 +113,7 @@ fn a_cancel_by_topic_alone_is_not_lost() {
 #[test]
 fn a_cli_that_leaves_early_says_nothing_false() {
     holds(
-        "clocks of the CLI, CLI killed, 1 fault",
+        "timeouts of the CLI, CLI killed, 1 fault",
         Setup { cancels: true, denials: true, impatience: true, ..one() },
         ["success", "failure", "refused", "never started", "cancelled", "stopped", "fault", "unknown", "killed"],
     );
@@ -122,7 +122,7 @@ fn a_cli_that_leaves_early_says_nothing_false() {
 #[test]
 fn nothing_runs_for_ever() {
     holds(
-        "time of the server, 1 fault",
+        "deadline on the server, 1 fault",
         Setup { cancels: true, denials: true, timeouts: true, ..one() },
         ["success", "failure", "refused", "never started", "cancelled", "stopped", "timed out", "fault", "unknown"],
     );
@@ -159,9 +159,9 @@ fn each_mistake_is_found() {
     finds(Bug::NoClaim, ONCE, two_processes.clone());
     finds(Bug::ClaimByTask, ONCE, two_processes);
     finds(Bug::ClaimByDigest, ONCE, two_tasks);
-    finds(Bug::ClaimNotReadBack, "who holds the claim goes on", Setup { kinds: &[LostAnswer], ..one() });
+    finds(Bug::ClaimNotReadBack, "the process that holds the claim continues", Setup { kinds: &[LostAnswer], ..one() });
     let lock = Setup { deployments: 2, begin: Begin::AtLock, faults: 0, ..one() };
-    finds(Bug::TakeOver, "at most so many hold the lock as the target allows", lock);
+    finds(Bug::TakeOver, "no more runners hold the lock than the target allows", lock);
     let refusing = Setup { denials: true, kinds: &[Duplicate], ..one() };
     finds(Bug::RefuseUnclaimed, FINAL, refusing.clone());
     finds(Bug::ToolBeforeClaim, FINAL, refusing);
@@ -180,7 +180,11 @@ fn the_limits_are_where_they_are_said_to_be() {
     let early = Setup { faults: 0, cancels: true, control: false, cancel_gets_through: false, ..one() };
     assert_eq!(broken(&early).map(|finding| finding.rule), Some(CANCEL), "all its tries come before its request's");
     let deaf = Setup { faults: 2, cancels: true, kinds: &[Hang, LostCancel], ..one() };
-    assert_eq!(broken(&deaf).map(|finding| finding.rule), Some(CANCEL), "by queue alone, and the runner stands still");
+    assert_eq!(broken(&deaf).map(|finding| finding.rule), Some(CANCEL), "by queue alone, and the runner hangs");
     let two_tasks = Setup { faults: 2, cancels: true, control: false, kinds: &[Duplicate, Forgets], ..one() };
-    assert_eq!(broken(&two_tasks).map(|finding| finding.rule), Some(CANCEL), "by topic alone, and ECS made two tasks");
+    assert_eq!(
+        broken(&two_tasks).map(|finding| finding.rule),
+        Some(CANCEL),
+        "by topic alone, and ECS created two tasks"
+    );
 }

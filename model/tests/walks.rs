@@ -1,7 +1,7 @@
 //! The protocol on a virtual clock, by random walks: thousands of seeds, with bounds that the
 //! explorer cannot have. `RELAY_SEEDS` is the number of seeds, `RELAY_SEED` the first; a failing
 //! seed prints the line that replays it. The walks also find the mistakes that the explorer finds.
-#![allow(clippy::print_stdout, clippy::panic, reason = "tests tell and fail")]
+#![allow(clippy::print_stdout, clippy::panic, reason = "tests print their results and fail by panicking")]
 #![allow(clippy::disallowed_methods, reason = "seeds come from the environment")]
 
 use std::collections::BTreeMap;

@@ -16,11 +16,11 @@ pub fn holds(file: &str, what: &str, made: &str) {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
     let text = fs::read_to_string(&path).unwrap();
-    let (head, present, tail) = split(&text, what).unwrap_or_else(|| panic!("{file} has no part {what}"));
+    let (head, present, tail) = split(&text, what).unwrap_or_else(|| panic!("{file} has no generated part `{what}`"));
     if std::env::var_os("RELAY_BLESS").is_some() {
         fs::write(&path, format!("{head}{made}{tail}")).unwrap();
     } else {
-        assert_eq!(present, made, "{file}: write it anew with RELAY_BLESS=1 set for this test");
+        assert_eq!(present, made, "{file} differs from the code: run this test with RELAY_BLESS=1 to rewrite it");
     }
 }
 

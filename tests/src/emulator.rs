@@ -146,10 +146,10 @@ impl Client {
     fn ask(&self, request: &Value) -> Outcome<Result<Value, Refused>> {
         let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
         let (input, output) = &mut *pipes;
-        writeln!(input, "{request}").map_err(named("to the client"))?;
+        writeln!(input, "{request}").map_err(named("cannot write to the client"))?;
         let mut line = String::new();
-        output.read_line(&mut line).map_err(named("from the client"))?;
-        let mut answer: Value = serde_json::from_str(&line).map_err(named("the client's answer"))?;
+        output.read_line(&mut line).map_err(named("cannot read from the client"))?;
+        let mut answer: Value = serde_json::from_str(&line).map_err(named("cannot parse the client's answer"))?;
         if let Some(ok) = answer.get_mut("ok") {
             return Ok(Ok(ok.take()));
         }
@@ -510,7 +510,7 @@ impl World {
     /// A message, if the sandbox does not set that variable.
     pub fn variable(&self, name: &str) -> Outcome<String> {
         let found = self.environment.iter().find(|(known, _)| known == name);
-        found.map(|(_, value)| value.clone()).ok_or_else(|| format!("the sandbox does not say {name}"))
+        found.map(|(_, value)| value.clone()).ok_or_else(|| format!("the sandbox does not print {name}"))
     }
 
     fn make_function(&self, places: &Places, binaries: &Path) -> Outcome<()> {
@@ -655,12 +655,12 @@ fn pack_function(places: &Places, binaries: &Path) -> Outcome<PathBuf> {
     if packed.map_err(named("python -m zipfile"))?.success() {
         Ok(code)
     } else {
-        Err("the zip was not made".to_owned())
+        Err("python created no zip".to_owned())
     }
 }
 
 fn with_log(what: &str, log: &Path) -> String {
-    format!("{what}; {} says:\n{}", log.display(), fs::read_to_string(log).unwrap_or_default())
+    format!("{what}; the log {}:\n{}", log.display(), fs::read_to_string(log).unwrap_or_default())
 }
 
 /// Fetches the body of a plain HTTP GET.
@@ -704,7 +704,7 @@ impl Deploying {
     /// A message, if `kill` fails.
     pub fn interrupt(&self) -> Outcome<()> {
         let sent = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().map_err(named("kill"))?;
-        if sent.success() { Ok(()) } else { Err("relay could not be interrupted".to_owned()) }
+        if sent.success() { Ok(()) } else { Err("cannot send SIGINT to relay".to_owned()) }
     }
 
     /// Waits up to three minutes for its end, and kills it after that.
@@ -722,7 +722,7 @@ impl Deploying {
         let status = self.child.wait().map_err(named("relay"))?;
         let join = |thread: JoinHandle<Vec<u8>>| thread.join().map_err(|_| "a reader panicked".to_owned());
         let (stdout, stderr) = (join(self.stdout)?, join(self.stderr)?);
-        ended.map_err(|error| format!("{error}; it said:\n{}", String::from_utf8_lossy(&stderr)))?;
+        ended.map_err(|error| format!("{error}; it printed:\n{}", String::from_utf8_lossy(&stderr)))?;
         let result = fs::read(&self.result).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         Ok(Deployed { code: status.code(), stdout, stderr, result: result.unwrap_or_default() })
     }

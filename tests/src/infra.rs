@@ -234,7 +234,7 @@ pub fn faults(infra: &Infra) -> Vec<Fault> {
             let at = format!("{} {}", place(&policy.place), statement.sid);
             let mut fault = |rule, what: &str| faults.push(Fault { rule, at: at.clone(), what: what.to_owned() });
             if statement.sid.is_empty() || (!sids.insert(&statement.sid) && !statement.again) {
-                fault("sid", "each statement has a name of its own");
+                fault("sid", "each statement needs a Sid of its own");
             }
             of_statement(policy, statement, &mut fault);
         }
@@ -244,7 +244,7 @@ pub fn faults(infra: &Infra) -> Vec<Fault> {
             faults.push(Fault {
                 rule: "tls",
                 at: place(&policy.place),
-                what: "nothing refuses what comes without TLS".to_owned(),
+                what: "nothing denies requests without TLS".to_owned(),
             });
         }
     }
@@ -273,7 +273,7 @@ fn of_statement(policy: &Policy, statement: &Statement, fault: &mut impl FnMut(&
         return;
     }
     if policy.kind == Kind::Control {
-        fault("control", "an organisation's policy here only forbids");
+        fault("control", "an organisation's policy may only deny");
     }
     const READS: &[&str] = &["Describe", "Filter", "Get", "List", "Lookup", "StartQuery"];
     const SECRETS: &[&str] = &["GetSecretValue", "GetParameter", "GetFederationToken", "GetSessionToken"];
@@ -298,10 +298,10 @@ fn of_statement(policy: &Policy, statement: &Statement, fault: &mut impl FnMut(&
     if statement.actions.iter().any(|action| action == "iam:PassRole") {
         let to = statement.condition(&["StringEquals"], "iam:PassedToService");
         if to.is_none_or(|to| to.iter().any(|service| service.contains('*'))) {
-            fault("pass-role", "to whichever service");
+            fault("pass-role", "to any service");
         }
         if statement.actions.len() > 1 {
-            fault("pass-role", "in a statement with others");
+            fault("pass-role", "in a statement with other actions");
         }
     }
     for (kind, who) in &statement.principals {
@@ -354,7 +354,7 @@ fn of_principal(
                 })
             };
             if !claim(":aud") || !claim(":sub") {
-                fault("federated", "a token is taken whatever its audience or its subject");
+                fault("federated", "a token is accepted with any audience or any subject");
             }
         }
         "AWS" if who == "*" && bound(&["aws:PrincipalArn", "aws:PrincipalAccount", "aws:PrincipalOrgID"]) => {}
@@ -405,7 +405,7 @@ impl Width {
 
 fn of_role(role: &Role, fault: &mut impl FnMut(&'static str, &str)) {
     if role.name.starts_with("/relay/") && role.boundary.is_none() {
-        fault("boundary", "a role under /relay/ without");
+        fault("boundary", "a role under /relay/ without a boundary");
     }
     let runs = role.statements().any(|s| s.allows && s.actions.iter().any(|action| action == "ecs:RunTask"));
     let refuses_a_shell = |s: &Statement| {
@@ -418,13 +418,13 @@ fn of_role(role: &Role, fault: &mut impl FnMut(&'static str, &str)) {
             && exec.is_some_and(|v| v == ["true"])
     };
     if runs && !role.statements().any(refuses_a_shell) {
-        fault("run-task", "a shell in the task (ecs:enable-execute-command) is not refused");
+        fault("run-task", "a shell in the task (ecs:enable-execute-command) is not denied");
     }
     let in_cluster = |s: &Statement| s.condition(&["ArnEquals", "StringEquals"], "ecs:cluster").is_some();
     let run_statements =
         || role.statements().filter(|s| s.allows && s.actions.iter().any(|action| action == "ecs:RunTask"));
     if !run_statements().all(in_cluster) {
-        fault("run-task", "in whichever cluster");
+        fault("run-task", "in any cluster");
     }
     for policy in &role.foreign {
         fault("foreign", policy);

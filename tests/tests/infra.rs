@@ -18,14 +18,14 @@ struct Rights {
     writes: &'static [&'static str],
 }
 
-const TELL_MISSING: (&str, &str) = ("s3:ListBucket", "without it an object that is not there is 403 and not 404");
-const DECRYPT: (&str, &str) = ("kms:Decrypt", "S3 asks for it where it reads with the data key");
-const ENCRYPT: (&str, &str) = ("kms:GenerateDataKey", "S3 asks for it where it writes with the data key");
+const TELL_MISSING: (&str, &str) = ("s3:ListBucket", "without it a missing object is 403, not 404");
+const DECRYPT: (&str, &str) = ("kms:Decrypt", "S3 requires it to read with the data key");
+const ENCRYPT: (&str, &str) = ("kms:GenerateDataKey", "S3 requires it to write with the data key");
 const LOG: [(&str, &str); 2] = [
     ("logs:CreateLogStream", "Lambda and Fargate write the log with this role"),
     ("logs:PutLogEvents", "Lambda and Fargate write the log with this role"),
 ];
-const NETWORK: &str = "Lambda makes the network interfaces of a function in a VPC with its role";
+const NETWORK: &str = "Lambda uses the role to create the network interfaces of a function in a VPC";
 
 const RIGHTS: &[Rights] = &[
     Rights {
@@ -124,8 +124,8 @@ const RIGHTS: &[Rights] = &[
             "sts:GetCallerIdentity",
         ],
         besides: &[
-            ("kms:Decrypt", "SNS asks for it where a topic is encrypted"),
-            ("kms:GenerateDataKey", "SNS asks for it where a topic is encrypted"),
+            ("kms:Decrypt", "SNS requires it for an encrypted topic"),
+            ("kms:GenerateDataKey", "SNS requires it for an encrypted topic"),
             TELL_MISSING,
         ],
         writes: &["*"],
@@ -150,9 +150,9 @@ const RIGHTS: &[Rights] = &[
 const OPERATOR: &[&str] = &["ecs:DescribeTasks", "ecs:ListTasks", "ecs:StopTask", "sqs:ListQueues"];
 
 const LAMBDA: &str =
-    "Lambda gives no source when it assumes a function's role; only who may pass a role gives a function one";
+    "Lambda sends no source when it assumes a function's role; giving a function a role requires iam:PassRole";
 const NO_LEVEL: &str = "AWS has no resource level for this action";
-const INTERFACES: &str = "Lambda wants it on every resource; the function itself is denied it, but for the reads";
+const INTERFACES: &str = "Lambda requires it on every resource; the function itself is denied it, except for the reads";
 const MAKES_INTERFACES: &str = "ec2:AssignPrivateIpAddresses ec2:CreateNetworkInterface ec2:DeleteNetworkInterface ec2:DescribeNetworkInterfaces ec2:DescribeSubnets ec2:UnassignPrivateIpAddresses on *";
 const ARTIFACTS: &str =
     "CI deploys to every target; what it uploads is named by its digest, which the signed request binds";
@@ -173,25 +173,25 @@ const EXCEPTIONS: &[Exception] = &[
         "principal",
         "foundation.yaml DataKey AccountReadsByS3",
         "arn:<partition>:iam::<account>:root",
-        "whom the account lets read the bucket, an auditor say; by S3 alone, and without writing",
+        "principals that the account lets read the bucket, such as an auditor; through S3 only, and read-only",
     ),
     (
         "principal",
         "network.yaml S3Endpoint LayersOfEcr",
         "*",
-        "ECR hands out URLs that its own principal has signed; the bucket is AWS's, and read only",
+        "ECR issues URLs that its own principal has signed; the bucket belongs to AWS, and is read-only",
     ),
     (
         "resource",
         "network.yaml S3Endpoint LayersOfEcr",
         "s3:GetObject on arn:<partition>:s3:::prod-<region>-starport-layer-bucket/*",
-        "layers are named by their digests, in a bucket of AWS's",
+        "layers are named by their digests, in a bucket that belongs to AWS",
     ),
     (
         "reader",
         "auditor-policy.json Decrypt",
         "kms:Decrypt",
-        "the relay bucket is encrypted; by S3 alone, with relay's keys",
+        "the relay bucket is encrypted; through S3 only, with relay's keys",
     ),
     (
         "resource",
@@ -262,7 +262,7 @@ fn every_role_may_do_what_its_program_calls_and_nothing_else() {
         for role in roles() {
             let excess =
                 role.allowed().into_iter().filter(|(action, _)| !needed.contains(action) && !besides.contains(action));
-            findings.extend(excess.map(|(action, _)| format!("{}: {action} is called by nobody", role.place)));
+            findings.extend(excess.map(|(action, _)| format!("{}: no program calls {action}", role.place)));
             let written = role.allowed().remove("s3:PutObject").unwrap_or_default();
             for object in written {
                 let key = object.split_once('/').map_or("", |(_, key)| key);
@@ -275,7 +275,7 @@ fn every_role_may_do_what_its_program_calls_and_nothing_else() {
     }
     for role in &infra.roles {
         if rights_of(role).is_none() && !role.name.starts_with("/relay-deploy/") {
-            findings.push(format!("{}: nobody knows the role {}", role.place, role.name));
+            findings.push(format!("{}: the role {} is unknown", role.place, role.name));
         }
     }
     none(&findings);
@@ -509,7 +509,7 @@ fn the_rules_find_each_fault() {
             "federated a token",
         ),
     ] {
-        assert_ne!(spoilt, ROLE, "{rule}: nothing was spoilt");
+        assert_ne!(spoilt, ROLE, "{rule}: the template was not changed");
         let found = found(&spoilt);
         assert!(found.iter().any(|fault| fault.starts_with(rule)), "{rule}: found {found:?}");
     }
@@ -519,9 +519,9 @@ fn the_rules_find_each_fault() {
 fn an_exception_is_for_one_fault_and_has_a_reason() {
     let spoilt = faults(&Infra::of([("t.yaml", ROLE.replace("s3:GetObject\n", "s3:*\n").as_str())]).unwrap());
     let at = "t.yaml LauncherRole Read";
-    none(&without(spoilt.clone(), &[("action", at, "s3:*", "it is but a trial")]));
+    none(&without(spoilt.clone(), &[("action", at, "s3:*", "it is only a trial")]));
     let findings =
-        without(spoilt, &[("action", at, "s3:*", "because"), ("action", at, "s3:Get*", "it is but a trial")]);
+        without(spoilt, &[("action", at, "s3:*", "because"), ("action", at, "s3:Get*", "it is only a trial")]);
     assert_eq!(
         findings,
         [

@@ -104,7 +104,7 @@ fn sizes(release: &Path) -> Result<Value> {
 
 /// Replaces the results in the document.
 fn filled(document: &str, results: &str) -> Result<String> {
-    let missing = || format!("{DOCUMENT} has no line `{}`, or none `{}` behind it", MARKS[0], MARKS[1]);
+    let missing = || format!("{DOCUMENT} has no line `{}` with a line `{}` after it", MARKS[0], MARKS[1]);
     let (before, rest) = document.split_once(MARKS[0]).ok_or_else(missing)?;
     let (_, after) = rest.split_once(MARKS[1]).ok_or_else(missing)?;
     Ok(format!("{before}{}\n\n{results}\n{}{after}", MARKS[0], MARKS[1]))

@@ -72,7 +72,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
 /// Builds the demo's programs and runs one deployment.
 pub(crate) fn demo() -> Outcome {
     let mut out = io::stdout();
-    writeln!(out, "Building {}: some minutes the first time, seconds later.", DEMO.join(", "))?;
+    writeln!(out, "Building {}: this takes some minutes the first time, seconds later.", DEMO.join(", "))?;
     let mut build = vec!["build", "--workspace"];
     build.extend(DEMO.iter().flat_map(|name| ["--bin", name]));
     cargo(&build)?;
@@ -80,7 +80,7 @@ pub(crate) fn demo() -> Outcome {
     succeed(Command::new(programs.join("relay-sandbox")).arg("demo"))?;
     writeln!(
         out,
-        "\nTo try your own, have the programs on your PATH:\n  export PATH=\"{}:$PATH\"",
+        "\nTo deploy your own, put the programs on your PATH:\n  export PATH=\"{}:$PATH\"",
         programs.display()
     )?;
     Ok(())

@@ -55,7 +55,7 @@ fn clauses(document: &str) -> (BTreeMap<String, Clause>, Vec<String>) {
             if marks(mark) == [mark] {
                 let clause = Clause { must: false, reserved: rest.trim_start().starts_with("*reserved*") };
                 if found.insert(mark.to_owned(), clause).is_some() {
-                    findings.push(format!("{DOCUMENT}: {mark} stands twice"));
+                    findings.push(format!("{DOCUMENT}: {mark} is defined twice"));
                 }
                 current = Some(mark.to_owned());
             }

@@ -35,5 +35,5 @@ pub(crate) fn check() -> Outcome {
     for target in &skipped {
         writeln!(out, "skipped: {target} (rustup target add {target})")?;
     }
-    if checked.is_empty() { Err("this toolchain has the library of no other target".into()) } else { Ok(()) }
+    if checked.is_empty() { Err("this toolchain has no library of another target".into()) } else { Ok(()) }
 }

@@ -69,7 +69,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
 fn missing(toolchain: &str) -> Option<String> {
     if !answers("cargo", &[toolchain, "--version"]) {
         return Some(format!(
-            "there is no toolchain {}: rustup toolchain install nightly",
+            "the toolchain {} is not installed: rustup toolchain install nightly",
             toolchain.trim_start_matches('+')
         ));
     }

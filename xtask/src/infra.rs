@@ -90,7 +90,7 @@ fn templates() -> Result<Vec<(String, String)>> {
         }
     }
     found.sort();
-    if found.is_empty() { Err("there is no template in infra/".into()) } else { Ok(found) }
+    if found.is_empty() { Err("infra/ has no template".into()) } else { Ok(found) }
 }
 
 /// The check that a line of a template suppresses, and the reason. A suppression stands in the
@@ -113,7 +113,7 @@ fn unreasoned(path: &str, text: &str) -> Vec<String> {
     let bare = |(at, line)| {
         let (check, reason) = suppression(line)?;
         let words = reason.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).count();
-        (words < 3).then(|| format!("{path}:{}: {check} is suppressed, and nothing says why", at + 1))
+        (words < 3).then(|| format!("{path}:{}: {check} is suppressed without a reason", at + 1))
     };
     text.lines().enumerate().filter_map(bare).collect()
 }
@@ -151,13 +151,13 @@ fn environment(name: &str) -> Result<Had> {
 /// that feature to relay's programs too.
 fn guard() -> Result<Had> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(std::env::home_dir()?.join(".cache"))).ok_or("there is no home")?;
+    let cache = cache.or_else(|| Some(std::env::home_dir()?.join(".cache"))).ok_or("HOME is not set")?;
     let folder = cache.join(format!("relay/cfn-guard-{GUARD}"));
     let program = folder.join("bin/cfn-guard");
     if program.is_file() {
         return Ok(Ok(program));
     }
-    writeln!(io::stdout(), "    building cfn-guard {GUARD} into {}; this is once", folder.display())?;
+    writeln!(io::stdout(), "    building cfn-guard {GUARD} into {}; this happens once", folder.display())?;
     let mut install = Command::new("cargo");
     install.args(["install", "--quiet", "--locked", "--debug", "--force", "cfn-guard", "--version", GUARD, "--root"]);
     // Outside the workspace, whose .cargo/config.toml must not apply.
@@ -166,7 +166,7 @@ fn guard() -> Result<Had> {
         return Ok(Ok(program));
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Ok(Err(format!("cargo could not install it: {}", said.lines().next().unwrap_or("it does not say why"))))
+    Ok(Err(format!("cargo could not install it: {}", said.lines().next().unwrap_or("it gives no reason"))))
 }
 
 fn checkov(venv: &Path, templates: &[(String, String)]) -> Outcome {
@@ -197,7 +197,7 @@ fn reported(report: &Value, templates: &[(String, String)]) -> std::result::Resu
         let checks = template.lines().filter_map(suppression).filter(|(check, _)| check.starts_with("CKV"));
         let is_used = |check: &str| skipped.iter().any(|(file, id)| file.ends_with(path) && id == check);
         let unused = checks.filter(|(check, _)| !is_used(check));
-        findings.extend(unused.map(|(check, _)| format!("{path}: {check} is suppressed where checkov does not look")));
+        findings.extend(unused.map(|(check, _)| format!("{path}: {check} is suppressed where checkov finds nothing")));
     }
     Ok(findings)
 }
@@ -234,7 +234,7 @@ mod tests {
             [
                 "checkov cannot read \"infra/b.yaml\"",
                 "A.B: CKV_1: words",
-                "infra/a.yaml: CKV_3 is suppressed where checkov does not look"
+                "infra/a.yaml: CKV_3 is suppressed where checkov finds nothing"
             ]
         );
         assert!(reported(&serde_json::json!({}), &[]).is_err());

@@ -92,8 +92,8 @@ fn release_target(options: &Options) -> Result<String> {
         return Ok(musl);
     }
     Err(format!(
-        "a release is built on musl, and this toolchain does not have it: rustup target add {musl}; or take --glibc, \
-         for a trial"
+        "a release is built on musl, which this toolchain does not have: rustup target add {musl}; or pass --glibc for \
+         a trial"
     )
     .into())
 }
@@ -111,12 +111,16 @@ pub(crate) fn run(options: &Options) -> Result<PathBuf> {
         let built = build(release_build(&root(), &crate::tree::target()?, &target)?)?;
         if options.verify_reproducible {
             same(&built, &build_elsewhere(&target)?)?;
-            writeln!(io::stdout(), "built again in another folder: the same bytes")?;
+            writeln!(io::stdout(), "a second build in another folder has the same bytes")?;
         }
         (built, target)
     } else {
         let target = crate::run::host()?;
-        writeln!(io::stdout(), "{target}: dev programs, on {}, for tests; --release makes others", libc_name(&target))?;
+        writeln!(
+            io::stdout(),
+            "{target}: dev programs, on {}, for tests; --release builds the others",
+            libc_name(&target)
+        )?;
         (build(dev_build())?, target)
     };
     fs::create_dir_all(&out)?;
@@ -150,7 +154,7 @@ pub(crate) fn run(options: &Options) -> Result<PathBuf> {
     for (name, limit) in LIMITS.iter().filter(|_| options.release) {
         let size = fs::metadata(out.join(name))?.len();
         if size > *limit {
-            return Err(format!("{name} has {size} bytes, {limit} are allowed").into());
+            return Err(format!("{name} is {size} bytes; the limit is {limit}").into());
         }
     }
     build_image(&image)?;
@@ -184,7 +188,7 @@ fn dev_build() -> Command {
 fn release_build(folder: &Path, target_folder: &Path, target: &str) -> Result<Command> {
     let folder = folder.canonicalize()?;
     let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let cargo_home = cargo_home.or_else(|| Some(std::env::home_dir()?.join(".cargo"))).ok_or("there is no home")?;
+    let cargo_home = cargo_home.or_else(|| Some(std::env::home_dir()?.join(".cargo"))).ok_or("HOME is not set")?;
     let flags = [
         "-Ctarget-feature=+crt-static".to_owned(),
         format!("--remap-path-prefix={}=/cargo", cargo_home.display()),
@@ -221,7 +225,7 @@ fn build(mut command: Command) -> Result<Built> {
     }
     // Files that were compiled for the target are below the programs' folder. Files that only ran
     // at build time are not.
-    let here = built.programs.values().next().and_then(|program| program.parent()).ok_or("cargo made no program")?;
+    let here = built.programs.values().next().and_then(|program| program.parent()).ok_or("cargo built no program")?;
     let inside = made.into_iter().filter(|(_, files)| files.iter().any(|file| file.as_std_path().starts_with(here)));
     built.inside = inside.map(|(id, _)| id).collect();
     Ok(built)
@@ -271,7 +275,7 @@ fn components(metadata: &Metadata, built: &Built, target: &str) -> Result<Value>
         .filter_map(|package| Some(((text(package, "name"), text(package, "version")), text(package, "checksum")?)))
         .collect();
     let compiler = said(Command::new("rustc").arg("--version"))?;
-    let runner = fs::read(built.programs.get("relay-runner").ok_or("there is no relay-runner")?)?;
+    let runner = fs::read(built.programs.get("relay-runner").ok_or("cargo built no relay-runner")?)?;
     let mut components = vec![
         json!({"type": "library", "name": "rust-std", "version": compiler.split(' ').nth(1)}),
         libc(&runner, target),
@@ -336,7 +340,7 @@ fn context(out: &Path) -> Result<PathBuf> {
     copy(&out.join("relay-runner"), &image.join("relay-runner"))?;
     let certificates = CERTIFICATES.iter().map(Path::new).find(|path| path.is_file());
     copy(
-        certificates.ok_or("this system has no file of certificates (package ca-certificates)")?,
+        certificates.ok_or("this system has no CA certificates: install the package ca-certificates")?,
         &image.join("ca-certificates.crt"),
     )?;
     Ok(image)
@@ -346,7 +350,7 @@ fn build_image(folder: &Path) -> Outcome {
     if !has_engine() {
         writeln!(
             io::stdout(),
-            "skipped: the runner's image (no Docker engine); elsewhere: docker build {}",
+            "skipped: the runner's image (no Docker engine); to build it elsewhere: docker build {}",
             folder.display()
         )?;
         return Ok(());

@@ -56,7 +56,7 @@ impl Tree {
     ///
     /// If there is no such text.
     pub(crate) fn text(&self, path: &str) -> Result<&str, String> {
-        self.texts.get(path).map(String::as_str).ok_or_else(|| format!("{path}: is not there"))
+        self.texts.get(path).map(String::as_str).ok_or_else(|| format!("{path} does not exist"))
     }
 
     /// The texts whose path starts with one of `prefixes` and ends with `suffix`.
@@ -89,5 +89,5 @@ pub(crate) fn target() -> Outcome<PathBuf> {
 
 /// The folder of the dev programs, which is also the folder of this program.
 pub(crate) fn programs() -> Outcome<PathBuf> {
-    Ok(std::env::current_exe()?.parent().ok_or("this program lies nowhere")?.to_owned())
+    Ok(std::env::current_exe()?.parent().ok_or("cannot find the folder of this program")?.to_owned())
 }

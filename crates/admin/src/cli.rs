@@ -10,8 +10,8 @@ use crate::image::Image;
 /// Set up relay for a platform team: write and check targets, list and stop deployments, read their
 /// output. Only `ps`, `stop` and `log` call AWS.
 ///
-/// Exit codes: 0 for yes, 1 for no, 119 for a wrong command line or configuration, 125 when AWS
-/// refuses a call or does not answer.
+/// Exit codes: 0 success; 1 the check failed, or there was nothing to do; 119 the command line or
+/// the configuration is wrong; 125 AWS refused a call or did not answer.
 #[derive(Debug, Parser)]
 #[command(name = "relay-admin", version, propagate_version = true)]
 pub(crate) struct Cli {
@@ -30,22 +30,24 @@ pub(crate) enum Command {
     /// At a terminal it asks for what the flags leave out. It never overwrites a file: if one of
     /// the files exists, it writes none.
     #[command(after_help = "Example:
-  relay-admin init --target payments/production --target-account 222222222222 --region eu-west-1 --ci-account 111111111111 \\
-      --ci github --ci-source example/payments --code-bucket example-code --new-key")]
+  relay-admin init --target payments/production --target-account 222222222222 \\
+      --region eu-west-1 --ci-account 111111111111 --ci github --ci-source example/payments \\
+      --code-bucket example-code --new-key")]
     Init(Box<Init>),
     /// List the deployments that are alive. Needs ecs:ListTasks and ecs:DescribeTasks in the target
     /// account.
     Ps(Ps),
-    /// Stop the task of a deployment. Break glass: the person who started it can cancel it in CI.
+    /// Stop a deployment's task directly in ECS, in an emergency. Otherwise cancel it in CI, or
+    /// with `relay cancel`.
     ///
     /// Needs ecs:ListTasks, ecs:DescribeTasks and ecs:StopTask in the target account. Exits with 1
     /// when there is nothing to stop.
     Stop(Stop),
-    /// Print the output of a deployment from the archive, verified.
+    /// Verify a deployment's archived output, and print it.
     ///
     /// Needs s3:GetObject and s3:ListBucket on the relay bucket, and kms:GetPublicKey on the target
     /// key. Exits with 0 when the output is complete, and with 1 when it is not, or when the
-    /// archive does not hold the deployment's end.
+    /// archive does not have the deployment's last message.
     Log(Log),
 }
 
@@ -62,8 +64,8 @@ pub(crate) enum Target {
     },
     /// Show whether a request would be allowed, by which policy, and what would run.
     ///
-    /// Nothing is sent, and no key is needed. The launcher and the runner decide with the same
-    /// code.
+    /// Nothing is sent, and no key is needed. The launcher and the runner use the code that decides
+    /// here.
     ///
     /// Exits with 0 when the request is allowed, 1 when it is denied, and 119 when it cannot be
     /// evaluated.
@@ -71,7 +73,7 @@ pub(crate) enum Target {
   relay-admin target test payments.toml --signer ci --param image=sha256:00ff
   relay-admin target test payments.toml --signer ci --param image=sha256:00ff --approved-by anna
   relay-admin target test payments.toml --signer ci --request request.json --at 2026-11-21T12:00:00Z
-  relay-admin target test payments.toml --request bundle.json    (signed: says who signed it)")]
+  relay-admin target test payments.toml --request bundle.json    (signed; prints who signed it)")]
     Test(Test),
     /// Write the CloudFormation template of a target: its task definition, runner role, deploy role
     /// and security group.
@@ -79,13 +81,13 @@ pub(crate) enum Target {
     /// The template imports values from the stack of foundation.yaml. Its policy statements grant
     /// exactly what this configuration needs.
     #[command(after_help = "Example:
-  relay-admin target render payments.toml --image terraform@sha256:… --runner-image relay-runner@sha256:… \\
-      --deploy-policy payments-role.json --out payments.yaml
-  aws cloudformation deploy --stack-name relay-payments --template-file payments.yaml --capabilities CAPABILITY_NAMED_IAM \\
-      --parameter-overrides VpcId=vpc-… Subnets=subnet-…,subnet-…")]
+  relay-admin target render payments.toml --image terraform@sha256:… \\
+      --runner-image relay-runner@sha256:… --deploy-policy payments-role.json --out payments.yaml
+  aws cloudformation deploy --stack-name relay-payments --template-file payments.yaml \\
+      --capabilities CAPABILITY_NAMED_IAM --parameter-overrides VpcId=vpc-… Subnets=subnet-…,subnet-…")]
     Render(Render),
-    /// Print, as JSON, what the task definition of a target must have: its family, and the entry
-    /// point that pins the configuration.
+    /// Print, as JSON, the family and the entry point of a target's task definition. The entry
+    /// point contains the configuration's SHA-256, so that relay rejects any other configuration.
     Pin {
         /// The target's configuration. Its exact bytes are the value of RELAY_CONFIGURATION.
         #[arg(value_name = "FILE")]
@@ -115,7 +117,7 @@ pub(crate) struct Render {
     /// memory.
     #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(512..=122_880))]
     pub(crate) memory: u32,
-    /// Run on arm64: the images are built for it.
+    /// Run on arm64. The images must be built for it.
     #[arg(long)]
     pub(crate) arm64: bool,
     /// What the tool may do: a file with an IAM policy in JSON, which becomes part of the deploy
@@ -145,7 +147,7 @@ pub(crate) struct Init {
     /// The target's name, such as payments/production.
     #[arg(long, value_name = "SERVICE/ENVIRONMENT")]
     pub(crate) target: Option<String>,
-    /// Id of the account that is deployed to, the target account.
+    /// Id of the target account, the account to deploy to.
     #[arg(long, value_name = "ID")]
     pub(crate) target_account: Option<String>,
     /// The target account's region.
@@ -158,8 +160,8 @@ pub(crate) struct Init {
     #[arg(long, value_name = "SYSTEM")]
     pub(crate) ci: Option<String>,
     /// The source that may request deployments. github: owner/repository, or owner@id/repository@id
-    /// where the token's subject has ids. gitlab: group/project, whose branch main may request
-    /// them. jenkins: the ARN of the role that the agents have.
+    /// if the token's subject contains ids. gitlab: group/project; only its branch main may request
+    /// them. jenkins: the ARN of the agents' role.
     #[arg(long, value_name = "NAME|ARN")]
     pub(crate) ci_source: Option<String>,
     /// Name of the bucket that holds relay-launcher.zip, in the target account and region.
@@ -175,11 +177,11 @@ pub(crate) struct Init {
     /// ARN of the target key, if the foundation is already deployed: its output TargetKeyArn.
     #[arg(long, value_name = "ARN")]
     pub(crate) target_key: Option<String>,
-    /// The public half of the target key in base64: the result of the command in the foundation's
-    /// output TargetPublicKey.
+    /// The public half of the target key in base64: run the command in the foundation's output
+    /// TargetPublicKey, and pass its result.
     #[arg(long, value_name = "BASE64")]
     pub(crate) target_public_key: Option<String>,
-    /// Use arm64: the launcher and the images are built for it.
+    /// Use arm64. The launcher and the images must be built for it.
     #[arg(long)]
     pub(crate) arm64: bool,
 }
@@ -247,15 +249,15 @@ pub(crate) struct Test {
     /// A parameter of the request; may be repeated. The value of an artifact is its SHA-256.
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parameter, conflicts_with = "request")]
     pub(crate) parameters: Vec<(ParameterName, String)>,
-    /// Number of persons who have approved the request, without naming them: 0 to 8.
+    /// Assume that this many people, who are not named, have approved the request: 0 to 8.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=8))]
     pub(crate) approvals: u8,
     /// A signer who has approved the request; may be repeated. The requester's own approval does
     /// not count, whichever key it is made with.
     #[arg(long, value_name = "NAME|KEY", conflicts_with = "approvals")]
     pub(crate) approved_by: Vec<String>,
-    /// Time of the decision and, without --request, of the request: YYYY-MM-DDTHH:MM:SSZ [default:
-    /// the request's own time, or now]
+    /// When the decision is made; without --request, also when the request is made:
+    /// YYYY-MM-DDTHH:MM:SSZ [default: the request's own time, or now]
     #[arg(long, value_name = "TIME")]
     pub(crate) at: Option<Timestamp>,
 }

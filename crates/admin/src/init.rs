@@ -60,7 +60,7 @@ pub(crate) fn init(
         .map(|path| dir.join(path).display().to_string())
         .collect();
     if !there.is_empty() {
-        return Err(Failure::usage(format!("nothing was written, as there is already {}", there.join(", "))));
+        return Err(Failure::usage(format!("nothing was written, as these files exist: {}", there.join(", "))));
     }
     for (path, text) in &files {
         write_new(&dir.join(path), text, 0o644)?;
@@ -77,7 +77,7 @@ pub(crate) fn init(
 
 fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     let failed = |error: io::Error| {
-        Failure::usage(format!("{}: {error}; what was written before it is still there", path.display()))
+        Failure::usage(format!("cannot write {}: {error}; the files written before it remain", path.display()))
     };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
@@ -105,7 +105,7 @@ impl<W: Write> Questions<'_, '_, W> {
         if let Some(text) = given {
             return read(&text).map_err(|error| Failure::usage(wrong(error)));
         }
-        let missing = || Failure::usage(format!("{flag} is missing, and there is no terminal to ask at"));
+        let missing = || Failure::usage(format!("{flag} is missing: pass it, or run relay-admin at a terminal"));
         let terminal = self.terminal.as_mut().ok_or_else(missing)?;
         loop {
             write!(self.err, "{question}: ")?;
@@ -123,31 +123,31 @@ impl<W: Write> Questions<'_, '_, W> {
 }
 
 fn answers<W: Write>(arguments: Init, questions: &mut Questions<'_, '_, W>) -> Result<Answers, Failure> {
-    let question = "Target, service/environment, such as payments/production";
+    let question = "Target, as service/environment, such as payments/production";
     let target = questions.ask("--target", question, arguments.target, target_name)?;
     let target_account: AccountId = questions.ask(
         "--target-account",
-        "Id of the account that is deployed to",
+        "ID of the target account, the one to deploy to",
         arguments.target_account,
         str::parse,
     )?;
-    let region: Region = questions.ask("--region", "Its region, such as eu-west-1", arguments.region, str::parse)?;
+    let region: Region = questions.ask("--region", "Target region, such as eu-west-1", arguments.region, str::parse)?;
     let ci_account: AccountId =
-        questions.ask("--ci-account", "Id of the account that CI is in", arguments.ci_account, str::parse)?;
+        questions.ask("--ci-account", "ID of the account that CI runs in", arguments.ci_account, str::parse)?;
     let ci = questions.ask("--ci", "CI system: github, gitlab or jenkins", arguments.ci, |text| {
         clap::ValueEnum::from_str(text, false)
     })?;
     let question = match ci {
         Ci::Github => "Repository, owner/name",
         Ci::Gitlab => "Project, group/name",
-        Ci::Jenkins => "ARN of the role that Jenkins' agents have",
+        Ci::Jenkins => "ARN of the role of the Jenkins agents",
     };
     let source = questions.ask("--ci-source", question, arguments.ci_source, |text| {
         source(ci, text, &target, &ci_account, partition(&region))
     })?;
     let code_bucket = questions.ask(
         "--code-bucket",
-        "Bucket there, in the account that is deployed to, that will hold relay-launcher.zip",
+        "Bucket in the target account that will hold relay-launcher.zip",
         arguments.code_bucket,
         bucket,
     )?;
@@ -180,7 +180,7 @@ fn target_name(text: &str) -> Result<TargetName, String> {
     let target: TargetName = text.parse().map_err(|error: relay_protocol::names::InvalidName| error.to_string())?;
     match runner_role(&target).len() {
         ..=ROLE_NAME_MAX => Ok(target),
-        _ => Err("the name is too long for that of a role: choose a shorter one".to_owned()),
+        _ => Err("the name of the runner's role would be too long: choose a shorter target name".to_owned()),
     }
 }
 
@@ -189,7 +189,7 @@ fn signer<W: Write>(
     given: Option<String>,
     questions: &mut Questions<'_, '_, W>,
 ) -> Result<(PublicKey, Option<PrivateKey>), Failure> {
-    let question = "Public key of CI's signing key, base64 (empty: make a new key pair)";
+    let question = "CI's public signing key, in base64 (leave empty to make a new key pair)";
     let is_open = questions.terminal.is_some();
     let signer = questions.ask("--signer-key (or --new-key)", question, given, |text| match text {
         "" if is_open => Ok(None),
@@ -205,7 +205,7 @@ fn signer<W: Write>(
 fn key_arn(arn: String, home: &str) -> Result<String, Failure> {
     match arn.strip_prefix(home) {
         Some(id) if !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => Ok(arn),
-        _ => Err(Failure::usage(format!("--target-key: it begins with {home}"))),
+        _ => Err(Failure::usage(format!("--target-key: write the ARN of a key, which begins with {home}"))),
     }
 }
 
@@ -217,7 +217,8 @@ fn public_key(text: &str) -> Result<PublicKey, String> {
 
 fn new_key() -> Result<(PublicKey, Option<PrivateKey>), Failure> {
     let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|error| Failure::usage(format!("the system gives no randomness: {error}")))?;
+    getrandom::fill(&mut seed)
+        .map_err(|error| Failure::usage(format!("cannot read random bytes from the system: {error}")))?;
     let key = PrivateKey::from_seed(seed);
     Ok((key.public().clone(), Some(key)))
 }
@@ -236,11 +237,11 @@ fn source(ci: Ci, text: &str, target: &TargetName, account: &AccountId, partitio
             let legal = |b: u8| b.is_ascii_alphanumeric() || b"_+=,.@/-".contains(&b);
             match !role.is_empty() && !role.ends_with('/') && role.bytes().all(legal) {
                 true => Ok(text.to_owned()),
-                false => Err(format!("it begins with {home}")),
+                false => Err(format!("write the ARN of one role, which begins with {home}")),
             }
         }
-        Ci::Github => Err("write owner/name".to_owned()),
-        Ci::Gitlab => Err("write group/name".to_owned()),
+        Ci::Github => Err("write it as owner/name".to_owned()),
+        Ci::Gitlab => Err("write it as group/name".to_owned()),
     }
 }
 
@@ -248,7 +249,7 @@ fn bucket(text: &str) -> Result<String, &'static str> {
     let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-';
     match (3..=63).contains(&text.len()) && text.bytes().all(legal) {
         true => Ok(text.to_owned()),
-        false => Err("not a bucket's name"),
+        false => Err("not a bucket name"),
     }
 }
 
@@ -329,16 +330,16 @@ impl Answers {
     fn relay_toml(&self) -> String {
         let pin = match &self.target_public_key {
             Some(key) => format!("target_key = \"{key}\""),
-            None => "# The foundation's output TargetPublicKey is the command that prints it. Until it stands here, the first runner that answers is believed.\n# target_key = \"MFkw…\"".to_owned(),
+            None => "# The foundation's output TargetPublicKey is the command that prints this key. Until it is set, relay trusts the first runner that answers.\n# target_key = \"MFkw…\"".to_owned(),
         };
         let key = match &self.new_key {
             Some(_) => format!(
-                "# For tries at a desk; in CI the secret RELAY_SIGNING_KEY comes first.\nkey = \"{KEY_FILE}\"\n"
+                "# For use on a workstation. In CI the secret RELAY_SIGNING_KEY takes precedence.\nkey = \"{KEY_FILE}\"\n"
             ),
             None => String::new(),
         };
         format!(
-            r#"# What `relay deploy` needs to know of each target; flags and environment come first.
+            r#"# What `relay deploy` needs to know about each target. Flags and environment variables take precedence.
 [targets."{target}"]
 topic = "{topic}"
 artifacts = "s3://relay-artifacts-{ci}-{region}/{{target}}/"
@@ -356,17 +357,17 @@ artifacts = "s3://relay-artifacts-{ci}-{region}/{{target}}/"
         let target_key = match &self.target_key {
             Some(arn) => format!("target_key = \"{arn}\""),
             None => format!(
-                "# Put the foundation's output TargetKeyArn here: the runner's role is made for that very key.\ntarget_key = \"arn:{partition}:kms:{region}:{account}:alias/relay-target\""
+                "# Put the foundation's output TargetKeyArn here: the runner's role may use that key only.\ntarget_key = \"arn:{partition}:kms:{region}:{account}:alias/relay-target\""
             ),
         };
         format!(
-            r#"# What may run in this target, and who may ask for it.
+            r#"# What may run in this target, and who may request it.
 target = "{target}"
 topic = "{topic}"
 bucket = "relay-{account}-{region}"
 {target_key}
 runner_role = "{runner_role}"
-# What the tool may do: its rights are those of {name}.policy.json.
+# The tool's role. Its permissions are in {name}.policy.json.
 role = "arn:{partition}:iam::{account}:role/relay-deploy/{name}"
 timeout = "45m"
 cancel = {{ signal = "INT", grace = "90s" }}
@@ -381,7 +382,7 @@ key = "{signer}"
 groups = ["ci"]
 ci_accounts = ["{ci_account}"]
 
-# This shows that the way is open. Then let the steps be what deploys, such as
+# This step shows that the set-up works. Replace it with the steps that deploy, such as
 # run = ["terraform", "apply", "-input=false", "-auto-approve", "-var", "version={{version}}"]
 [[steps]]
 name = "hello"
@@ -457,7 +458,7 @@ jobs:
 
     fn gitlab(&self) -> String {
         format!(
-            r#"# For .gitlab-ci.yml. `relay` must be in the job's image. RELAY_SIGNING_KEY is a protected variable of the type File.
+            r#"# For .gitlab-ci.yml. `relay` must be in the job's image. RELAY_SIGNING_KEY is a protected variable of type File.
 deploy {target}:
   stage: deploy
   environment: {environment}
@@ -483,7 +484,7 @@ deploy {target}:
 
     fn jenkins(&self) -> String {
         format!(
-            r#"// `relay` must be on the agents' PATH, and the agents have the role {role}.
+            r#"// `relay` must be on the agents' PATH, and the agents must have the role {role}.
 pipeline {{
     agent any
     options {{ disableConcurrentBuilds() }}
@@ -515,7 +516,7 @@ pipeline {{
         };
         let provider = match self.ci {
             Ci::Github | Ci::Gitlab => {
-                "\n   (with CreateProvider true in that file, if the account does not know this issuer of tokens yet)"
+                "\n   (set CreateProvider to true in that file if the account has no OpenID Connect provider for this CI system yet)"
             }
             Ci::Jenkins => "",
         };
@@ -526,15 +527,15 @@ pipeline {{
         let outputs = match (&self.target_key, &self.target_public_key) {
             (Some(_), Some(_)) => String::new(),
             _ => format!(
-                "\n   then put TargetKeyArn into targets/{name}.toml, and what TargetPublicKey prints into relay.toml:\n   aws cloudformation describe-stacks --region {region} --stack-name relay --query 'Stacks[0].Outputs' --output table"
+                "\n   then put the output TargetKeyArn into targets/{name}.toml, and what the command in TargetPublicKey prints into relay.toml:\n   aws cloudformation describe-stacks --region {region} --stack-name relay --query 'Stacks[0].Outputs' --output table"
             ),
         };
         format!(
-            "\nNext, with infra/ of relay's repository:\n\n\
+            "\nNext steps (infra/ is in relay's repository):\n\n\
              1. in the CI account {ci_account}:\n   {ci} --parameter-overrides file://parameters/ci-account.json{provider}\n\n\
-             2. in the target account {target_account}, with relay-launcher.zip at s3://{bucket}/{code_key}:\n   {foundation} --parameter-overrides file://parameters/foundation.json{outputs}\n\n\
-             3. there too:\n   relay-admin target render targets/{name}.toml --image IMAGE@sha256:… --runner-image IMAGE@sha256:… --deploy-policy targets/{name}.policy.json{arm64} --out {name}.yaml\n   {target} --parameter-overrides VpcId=vpc-… Subnets=subnet-…,subnet-…\n\
-             {secret}\nThen, where CI runs: relay doctor {target_name}\n",
+             2. in the target account {target_account}, once relay-launcher.zip is at s3://{bucket}/{code_key}:\n   {foundation} --parameter-overrides file://parameters/foundation.json{outputs}\n\n\
+             3. in the target account as well:\n   relay-admin target render targets/{name}.toml --image IMAGE@sha256:… --runner-image IMAGE@sha256:… --deploy-policy targets/{name}.policy.json{arm64} --out {name}.yaml\n   {target} --parameter-overrides VpcId=vpc-… Subnets=subnet-…,subnet-…\n\
+             {secret}\nThen, in a CI job: relay doctor {target_name}\n",
             ci_account = self.ci_account,
             target_account = self.target_account,
             bucket = self.code_bucket,

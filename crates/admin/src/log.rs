@@ -32,8 +32,8 @@ pub(crate) async fn log(arguments: &Log, out: &mut impl Write, err: &mut impl Wr
     let sdk = Sdk::from_environment(Some(configuration.topic.region())).await;
     let key = Keys::new(&sdk).public_key(&configuration.target_key).await;
     let key = key.map_err(|error| Failure::aws("reading the target key's public half", &error))?;
-    let key =
-        PublicKey::from_der(&key).map_err(|_| Failure::usage("the target key has no usable public half".to_owned()))?;
+    let key = PublicKey::from_der(&key)
+        .map_err(|_| Failure::usage("the target key's public half is not usable".to_owned()))?;
     let authenticator = Authenticator::attaching(arguments.id.clone(), Some(key), Cached::default());
     let mut reader = Inbox::new(authenticator, Start::Fresh, Timeouts::default(), Duration::ZERO, now());
     let objects = Objects::new(&sdk);
@@ -46,7 +46,7 @@ pub(crate) async fn log(arguments: &Log, out: &mut impl Write, err: &mut impl Wr
         let Some(object) = object else { break };
         for frame in archive::frames(&object.bytes) {
             let Ok(frame) = frame else {
-                writeln!(err, "relay: a line of {name} is not a frame")?;
+                writeln!(err, "relay: {name} has a line that is not a frame")?;
                 continue;
             };
             token += 1;
@@ -58,17 +58,13 @@ pub(crate) async fn log(arguments: &Log, out: &mut impl Write, err: &mut impl Wr
         return Err(Failure::new(
             ExitCode::No,
             format!(
-                "nothing of {} is in the archive of {}: no runner started it, or less than half a minute ago, or its time in the archive is over",
+                "found nothing of {} in the archive of {}: no runner started it, one started it less than half a minute ago, or its retention in the archive is over",
                 arguments.id, configuration.target
             ),
         ));
     }
     if reader.dropped() > 0 {
-        writeln!(
-            err,
-            "relay: {} frames were dropped: they are not signed by this deployment's runner",
-            reader.dropped()
-        )?;
+        writeln!(err, "relay: {} frames were dropped: this deployment's runner did not sign them", reader.dropped())?;
     }
     end(&reader, err)
 }
@@ -87,14 +83,14 @@ fn end(reader: &Inbox<Cached>, err: &mut impl Write) -> Result<u8, Failure> {
                 finished.outcome.exit_code()
             )?;
             if !verified {
-                writeln!(err, "relay: this is not all that the tool printed")?;
+                writeln!(err, "relay: this output is incomplete")?;
             }
             Ok(if *verified { 0 } else { ExitCode::No.code() })
         }
         _ => {
             writeln!(
                 err,
-                "relay: the archive has no end of it: it still runs, or its runner was killed; what is here is whole up to byte {stdout} of stdout and {stderr} of stderr"
+                "relay: the archive does not have the deployment's end: it still runs, or its runner was killed; the output is complete up to byte {stdout} of stdout and {stderr} of stderr"
             )?;
             Ok(ExitCode::No.code())
         }

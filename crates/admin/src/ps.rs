@@ -72,7 +72,9 @@ async fn sdk() -> Result<Sdk, Failure> {
     // A variable may be set but empty.
     match sdk.region().is_some_and(|region| !region.is_empty()) {
         true => Ok(sdk),
-        false => Err(Failure::usage("no region is known: set AWS_REGION, or one in the AWS profile".to_owned())),
+        false => {
+            Err(Failure::usage("no region is configured: set AWS_REGION, or a region in the AWS profile".to_owned()))
+        }
     }
 }
 
@@ -102,7 +104,7 @@ pub(crate) async fn ps(arguments: &Ps, out: &mut impl Write, err: &mut impl Writ
                 let since = one.since.map(|since| since.to_string()).unwrap_or_default();
                 [one.id.to_string(), one.target.to_string(), one.state.clone(), since, one.age(now), one.says()]
             });
-            let head = ["DEPLOYMENT", "TARGET", "STATE", "SINCE", "AGE", "SAYS IT IS FROM"].map(str::to_owned);
+            let head = ["DEPLOYMENT", "TARGET", "STATE", "SINCE", "AGE", "CLAIMED ORIGIN"].map(str::to_owned);
             table(&[head].into_iter().chain(rows).collect::<Vec<_>>(), out)?;
         }
     }
@@ -135,31 +137,31 @@ pub(crate) async fn stop(arguments: &Stop, out: &mut impl Write) -> Result<u8, F
             ExitCode::No,
             match found.first() {
                 Some(task) => format!(
-                    "{id} has stopped already: {}",
+                    "{id} has already stopped: {}",
                     printable(task.stopped_reason.as_deref().unwrap_or("ECS gives no reason"))
                 ),
                 None => format!(
-                    "there is no task of {id} in the cluster {cluster}: it never had one there, or ECS has forgotten it, about an hour after its end; `relay-admin ps` lists what is alive"
+                    "found no task of {id} in the cluster {cluster}: it never had one there, or ECS has forgotten it, as it does about an hour after a task ends; `relay-admin ps` lists the deployments that are alive"
                 ),
             },
         ));
     };
     if task.desired_status == "STOPPED" {
         let why = printable(task.stopped_reason.as_deref().unwrap_or("ECS gives no reason"));
-        writeln!(out, "{id} ({}) is stopping already: {why}", live.target)?;
+        writeln!(out, "{id} ({}) is already stopping: {why}", live.target)?;
         return Ok(0);
     }
     let caller =
-        Sessions::new(&sdk).identity().await.map_err(|error| Failure::aws("asking AWS who this is", &error))?;
+        Sessions::new(&sdk).identity().await.map_err(|error| Failure::aws("getting the caller's identity", &error))?;
     let stop = tasks.stop(cluster, &task.arn, &reason(&caller.arn, arguments.reason.as_deref())).await;
     stop.map_err(|error| Failure::aws(&format!("stopping {}", task.arn), &error))?;
     writeln!(out, "asked ECS to stop {id} ({}), task {}", live.target, task.arn)?;
     let next = match task.started_at {
         Some(_) => {
-            "the tool gets its recipe's signal now; after 120 seconds ECS kills what is left. Whoever waits for it is told that it was stopped (exit code 122). What the tool had done by then is not known: look before the next deployment."
+            "the tool gets its recipe's signal now; after 120 seconds ECS kills what is left. A `relay` that follows the deployment reports that it was stopped (exit code 122). relay does not know how far the tool got: check what it had done before the next deployment."
         }
         None => {
-            "the tool had not started, and will not. Whoever waits for it is told, or gives up after its --start-timeout."
+            "the tool had not started, and will not start. A `relay` that follows the deployment reports this, or gives up after its --start-timeout."
         }
     };
     writeln!(out, "{next}")?;

@@ -27,12 +27,12 @@ pub(crate) fn render(arguments: &Render, out: &mut impl Write, err: &mut impl Wr
     if text.contains("{{resolve:") {
         let file = arguments.file.display();
         return Err(Failure::usage(format!(
-            "{file} has `{{{{resolve:`, which CloudFormation would replace: then nothing fits its digest any more"
+            "{file} contains `{{{{resolve:`, which CloudFormation would replace: the configuration would no longer match its digest"
         )));
     }
     if configuration.target_key.contains(":alias/") {
         return Err(Failure::usage(format!(
-            "`target_key` is the alias {}: IAM knows keys only. Put the foundation's output TargetKeyArn there",
+            "`target_key` is the alias {}, but an IAM policy must name the key itself: use the foundation's output TargetKeyArn",
             configuration.target_key
         )));
     }
@@ -41,13 +41,13 @@ pub(crate) fn render(arguments: &Render, out: &mut impl Write, err: &mut impl Wr
     let role = role.map(|arn| deploy_role(arn, &configuration)).transpose()?;
     if role.is_none() && (policy.is_some() || !arguments.managed_policies.is_empty()) {
         return Err(Failure::usage(
-            "a policy was given for the deploy role, but this template makes none: set `role` in the configuration, and leave out --no-deploy-role".to_owned(),
+            "a policy was given for the deploy role, but this template creates none: set `role` in the configuration, and leave out --no-deploy-role".to_owned(),
         ));
     }
     if role.is_some() && policy.is_none() && arguments.managed_policies.is_empty() {
         writeln!(
             err,
-            "note: the deploy role has no rights: give them by --deploy-policy FILE or --managed-policy ARN"
+            "note: the deploy role has no permissions: add them with --deploy-policy FILE or --managed-policy ARN"
         )?;
     }
     let template = template(&text, &configuration, arguments, role.as_ref(), policy.as_ref())?;
@@ -69,7 +69,7 @@ fn deploy_role(arn: &str, configuration: &Configuration) -> Result<DeployRole, F
     let home = format!("arn:{}:iam::{}:role/relay-deploy/", partition(configuration), configuration.topic.account());
     let inner = arn.strip_prefix(&home).filter(|inner| !inner.is_empty()).ok_or_else(|| {
         Failure::usage(format!(
-            "`role` is {arn}, but deploy roles begin with {home}: rename it, or make it elsewhere and say --no-deploy-role"
+            "`role` is {arn}, but deploy roles begin with {home}: rename it, or create it elsewhere and pass --no-deploy-role"
         ))
     })?;
     let (folders, name) = inner.rsplit_once('/').map_or(("", inner), |(folders, name)| (folders, name));
@@ -85,11 +85,11 @@ fn policy(file: &Path) -> Result<Value, Failure> {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file).map_err(|error| unreadable(file, &error))?;
     let policy: Value =
-        serde_json::from_str(&text).map_err(|error| Failure::usage(format!("{name} is no JSON: {error}")))?;
+        serde_json::from_str(&text).map_err(|error| Failure::usage(format!("{name} is not JSON: {error}")))?;
     if policy.get("Statement").is_some_and(Value::is_array) {
         return Ok(policy);
     }
-    Err(Failure::usage(format!("{name} is no IAM policy: it has no list `Statement`")))
+    Err(Failure::usage(format!("{name} is not an IAM policy: it has no list `Statement`")))
 }
 
 /// Returns a container's log configuration. It is non-blocking, so a stuck log driver cannot hold
@@ -104,7 +104,7 @@ fn logs(prefix: &str) -> String {
 /// Returns the container that copies the runner into the volume of the tool's container.
 fn install_container(image: &Image, log_prefix: &str) -> String {
     [
-        "# Copies the runner into the volume, so that the tool's image needs nothing of relay.".to_owned(),
+        "# Copies the runner into the volume, so that the tool's image need not contain relay.".to_owned(),
         "- Name: install".to_owned(),
         format!("  Image: {}", json!(image.0)),
         "  Essential: false".to_owned(),
@@ -170,7 +170,7 @@ fn template(
         ("depends_on", depends_on.to_owned()),
         ("logs", logs(&target.family())),
         ("runner_role", json!(configuration.runner_role).to_string()),
-        ("runner_description", json!(format!("relay: the runner of {target}; not what its tool may do")).to_string()),
+        ("runner_description", json!(format!("relay: the role of {target}'s runner, not of its tool")).to_string()),
         ("account", json!(account.as_str()).to_string()),
         ("source_arn", json!(format!("arn:{partition}:ecs:{region}:{account}:*")).to_string()),
         ("statements", statements),
@@ -303,7 +303,7 @@ fn fill(values: &[(&str, String)]) -> Result<String, Failure> {
             .split_once('@')
             .and_then(|(name, after)| values.iter().find(|(known, _)| *known == name).map(|(_, value)| (value, after)));
         let Some((value, after)) = hole else {
-            return Err(Failure::usage("the built-in template has a hole that nothing fills".to_owned()));
+            return Err(Failure::usage("the built-in template has a placeholder without a value".to_owned()));
         };
         out.push_str(before);
         out.push_str(value);

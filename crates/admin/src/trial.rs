@@ -1,8 +1,9 @@
-//! `target test`: shows whether a request would be allowed. It signs the request with a stand-in
-//! key and runs [`relay_policy::verify`] and [`relay_policy::authorise`] on it, as a deployment
-//! does.
-//! In this process only, a stand-in replaces each signer's verifying key; policies still see the
-//! real public key and key id. A signed bundle is verified with the real keys.
+//! `target test`: shows whether a request would be allowed. It runs [`relay_policy::verify`] and
+//! [`relay_policy::authorise`] on the request, as a deployment does.
+//!
+//! A signed bundle is verified with the real keys. An unsigned request is signed with a stand-in
+//! key: within this process, a stand-in replaces each signer's verifying key. Policies still see
+//! the real public key and key id.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -60,8 +61,8 @@ fn say_allowed(configuration: &Configuration, allowed: &Allowed, out: &mut impl 
     Ok(())
 }
 
-/// Returns the verified request, or `Ok(Err(…))` when the request does not verify against this
-/// target's signers.
+/// Returns the verified request, or `Ok(Err(…))` if it cannot be verified with this target's
+/// signers.
 fn asked(arguments: &Test, configuration: &mut Configuration) -> Result<Result<Asked, Denied>, Failure> {
     let bytes = match &arguments.request {
         Some(file) => Some(std::fs::read(file).map_err(|error| unreadable(file, &error))?),
@@ -78,11 +79,11 @@ fn asked(arguments: &Test, configuration: &mut Configuration) -> Result<Result<A
     let name = arguments
         .signer
         .as_ref()
-        .ok_or_else(|| Failure::usage("the request is not signed: say who asks with --signer"))?;
+        .ok_or_else(|| Failure::usage("the request is not signed: name the requester with --signer"))?;
     let signer = find(&configuration.roots, name)?;
     let request = match bytes {
         Some(bytes) => Request::parse(&bytes)
-            .map_err(|error| Failure::usage(format!("--request is neither a request nor a bundle of one: {error}")))?,
+            .map_err(|error| Failure::usage(format!("--request is neither a request nor a signed bundle: {error}")))?,
         None => request(arguments, configuration, signer)?,
     };
     let approvers =
@@ -118,16 +119,16 @@ fn find(roots: &TrustRoots, wanted: &str) -> Result<usize, Failure> {
     let mut found = roots.signers().iter().enumerate().filter(|(_, signer)| is(signer)).map(|(at, _)| at);
     match (found.next(), found.next()) {
         (Some(at), None) => Ok(at),
-        (Some(_), Some(_)) => Err(Failure::usage(format!("several signers are called {wanted}: give the key instead"))),
+        (Some(_), Some(_)) => Err(Failure::usage(format!("several signers are named {wanted}: pass the public key or key id instead"))),
         (None, _) => {
             let known: Vec<&str> = roots.signers().iter().map(|signer| signer.name.as_str()).collect();
-            Err(Failure::usage(format!("no signer is called {wanted}; this target has: {}", known.join(", "))))
+            Err(Failure::usage(format!("no signer is named {wanted}; this target has: {}", known.join(", "))))
         }
     }
 }
 
-/// Gives each signer a stand-in key, and adds `unknown` persons who may only approve. Returns the
-/// private keys in the order of the signers.
+/// Gives each signer a stand-in key, and adds `unknown` made-up signers who can only approve.
+/// Returns the private keys in the order of the signers.
 fn stand_in(configuration: &mut Configuration, unknown: u8) -> Result<Vec<PrivateKey>, Failure> {
     let odd = |error: relay_protocol::keys::VerifyingKeyError| Failure::usage(error.to_string());
     let mut signers = configuration.roots.signers().to_vec();
@@ -168,12 +169,12 @@ fn approve(request: &Request, key: &PrivateKey) -> Result<Envelope, Failure> {
     Ok(key.sign_envelope(Envelope::new(Approval::TYPE, payload)))
 }
 
-/// Builds the request that `relay deploy` would make, from a CI account of the signer.
+/// Builds the request that `relay deploy` would send from the signer's first CI account.
 fn request(arguments: &Test, configuration: &Configuration, signer: usize) -> Result<Request, Failure> {
     let mut parameters = BTreeMap::new();
     for (name, value) in &arguments.parameters {
         if parameters.insert(name.clone(), value.clone()).is_some() {
-            return Err(Failure::usage(format!("--param {name} stands twice")));
+            return Err(Failure::usage(format!("--param {name} is given twice")));
         }
     }
     let issued_at = arguments.at.unwrap_or_else(now);
@@ -181,8 +182,8 @@ fn request(arguments: &Test, configuration: &Configuration, signer: usize) -> Re
     let deployment_id = DeploymentId::new(millis, [0; 10]);
     let region = configuration.topic.region();
     let accounts = configuration.roots.signers().get(signer).map(|signer| signer.ci_accounts.as_slice());
-    // A signer without an account is denied, as in a deployment. On a target with fixed queues its
-    // request uses the first of them.
+    // As in a deployment, a signer without a CI account is denied, unless the target has fixed
+    // queues; then the request uses the first of them.
     let account = accounts.and_then(|accounts| accounts.first()).cloned();
     let queue = |name: String| match (&account, configuration.fixed_queues.as_slice()) {
         (None, [fixed, ..]) => Ok(fixed.clone()),

@@ -136,7 +136,7 @@ fn each_file_of_parameters_fits_its_template() {
             let given: Vec<&str> = given.iter().map(|pair| pair["ParameterKey"].as_str().unwrap()).collect();
             assert!(blocks.len() > 5, "{name}: {blocks:?}");
             for name in &given {
-                assert!(blocks.iter().any(|(block, _)| block == name), "{name} is no parameter");
+                assert!(blocks.iter().any(|(block, _)| block == name), "{name} is not a parameter of the template");
             }
             for (block, _) in blocks.iter().filter(|(_, default)| !default) {
                 assert!(given.contains(&block.as_str()), "{block} is missing");

@@ -54,14 +54,14 @@ fn the_text_is_pinned_and_stays_text() {
     fs::write(&file, &text).unwrap();
     let (code, out, err) = render(&file, &["--image", IMAGE]);
     assert_eq!(code, 0, "{err}");
-    assert!(err.contains("the deploy role has no rights"), "{err}");
+    assert!(err.contains("the deploy role has no permissions"), "{err}");
     let value = out.lines().find_map(|line| line.trim_start().strip_prefix("Value: \"")).unwrap();
     let value: String = serde_json::from_str(&format!("\"{value}")).unwrap();
     assert_eq!(value, text);
     let entry_point = out.lines().find_map(|line| line.trim_start().strip_prefix("EntryPoint: ")).unwrap();
     let entry_point: Vec<String> = serde_json::from_str(entry_point).unwrap();
     assert_eq!(entry_point.last().unwrap(), &Digest::of(text.as_bytes()).to_string());
-    assert_eq!(out.matches("- Name: evil").count(), 1, "only inside of the quoted text");
+    assert_eq!(out.matches("- Name: evil").count(), 1, "only inside the quoted text");
     // The runner is in the tool's own image, so there is no install container and no volume for it.
     assert!(!out.contains("DependsOn") && !out.contains("ContainerPath: /relay"), "{out}");
 }
@@ -85,7 +85,7 @@ fn what_cannot_be_is_refused() {
         &elsewhere,
         &["--image", IMAGE, "--no-deploy-role", "--managed-policy", "arn:aws:iam::aws:policy/ReadOnlyAccess"],
     );
-    assert_eq!((code, err.contains("this template makes none")), (119, true), "{err}");
+    assert_eq!((code, err.contains("this template creates none")), (119, true), "{err}");
 
     fs::write(&elsewhere, fs::read_to_string(&file).unwrap() + "# {{resolve:ssm:x}}\n").unwrap();
     let (code, _, err) = render(&elsewhere, &["--image", IMAGE]);
@@ -94,5 +94,5 @@ fn what_cannot_be_is_refused() {
     let policy = folder.path().join("policy.json");
     fs::write(&policy, "{}").unwrap();
     let (code, _, err) = render(&file, &["--image", IMAGE, "--deploy-policy", policy.to_str().unwrap()]);
-    assert_eq!((code, err.contains("no IAM policy")), (119, true), "{err}");
+    assert_eq!((code, err.contains("not an IAM policy")), (119, true), "{err}");
 }

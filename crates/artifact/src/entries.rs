@@ -94,7 +94,7 @@ impl<R: Read> Entries<R> {
                     let mut global = Extensions::default();
                     pax(&self.extension(size)?, &mut global)?;
                     if global.path.is_some() || global.link.is_some() || global.size.is_some() || global.sparse {
-                        return Err(UnpackError::Tar("a global header names or sizes entries".to_owned()));
+                        return Err(UnpackError::Tar("a global header sets the name or size of entries".to_owned()));
                     }
                 }
                 _ => return self.entry(&header, size, extensions).map(Some),
@@ -109,7 +109,7 @@ impl<R: Read> Entries<R> {
             return Err(UnsafeEntry::Kind(printable(&path)).into());
         }
         if extensions.size.is_some_and(|other| other != size) {
-            return Err(UnpackError::Tar(format!("`{}` has two sizes", printable(&path))));
+            return Err(UnpackError::Tar(format!("`{}` has two different sizes", printable(&path))));
         }
         let kind = match header.entry_type() {
             // Before tar had a type for folders, a trailing slash marked one.
@@ -129,7 +129,7 @@ impl<R: Read> Entries<R> {
             // Refuse by the declared size, before any of the body is decompressed (clause ART-5).
             Kind::File { size, .. } => self.charge(size)?,
             Kind::Folder | Kind::Link { .. } if size > 0 => {
-                return Err(UnpackError::Tar(format!("`{}` is no file, and has a body", printable(&path))));
+                return Err(UnpackError::Tar(format!("`{}` is not a file, but has a body", printable(&path))));
             }
             Kind::Folder | Kind::Link { .. } => {}
         }
@@ -156,7 +156,7 @@ impl<R: Read> Entries<R> {
 
     fn extension(&mut self, size: u64) -> Result<Vec<u8>, UnpackError> {
         if size > EXTENSION_MAX {
-            return Err(UnpackError::Tar(format!("a name or attribute of {size} bytes")));
+            return Err(UnpackError::Tar(format!("a name or attribute is {size} bytes; the limit is {EXTENSION_MAX}")));
         }
         self.charge(size)?;
         let mut body = vec![0; usize::try_from(size).unwrap_or_default()];

@@ -9,7 +9,7 @@ use relay_protocol::limits;
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
     /// A file or folder could not be read.
-    #[error("`{path}` cannot be read: {error}")]
+    #[error("cannot read `{path}`: {error}")]
     Read {
         /// The path that could not be read.
         path: String,
@@ -17,11 +17,11 @@ pub enum PackError {
         error: io::Error,
     },
     /// A name that no artifact may have (clause ART-4).
-    #[error("{0}: rename it, or name only what is to be packed")]
+    #[error("{0}: rename it, or name only what you want to pack")]
     Unsafe(UnsafeEntry),
     /// A link that would be refused when the artifact is unpacked (clause ART-4).
     #[error(
-        "the symbolic link `{path}` leads to `{target}`, which {problem}: put a copy in its place, make it a relative link to something that is packed, or name only what is to be packed"
+        "the symbolic link `{path}` points to `{target}`, which {problem}: replace it with a copy, make it a relative link to something that is packed, or name only what you want to pack"
     )]
     Link {
         /// The path of the link.
@@ -33,27 +33,29 @@ pub enum PackError {
     },
     /// A socket, a pipe or a device (clause ART-4).
     #[error(
-        "`{path}` is neither a file, nor a folder, nor a symbolic link: remove it, or name only what is to be packed"
+        "`{path}` is neither a file, nor a folder, nor a symbolic link: remove it, or name only what you want to pack"
     )]
     Kind {
         /// The path of the entry.
         path: String,
     },
     /// A path leads through something that is not a folder.
-    #[error("`{path}` is not a folder, so nothing in it can be packed (a link to a folder: name the folder itself)")]
+    #[error(
+        "`{path}` is not a folder, so nothing in it can be packed (if it is a link to a folder, name the folder itself)"
+    )]
     NotAFolder {
         /// The path that is not a folder.
         path: String,
     },
     /// There are too many entries (clause ART-5).
     #[error(
-        "there are more than {} files, folders and links: name only what is to be packed",
+        "there are more than {} files, folders and links: name only what you want to pack",
         limits::ARTIFACT_ENTRIES_MAX
     )]
     TooMany,
     /// The data shrinks so much that a runner would treat the artifact as a bomb (clause ART-5).
     #[error(
-        "{bytes} bytes shrink to {size}: an artifact may unpack to at most {} times its size, {} bytes here. Leave out files that hold next to nothing, or pack them beforehand",
+        "{bytes} bytes compress to {size}: an artifact may unpack to at most {} times its size, here {} bytes. Leave out files that are mostly repetition, or compress them first",
         limits::ARTIFACT_RATIO_MAX,
         unpacked_limit(*size, u64::MAX)
     )]
@@ -64,12 +66,12 @@ pub enum PackError {
         size: u64,
     },
     /// A file changed its length or its kind while it was read.
-    #[error("`{path}` changed while it was packed: let whatever writes it come to its end first")]
+    #[error("`{path}` changed while relay packed it: wait until the program that writes it has finished")]
     Changed {
         /// The path of the file.
         path: String,
     },
     /// The output could not be written.
-    #[error("the packed artifact cannot be written: {0}")]
+    #[error("cannot write the packed artifact: {0}")]
     Write(io::Error),
 }

@@ -145,7 +145,7 @@ impl Tree {
             if let Node::Link { target } = node {
                 let odd = |problem| PackError::Link { path: printable(name), target: printable(target), problem };
                 check_link(name, target).map_err(|error| match error {
-                    UnsafeEntry::LinkOut { .. } => odd("is absolute or outside of what is packed"),
+                    UnsafeEntry::LinkOut { .. } => odd("is absolute or outside what is packed"),
                     other => PackError::Unsafe(other),
                 })?;
                 self.resolve(name, target).map_err(odd)?;

@@ -14,13 +14,13 @@ pub enum UnpackError {
     #[error("the artifact is unsafe: {0}")]
     Unsafe(#[from] UnsafeEntry),
     /// Two entries have the same path, or one needs a folder where the other is not one.
-    #[error("the artifact is unsafe: `{path}` is in it twice")]
+    #[error("the artifact is unsafe: its entries conflict at `{path}`")]
     Duplicate {
         /// The path.
         path: String,
     },
     /// A link that leads to nothing, or in a circle.
-    #[error("the artifact is unsafe: the link `{path}` leads to `{target}`, where there is nothing")]
+    #[error("the artifact is unsafe: the link `{path}` points to `{target}`, which resolves to nothing")]
     Dangling {
         /// The path of the link.
         path: String,
@@ -29,22 +29,22 @@ pub enum UnpackError {
     },
     /// The links have so many or such long names and targets that keeping them would take too much
     /// memory.
-    #[error("the artifact is unsafe: its links are too many or too long")]
+    #[error("the artifact is unsafe: it has too many links, or links that are too long")]
     Links,
     /// The data is not zstd, or is damaged.
-    #[error("the artifact is damaged, or no .tar.zst at all: {0}")]
+    #[error("the artifact is damaged, or is not a .tar.zst: {0}")]
     Zstd(io::Error),
     /// The data is zstd, but not a tar that relay accepts.
-    #[error("the artifact is damaged, or no .tar.zst at all: {0}")]
+    #[error("the artifact is damaged, or is not a .tar.zst: {0}")]
     Tar(String),
     /// The artifact ends too early.
-    #[error("the artifact is cut off")]
+    #[error("the artifact is truncated")]
     Truncated,
     /// Something follows the end of the artifact.
-    #[error("there is something behind the artifact's end")]
+    #[error("the artifact has data after its end")]
     Trailing,
     /// The artifact does not have the size that the caller gave, from which the limit was computed.
-    #[error("the artifact has {found} bytes, not {expected}")]
+    #[error("the artifact is {found} bytes, not {expected}")]
     Size {
         /// The size that the caller gave, in bytes.
         expected: u64,
@@ -52,16 +52,16 @@ pub enum UnpackError {
         found: u64,
     },
     /// The packed bytes could not be read. Not the artifact's fault.
-    #[error("the packed artifact cannot be read: {0}")]
+    #[error("cannot read the packed artifact: {0}")]
     Read(io::Error),
     /// The folder does not exist or is not empty. Not the artifact's fault.
-    #[error("`{path}` is not an empty folder, so nothing is unpacked into it")]
+    #[error("cannot unpack into `{path}`: it is not an empty folder")]
     Into {
         /// The path of the folder.
         path: String,
     },
     /// Something could not be written. Not the artifact's fault.
-    #[error("`{path}` cannot be written: {error}")]
+    #[error("cannot write `{path}`: {error}")]
     Write {
         /// The path that could not be written.
         path: String,
@@ -69,7 +69,7 @@ pub enum UnpackError {
         error: io::Error,
     },
     /// What had been unpacked could not be removed, so the folder must not be used.
-    #[error("{error}; what was unpacked until then cannot be removed: {left}")]
+    #[error("{error}; cannot remove what was already unpacked: {left}")]
     Left {
         /// Why unpacking failed.
         error: Box<UnpackError>,

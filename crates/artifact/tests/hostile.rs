@@ -68,7 +68,7 @@ fn try_unpack(bytes: &[u8]) -> Result<Unpacked, UnpackError> {
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 2);
     assert_eq!(fs::read(outside.path().join("x")).unwrap(), b"outside");
     if result.is_err() {
-        assert_eq!(fs::read_dir(&into).unwrap().count(), 0, "something is left");
+        assert_eq!(fs::read_dir(&into).unwrap().count(), 0, "unpacking left something behind");
     }
     result
 }
@@ -162,7 +162,7 @@ fn nothing_is_written_through_a_link_or_over_another_entry() {
         let error = refused(&entries);
         assert!(matches!(error, UnpackError::Duplicate { .. }), "{what}: {error:?}");
     }
-    assert!(try_unpack(&archive(&[folder("d"), file("d/f"), folder("d")])).is_ok(), "a folder may be named twice");
+    assert!(try_unpack(&archive(&[folder("d"), file("d/f"), folder("d")])).is_ok(), "a folder may occur twice");
 }
 
 /// The zstd of `start` followed by `size` zeros, which are never all in memory.
@@ -274,7 +274,7 @@ fn faults_that_are_not_the_artifacts() {
     fs::write(into.path().join("mine"), "").unwrap();
     let error = unpack_to(into.path(), size);
     assert!(matches!(error, UnpackError::Into { .. }) && !error.is_artifacts_fault());
-    assert!(into.path().join("mine").exists(), "what was there before stays");
+    assert!(into.path().join("mine").exists(), "what was there before must remain");
 
     struct Broken;
     impl Read for Broken {

@@ -148,8 +148,8 @@ fn what_could_not_be_unpacked_is_not_packed_and_the_error_says_what_to_do() {
     };
     let link = |target: &str| Thing::Link(target.to_owned());
     for (things, paths, expected) in [
-        (vec![("l", link("/etc/passwd"))], vec![], "the symbolic link `l` leads to `/etc/passwd`, which is absolute"),
-        (vec![("a/l", link("../../x"))], vec![], "outside of what is packed: put a copy in its place"),
+        (vec![("l", link("/etc/passwd"))], vec![], "the symbolic link `l` points to `/etc/passwd`, which is absolute"),
+        (vec![("a/l", link("../../x"))], vec![], "outside what is packed: replace it with a copy"),
         (vec![("l", link("gone"))], vec![], "which is not packed"),
         (vec![("l", link("m")), ("m", link("l"))], vec![], "leads in a circle"),
         (vec![("f", file("x")), ("l", link("f/x"))], vec![], "which is not packed"),
@@ -162,9 +162,9 @@ fn what_could_not_be_unpacked_is_not_packed_and_the_error_says_what_to_do() {
         (vec![("d/f", file("x")), ("l", link("d"))], vec!["l/f"], "`l` is not a folder"),
         (vec![("f", file("x"))], vec!["../f"], "`../f` has a `..` in it: rename it"),
         (vec![("f", file("x"))], vec!["/etc"], "`/etc` is an absolute path"),
-        (vec![("f", file("x"))], vec!["g"], "g` cannot be read: No such file"),
+        (vec![("f", file("x"))], vec!["g"], "g`: No such file"),
         (vec![("a\\b", file("x"))], vec![], "a\\b` is an absolute path: rename it"),
-        (vec![("zeros", Thing::File(vec![0; 8 << 20], 0o644))], vec![], "8388608 bytes shrink to"),
+        (vec![("zeros", Thing::File(vec![0; 8 << 20], 0o644))], vec![], "8388608 bytes compress to"),
     ] {
         let said = says(&things, &paths);
         assert!(said.contains(expected), "{said}");

@@ -22,12 +22,13 @@ impl Keys {
     }
 
     /// Signs a SHA-256 digest with the P-256 key `key`, and returns the signature in the form that
-    /// envelopes carry (clause SIG-3). KMS limits a message to 4,096 bytes; a digest has no such
-    /// limit.
+    /// envelopes carry (clause SIG-3). KMS accepts messages of at most 4,096 bytes; passing the
+    /// digest avoids this limit.
     ///
     /// # Errors
     ///
-    /// [`Kind::Invalid`] when `key` is a key of another type; otherwise the error of the call.
+    /// [`Kind::Invalid`] if `key` is not a P-256 key, [`Kind::Unreachable`] if the response has no
+    /// signature, or the error that the call returned.
     pub async fn sign(&self, key: &str, digest: &Digest) -> Result<[u8; 64], AwsError> {
         let call = self
             .client
@@ -40,7 +41,7 @@ impl Keys {
         let der = output
             .signature
             .map(Blob::into_inner)
-            .ok_or_else(|| AwsError::new("kms:Sign", Kind::Unreachable, "the answer has no signature"))?;
+            .ok_or_else(|| AwsError::new("kms:Sign", Kind::Unreachable, "the response has no signature"))?;
         p256_signature_from_der(&der)
             .ok_or_else(|| AwsError::new("kms:Sign", Kind::Invalid, format!("{key} is not a P-256 key")))
     }
@@ -49,12 +50,13 @@ impl Keys {
     ///
     /// # Errors
     ///
-    /// The error of the call, or [`Kind::Unreachable`] when the answer has no key.
+    /// [`Kind::Unreachable`] if the response has no public key, or the error that the call
+    /// returned.
     pub async fn public_key(&self, key: &str) -> Result<Vec<u8>, AwsError> {
         let output = self.client.get_public_key().key_id(key).send().await.map_err(from_sdk("kms:GetPublicKey"))?;
         output
             .public_key
             .map(Blob::into_inner)
-            .ok_or_else(|| AwsError::new("kms:GetPublicKey", Kind::Unreachable, "the answer has no key"))
+            .ok_or_else(|| AwsError::new("kms:GetPublicKey", Kind::Unreachable, "the response has no public key"))
     }
 }

@@ -37,5 +37,5 @@ pub async fn task_arn(endpoint: &str) -> Result<String, AwsError> {
     connection.abort();
     let json: serde_json::Value = serde_json::from_slice(&body).map_err(|error| unreachable(&error))?;
     let arn = json.get("TaskARN").and_then(|arn| arn.as_str());
-    arn.map(str::to_owned).ok_or_else(|| AwsError::new(OPERATION, Kind::Unreachable, "the answer has no TaskARN"))
+    arn.map(str::to_owned).ok_or_else(|| AwsError::new(OPERATION, Kind::Unreachable, "the response has no TaskARN"))
 }

@@ -83,7 +83,7 @@ impl Objects {
             }
         };
         let too_large = |size: u64| {
-            AwsError::new("s3:GetObject", Kind::Invalid, format!("the object has {size} bytes, {max} are allowed"))
+            AwsError::new("s3:GetObject", Kind::Invalid, format!("the object is {size} bytes; the limit is {max}"))
         };
         if let Some(size) = output.content_length().and_then(|size| u64::try_from(size).ok()).filter(|size| *size > max)
         {
@@ -158,7 +158,7 @@ impl Objects {
                 return Err(AwsError::new(
                     "s3:GetObject",
                     Kind::Invalid,
-                    format!("the object has more than the {max} bytes that are allowed"),
+                    format!("the object is larger than the limit of {max} bytes"),
                 ));
             }
             take(&part).map_err(|error| AwsError::new("s3:GetObject", Kind::Invalid, error.to_string()))?;

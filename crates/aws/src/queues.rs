@@ -75,7 +75,7 @@ impl Queues {
         let output = call.send().await.map_err(from_sdk("sqs:CreateQueue"))?;
         output
             .queue_url
-            .ok_or_else(|| AwsError::new("sqs:CreateQueue", Kind::Unreachable, "the answer has no queue URL"))
+            .ok_or_else(|| AwsError::new("sqs:CreateQueue", Kind::Unreachable, "the response has no queue URL"))
     }
 
     /// Sets tags of a queue. Its other tags stay.
@@ -140,7 +140,7 @@ impl Queues {
     /// The error of the whole call, or [`Kind::Invalid`] when an entry cannot be built.
     pub async fn send(&self, queue: &QueueUrl, entries: Vec<Entry>) -> Result<Vec<Result<(), String>>, AwsError> {
         let mut results: Vec<Result<(), String>> =
-            entries.iter().map(|_| Err("no answer for this entry".to_owned())).collect();
+            entries.iter().map(|_| Err("the response does not mention this entry".to_owned())).collect();
         let mut call = self.client.send_message_batch().queue_url(queue.as_str());
         for (at, entry) in entries.into_iter().enumerate() {
             let mut request = SendMessageBatchRequestEntry::builder().id(at.to_string()).message_body(entry.body);

@@ -47,8 +47,8 @@ impl Secrets {
             .send()
             .await
             .map_err(from_sdk("secretsmanager:GetSecretValue"))?;
-        output
-            .secret_string
-            .ok_or_else(|| AwsError::new("secretsmanager:GetSecretValue", Kind::NotFound, "the secret is not a text"))
+        output.secret_string.ok_or_else(|| {
+            AwsError::new("secretsmanager:GetSecretValue", Kind::NotFound, "the secret has no string value")
+        })
     }
 }

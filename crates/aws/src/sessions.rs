@@ -83,7 +83,7 @@ impl Sessions {
         let output = call.send().await.map_err(from_sdk("sts:AssumeRole"))?;
         let given = output
             .credentials
-            .ok_or_else(|| AwsError::new("sts:AssumeRole", Kind::Unreachable, "the answer has no credentials"))?;
+            .ok_or_else(|| AwsError::new("sts:AssumeRole", Kind::Unreachable, "the response has no credentials"))?;
         let expiry = std::time::SystemTime::try_from(given.expiration).ok();
         let credentials =
             Credentials::new(given.access_key_id, given.secret_access_key, Some(given.session_token), expiry, "relay");

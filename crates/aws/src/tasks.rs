@@ -142,7 +142,10 @@ impl Tasks {
         }
         let failure = output.failures().first();
         Ok(Launched::Failed {
-            reason: failure.and_then(|failure| failure.reason()).unwrap_or("no task and no reason").to_owned(),
+            reason: failure
+                .and_then(|failure| failure.reason())
+                .unwrap_or("ECS returned neither a task nor a reason")
+                .to_owned(),
             detail: failure.and_then(|failure| failure.detail()).unwrap_or_default().to_owned(),
         })
     }

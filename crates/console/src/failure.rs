@@ -42,10 +42,10 @@ impl Failure {
     pub fn aws(doing: &str, error: &AwsError) -> Self {
         let failure = Self::new(ExitCode::Fault, format!("{doing}: {error}"));
         match error.kind {
-            Kind::Denied => failure.hint(format!("the credentials in use lack {}, or the other side's resource policy does not name them", error.operation)),
-            Kind::Credentials => failure.hint("there are no valid AWS credentials here: set AWS_PROFILE or AWS_ACCESS_KEY_ID, or give the CI job its role"),
+            Kind::Denied => failure.hint(format!("the credentials in use lack {}, or the policy of the resource does not admit them: grant the missing permission", error.operation)),
+            Kind::Credentials => failure.hint("relay has no valid AWS credentials: set AWS_PROFILE or AWS_ACCESS_KEY_ID, or give the CI job its role"),
             Kind::NotFound => failure.hint("check the name, the account and the region"),
-            Kind::Throttled => failure.hint("AWS is throttling: try again in a minute"),
+            Kind::Throttled => failure.hint("AWS throttled this call: try again in a minute"),
             Kind::Unreachable => failure.hint("check the network, the proxy and AWS_ENDPOINT_URL, then try again"),
             Kind::Precondition | Kind::Conflict | Kind::Invalid => failure,
         }
@@ -55,7 +55,7 @@ impl Failure {
 /// Reports that the answer could not be written.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::new(ExitCode::Fault, format!("the answer cannot be written: {error}"))
+        Self::new(ExitCode::Fault, format!("cannot write the output: {error}"))
     }
 }
 

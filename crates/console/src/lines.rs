@@ -1,11 +1,11 @@
-//! Text of several lines, escaped where it is printed (clause FRM-17).
+//! Escapes multi-line text for printing (clause FRM-17).
 
 use std::io::{self, Write};
 
 use relay_protocol::encoding::Escaper;
 
-/// Returns `text` with everything escaped that a terminal or a CI system would take for a command.
-/// Line ends are kept.
+/// Escapes everything in `text` that a terminal or a CI system would interpret as a command. Line
+/// breaks are kept.
 pub fn harmless(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut escaper = Escaper::default();
@@ -16,8 +16,8 @@ pub fn harmless(text: &str) -> String {
     out
 }
 
-/// A writer that escapes text as [`harmless`] does. It holds back only an incomplete character, or
-/// the beginning of what may become a command. Dropping the writer writes those too.
+/// A writer that escapes text as [`harmless`] does. It buffers only an incomplete character or a
+/// possible start of a command, and writes that when it is dropped.
 #[derive(Debug)]
 pub struct Lines<W: Write> {
     to: W,
@@ -63,7 +63,7 @@ impl<W: Write> Drop for Lines<W> {
         let mut out = String::new();
         self.escaper.end(&mut out);
         std::mem::take(&mut self.rest).iter().for_each(|byte| out.push_str(&format!("\\x{byte:02x}")));
-        // If the stream is closed, nobody is left to tell.
+        // If the stream is closed, the error cannot be reported to anyone.
         let _ = self.to.write_all(out.as_bytes());
     }
 }
@@ -72,7 +72,7 @@ impl<W: Write> Drop for Lines<W> {
 mod tests {
     use super::*;
 
-    /// Text that must not reach a terminal, a CI log or a reader unescaped in relay's own messages.
+    /// Text that relay's own messages must never pass on unescaped to a terminal, CI log or reader.
     const HOSTILE: &[&str] = &[
         "\x1b[31mred",
         "\x1b]0;title\x07",
@@ -123,6 +123,6 @@ mod tests {
         assert_eq!(out, b"a\\xff\\xe2\\x82");
         let mut out = Vec::new();
         Lines::new(&mut out).write_all(b"\xe2\x82a\xe2\x82").unwrap();
-        assert_eq!(out, b"\\xe2\\x82a\\xe2\\x82", "the same beginning twice: neither is lost");
+        assert_eq!(out, b"\\xe2\\x82a\\xe2\\x82", "both truncated characters are shown");
     }
 }

@@ -1,8 +1,9 @@
 //! Archives every signed frame in the relay bucket while the deployment runs (clauses ARC-1 to
-//! ARC-3). The transcript survives a dead CI agent, a swept queue and a killed runner.
+//! ARC-3). The transcript survives if the CI agent dies, the queue is deleted or the runner is
+//! killed.
 //!
-//! S3 never holds up the deployment: objects that it does not accept yet wait on disk, up to a
-//! limit. The log reports what cannot be kept.
+//! S3 never delays the deployment: data that it has not accepted yet waits on disk, up to a limit.
+//! Data that cannot be kept is reported in the log.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,10 +20,11 @@ use tracing::warn;
 
 use crate::spool::Spool;
 
-/// Size in bytes at which an object is written.
+/// An object is written when its lines have this many bytes.
 const OBJECT: usize = 1_024 * 1_024;
 
-/// Age at which an object is written. A killed runner loses at most this much output.
+/// An object is written at the latest this long after its first line, so a killed runner loses at
+/// most this much output, plus what S3 had not accepted yet.
 const AGE: Duration = Duration::from_secs(30);
 
 /// Capacity, in lines, of the channel to the archive task.
@@ -41,19 +43,19 @@ pub(crate) struct Shelf {
 }
 
 impl Shelf {
-    /// Writes one object and retries until S3 accepts it. A denied request, a missing bucket and an
-    /// invalid request are permanent errors, which it returns.
+    /// Writes one object, and retries until S3 accepts it. Returns only permanent errors: access
+    /// denied, a missing bucket or an invalid request.
     async fn write(self, number: u64, bytes: Bytes) -> Result<(), AwsError> {
         let key = archive::key(&self.target, &self.id, number);
         let mut backoff = PAUSE;
         loop {
             match self.objects.put(&self.bucket, &key, bytes.clone(), Condition::Absent).await {
                 Ok(_) => return Ok(()),
-                // Only the claim's holder writes this key, so the object is ours and a response was
-                // lost.
+                // Only this runner, which holds the claim, writes this key. So an earlier attempt
+                // succeeded, and its response was lost.
                 Err(error) if error.kind == Kind::Precondition => return Ok(()),
                 Err(error) if matches!(error.kind, Kind::Denied | Kind::NotFound | Kind::Invalid) => return Err(error),
-                Err(error) => warn!(%error, key, "the archive is written again"),
+                Err(error) => warn!(%error, key, "cannot write to the archive; retrying"),
             }
             tokio::time::sleep(backoff.pause()).await;
         }
@@ -123,7 +125,7 @@ impl Writing {
                     Ok(None) if !open => return,
                     Ok(None) => {}
                     Err(error) => {
-                        warn!(%error, "the spool cannot be read: the archive has a hole");
+                        warn!(%error, "cannot read the spool; part of the archive is lost");
                         continue;
                     }
                 }
@@ -136,7 +138,7 @@ impl Writing {
                 },
                 Some(done) = self.uploads.join_next(), if !self.uploads.is_empty() => {
                     if let Ok(Err(error)) = done {
-                        warn!(%error, "this deployment's output is not archived");
+                        warn!(%error, "this deployment's output is no longer archived");
                         self.given_up = Some(error);
                     }
                 }
@@ -152,7 +154,7 @@ impl Writing {
         }
     }
 
-    /// Turns the gathered bytes into an object, and uploads or spools it.
+    /// Makes an object of the gathered bytes, and uploads it or puts it into the spool.
     fn cut(&mut self) {
         self.due = None;
         let bytes = std::mem::take(&mut self.gathered);
@@ -165,10 +167,10 @@ impl Writing {
         let kept = if self.spool.has_room() {
             self.spool.put(&bytes).map_err(|error| error.to_string())
         } else {
-            Err("it is full".to_owned())
+            Err("the spool is full".to_owned())
         };
         if let Err(problem) = kept {
-            warn!(problem, bytes = bytes.len(), "S3 is too slow and the spool takes no more: the archive has a hole");
+            warn!(problem, bytes = bytes.len(), "S3 is too slow and the output cannot be spooled; the archive will have a gap");
         }
     }
 

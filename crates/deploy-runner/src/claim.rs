@@ -74,9 +74,9 @@ pub(crate) async fn claim(
 fn lost_to(stands: Option<Claim>) -> Refusal {
     Refusal::Replayed(match stands.map(|claim| claim.holder) {
         Some(Holder::Runner { task_arn, .. }) => task_arn,
-        Some(Holder::Launcher { reason, .. }) => format!("the launcher, which said {reason}"),
+        Some(Holder::Launcher { reason, .. }) => format!("the launcher, which answered {reason}"),
         // An unreadable claim is still a claim.
-        None => "a claim that cannot be read".to_owned(),
+        None => "a holder that relay cannot read".to_owned(),
     })
 }
 
@@ -136,7 +136,7 @@ pub(crate) async fn take_lock(
                 {
                     return Ok(Taken::Held(Held { key, etag: object.etag }));
                 }
-                busy = "a deployment that was faster".to_owned();
+                busy = "another deployment that took the lock first".to_owned();
             }
             Err(error) => return Err(error),
         }
@@ -167,6 +167,6 @@ async fn put(
 pub(crate) async fn release(objects: &Objects, bucket: &str, held: &Held) {
     let empty = Lock::default().to_bytes();
     if let Err(problem) = put(objects, bucket, &held.key, &empty, Condition::Matches(&held.etag)).await {
-        tracing::warn!(%problem, key = held.key, "the lock was not released; it is free as soon as ECS says that this task has stopped");
+        tracing::warn!(%problem, key = held.key, "cannot release the lock; it becomes free when ECS reports that this task has stopped");
     }
 }

@@ -37,7 +37,7 @@ impl Guard {
                 info!("cancelled by a control statement");
                 stopper.stop(Stop::Cancelled);
             } else {
-                warn!("a control statement that may not stop this deployment: dropped");
+                warn!("dropped a control statement that may not stop this deployment");
             }
         }
     }
@@ -50,8 +50,8 @@ pub(crate) async fn look(queues: &Queues, queue: &QueueUrl, guard: &Guard, stopp
     }
 }
 
-/// Listens until the task is aborted. An unreadable queue does not stop the deployment; its own
-/// timeout still ends it.
+/// Listens until the task is aborted. If the queue cannot be read, the deployment continues; its
+/// timeout still applies.
 pub(crate) async fn listen(queues: Queues, queue: QueueUrl, guard: Guard, stopper: Stopper) {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
     loop {
@@ -60,8 +60,8 @@ pub(crate) async fn listen(queues: Queues, queue: QueueUrl, guard: Guard, stoppe
                 guard.read(&received, &stopper);
                 let receipts: Vec<String> = received.into_iter().map(|message| message.receipt).collect();
                 if !receipts.is_empty() {
-                    // A statement that is not deleted is delivered again, to a deployment that is
-                    // already stopping.
+                    // If this fails, the statements are delivered again. That is harmless: the
+                    // deployment is already stopping, or drops them again.
                     let _ = queues.delete(&queue, &receipts).await;
                 }
                 backoff.reset();

@@ -52,9 +52,9 @@ pub(crate) struct Role {
 pub(crate) enum CredentialsError {
     #[error("{0}")]
     Assume(#[from] AwsError),
-    #[error("the local credentials endpoint: {0}")]
+    #[error("cannot start the local credentials endpoint: {0}")]
     Endpoint(#[from] std::io::Error),
-    #[error("no randomness: {0}")]
+    #[error("cannot read random bytes from the system: {0}")]
     Randomness(#[from] getrandom::Error),
 }
 
@@ -145,11 +145,11 @@ impl CredentialServer {
         tokio::spawn(Box::pin(async move {
             match Held::take(&server.role, &server.secrets).await {
                 Ok(fresh) => {
-                    info!(role = server.role.arn, "the tool's credentials were renewed");
+                    info!(role = server.role.arn, "renewed the tool's credentials");
                     *server.held.lock().await = fresh;
                 }
                 Err(error) => {
-                    warn!(%error, role = server.role.arn, "the tool's credentials could not be renewed yet");
+                    warn!(%error, role = server.role.arn, "cannot renew the tool's credentials yet");
                     tokio::time::sleep(AGAIN).await;
                 }
             }
@@ -169,15 +169,15 @@ impl CredentialServer {
         } else if stale(now, held.taken, held.ends()) {
             match Held::take(&self.role, &self.secrets).await {
                 Ok(fresh) => {
-                    info!(role = self.role.arn, "the tool's credentials were renewed");
+                    info!(role = self.role.arn, "renewed the tool's credentials");
                     *held = fresh;
                 }
                 // The current credentials are still valid, and the tool asks again later.
                 Err(error) if now < held.ends() => {
-                    warn!(%error, role = self.role.arn, "the tool's credentials could not be renewed yet");
+                    warn!(%error, role = self.role.arn, "cannot renew the tool's credentials yet");
                 }
                 Err(error) => {
-                    warn!(%error, role = self.role.arn, "the tool's credentials could not be renewed");
+                    warn!(%error, role = self.role.arn, "cannot renew the tool's credentials");
                     return say(StatusCode::SERVICE_UNAVAILABLE, &problem("RenewalFailed", &error.to_string()));
                 }
             }

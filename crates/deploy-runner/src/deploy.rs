@@ -156,7 +156,7 @@ impl Run {
                 return true;
             }
             Ok(Taken::Busy(by)) => StepError::new(Reason::Busy, format!("{} is held by {by}", configuration.target)),
-            Err(error) => StepError::new(Reason::Runner, format!("the lock could not be taken: {error}")),
+            Err(error) => StepError::new(Reason::Runner, format!("cannot take the lock: {error}")),
         };
         self.ends(Err(trouble));
         false
@@ -191,7 +191,7 @@ impl Run {
         let id = &deployment.asked.request().deployment_id;
         let dropped = deployment.mirror.dropped();
         if dropped > 0 {
-            warn!(deployment_id = %id, bytes = dropped, "the log driver was too slow for the mirror; the frames have everything");
+            warn!(deployment_id = %id, bytes = dropped, "the log driver was too slow, so the log lacks some output; the frames have all of it");
         }
         // Every way to end a run sets its outcome; this is a fallback in case one does not.
         let unknown = || Outcome::Ended { reason: Reason::Runner, message: Reason::Runner.words().to_owned() };
@@ -216,14 +216,14 @@ impl Run {
                 };
                 report::sign(&deployment.keys, &deployment.configuration.target_key, report::record(facts))
                     .await
-                    .inspect_err(|error| error!(%error, "the record was not signed"))
+                    .inspect_err(|error| error!(%error, "cannot sign the record"))
                     .ok()
             }
             None => None,
         };
         info!(deployment_id = %id, exit_code = code, "finished");
         if !pump.finish(Finish { outcome, step, outputs, record }, &deployment.stopper).await {
-            error!(deployment_id = %id, "the last frame could not be sent; the archive has it");
+            error!(deployment_id = %id, "cannot send the last frame; the archive has it");
         }
         code
     }

@@ -63,7 +63,8 @@ impl Deployment {
         claim::claim(&self.objects, &self.configuration.bucket, id, digest, &self.task_arn).await
     }
 
-    /// Creates the runner key, has the target key vouch for it, and starts the pump.
+    /// Creates the runner key, has the target key sign a vouch for it, and starts the pump, which
+    /// sends frames to the reply queue and the archive.
     pub(crate) async fn open_pump(&self) -> Result<Pump, StepError> {
         let mut seed = Zeroizing::new([0_u8; 32]);
         getrandom::fill(&mut *seed).map_err(|error| StepError::new(Reason::Runner, error))?;
@@ -94,8 +95,9 @@ impl Deployment {
         Ok(Pump::start(outbox, address, archive, self.stopper.clone()))
     }
 
-    /// Starts the timeout and the listener for control statements, which may stop the deployment;
-    /// the container's end may stop it too. Polls the control queue once before the first step.
+    /// Starts the two tasks that may stop the deployment: the timeout, and the listener for control
+    /// statements. It polls the control queue once before it returns, and so before the first step.
+    /// The end of the container may stop the deployment too.
     pub(crate) async fn watch(&self) -> Vec<tokio::task::JoinHandle<()>> {
         let (timeout, stopper) = (self.configuration.timeout, self.stopper.clone());
         let timer = tokio::spawn(async move {

@@ -1,6 +1,6 @@
-//! Restricts the runner's environment to the variables that it may read (clause RUN-3). A RunTask
-//! override can set any variable: a proxy, an endpoint, a file of trusted certificates. Libraries
-//! read these even if the runner does not, so the runner executes itself again without them.
+//! Removes every environment variable that the runner must not read (clause RUN-3). A RunTask
+//! override can set any variable, such as a proxy, an endpoint or a file of trusted certificates.
+//! Libraries read these even if the runner does not, so the runner re-executes itself without them.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt as _;
@@ -8,8 +8,8 @@ use std::process::{Command, ExitCode};
 
 use relay_protocol::outcome;
 
-/// The variables that the runner may read: those with pinned or signed bytes, and the container's
-/// own.
+/// The variables that the runner may read: two whose contents are pinned or signed, and those with
+/// the container's credentials and metadata.
 const ALLOWED: &[&str] = &[
     "RELAY_CONFIGURATION",
     "RELAY_ENVELOPE",
@@ -20,35 +20,35 @@ const ALLOWED: &[&str] = &[
     "ECS_CONTAINER_METADATA_URI_V4",
 ];
 
-/// Executes this program again with a clean environment and the same `arguments`. Returns `Ok` only
-/// if the environment is clean already.
+/// Re-executes this program with a clean environment and the same `arguments`. Returns `Ok` only if
+/// the environment was clean already.
 ///
 /// # Errors
 ///
-/// Returns the exit code for the process if the program cannot be executed again.
+/// Returns the exit code for the process if the program cannot be re-executed.
 pub fn cleanse(arguments: &[String]) -> Result<(), ExitCode> {
     let Some(kept) = kept(std::env::vars_os()) else { return Ok(()) };
     let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
     let error = Command::new(program).args(arguments).env_clear().envs(kept).exec();
     relay_console::telemetry::json();
-    tracing::error!(%error, "the runner could not start itself with a clean environment");
+    tracing::error!(%error, "the runner cannot restart itself with a clean environment");
     Err(outcome::ExitCode::Fault.code().into())
 }
 
-/// Closes two paths from the tool to the runner; call it before the process has a second thread. A
-/// set-user-id program in the tool's image gives the tool no rights, and a tool under the runner's
-/// own user cannot read the runner's memory or environment.
+/// Blocks two attacks by the tool on the runner. A set-user-id program in the tool's image gains no
+/// privileges, and a tool that runs as the runner's own user cannot read the runner's memory or
+/// environment. Call this before the process has a second thread.
 pub(crate) fn harden() {
     let done = [
         rustix::thread::set_no_new_privs(true),
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable),
     ];
     for error in done.into_iter().filter_map(Result::err) {
-        tracing::warn!(%error, "the kernel does not let the runner close itself off from the tool");
+        tracing::warn!(%error, "the kernel does not let the runner isolate itself from the tool");
     }
 }
 
-/// The variables to keep, or `None` if there are no others to drop.
+/// The variables to keep, or `None` if there is nothing to drop.
 fn kept(variables: impl Iterator<Item = (OsString, OsString)>) -> Option<Vec<(OsString, OsString)>> {
     let allowed = |name: &OsStr| name.to_str().is_some_and(|name| ALLOWED.contains(&name));
     let (kept, others): (Vec<_>, Vec<_>) = variables.partition(|(name, _)| allowed(name));

@@ -56,7 +56,7 @@ fn install_or_run(arguments: &[String], outlet: &Outlet) -> ExitCode {
         return match install::install(directory) {
             Ok(()) => ExitCode::SUCCESS,
             Err(problem) => {
-                error!(%problem, directory, "the runner could not be installed");
+                error!(%problem, directory, "cannot install the runner");
                 outcome::ExitCode::Fault.code().into()
             }
         };
@@ -65,7 +65,7 @@ fn install_or_run(arguments: &[String], outlet: &Outlet) -> ExitCode {
         // Boxed: the SDK's futures nest so deeply that the compiler would give up on their layout.
         Ok(runtime) => runtime.block_on(Box::pin(run(arguments, outlet))).into(),
         Err(problem) => {
-            error!(%problem, "no threads can be started");
+            error!(%problem, "cannot start the runner's threads");
             outcome::ExitCode::Fault.code().into()
         }
     }

@@ -193,7 +193,7 @@ impl Pump {
             archive.finish().await;
         };
         if tokio::time::timeout(ARCHIVE, rest).await.is_err() {
-            warn!("the archive was not finished in time: the end is missing there");
+            warn!("the archive was not finished in time; it lacks the end of the output");
         }
         abort.abort();
         sent
@@ -306,7 +306,7 @@ impl Pumping {
             }
             // The task panicked, which is a bug; its frames are sent again.
             Err(error) => {
-                warn!(%error, "a send was not finished");
+                warn!(%error, "a send was aborted; its frames are sent again");
                 Vec::new()
             }
         };
@@ -325,14 +325,14 @@ fn judge(batch: &[u64], result: Sent, gone: &mut Option<Instant>) -> Vec<u64> {
         }
         Err(error) => {
             if !matches!(error.kind, Kind::NotFound | Kind::Denied) {
-                warn!(%error, "a batch of frames could not be sent; it is sent again");
+                warn!(%error, "cannot send a batch of frames; sending it again");
                 return Vec::new();
             }
             let since = *gone.get_or_insert_with(Instant::now);
             if since.elapsed() < Duration::from_secs(QUEUE_WAIT_SECONDS) {
                 return Vec::new();
             }
-            warn!(%error, "the reply queue is gone: frames are dropped, the deployment goes on");
+            warn!(%error, "the reply queue is gone; frames are dropped and the deployment continues");
             batch.to_vec()
         }
     }

@@ -1,5 +1,5 @@
-//! Runs a recipe while its deployment holds a slot: work directory, secrets, artifacts, steps and
-//! rollback (clauses RUN-9 to RUN-11).
+//! Runs a recipe once its deployment holds a concurrency slot. Prepares the work directory, secrets
+//! and artifacts, then runs the steps and, if needed, the rollback (clauses RUN-9 to RUN-11).
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -34,7 +34,7 @@ impl Default for Progress {
     }
 }
 
-/// One recipe while it runs.
+/// A recipe that is running.
 pub(crate) struct Recipe<'a> {
     deployment: &'a Deployment,
     sink: &'a Sink,
@@ -43,7 +43,7 @@ pub(crate) struct Recipe<'a> {
 }
 
 impl<'a> Recipe<'a> {
-    /// Creates a recipe; nothing of it has run yet.
+    /// Creates a recipe without running any part of it.
     pub(crate) fn new(deployment: &'a Deployment, sink: &'a Sink, allowed: &'a Allowed) -> Self {
         Self { deployment, sink, allowed, progress: Progress::default() }
     }
@@ -71,8 +71,8 @@ impl<'a> Recipe<'a> {
         outcome
     }
 
-    /// Runs the steps in order. The first failure ends them and starts the rollback, which never
-    /// changes the outcome.
+    /// Runs the steps in order. At the first failure it skips the remaining steps and starts the
+    /// rollback, which never changes the outcome.
     async fn steps(&mut self, workplace: &mut Workplace) -> Result<Outcome, StepError> {
         let Deployment { configuration, objects, stopper, .. } = self.deployment;
         let mut last = Ended { code: 0, signal: None, stopped: None };
@@ -109,9 +109,9 @@ impl<'a> Recipe<'a> {
         Ok(Outcome::Exited { code: last.code, signal: last.signal })
     }
 
-    /// Runs the rollback with its own stopper, so that a stop of the steps does not stop it. All
-    /// rollback steps together have as much time as the steps had. Only the container's end stops
-    /// both.
+    /// Runs the rollback with its own stopper, so that it still runs after the steps were stopped.
+    /// The rollback steps share one timeout, as long as that of the steps. Only the end of the
+    /// container stops both the steps and the rollback.
     async fn roll_back(&mut self, workplace: &Workplace) {
         let Deployment { configuration, stopper, .. } = self.deployment;
         if configuration.rollback.is_empty() || stopper.is_terminated() {
@@ -138,7 +138,7 @@ impl<'a> Recipe<'a> {
         timer.abort();
     }
 
-    /// Announces a step to the reader.
+    /// Sends the frame that announces a step.
     async fn say(&self, index: usize, step: &Step, rollback: bool) {
         self.sink.say(RunnerKind::Step { index, name: step.name.clone(), rollback }).await;
     }

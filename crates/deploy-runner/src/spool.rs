@@ -130,7 +130,7 @@ mod tests {
         while !spool.is_empty() {
             spool.take().unwrap();
         }
-        assert!(spool.has_room(), "what was taken makes room, though nobody asks for more");
+        assert!(spool.has_room(), "an emptied spool has room");
         spool.put(b"").unwrap();
         spool.put(b"again").unwrap();
         assert_eq!((spool.take().unwrap().unwrap(), spool.take().unwrap().unwrap()), (vec![], b"again".to_vec()));

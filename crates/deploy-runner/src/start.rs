@@ -33,13 +33,13 @@ pub(crate) enum Refusal {
     Arguments(#[from] PinError),
     #[error("the environment variable {0} is missing")]
     Missing(&'static str),
-    #[error("the configuration is not the one whose digest the entry point pins")]
+    #[error("the configuration does not have the digest that the entry point pins")]
     ConfigurationDigest,
-    #[error("the configuration cannot be read: {0}")]
+    #[error("cannot read the configuration: {0}")]
     Configuration(#[from] ConfigurationError),
     #[error("the configuration is for the target {0}, not for the pinned one")]
     ConfigurationTarget(String),
-    #[error("this task runs as {found}; the configuration demands the role {role} in the account {account}")]
+    #[error("this task runs as {found}; the configuration requires the role {role} in the account {account}")]
     Identity { found: String, role: String, account: String },
     #[error("{0}")]
     Envelope(#[from] EnvelopeError),
@@ -47,7 +47,7 @@ pub(crate) enum Refusal {
     Unverified(#[from] VerifyError),
     #[error("{0}")]
     Place(#[from] RequestError),
-    #[error("replayed: the deployment is claimed already, by {0}")]
+    #[error("replayed: the deployment is already claimed by {0}")]
     Replayed(String),
     #[error("{0}")]
     Aws(#[from] AwsError),

@@ -110,7 +110,7 @@ pub(crate) async fn run(step: &Running<'_>, stopper: &Stopper) -> Ended {
         }
         Read::Dropped => {
             step.sink
-                .note("the end of this step's output is missing: neither the reply queue nor the disk took it")
+                .note("the end of this step's output is missing: neither the reply queue nor the disk accepted it")
                 .await;
         }
     }

@@ -61,7 +61,7 @@ impl Stopper {
                 stopper.container.send_replace(Some(Instant::now()));
                 stopper.stop(Stop::Terminated);
             })),
-            Err(error) => tracing::warn!(%error, "SIGTERM cannot be heard"),
+            Err(error) => tracing::warn!(%error, "cannot handle SIGTERM"),
         }
     }
 

@@ -59,7 +59,7 @@ impl Workplace {
         let work = base.join("work");
         let user = (configuration.uid != 0 && rustix::process::geteuid().is_root()).then_some(configuration.uid);
         let odd = |error: io::Error| {
-            StepError::new(Reason::Runner, format!("the work directory {} cannot be made: {error}", work.display()))
+            StepError::new(Reason::Runner, format!("cannot create the work directory {}: {error}", work.display()))
         };
         fs::create_dir_all(&configuration.workspace).map_err(odd)?;
         // Not `create_dir_all`: a directory that already exists is not ours, and not empty.
@@ -153,7 +153,7 @@ impl Workplace {
             };
             let bad = |problem: String| StepError::new(Reason::Artifact, format!("the artifact `{name}`: {problem}"));
             let Some(Ok(wanted)) = asked.request().parameters.get(name).map(|value| value.parse::<Digest>()) else {
-                return Err(bad("its value is no digest".to_owned()));
+                return Err(bad("its value is not a digest".to_owned()));
             };
             let key = artifact::object_key(&prefix, wanted);
             let file =
@@ -189,10 +189,13 @@ impl Workplace {
         let mut text = Vec::new();
         let file = match open_output(&self.base.join("output")) {
             Ok(file) => file,
-            Err(problem) => return (outputs, vec![format!("$RELAY_OUTPUT was left out: {problem}")]),
+            Err(problem) => return (outputs, vec![format!("$RELAY_OUTPUT is ignored: {problem}")]),
         };
         if file.take(OUTPUTS_MAX as u64 + 1).read_to_end(&mut text).is_err() || text.len() > OUTPUTS_MAX {
-            return (outputs, vec![format!("$RELAY_OUTPUT has more than {OUTPUTS_MAX} bytes and was left out")]);
+            return (
+                outputs,
+                vec![format!("$RELAY_OUTPUT is ignored: it is larger than the limit of {OUTPUTS_MAX} bytes")],
+            );
         }
         for line in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
             let masked = self.mask(line);
@@ -203,7 +206,7 @@ impl Workplace {
                 {
                     outputs.insert(name.to_owned(), value.to_owned());
                 }
-                _ => problems.push("a line of $RELAY_OUTPUT is not of the form name=value and was left out".to_owned()),
+                _ => problems.push("a line of $RELAY_OUTPUT is ignored: it is not of the form name=value".to_owned()),
             }
         }
         (outputs, problems)
@@ -217,8 +220,9 @@ impl Workplace {
         step: &str,
         paths: &[String],
     ) -> Result<Digest, StepError> {
-        let bad =
-            |problem: String| StepError::new(Reason::Artifact, format!("what the step `{step}` saves: {problem}"));
+        let bad = |problem: String| {
+            StepError::new(Reason::Artifact, format!("cannot save the paths of the step `{step}`: {problem}"))
+        };
         let packed = self.base.join("saved.tar.zst");
         let (work, out, paths) =
             (self.work.clone(), packed.clone(), paths.iter().map(PathBuf::from).collect::<Vec<_>>());
@@ -237,7 +241,7 @@ impl Workplace {
     /// Removes the directory.
     pub(crate) fn clear(self) {
         if let Err(error) = fs::remove_dir_all(&self.base) {
-            tracing::warn!(%error, folder = %self.base.display(), "the work directory was not removed");
+            tracing::warn!(%error, folder = %self.base.display(), "cannot remove the work directory");
         }
     }
 }
@@ -250,7 +254,7 @@ fn open_output(path: &Path) -> Result<File, String> {
     if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
         Ok(file)
     } else {
-        Err("it is no file any more".to_owned())
+        Err("it is no longer a regular file".to_owned())
     }
 }
 
@@ -276,11 +280,11 @@ async fn fetch(objects: &Objects, source: Source<'_>, folder: &Path) -> Result<F
         .await
         .map_err(|error| error.to_string())?;
     if !found {
-        return Err(format!("there is no s3://{bucket}/{key}"));
+        return Err(format!("s3://{bucket}/{key} does not exist"));
     }
     let digest = Digest::from_bytes(sha2::Digest::finalize(hasher).into());
     if digest != wanted {
-        return Err(format!("s3://{bucket}/{key} has the digest {digest}"));
+        return Err(format!("s3://{bucket}/{key} has the digest {digest}, not the requested one"));
     }
     file.rewind().map_err(|error| error.to_string())?;
     Ok(file)

@@ -35,7 +35,7 @@ impl Content {
         match self {
             Self::Empty => "nobody".to_owned(),
             Self::Held(holder) => format!("the deployment {}", holder.deployment_id),
-            Self::Unreadable => format!("whoever wrote {key}, which cannot be read"),
+            Self::Unreadable => format!("an unknown holder: {key} cannot be read"),
         }
     }
 }

@@ -168,7 +168,7 @@ impl Stage {
         }
         // Nothing more arrives: the timeouts alone must end the wait.
         while !self.settle() {
-            self.now = self.reader.poll_timeout().expect("a clock runs as long as there is no end").max(self.now);
+            self.now = self.reader.poll_timeout().expect("a timeout is pending while there is no end").max(self.now);
             self.reader.handle_timeout(self.now);
         }
         self.now
@@ -233,7 +233,7 @@ fn a_reader_whose_output_was_blocked_past_the_deadline_still_reads_the_end() {
     stage.now += blocked;
     stage.reader.handle_stalled(blocked);
     stage.reader.handle_timeout(stage.now);
-    assert!(!stage.settle(), "an end was made up: {:?}", stage.reader.poll_end());
+    assert!(!stage.settle(), "the reader made up an end: {:?}", stage.reader.poll_end());
 }
 
 #[test]

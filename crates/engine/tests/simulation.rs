@@ -147,7 +147,7 @@ fn is_written(raw: &SignedFrame, keys: &Keys, written: Offsets) -> bool {
 }
 
 /// Runs one schedule. An error says what went wrong.
-#[allow(clippy::too_many_lines, reason = "one schedule is read from above to below")]
+#[allow(clippy::too_many_lines, reason = "one schedule reads best from top to bottom")]
 fn run(seed: u64) -> Result<(), String> {
     let id = DeploymentId::new(seed, [3; 10]);
     let request = Digest::of(b"request");
@@ -274,7 +274,7 @@ fn run(seed: u64) -> Result<(), String> {
             if let Some((_, raw)) = world.queue.get(&message)
                 && !is_written(raw, &keys, written)
             {
-                return Err("a message was to be deleted before its bytes were written".into());
+                return Err("a message was ready for deletion before its bytes were written".into());
             }
             if !world.rng.chance(10) {
                 world.queue.remove(&message);
@@ -283,7 +283,7 @@ fn run(seed: u64) -> Result<(), String> {
         reader.handle_timeout(world.now);
         if before.is_none() && !(truth.stdout.starts_with(&printed.stdout) && truth.stderr.starts_with(&printed.stderr))
         {
-            return Err("the output is not a prefix of the truth".into());
+            return Err("the output is not a prefix of what the tool printed".into());
         }
         if let Some(end) = reader.poll_end() {
             // A late reader that knows nothing may take for a gap what the first reader printed and
@@ -294,7 +294,7 @@ fn run(seed: u64) -> Result<(), String> {
                 return Err(format!("not verified: {end:?}"));
             }
             if finished.outcome != (Outcome::Exited { code: 37, signal: None }) {
-                return Err("another outcome".into());
+                return Err("the outcome is not the tool's own".into());
             }
             let before = before.unwrap_or_default();
             // From the beginning, or from no later than where the first reader ended; also after a
@@ -311,7 +311,7 @@ fn run(seed: u64) -> Result<(), String> {
         }
         world.now += Duration::from_millis(1 + world.rng.below(30));
     }
-    Err("did not end".into())
+    Err("the reader did not end".into())
 }
 
 // clause: FRM-7, FRM-8, FRM-11, FRM-13, FRM-19

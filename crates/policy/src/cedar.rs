@@ -32,7 +32,7 @@ impl std::fmt::Debug for Policies {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// The text is not Cedar.
-    #[error("not Cedar: {0}")]
+    #[error("not valid Cedar: {0}")]
     Parse(String),
     /// The text is Cedar, but does not match the schema.
     #[error("{0}")]
@@ -41,7 +41,7 @@ pub enum PolicyError {
     #[error("there is no policy, so everything is denied: write at least one permit")]
     Empty,
     /// The question could not be expressed in the schema. This indicates a bug.
-    #[error("the question could not be put: {0}")]
+    #[error("cannot ask the policies: {0}")]
     Question(String),
     /// The evaluation of a policy failed, so everything is denied.
     #[error("a policy could not be evaluated, so everything is denied: {0}")]

@@ -45,16 +45,16 @@ fn check_parameters(configuration: &Configuration, find: Find<'_>) {
         let ParameterRule::Text { pattern, .. } = rule else { continue };
         let field = || format!("parameters.{name}");
         if !used.contains(name) {
-            find(field(), format!("no step uses {{{name}}}; it is only in {}", name.variable()));
+            find(field(), format!("no step uses {{{name}}}; its value is only in the variable {}", name.variable()));
         }
         if pattern.starts_with('^') != pattern.ends_with('$')
             || pattern.trim_start_matches('^').contains('^') && !pattern.contains("[^")
         {
-            let problem = "the pattern is anchored by itself at both ends; half an anchor of your own is a mistake";
+            let problem = "relay anchors the pattern at both ends; an anchor at one end only, or inside, is a mistake";
             find(field(), problem.to_owned());
         }
         if [".*", ".+"].contains(&pattern.trim_start_matches("(?s)")) {
-            find(field(), "the pattern lets everything through: say what is expected".to_owned());
+            find(field(), "the pattern accepts any value: describe the values that you expect".to_owned());
         }
     }
 }
@@ -71,7 +71,7 @@ fn check_steps(configuration: &Configuration, find: Find<'_>) {
         if shell && argv.get(1).and_then(Option::as_deref) == Some("-c") && script {
             find(
                 format!("steps.{}", step.name),
-                "a parameter inside `sh -c` is a command of the requester's choice: pass it as an argument".to_owned(),
+                "a parameter inside `sh -c` lets the requester run any command: pass it as an argument".to_owned(),
             );
         }
     }
@@ -82,7 +82,7 @@ fn check_places(configuration: &Configuration, find: Find<'_>) {
     if configuration.uid == 0 && configuration.role.is_some() {
         find(
             "uid".to_owned(),
-            "as root the tool may reach the runner's own credentials: leave it out where the tool can do without"
+            "as root, the tool may reach the runner's own credentials: leave `uid` out unless the tool needs root"
                 .to_owned(),
         );
     }
@@ -91,7 +91,7 @@ fn check_places(configuration: &Configuration, find: Find<'_>) {
             find(
                 "fixed_queues".to_owned(),
                 format!(
-                    "the roles of foundation.yaml may send to relay-*-reply only, and `{}` is named otherwise",
+                    "the roles of foundation.yaml may send only to queues named relay-*-reply, and `{}` has another name",
                     queue.name()
                 ),
             );
@@ -107,7 +107,7 @@ fn check_policy(configuration: &Configuration, find: Find<'_>) {
     for group in configuration.policies.groups().iter().filter(|group| !known.contains(group.as_str())) {
         find(
             "policy".to_owned(),
-            format!("no signer is in the group `{group}`, so what the policy says of it never holds"),
+            format!("no signer is in the group `{group}`, so a condition on this group is never true"),
         );
     }
 }

@@ -112,7 +112,7 @@ pub struct Step {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigurationError {
     /// The text does not fit into a task definition.
-    #[error("the configuration has {found} bytes, {CONFIGURATION_MAX} are allowed")]
+    #[error("the configuration is {found} bytes; the limit is {CONFIGURATION_MAX}")]
     TooLarge {
         /// The size in bytes.
         found: usize,
@@ -260,17 +260,19 @@ impl File {
     /// Checks each value by itself.
     fn check(&self) -> Result<(), ConfigurationError> {
         if !(1..=1_000).contains(&self.concurrency) {
-            return Err(wrong("concurrency", "must be 1 to 1000"));
+            return Err(wrong("concurrency", "must be from 1 to 1000"));
         }
         // Larger values are refused, because the two largest have special meanings in system calls.
         if i32::try_from(self.uid).is_err() {
             return Err(wrong("uid", "must be less than 2147483648"));
         }
-        for name in self.environment.keys().chain(self.secrets.keys()) {
-            variable(name)?;
+        for (field, names) in [("environment", self.environment.keys()), ("secrets", self.secrets.keys())] {
+            for name in names {
+                variable(field, name)?;
+            }
         }
         if let Some(twice) = self.secrets.keys().find(|name| self.environment.contains_key(*name)) {
-            return Err(wrong(format!("secrets.{twice}"), "stands in `environment` as well"));
+            return Err(wrong(format!("secrets.{twice}"), "is also in `environment`"));
         }
         let is_secret =
             |arn: &str| arn.starts_with("arn:") && (arn.contains(":secretsmanager:") || arn.contains(":ssm:"));
@@ -331,11 +333,11 @@ impl Configuration {
         let signers =
             file.signers.into_iter().enumerate().map(|(at, entry)| signer(at, entry)).collect::<Result<Vec<_>, _>>()?;
         if signers.is_empty() {
-            return Err(wrong("signers", "nobody could ever deploy: name at least one signer"));
+            return Err(wrong("signers", "no signer could ever deploy: add at least one"));
         }
         let steps = steps("steps", file.steps, &parameters)?;
         if steps.is_empty() {
-            return Err(wrong("steps", "there is nothing to run"));
+            return Err(wrong("steps", "there is nothing to run: add at least one step"));
         }
         let timeout = duration("timeout", &file.timeout)?;
         let grace = duration("cancel.grace", &file.cancel.grace)?;
@@ -398,7 +400,7 @@ fn parameter(name: &ParameterName, file: ParameterFile) -> Result<ParameterRule,
         (None, None, Some(target)) => Ok(ParameterRule::SavedBy { target, max }),
         _ => Err(wrong(
             field,
-            "needs exactly one of `pattern`, `artifact` and `saved_by` (and `max` goes with the last two)",
+            "needs exactly one of `pattern`, `artifact` and `saved_by` (`max` is only for the last two)",
         )),
     }
 }
@@ -452,20 +454,20 @@ fn step(
         return Err(wrong(format!("{field}.save"), format!("`{path}` is not a path inside the work directory")));
     }
     if file.name.is_empty() || file.name.len() > 64 || file.name.chars().any(|c| c.is_control()) {
-        return Err(wrong(format!("{field}.name"), "must have 1 to 64 characters"));
+        return Err(wrong(format!("{field}.name"), "must be 1 to 64 bytes, without control characters"));
     }
     Ok(Step { name: file.name, run, success_codes: file.success_codes, save: file.save })
 }
 
-fn variable(name: &str) -> Result<(), ConfigurationError> {
+fn variable(field: &str, name: &str) -> Result<(), ConfigurationError> {
     let good = !name.is_empty()
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && !name.starts_with(|c: char| c.is_ascii_digit());
     if !good {
-        return Err(wrong("environment", format!("`{name}` is not a variable's name")));
+        return Err(wrong(field, format!("`{name}` is not a valid variable name")));
     }
     if name.starts_with("RELAY_") {
-        return Err(wrong("environment", format!("`{name}`: names with RELAY_ are relay's own")));
+        return Err(wrong(field, format!("`{name}`: names that start with RELAY_ are reserved for relay")));
     }
     Ok(())
 }
@@ -478,7 +480,7 @@ fn check_endpoint(endpoint: &str) -> Result<(), ConfigurationError> {
     if loopback || endpoint.starts_with("https://") {
         return Ok(());
     }
-    Err(wrong("endpoint", "must be https, or http on a loopback address"))
+    Err(wrong("endpoint", "must use https, or http on a loopback address"))
 }
 
 /// The names of all groups that have a signer.

@@ -136,7 +136,7 @@ pub fn authorise(
             Err(error) => return Err(denied(Reason::Policy, error)),
         }
     }
-    Err(refused.unwrap_or_else(|| denied(Reason::Policy, "nobody who signed may deploy here")))
+    Err(refused.unwrap_or_else(|| denied(Reason::Policy, "no signer of this request may deploy to this target")))
 }
 
 /// Whether `envelope` is a control statement that may stop this deployment. It must be signed by
@@ -183,7 +183,7 @@ fn not_permitted(configuration: &Configuration, asked: &Asked, signer: &KnownSig
         return denied(
             Reason::Approval,
             format!(
-                "{approvals} persons have approved exactly this request ({offered} approvals came with it), and the policy wants more"
+                "{approvals} persons have approved exactly this request ({offered} approvals came with it); the policy requires more"
             ),
         );
     }

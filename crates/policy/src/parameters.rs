@@ -73,7 +73,10 @@ pub enum ParameterError {
         known: String,
     },
     /// A character that no value may have, or that this rule does not allow.
-    #[error("the parameter `{name}` has the character {} ({what}) at position {at}", character.escape_unicode())]
+    #[error(
+        "the parameter `{name}` has the character {} ({what}) at position {at}, which is not allowed",
+        character.escape_unicode()
+    )]
     Character {
         /// The parameter.
         name: ParameterName,
@@ -85,7 +88,7 @@ pub enum ParameterError {
         what: &'static str,
     },
     /// The value does not match the pattern.
-    #[error("the parameter `{name}` does not match its pattern `{pattern}` (from its first to its last character)")]
+    #[error("the parameter `{name}` does not match its pattern `{pattern}` (the whole value must match)")]
     Pattern {
         /// The parameter.
         name: ParameterName,
@@ -94,7 +97,7 @@ pub enum ParameterError {
     },
     /// The value of an artifact parameter is not a digest.
     #[error(
-        "the parameter `{0}` is an artifact: its value must be a SHA-256 digest of 64 lower-case hexadecimal digits (`relay deploy --artifact {0}=PATH` makes it)"
+        "the parameter `{0}` is an artifact: its value must be a SHA-256 digest of 64 lower-case hexadecimal digits (`relay deploy --artifact {0}=PATH` computes it)"
     )]
     Digest(ParameterName),
 }

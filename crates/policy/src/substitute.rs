@@ -36,7 +36,7 @@ pub enum SubstitutionError {
     Form(String),
     /// The request has no value for this parameter. Configurations are checked, so this indicates a
     /// bug.
-    #[error("no value for the parameter `{0}`")]
+    #[error("the parameter `{0}` has no value")]
     Missing(ParameterName),
     /// The value would turn the argument into an option.
     #[error("the value of `{0}` begins with `-` and would be read as an option")]

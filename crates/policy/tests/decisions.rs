@@ -122,7 +122,7 @@ fn approvals_count_persons_other_than_those_who_ask() {
     assert_eq!(
         decide(APPROVED, &r, 1, vec![approval(&r, 2, |a| a.expires_at = a.issued_at.plus(86_401))]),
         Err(Reason::Approval),
-        "lives too long"
+        "its lifetime is too long"
     );
 }
 
@@ -220,10 +220,10 @@ fn what_cannot_be_is_refused_with_its_place() {
         ("[\"terraform\", \"plan\"", "[\"{image}\", \"plan\"", "may not choose the program"),
         ("sha256:[0-9a-f]{4}", "sha256:[0-9a-f", "parameters.image"),
         ("s3://example-ci-artifacts/payments/", "https://x/", "s3://bucket/prefix/"),
-        ("TF_IN_AUTOMATION", "RELAY_ENVELOPE", "relay's own"),
+        ("TF_IN_AUTOMATION", "RELAY_ENVELOPE", "reserved for relay"),
         (PERMIT, "permit(principal, action, resource) when { context.nonsense };", "policy"),
         (PERMIT, "", "there is no policy"),
-        (PERMIT, "permit(", "not Cedar"),
+        (PERMIT, "permit(", "not valid Cedar"),
         ("target = \"payments/production\"", "target = \"payments\"", "a target such as"),
     ] {
         let said = says(from, to);
@@ -246,8 +246,8 @@ fn doubtful_things_are_found() {
             .join("\n")
     };
     assert!(findings(PERMIT, "image={image}", "x").contains("no step uses {image}"));
-    assert!(findings(PERMIT, "sha256:[0-9a-f]{4}", "^sha256:[0-9a-f]{4}").contains("half an anchor"));
-    assert!(findings(PERMIT, "sha256:[0-9a-f]{4}", ".*").contains("lets everything through"));
+    assert!(findings(PERMIT, "sha256:[0-9a-f]{4}", "^sha256:[0-9a-f]{4}").contains("an anchor at one end only"));
+    assert!(findings(PERMIT, "sha256:[0-9a-f]{4}", ".*").contains("accepts any value"));
     assert!(
         findings(r#"permit(principal in Group::"typo", action, resource);"#, "", "")
             .contains("no signer is in the group `typo`")

@@ -22,7 +22,7 @@ pub enum UnsafeEntry {
     #[error("`{0}` is not a usable path")]
     Odd(String),
     /// A symbolic link whose target is outside the artifact.
-    #[error("the link `{path}` leads out of the artifact, to `{target}`")]
+    #[error("the link `{path}` points outside the artifact, to `{target}`")]
     LinkOut {
         /// The path of the link.
         path: String,
@@ -33,10 +33,10 @@ pub enum UnsafeEntry {
     #[error("`{0}` is neither a file, nor a folder, nor a symbolic link")]
     Kind(String),
     /// The artifact has more entries than [`limits::ARTIFACT_ENTRIES_MAX`].
-    #[error("more than {} entries", limits::ARTIFACT_ENTRIES_MAX)]
+    #[error("it has more than {} entries", limits::ARTIFACT_ENTRIES_MAX)]
     TooMany,
     /// The artifact unpacks to more bytes than allowed.
-    #[error("unpacks to more than {limit} bytes")]
+    #[error("it unpacks to more than {limit} bytes")]
     TooLarge {
         /// The limit in bytes.
         limit: u64,

@@ -95,7 +95,9 @@ impl Message {
             }
             Wire { request: Some(_), approvals: Some(_), control: None } => Err(EnvelopeError::Approvals),
             Wire { request: None, approvals: None, control: Some(control) } => Ok(Self::Control(control)),
-            _ => Err(EnvelopeError::Json(serde::de::Error::custom("neither `request` with `approvals` nor `control`"))),
+            _ => Err(EnvelopeError::Json(serde::de::Error::custom(
+                "the message must have either `request` and `approvals`, or `control`",
+            ))),
         }
     }
 

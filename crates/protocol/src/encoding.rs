@@ -119,9 +119,9 @@ impl From<Digest> for String {
 
 /// The JSON of one of this crate's own types, with the members in declaration order and without
 /// whitespace. This is the form that is signed, hashed and sent.
-#[allow(clippy::expect_used, reason = "the invariant is in its message")]
+#[allow(clippy::expect_used, reason = "the message states the invariant")]
 pub(crate) fn to_json<T: Serialize>(value: &T) -> String {
-    serde_json::to_string(value).expect("strings, numbers, lists, and maps by string: JSON has them all")
+    serde_json::to_string(value).expect("JSON can express strings, numbers, lists and maps with string keys")
 }
 
 /// Escapes the characters that SQS refuses and serde_json does not escape, so that any JSON text

@@ -71,7 +71,7 @@ struct Wire {
 #[derive(Debug, thiserror::Error)]
 pub enum EnvelopeError {
     /// The input is over a size limit, so nothing was parsed (clause LIM-2).
-    #[error("the envelope has {found} bytes, {limit} are allowed")]
+    #[error("the envelope is {found} bytes; the limit is {limit}")]
     TooLarge {
         /// The size in bytes.
         found: usize,
@@ -85,7 +85,7 @@ pub enum EnvelopeError {
     #[error("the envelope's payload is not base64")]
     Base64,
     /// There are too many signatures, or one of them is too long (clause LIM-4).
-    #[error("the envelope has more or longer signatures than allowed")]
+    #[error("the envelope has too many signatures, or one that is too long")]
     Signatures,
     /// There are too many approvals (clause LIM-5).
     #[error("there are more than {max} approvals", max = limits::APPROVALS_MAX)]
@@ -164,13 +164,13 @@ pub enum VerifyError {
     #[error("the envelope is not signed")]
     Unsigned,
     /// No signature is valid for a trusted key (clause ENV-5).
-    #[error("none of the {count} signatures is valid by a key that is trusted here")]
+    #[error("none of the {count} signatures verifies with a key that is trusted here")]
     NoValidSignature {
         /// The number of signatures that were tried.
         count: usize,
     },
     /// The payload is over its size limit (clause LIM-3).
-    #[error("the payload has {found} bytes, {limit} are allowed", limit = limits::PAYLOAD_MAX)]
+    #[error("the payload is {found} bytes; the limit is {limit}", limit = limits::PAYLOAD_MAX)]
     TooLarge {
         /// The size in bytes.
         found: usize,

@@ -19,59 +19,59 @@ limits! {
 
     /// Bytes of an SNS body that is parsed at all. Twice [`OVERRIDES_MAX`]: a larger request could
     /// not be launched, so it never reaches the parser. Clause LIM-2.
-    BUNDLE_MAX: usize = 16_384, "twice the overrides: what is larger cannot be launched";
+    BUNDLE_MAX: usize = 16_384, "twice the overrides; a larger request cannot be launched";
 
     /// Bytes of one decoded payload (request, approval, control, vouch). Clause LIM-3.
     PAYLOAD_MAX: usize = 8_192, "one decoded payload";
 
     /// Signatures on one envelope. A request has one, rarely two; eight leaves room and bounds the
     /// work that an untrusted sender can cause. Clause LIM-4.
-    SIGNATURES_MAX: usize = 8, "a request has one, rarely two; bounds the work of a stranger";
+    SIGNATURES_MAX: usize = 8, "a request has one, rarely two; bounds the work that an untrusted sender can cause";
 
     /// Characters of one `sig`. A compact JWS is the longest. Clause LIM-4.
     SIGNATURE_MAX: usize = 4_096, "characters of one `sig`; a compact JWS is the longest";
 
     /// Approvals that accompany a request. Clause LIM-5.
-    APPROVALS_MAX: usize = 8, "approvals beside a request";
+    APPROVALS_MAX: usize = 8, "approvals that accompany a request";
 
     /// Parameters of one request. Clause LIM-6.
     PARAMETERS_MAX: usize = 64, "parameters of one request";
 
     /// Bytes of one parameter's value. The limit on the overrides is the effective bound. Clause
     /// LIM-6.
-    PARAMETER_VALUE_MAX: usize = 6_144, "one value; the overrides are the true bound";
+    PARAMETER_VALUE_MAX: usize = 6_144, "one value; the limit on the overrides is the effective bound";
 
     /// Bytes of one informational text (`origin`, messages from the launcher). Clause LIM-7.
     TEXT_MAX: usize = 512, "one informational text";
 
     /// Longest lifetime of a request in seconds, from `issued_at` to `expires_at`. Clause REQ-9.
-    REQUEST_LIFETIME_MAX: i64 = 15 * 60, "15 minutes: long enough for a queue, short for a thief";
+    REQUEST_LIFETIME_MAX: i64 = 15 * 60, "15 minutes: long enough to wait in a queue, short for an attacker";
 
     /// Seconds by which two clocks may differ. Clause REQ-10.
-    CLOCK_SKEW: i64 = 60, "by which two clocks may differ";
+    CLOCK_SKEW: i64 = 60, "seconds by which two clocks may differ";
 
     /// Seconds after `expires_at` during which a runner that the launcher started may still begin,
     /// because a slow image pull is not a replay. Clause RUN-5.
-    START_DELAY_MAX: i64 = 10 * 60, "capacity and image pull between launch and start";
+    START_DELAY_MAX: i64 = 10 * 60, "time for capacity and the image pull, between launch and start";
 
     /// Longest lifetime of an approval in seconds. Clause APP-3.
     APPROVAL_LIFETIME_MAX: i64 = 24 * 60 * 60, "a working day and a night";
 
     /// Seconds for which a control statement is accepted after it was issued: the longest lifetime
     /// of a request. Clause CTL-4.
-    CONTROL_LIFETIME: i64 = 15 * 60, "as long as a request lives";
+    CONTROL_LIFETIME: i64 = 15 * 60, "the longest lifetime of a request";
 
     /// Bytes of one frame on the wire: body and attributes. SQS accepts 1 MiB; four such frames
     /// fill a batch. Clause FRM-2.
-    FRAME_MAX: usize = 262_144, "four frames fill a batch of SQS";
+    FRAME_MAX: usize = 262_144, "four frames fill an SQS batch";
 
     /// Bytes reserved for a frame's attributes beside its body (`from`, `sig`, `vouch`). Clause
     /// FRM-2.
-    FRAME_ATTRIBUTES_MAX: usize = 8_192, "kept free beside a body";
+    FRAME_ATTRIBUTES_MAX: usize = 8_192, "reserved for the attributes beside a body";
 
     /// Bytes of output in one frame, decoded. Bounds what a compressed frame may decompress to.
     /// Clause FRM-9.
-    FRAME_OUTPUT_MAX: usize = 1_048_576, "what a compressed frame may unpack to";
+    FRAME_OUTPUT_MAX: usize = 1_048_576, "output that a compressed frame may unpack to";
 
     /// Chunks in one output frame. Clause FRM-9.
     FRAME_CHUNKS_MAX: usize = 8_192, "bounds the work for one frame";
@@ -84,14 +84,14 @@ limits! {
     BATCH_BYTES_MAX: usize = 1_048_576, "SQS `SendMessageBatch`, all entries together";
 
     /// Seconds between heartbeats of a runner. Clause FRM-12.
-    HEARTBEAT_SECONDS: u64 = 15, "silence longer than this is news";
+    HEARTBEAT_SECONDS: u64 = 15, "interval of the heartbeats; a longer silence is a sign of trouble";
 
     /// Bytes of all outputs of a deployment (`name=value` lines). Clause FRM-14.
     OUTPUTS_MAX: usize = 32 * 1_024, "fits one frame with room to spare";
 
     /// Seconds for which the launcher and the runner retry a reply queue that does not exist yet or
     /// still denies access. Clause FRM-16.
-    QUEUE_WAIT_SECONDS: u64 = 60, "SQS's own bound for a new queue and a new policy";
+    QUEUE_WAIT_SECONDS: u64 = 60, "SQS's own limit for a new queue or policy to take effect";
 
     /// Largest claim or lock object that is read, in bytes.
     CLAIM_MAX: usize = 4_096, "bytes of a claim or lock that are read";

@@ -82,37 +82,37 @@ macro_rules! reasons {
 
 reasons! {
     // Refused before anything ran.
-    Unverified = "unverified", Refused, "the request could not be verified", "check that the signing key is among the target's signers, and that nothing rewrites the message; the launcher's log has the cause";
-    Expired = "expired", Refused, "the request has expired", "run the deployment again; if this repeats, the launcher is behind: see its dead-letter queue";
-    NotYetValid = "not_yet_valid", Refused, "the request comes from the future", "set the clock of the CI agent (NTP)";
-    Lifetime = "lifetime", Refused, "the request lives too long", "use a relay of this version to make requests";
+    Unverified = "unverified", Refused, "the request could not be verified", "check the target's name, and that the signing key is among its signers; the launcher's log names the cause";
+    Expired = "expired", Refused, "the request has expired", "run the deployment again; if this repeats, the launcher is behind: look at its dead-letter queue";
+    NotYetValid = "not_yet_valid", Refused, "the request is not valid yet", "correct the CI agent's clock (NTP)";
+    Lifetime = "lifetime", Refused, "the request's lifetime is too long", "create requests with this version of `relay`";
     Audience = "audience", Refused, "the request is meant for another topic", "check `topic` in relay.toml against the target's configuration";
     Target = "target", Refused, "the request is for another target", "check the target's name against its configuration";
     Queue = "queue", Refused, "the request names a queue that its signer may not use", "add the CI account to the signer's `ci_accounts`, or use that account's credentials";
-    Parameter = "parameter", Refused, "a parameter does not fit its rule", "correct the parameter; the target's configuration has the rule";
+    Parameter = "parameter", Refused, "a parameter does not match its rule", "correct the parameter; the target's configuration has the rule";
     Policy = "policy", Refused, "the target's policy does not allow this", "ask the owner of the target; `relay-admin target test` shows which policy decides";
     Approval = "approval", Refused, "an approval is missing or does not cover this request", "have the request approved again, with exactly these parameters";
-    Busy = "busy", Refused, "another deployment of this target is running", "wait for it to end";
-    IdInUse = "id_in_use", Refused, "another request has this deployment id", "run the deployment again; ids are made new each time";
+    Busy = "busy", Refused, "another deployment of this target is running", "wait until it has ended, then run yours again";
+    IdInUse = "id_in_use", Refused, "another request has this deployment id", "run the deployment again; each run gets a new id";
     Frozen = "frozen", Refused, "deployments are frozen", "ask the platform team when the freeze ends";
     Artifact = "artifact", Refused, "an artifact is missing, too large, unsafe, or not what the request says", "build and upload the artifact again with `relay deploy --artifact`";
-    TooLarge = "too_large", Refused, "the request does not fit into the task's overrides", "pass less in parameters; put data into an artifact";
+    TooLarge = "too_large", Refused, "the request does not fit into the task's overrides", "shorten the parameters; put larger data into an artifact";
     // Allowed, but never started.
-    Capacity = "capacity", NeverStarted, "ECS has no capacity at this time", "nobody's fault: run it again in some minutes; if this repeats, the target's owner adds subnets in other zones";
-    Quota = "quota", NeverStarted, "an ECS or Fargate quota is used up", "the target account's owner asks AWS for a higher quota; until then, run fewer deployments at once";
-    ImagePull = "image_pull", NeverStarted, "the image could not be pulled", "the target's owner checks the image's digest, the execution role and the way to the registry";
-    Network = "network", NeverStarted, "the task's network could not be set up", "the target's owner checks the subnets and security groups in the target's labels, and that the subnets have addresses left";
-    TaskDefinition = "task_definition", NeverStarted, "the task definition cannot be run", "the target's owner deploys the target's stack again";
-    Launch = "launch", NeverStarted, "ECS refused to start the task", "the target's owner: see ECS's own words above and the launcher's log";
+    Capacity = "capacity", NeverStarted, "ECS has no capacity at this time", "nobody's fault: run it again in a few minutes; if this repeats, the target's owner should add subnets in other zones";
+    Quota = "quota", NeverStarted, "an ECS or Fargate quota is used up", "the target account's owner should ask AWS for a higher quota; until then, run fewer deployments at the same time";
+    ImagePull = "image_pull", NeverStarted, "the image could not be pulled", "the target's owner should check the image's digest, the execution role and the network path to the registry";
+    Network = "network", NeverStarted, "the task's network could not be set up", "the target's owner should check the subnets and security groups in the target's labels, and that the subnets have free addresses";
+    TaskDefinition = "task_definition", NeverStarted, "the task definition cannot be run", "the target's owner should deploy the target's stack again";
+    Launch = "launch", NeverStarted, "ECS refused to start the task", "the target's owner should read ECS's own message above and the launcher's log";
     // Started, then ended by something other than the tool.
-    TimedOut = "timed_out", TimedOut, "the deployment ran out of its time", "raise `timeout` in the target's configuration, or find what hangs";
+    TimedOut = "timed_out", TimedOut, "the deployment timed out", "raise `timeout` in the target's configuration, or find out what hangs";
     Cancelled = "cancelled", Interrupted, "the deployment was cancelled", "run it again when you are ready";
-    OutOfMemory = "out_of_memory", Unknown, "the container ran out of memory", "the target's owner raises the task's memory; look at what the tool had done before you run it again: it is not known";
-    Infrastructure = "infrastructure", Unknown, "AWS took the task's machine away", "nobody's fault: look at what the tool had done, which is not known, and run it again; the target's owner keeps it off Spot capacity";
-    Stopped = "stopped", Unknown, "the task was stopped from outside", "ask who stopped it: CloudTrail has the name at StopTask; look at what the tool had done before you run it again: it is not known";
-    Lost = "lost", Unknown, "contact with the deployment was lost", "look at the task in ECS; `relay attach` shows what may still come";
-    Secret = "secret", Fault, "a secret could not be read", "check the task role's right to read it";
-    Role = "role", Fault, "the deploy role could not be assumed", "check the deploy role's trust in the task role";
+    OutOfMemory = "out_of_memory", Unknown, "the container ran out of memory", "the target's owner should raise the task's memory; relay does not know how far the tool got: check what the tool had done before you run it again";
+    Infrastructure = "infrastructure", Unknown, "AWS took the task's machine away", "nobody's fault; relay does not know how far the tool got: check what the tool had done before you run it again; the target's owner can keep the task off Spot capacity";
+    Stopped = "stopped", Unknown, "the task was stopped from outside", "ask who stopped it: CloudTrail records the caller of StopTask; relay does not know how far the tool got: check what the tool had done before you run it again";
+    Lost = "lost", Unknown, "contact with the deployment was lost", "look at the task in ECS; `relay attach` shows what may still arrive";
+    Secret = "secret", Fault, "a secret could not be read", "check that the task role may read it";
+    Role = "role", Fault, "the deploy role could not be assumed", "check that the deploy role trusts the task role";
     Runner = "runner", Fault, "the runner could not do its work", "see the task's log";
 }
 

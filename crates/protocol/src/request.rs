@@ -33,7 +33,8 @@ use crate::time::{Timestamp, plain_duration};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// The id that identifies this deployment everywhere.
+    /// The deployment's id. The task, the claim, the queues and the lock are named by it (clause
+    /// REQ-3).
     pub deployment_id: DeploymentId,
     /// The topic that the request is meant for. A request replayed to another account is refused
     /// (clause REQ-4).
@@ -57,7 +58,7 @@ pub struct Request {
     pub issued_at: Timestamp,
     /// When the request expires (clause REQ-9).
     pub expires_at: Timestamp,
-    /// Where the request comes from, for people to read. It never decides anything (clause REQ-12).
+    /// Where the request comes from, for human readers. No decision depends on it (clause REQ-12).
     #[serde(default, skip_serializing_if = "Origin::is_empty", deserialize_with = "strict::or_default")]
     pub origin: Origin,
     /// The W3C trace context (clause REQ-13).
@@ -65,7 +66,7 @@ pub struct Request {
     pub traceparent: Option<TraceParent>,
 }
 
-/// The source of a request, as the request states it. Informational (clause REQ-12).
+/// Where a request says that it comes from; for information only (clause REQ-12).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
@@ -90,8 +91,8 @@ impl Origin {
     }
 }
 
-/// A short text for people: at most [`limits::TEXT_MAX`] bytes and no control characters (clause
-/// LIM-7).
+/// A short text for human readers: at most [`limits::TEXT_MAX`] bytes and no control characters
+/// (clause LIM-7).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Text(String);
@@ -119,7 +120,7 @@ impl TryFrom<String> for Text {
     type Error = &'static str;
     fn try_from(text: String) -> Result<Self, &'static str> {
         if text.len() > limits::TEXT_MAX || text.chars().any(char::is_control) {
-            return Err("a text of more than 512 bytes or with control characters");
+            return Err("the text is longer than 512 bytes or contains control characters");
         }
         Ok(Self(text))
     }
@@ -153,7 +154,8 @@ impl From<TraceParent> for String {
     }
 }
 
-/// A signed request that does not fit this time or place. The requester is told why (clause LAU-6).
+/// Why a correctly signed request is refused: its times, topic, target or queues are wrong. The
+/// requester is told the reason (clause LAU-6).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// The request has expired (clause REQ-10).
@@ -171,7 +173,10 @@ pub enum RequestError {
         by: i64,
     },
     /// The lifetime is too long, or not positive (clause REQ-9).
-    #[error("the request lives {seconds} s; it must be more than 0 s and at most {} s", limits::REQUEST_LIFETIME_MAX)]
+    #[error(
+        "the request's lifetime is {seconds} s; it must be more than 0 s and at most {} s",
+        limits::REQUEST_LIFETIME_MAX
+    )]
     Lifetime {
         /// Seconds from `issued_at` to `expires_at`.
         seconds: i64,
@@ -204,13 +209,13 @@ pub enum RequestError {
     },
 }
 
-/// Which clock rule applies: the launcher's, or the runner's, which starts later (clauses REQ-10
-/// and RUN-5).
+/// The program that checks the time. The runner starts later than the launcher, so it accepts a
+/// request for longer (clauses REQ-10 and RUN-5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// The launcher: until `expires_at` plus the clock skew.
+    /// The launcher, which accepts a request until `expires_at` plus the clock skew.
     Launch,
-    /// The runner: until `expires_at` plus ten minutes.
+    /// The runner, which accepts a request until `expires_at` plus ten minutes.
     Run,
 }
 
@@ -220,7 +225,8 @@ impl Request {
         to_json(self).into_bytes()
     }
 
-    /// Checks the lifetime, and both times against `now` (clauses REQ-9, REQ-10, RUN-5).
+    /// Checks the request's lifetime, and compares `issued_at` and `expires_at` with `now` (clauses
+    /// REQ-9, REQ-10, RUN-5).
     ///
     /// # Errors
     ///
@@ -257,8 +263,8 @@ impl Request {
         Ok(())
     }
 
-    /// Checks the queues. A queue must either be one of the configured `fixed` queues, or be in the
-    /// topic's region and one of the signer's CI accounts and be named for this deployment (clauses
+    /// Checks that each queue is one of the configured `fixed` queues, or is named for this
+    /// deployment, is in the topic's region and belongs to one of the signer's CI accounts (clauses
     /// REQ-7, REQ-8).
     ///
     /// # Errors
@@ -309,7 +315,7 @@ impl QueueRule<'_> {
         if !self.ci_accounts.contains(queue.account()) {
             return Err(odd("its account is not one of the signer's CI accounts"));
         }
-        if queue.name() != own { Err(odd("it is not named for this deployment")) } else { Ok(()) }
+        if queue.name() != own { Err(odd("its name does not belong to this deployment")) } else { Ok(()) }
     }
 }
 
@@ -322,11 +328,14 @@ impl Statement for Request {
             return Err(serde::de::Error::custom("the session key is not an Ed25519 key"));
         }
         if request.parameters.len() > limits::PARAMETERS_MAX {
-            return Err(serde::de::Error::custom(format!("more than {} parameters", limits::PARAMETERS_MAX)));
+            return Err(serde::de::Error::custom(format!(
+                "the request has more than {} parameters",
+                limits::PARAMETERS_MAX
+            )));
         }
         if request.parameters.values().any(|value| value.len() > limits::PARAMETER_VALUE_MAX) {
             return Err(serde::de::Error::custom(format!(
-                "a parameter of more than {} bytes",
+                "the value of a parameter is longer than {} bytes",
                 limits::PARAMETER_VALUE_MAX
             )));
         }
@@ -334,9 +343,9 @@ impl Statement for Request {
     }
 }
 
-/// The attributes of the SNS message, which are not signed. They say whose trust roots to try, and
-/// where an `unverified` frame may be sent (clauses HNT-1 to HNT-3). Parsing checks their grammar;
-/// [`Hints::agree_with`] compares them with the verified request.
+/// The attributes of the SNS message, which are not signed. They select the trust roots to try, and
+/// the queue to which an `unverified` frame may be sent (clauses HNT-1 to HNT-3). Parsing checks
+/// their grammar; [`Hints::agree_with`] compares them with the verified request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hints {
     /// The attribute `target`.

@@ -25,20 +25,20 @@ pub struct Relay {
 pub enum Command {
     /// Deploy to a target, and print what happens there.
     Deploy(Box<Deploy>),
-    /// Follow a deployment that another call left: it detached, or ended with its CI agent. Prints
-    /// the output that was not printed yet.
+    /// Resume following a deployment whose `relay deploy` detached, or died with its CI agent.
+    /// Prints the output that has not been printed yet.
     ///
     /// Ends as `relay deploy` does, with the same exit codes. A signal only stops following; the
-    /// deployment goes on.
+    /// deployment continues.
     Attach(Box<Attach>),
-    /// Report whether a deployment runs, when it ends at the latest, and what output waits to be
-    /// read. Changes nothing.
+    /// Show whether a deployment is still running, its deadline, and how much output is unread.
+    /// Changes nothing.
     Status(Box<Status>),
-    /// Ask a deployment to stop: its tool gets the recipe's stop signal and grace period. The
-    /// caller's own key signs the cancel, and the target's policy decides whether that key may.
+    /// Ask a deployment to stop: the tool gets the recipe's stop signal, and its grace period to
+    /// exit. Your key signs the cancel, and the target's policy must allow that key to cancel.
     Cancel(Box<Cancel>),
-    /// Delete the queues of finished deployments that nobody has deleted. Never touches the queues
-    /// of a live deployment.
+    /// Delete queues that finished deployments left behind. Never touches the queues of a live
+    /// deployment.
     ///
     /// Needs sqs:ListQueues, sqs:ListQueueTags and sqs:DeleteQueue, which a CI job otherwise does
     /// not need.
@@ -47,7 +47,7 @@ pub enum Command {
     Keygen(Keygen),
     /// Decode a request, an approval, a control statement, a frame or a record for an auditor.
     Inspect(Inspect),
-    /// Find what stands between this machine and a deployment, and print a remedy for each problem.
+    /// Check whether this machine can deploy, and print a remedy for each problem.
     /// Changes nothing; only `--try` creates two queues and deletes them.
     ///
     /// Exits with 0 if nothing is bad, with 119 if a setting is bad, and with 125 if a call to AWS
@@ -63,8 +63,8 @@ pub struct Deploy {
     /// A parameter of the target's recipe; repeat for more.
     #[arg(long = "param", value_name = "NAME=VALUE")]
     pub parameters: Vec<String>,
-    /// A file or directory for the tool: it is packed, uploaded under its digest, and bound into
-    /// the request; repeat for more.
+    /// A file or directory for the tool. relay packs it and uploads it under its SHA-256, which is
+    /// part of the signed request; repeat for more.
     #[arg(long = "artifact", value_name = "NAME=PATH")]
     pub artifacts: Vec<String>,
     /// How to reach the target.
@@ -81,8 +81,8 @@ pub struct Deploy {
     /// How long to wait for the launcher's first answer to the request.
     #[arg(long, value_name = "DURATION", default_value = "5m")]
     pub admission_timeout: String,
-    /// What SIGINT and SIGTERM do: ask the deployment to stop, or leave it to `relay attach`; a
-    /// second signal always exits immediately.
+    /// What SIGINT and SIGTERM do: ask the deployment to stop, or leave it running, to be followed
+    /// later with `relay attach`. A second signal always makes relay exit immediately.
     #[arg(long, value_enum, default_value_t = OnInterrupt::Cancel)]
     pub on_interrupt: OnInterrupt,
     /// Exit as soon as the task is started, and print the deployment id; `relay attach` can then
@@ -171,17 +171,17 @@ pub struct DeploymentRef {
 /// What to print, and how long to wait.
 #[derive(Debug, Args)]
 pub struct Following {
-    /// How long the runner may take to start after the admission, including capacity and the image
-    /// pull; for `relay attach`, how long to wait for the first frame.
+    /// How long to wait for the runner to start once the launcher has accepted the request,
+    /// including capacity and the image pull; with `relay attach`, for the first message.
     #[arg(long, value_name = "DURATION", default_value = "15m")]
     pub start_timeout: String,
-    /// How long a started runner may be silent; it sends a frame at least every 15 seconds.
+    /// How long a started runner may be silent; it sends a message at least every 15 seconds.
     #[arg(long, value_name = "DURATION", default_value = "2m")]
     pub silence_timeout: String,
     /// How long to wait for missing output once the end is known.
     #[arg(long, value_name = "DURATION", default_value = "1m")]
     pub drain_timeout: String,
-    /// How long SQS may be unreachable in total; the other timeouts stand still meanwhile.
+    /// How long SQS may be unreachable in total; the other timeouts are paused meanwhile.
     #[arg(long, value_name = "DURATION", default_value = "15m")]
     pub outage_timeout: String,
     /// Exit with 123 if any output was lost; without it, relay only prints a warning.
@@ -209,11 +209,13 @@ pub struct Place {
     /// The signing key: a file with a PKCS#8 PEM, the PEM itself, or the ARN of a KMS key (P-256).
     #[arg(long, value_name = "FILE|ARN", env = "RELAY_SIGNING_KEY", hide_env_values = true)]
     pub key: Option<String>,
-    /// The target account's public key, in base64: relay believes only what this key vouches for;
-    /// without it, relay believes the first runner that answers.
+    /// The target account's public key, in base64. relay accepts only answers that this key has
+    /// signed, or a runner key that it vouches for. Without it, relay trusts the first runner that
+    /// answers.
     #[arg(long, value_name = "BASE64", env = "RELAY_TARGET_PUBLIC_KEY")]
     pub target_key: Option<String>,
-    /// Where to upload artifacts, as s3://bucket/prefix/; {target} stands for the target's name.
+    /// Where `relay deploy` uploads artifacts, as s3://bucket/prefix/; {target} stands for the
+    /// target's name.
     #[arg(long, value_name = "S3URL", env = "RELAY_ARTIFACTS")]
     pub artifact_store: Option<String>,
     /// The URL of a pre-made reply queue, for a CI account that may not create queues.
@@ -228,9 +230,9 @@ pub struct Place {
 /// The format of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// The tool's bytes go to stdout and stderr, and relay's messages to stderr.
+    /// For people. The tool's output keeps its stream; relay's messages about it go to stderr.
     Text,
-    /// Everything goes to stdout as JSON.
+    /// For programs: JSON on stdout.
     Json,
 }
 

@@ -44,7 +44,7 @@ pub(crate) async fn upload(
         return Ok(());
     }
     let (bucket, prefix) = store.ok_or_else(|| {
-        Failure::usage("no artifact store is known")
+        Failure::usage("no artifact store is configured")
             .hint("add artifacts = \"s3://bucket/prefix/\" to relay.toml, or pass --artifact-store")
     })?;
     for (name, packed) in packed {
@@ -65,7 +65,7 @@ pub(crate) fn merge(
 ) -> Result<(), Failure> {
     for (name, packed) in packed {
         if parameters.insert(name.clone(), packed.digest.to_string()).is_some() {
-            return Err(Failure::new(ExitCode::Usage, format!("{name} is given as --param and as --artifact")));
+            return Err(Failure::new(ExitCode::Usage, format!("{name} is given both as --param and as --artifact")));
         }
     }
     Ok(())

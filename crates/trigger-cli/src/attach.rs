@@ -31,14 +31,14 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
     let Found { id, target, target_key, queues, pair, tags, .. } = find(&arguments.whose).await?;
     let mut show = Show::new(arguments.following.output, arguments.following.quiet, clock);
     if target_key.is_none() {
-        show.warn("no target key is pinned: the first runner that answers is believed; add target_key to relay.toml");
+        show.warn("no target key is pinned: relay trusts the first runner that answers; add target_key to relay.toml");
     }
     // A queue that is gone or denies access is reported immediately. The tail retries a transient
     // failure, because it has a timeout for that.
     match queues.peek(&pair.reply).await {
         Err(error) if error.kind == Kind::NotFound => {
-            return Err(Failure::usage(format!("there is no queue {} any more", pair.reply.name())).hint(
-                "whoever followed the deployment to its end deleted it, or a day has passed: a platform team's `relay-admin log` has the output",
+            return Err(Failure::usage(format!("the queue {} no longer exists", pair.reply.name())).hint(
+                "the call that followed the deployment to its end deleted it, or a sweep of old queues did: ask the platform team for the output (`relay-admin log`)",
             ));
         }
         Err(error) if !error.is_transient() => return Err(Failure::aws("reading the deployment's queue", &error)),
@@ -70,7 +70,10 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
     let patience = Patience { timeout: None, on_interrupt: args::OnInterrupt::Detach };
     let left = tail.run(&mut show, &mut Signals::listen()?, patience, Until::End).await;
     if left.is_some() && tail.inbox.poll_end().is_none() {
-        show.warn(&format!("left; the deployment goes on: {}", pair.follow(&target, &id)));
+        show.warn(&format!(
+            "stopped following; the deployment continues. To follow it again: {}",
+            pair.follow(&target, &id)
+        ));
     }
     let ending = Ending { following: &arguments.following, target: &target, id: &id };
     let (code, open) = ending.end(&show, &mut tail, left);

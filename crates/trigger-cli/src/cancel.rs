@@ -58,19 +58,19 @@ impl Canceller {
         let why = match cancel {
             Cancel::Interrupted => "SIGINT",
             Cancel::Terminated => "SIGTERM",
-            Cancel::Requested => "its time is over",
+            Cancel::Requested => "the --timeout has passed",
         };
         self.sending.spawn(async move {
             let sent = routes.send(&body).await;
             let took = began.elapsed().as_secs_f64();
             match sent {
                 Ok(()) => vec![
-                    format!("{why}, cancel sent {took:.1}s; {after}"),
-                    format!("a second signal leaves at once. CI may end this step sooner; follow: relay attach {id}"),
+                    format!("{why}: sent the cancel in {took:.1}s; {after}"),
+                    format!("a second signal makes relay exit immediately. If CI ends this step first, follow the deployment with: relay attach {id}"),
                 ],
                 Err(error) => vec![
-                    format!("{why}, but the cancel could not be sent ({error}): the deployment goes on"),
-                    format!("a second signal leaves at once. Stop it from elsewhere: relay cancel {id}"),
+                    format!("{why}, but relay could not send the cancel ({error}): the deployment continues"),
+                    format!("a second signal makes relay exit immediately. To stop the deployment from elsewhere: relay cancel {id}"),
                 ],
             }
         });
@@ -131,8 +131,8 @@ pub(crate) async fn cancel(arguments: &args::Cancel) -> Result<u8, Failure> {
     let request = match found.tags.request {
         Some(request) => request,
         None => vouched_request(&found).await?.ok_or_else(|| {
-            Failure::new(ExitCode::Unknown, format!("the request of {} is not known here: its queue does not name it, and no frame of the runner is there", found.id))
-                .hint("try again when it runs; or stop its task in the target account: `relay-admin stop`")
+            Failure::new(ExitCode::Unknown, format!("cannot find the request of {}: the tags of its queue do not name it, and the queue has no frame from the runner", found.id))
+                .hint("try again when the deployment runs, or stop its task in the target account with `relay-admin stop`")
         })?,
     };
     let envelope = signer.sign(statement(&found.id, request, Cancel::Requested)).await?;
@@ -150,8 +150,11 @@ pub(crate) async fn cancel(arguments: &args::Cancel) -> Result<u8, Failure> {
     routes
         .send(&Message::control_json(&envelope))
         .await
-        .map_err(|error| Failure::new(ExitCode::Fault, format!("the cancel could not be sent: {error}")))?;
-    line(&format!("relay: asked {} ({}) to stop; whether this key may is its target's policy", found.id, found.target));
-    line(&format!("relay: see what comes of it: relay attach {}, or relay status {}", found.id, found.id));
+        .map_err(|error| Failure::new(ExitCode::Fault, format!("cannot send the cancel: {error}")))?;
+    line(&format!(
+        "relay: asked {} ({}) to stop; the target's policy decides whether this key may cancel it",
+        found.id, found.target
+    ));
+    line(&format!("relay: to see the result: relay attach {}, or relay status {}", found.id, found.id));
     Ok(0)
 }

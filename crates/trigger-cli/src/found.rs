@@ -61,7 +61,7 @@ pub(crate) async fn find(whose: &args::DeploymentRef) -> Result<Found, Failure> 
             }
         };
         let Some(target) = target.clone().or_else(|| tags.target.clone()) else {
-            return Err(Failure::usage(format!("the queue of {id} does not say whose it is")).hint("say it: --target"));
+            return Err(Failure::usage(format!("the queue of {id} does not name its target")).hint("pass --target"));
         };
         let texts = layers.texts(&target);
         // Local configuration takes precedence over what a queue says.
@@ -71,15 +71,15 @@ pub(crate) async fn find(whose: &args::DeploymentRef) -> Result<Found, Failure> 
     }
     let regions: Vec<&str> = regions.iter().map(Region::as_str).collect();
     Err(Failure::usage(match regions.as_slice() {
-        [] => "no region is known here".to_owned(),
-        regions => format!("there is no queue of {id} in {} any more", regions.join(", ")),
+        [] => "no region is configured".to_owned(),
+        regions => format!("no queue of {id} exists in {}", regions.join(", ")),
     })
-    .hint("if it lies elsewhere, say --target, or set AWS_REGION; else whoever followed the deployment to its end deleted it, or a day has passed: a platform team's `relay-admin log` has the output"))
+    .hint("if it is in another region, pass --target or set AWS_REGION; otherwise the call that followed the deployment to its end deleted it, or a sweep of old queues did: ask the platform team for the output (`relay-admin log`)"))
 }
 
 /// Returns the account that the caller's credentials belong to.
 pub(crate) async fn own_account(sdk: &Sdk) -> Result<AccountId, Failure> {
     let identity = Sessions::new(sdk).identity().await;
-    let account = identity.map_err(|error| Failure::aws("asking whose queues these are", &error))?.account;
+    let account = identity.map_err(|error| Failure::aws("getting the caller's account", &error))?.account;
     account.parse().map_err(|error| Failure::usage(format!("{error}")))
 }

@@ -30,7 +30,7 @@ pub(crate) async fn gc(arguments: &args::Gc) -> Result<u8, Failure> {
             .map_err(|error| Failure::usage(format!("--region: {error}")))?,
     };
     if regions.is_empty() {
-        return Err(Failure::usage("no region is known").hint("pass --region, or set AWS_REGION"));
+        return Err(Failure::usage("no region is configured").hint("pass --region, or set AWS_REGION"));
     }
     let (mut gone, mut kept, mut failed) = (0_u64, 0_u64, 0_u64);
     for region in &regions {
@@ -50,9 +50,9 @@ pub(crate) async fn gc(arguments: &args::Gc) -> Result<u8, Failure> {
             }
         }
     }
-    let done = if arguments.dry_run { "would be deleted" } else { "deleted" };
+    let done = if arguments.dry_run { "would delete" } else { "deleted" };
     line(&format!(
-        "relay: the queues of {gone} deployments {done}, of {kept} kept{}",
+        "relay: {done} the queues of {gone} deployments, left those of {kept} in place{}",
         if failed > 0 { format!(", {failed} failed") } else { String::new() }
     ));
     Ok(if failed > 0 { ExitCode::Fault.code() } else { 0 })
@@ -106,7 +106,7 @@ impl Sweep<'_> {
         if !*dry_run {
             pair.delete(queues).await?;
         }
-        out(&format!("{id}{whose}: over for {}", plain_duration(over)));
+        out(&format!("{id}{whose}: over for at least {}", plain_duration(over)));
         Ok(true)
     }
 }

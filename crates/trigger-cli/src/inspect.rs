@@ -24,7 +24,8 @@ pub(crate) fn inspect(arguments: &args::Inspect) -> Result<u8, Failure> {
         std::fs::File::open(&arguments.file).map_err(named)?.take(limit).read_to_end(&mut bytes).map_err(named)?;
     }
     let keys = arguments.keys.iter().map(|text| key(text)).collect::<Result<Vec<_>, _>>()?;
-    let json: Value = serde_json::from_slice(&bytes).map_err(|error| Failure::usage(format!("not JSON: {error}")))?;
+    let json: Value =
+        serde_json::from_slice(&bytes).map_err(|error| Failure::usage(format!("the input is not JSON: {error}")))?;
     let decoded = decode(json, &keys);
     let text = format!("{}\n", escape_non_ascii(&format!("{decoded:#}")));
     std::io::stdout()

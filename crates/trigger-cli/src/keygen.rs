@@ -21,8 +21,8 @@ pub(crate) fn keygen(arguments: &args::Keygen) -> Result<u8, Failure> {
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&arguments.out).map_err(|error| {
             if error.kind() == std::io::ErrorKind::AlreadyExists {
-                Failure::usage(format!("{} exists already", arguments.out.display()))
-                    .hint("a key is never overwritten: choose another name with --out")
+                Failure::usage(format!("{} already exists", arguments.out.display()))
+                    .hint("relay never overwrites a key: choose another name with --out")
             } else {
                 fault(&error)
             }

@@ -40,7 +40,7 @@ pub(crate) fn say(show: &Show, tail: &Tail, code: u8, stopping: Option<ExitCode>
         Some(End::Stopped { reason: reason @ (Reason::Cancelled | Reason::TimedOut), .. }) => {
             show.end_line(
                 "stopped",
-                &format!("{} ({reason}), exit {code}; the runner did not say how far it came", reason.words()),
+                &format!("{} ({reason}), exit {code}; the runner did not report how far it got", reason.words()),
                 false,
             );
             hint(show, *reason);
@@ -50,16 +50,16 @@ pub(crate) fn say(show: &Show, tail: &Tail, code: u8, stopping: Option<ExitCode>
             hint(show, *reason);
         }
         Some(End::Silent { waiting_for, after, .. }) => {
-            let text = format!("nothing was heard for {} while waiting for {waiting_for}", took(*after));
+            let text = format!("no message arrived for {} while waiting for {waiting_for}", took(*after));
             show.end_line("outcome unknown", &text, false);
         }
         None => {
             let asked = match (tail.canceller.has_asked(), stopping) {
-                (true, _) => "; it was asked to stop, and may still be stopping",
-                (false, Some(_)) => "; it was not asked to stop, and goes on",
+                (true, _) => "; relay asked it to stop, and it may still be stopping",
+                (false, Some(_)) => "; relay did not ask it to stop, and it continues",
                 (false, None) => "",
             };
-            show.end_line("outcome unknown", &format!("left before the end of {id}{asked}"), false);
+            show.end_line("outcome unknown", &format!("relay exited before the end of {id}{asked}"), false);
         }
     }
     if is_open(end) {
@@ -67,7 +67,7 @@ pub(crate) fn say(show: &Show, tail: &Tail, code: u8, stopping: Option<ExitCode>
     }
     if inbox.earlier() > 0 {
         show.warn(&format!(
-            "{} frames from before this began came late and were not shown; the call before this one has most likely shown them",
+            "{} frames from before this call arrived late and were not shown; the previous call has most likely shown them",
             inbox.earlier()
         ));
     }
@@ -86,16 +86,17 @@ fn say_finished(show: &Show, tail: &Tail, code: u8, finished: &Finished, output:
 
     let took = took(tail.clock.elapsed());
     let output = if verified && tail.inbox.came_late() {
-        "output complete from where this began; the digests are of the whole, and were not checked".to_owned()
+        "output complete from where this call began; the digests cover the whole output, so relay did not check them"
+            .to_owned()
     } else if verified {
         "output verified".to_owned()
     } else {
         let or = if tail.inbox.came_late() {
-            ", or were shown to whoever followed before; the archive should have all of it: relay-admin log"
+            ", or an earlier call has shown them; the archive should have the whole output: relay-admin log"
         } else {
             ""
         };
-        format!("output INCOMPLETE: {} frames and {} bytes never came{or}", missing.frames, missing.bytes)
+        format!("output INCOMPLETE: {} frames and {} bytes never arrived{or}", missing.frames, missing.bytes)
     };
     match &finished.outcome {
         Outcome::Exited { signal: Some(signal), .. } => {
@@ -115,20 +116,20 @@ fn say_finished(show: &Show, tail: &Tail, code: u8, finished: &Finished, output:
 
 fn say_what_is_known(show: &Show, tail: &Tail) {
     if let Some(trouble) = tail.follower.trouble() {
-        show.warn(&format!("the reply queue could not be read: {trouble}"));
+        show.warn(&format!("cannot read the reply queue: {trouble}"));
         if trouble.kind == Kind::Credentials {
-            show.warn("hint: CI's credentials ended before the deployment did: give the job a longer session, or one that renews itself (a web identity's), then follow it with relay attach");
+            show.warn("hint: CI's credentials expired before the deployment ended: give the job a longer session, or one that renews itself (such as a web identity's), then follow the deployment with relay attach");
         }
     }
     let offset = tail.inbox.offset();
     match tail.inbox.task_arn() {
         Some(arn) => {
             let cluster = arn.split('/').nth(1).unwrap_or("CLUSTER");
-            show.warn(&format!("known: the task is {arn}; {} bytes of stdout and {} of stderr are true", offset.stdout, offset.stderr));
-            show.warn(&format!("find out, in the target account: aws ecs describe-tasks --cluster {cluster} --tasks {arn}"));
+            show.warn(&format!("known: the task is {arn}; {} bytes of stdout and {} of stderr are verified", offset.stdout, offset.stderr));
+            show.warn(&format!("to find out more, in the target account: aws ecs describe-tasks --cluster {cluster} --tasks {arn}"));
         }
         None => show.warn(
-            "known: the request was published, and nobody has answered; the launcher's log and its dead-letter queue in the target account say more",
+            "known: relay published the request, and no answer arrived; look into the launcher's log and its dead-letter queue in the target account",
         ),
     }
 }

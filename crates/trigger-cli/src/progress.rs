@@ -76,10 +76,12 @@ impl Progress {
     pub(crate) fn after_cancel(&self) -> String {
         let grace = self.grace.map(|grace| plain_duration(i64::try_from(grace.as_secs()).unwrap_or(i64::MAX)));
         match (grace, &self.step) {
-            (_, Some((step, true))) => format!("the rollback is at `{step}` and goes on to its end"),
+            (_, Some((step, true))) => format!("the rollback is at `{step}` and continues to its end"),
             (Some(grace), Some((step, false))) => format!("the step `{step}` has {grace} to stop by itself"),
             (Some(_), None) => "no step has begun yet".to_owned(),
-            (None, _) => "if its tool runs already, that has the target's own grace to stop by itself".to_owned(),
+            (None, _) => {
+                "if its tool is already running, it has the target's own grace period to stop by itself".to_owned()
+            }
         }
     }
 }

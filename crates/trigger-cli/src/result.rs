@@ -25,9 +25,9 @@ pub(crate) fn result(id: &DeploymentId, target: &TargetName, exit_code: u8, tail
             | End::Stopped { reason, message, .. },
         ) => ("relay", Some(*reason), Some(message.clone())),
         Some(End::Silent { waiting_for, .. }) => {
-            ("relay", None, Some(format!("nothing was heard while waiting for {waiting_for}")))
+            ("relay", None, Some(format!("no message arrived while waiting for {waiting_for}")))
         }
-        None => ("relay", None, Some("left before the end".to_owned())),
+        None => ("relay", None, Some("relay exited before the end of the deployment".to_owned())),
     };
     let finished = match end {
         Some(End::Finished { finished, missing, verified }) => Some((finished, missing, *verified)),
@@ -58,6 +58,7 @@ pub(crate) fn result(id: &DeploymentId, target: &TargetName, exit_code: u8, tail
 /// Writes the file.
 pub(crate) fn write(path: &Path, result: &Value) -> Result<(), Failure> {
     let text = format!("{result:#}\n");
-    std::fs::write(path, text)
-        .map_err(|error| Failure::new(ExitCode::Fault, format!("the result file {}: {error}", path.display())))
+    std::fs::write(path, text).map_err(|error| {
+        Failure::new(ExitCode::Fault, format!("cannot write the result file {}: {error}", path.display()))
+    })
 }

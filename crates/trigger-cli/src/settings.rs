@@ -169,7 +169,7 @@ impl Texts {
     /// Returns the topic, which must be known.
     pub(crate) fn topic(&self, target: &TargetName) -> Result<TopicArn, Failure> {
         let text = self.topic.as_deref().ok_or_else(|| {
-            Failure::usage(format!("no topic is known for {target}"))
+            Failure::usage(format!("no topic is configured for {target}"))
                 .hint(format!("add [targets.\"{target}\"] with topic = \"arn:…\" to relay.toml, or pass --topic"))
         })?;
         text.parse().map_err(|error| Failure::usage(format!("the topic is {error}")))
@@ -178,7 +178,7 @@ impl Texts {
     /// Returns the signing key, which must be known.
     pub(crate) fn signer(&self) -> Result<Signer, Failure> {
         let text = self.key.as_deref().ok_or_else(|| {
-            Failure::usage("no signing key is known").hint(
+            Failure::usage("no signing key is configured").hint(
                 "pass --key FILE (or the ARN of a KMS key), set RELAY_SIGNING_KEY, or make one with `relay keygen`",
             )
         })?;
@@ -263,8 +263,9 @@ fn key_file(text: &str, folder: Option<&Path>) -> PathBuf {
 fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<ParameterName, String>, Failure> {
     let mut map = BTreeMap::new();
     for text in texts {
+        let form = if flag == "--artifact" { "NAME=PATH" } else { "NAME=VALUE" };
         let (name, value) =
-            text.split_once('=').ok_or_else(|| Failure::usage(format!("{flag} {text}: write NAME=VALUE")))?;
+            text.split_once('=').ok_or_else(|| Failure::usage(format!("{flag} {text}: write {form}")))?;
         let name: ParameterName = name.parse().map_err(|error| Failure::usage(format!("{flag}: {error}")))?;
         if map.insert(name.clone(), value.to_owned()).is_some() {
             return Err(Failure::usage(format!("{flag} {name} is given twice")));
@@ -288,7 +289,7 @@ fn store(text: &str, target: &TargetName) -> Result<(String, String), Failure> {
 /// Parses a duration as typed, such as 90s, 45m or 2h. It must be more than zero.
 fn duration(flag: &str, text: &str) -> Result<Duration, Failure> {
     match duration_or_none(flag, text)? {
-        Duration::ZERO => Err(Failure::usage(format!("{flag} {text}: it must be more than that"))),
+        Duration::ZERO => Err(Failure::usage(format!("{flag} {text}: the duration must be more than zero"))),
         duration => Ok(duration),
     }
 }

@@ -77,7 +77,7 @@ impl Show {
     /// Says that the deployment goes on without this command. Its id goes alone to stdout, for
     /// scripts.
     pub(crate) fn detached(&self, follow: &str, id: &DeploymentId) {
-        let text = format!("follow it: {follow}");
+        let text = format!("follow it with: {follow}");
         let json = self.json("detached", &text, json!({ "deployment_id": id }));
         self.tell(&format!("detached: {text}"), Importance::Progress, json);
         if self.output == Output::Text {
@@ -192,7 +192,7 @@ impl Show {
             if error.kind() != ErrorKind::BrokenPipe {
                 self.failed = true;
                 let name = if at == 0 { "stdout" } else { "stderr" };
-                self.warn(&format!("{name} takes no more output ({error}); the deployment goes on without it"));
+                self.warn(&format!("cannot write to {name} ({error}); the deployment continues without it"));
             }
         }
     }

@@ -17,7 +17,7 @@ impl Signals {
     /// Starts listening.
     pub(crate) fn listen() -> Result<Self, Failure> {
         let listen = |kind| {
-            signal(kind).map_err(|error| Failure::new(ExitCode::Fault, format!("signals cannot be heard: {error}")))
+            signal(kind).map_err(|error| Failure::new(ExitCode::Fault, format!("cannot listen for signals: {error}")))
         };
         Ok(Self { interrupts: listen(SignalKind::interrupt())?, terminations: listen(SignalKind::terminate())? })
     }

@@ -58,7 +58,7 @@ impl Signer {
         let signature =
             key.keys().await.sign(&key.arn, &envelope.digest()).await.map_err(|error| match error.kind {
                 Kind::Invalid => Failure::new(ExitCode::Usage, error.to_string())
-                    .hint("make a key with the key spec ECC_NIST_P256 and the usage SIGN_VERIFY"),
+                    .hint("create a KMS key with the key spec ECC_NIST_P256 and the key usage SIGN_VERIFY"),
                 _ => Failure::aws(&format!("signing the request with {}", key.arn), &error),
             })?;
         // The key id is a hint that no reader needs (clause ENV-6), and asking KMS for it would

@@ -127,25 +127,25 @@ fn text(found: &Found, seen: &Seen, now: Timestamp) -> Vec<String> {
     lines.push(match &seen.state {
         Some((_, state, None)) => format!("  {state}"),
         Some((_, state, Some(more))) => format!("  {state}: {more}"),
-        None if found.tags.acknowledged > 0 => "  running, or over: all that it said was read".to_owned(),
-        None => "  nothing was heard of it yet, or all that it said was read".to_owned(),
+        None if found.tags.acknowledged > 0 => "  running or over: all messages so far were read".to_owned(),
+        None => "  no message has arrived yet, or all messages were read".to_owned(),
     });
     if let Some(deadline) = found.tags.deadline {
         let left = deadline.since(now);
         lines.push(match left {
-            0.. => format!("  over at {deadline} at the latest, in {}", plain_duration(left)),
-            _ => format!("  over since {deadline} at the latest"),
+            0.. => format!("  ends at {deadline} at the latest, in {}", plain_duration(left)),
+            _ => format!("  ended at {deadline} at the latest"),
         });
     }
     if let Some(followed) = found.tags.followed {
         let ago = plain_duration(now.since(followed));
         lines.push(match found.tags.acknowledged {
-            0 => format!("  followed {ago} ago, when nothing was printed yet"),
+            0 => format!("  last followed {ago} ago, when nothing was printed yet"),
             frame => format!("  printed up to frame {frame}, {ago} ago"),
         });
     }
     if let Some(highest) = seen.highest {
-        lines.push(format!("  frames up to {highest} wait to be read: relay attach {}", found.id));
+        lines.push(format!("  frames up to {highest} are waiting; to read them: relay attach {}", found.id));
     }
     lines
 }

@@ -206,8 +206,8 @@ impl Tail {
             }
             Event::Note(text) => show.say(&text),
             Event::Gap(missing) => {
-                let or = if self.inbox.came_late() { ", or were shown to whoever followed before" } else { "" };
-                show.warn(&format!("GAP in the output: {} frames never came or were damaged{or}", missing.frames));
+                let or = if self.inbox.came_late() { ", or an earlier call has shown them" } else { "" };
+                show.warn(&format!("GAP in the output: {} frames never arrived or were damaged{or}", missing.frames));
             }
         }
     }

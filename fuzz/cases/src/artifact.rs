@@ -136,7 +136,7 @@ fn listing(root: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();
-            let metadata = fs::symlink_metadata(&path).expect("what lies there");
+            let metadata = fs::symlink_metadata(&path).expect("metadata");
             let content = if metadata.is_symlink() {
                 let end = path.canonicalize().expect("a link that leads somewhere");
                 assert!(end.starts_with(root.canonicalize().expect("the folder")), "a link leads out, to {end:?}");
@@ -148,7 +148,7 @@ fn listing(root: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
                 assert!(metadata.is_file());
                 fs::read(&path).expect("a file")
             };
-            let name = path.strip_prefix(root).expect("below the root").to_str().expect("names are text").to_owned();
+            let name = path.strip_prefix(root).expect("below the root").to_str().expect("a name in UTF-8").to_owned();
             found.insert(name, (metadata.permissions().mode(), content));
         }
     }
@@ -164,11 +164,11 @@ fn unpacked(packed: &[u8], size: u64) {
     let beside: Vec<_> =
         fs::read_dir(around.path()).expect("the folder").flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(beside.len(), 2, "something was written outside: {beside:?}");
-    assert_eq!(fs::read(&outside).expect("it is there"), b"untouched");
+    assert_eq!(fs::read(&outside).expect("the file outside"), b"untouched");
     let found = listing(&inside);
     match result {
         Err(error) => {
-            assert!(found.is_empty(), "what failed leaves nothing behind: {error}");
+            assert!(found.is_empty(), "a failed unpacking leaves files behind: {error}");
             // The disk works, so the error must blame the artifact.
             assert!(
                 !matches!(error, UnpackError::Left { .. } | UnpackError::Into { .. } | UnpackError::Read(_)),
@@ -196,12 +196,12 @@ fn again(inside: &Path, place: &Path, found: &BTreeMap<String, (u32, Vec<u8>)>) 
         Ok(done) => assert_eq!((done.entries, done.size), (found.len(), packed.len() as u64)),
         // It compresses too well: a runner would reject it as a decompression bomb.
         Err(PackError::Ratio { .. }) => return,
-        Err(error) => panic!("it cannot be packed again: {error}"),
+        Err(error) => panic!("cannot pack it again: {error}"),
     }
     let mut twice = Vec::new();
     pack(inside, &[], &mut twice).expect("it was packed before");
-    assert!(packed == twice, "the same tree gives the same bytes");
+    assert!(packed == twice, "the same tree gives different bytes");
     fs::create_dir(place).expect("a folder");
-    unpack(packed.as_slice(), packed.len() as u64, u64::MAX, place).expect("what was packed is unpacked");
-    assert!(listing(place) == *found, "what was packed is what is unpacked");
+    unpack(packed.as_slice(), packed.len() as u64, u64::MAX, place).expect("a packed artifact can be unpacked");
+    assert!(listing(place) == *found, "the unpacked tree differs from the packed one");
 }

@@ -32,18 +32,21 @@ pub fn configuration(data: &[u8]) {
 
 /// A parameter's value stays inside its argument and cannot turn it into an option (clause RUN-9).
 fn filled(step: &Step, value: &str, values: &BTreeMap<ParameterName, String>) {
-    assert!(step.run.first().is_some_and(|program| program.holes().next().is_none()), "nobody chooses the program");
+    assert!(
+        step.run.first().is_some_and(|program| program.holes().next().is_none()),
+        "a parameter must not choose the program"
+    );
     for template in &step.run {
         let holes = template.holes().count();
         let of = |value: &str| template.fill(&values.keys().map(|name| (name.clone(), value.to_owned())).collect());
-        let shape = of("\u{1}").expect("a value that is no option");
+        let shape = of("\u{1}").expect("a value that is not an option");
         match template.fill(values) {
             Ok(argument) => {
                 assert!(!(shape.starts_with('\u{1}') && argument.starts_with('-')), "an option: {argument}");
                 assert!(holes == 0 || argument.contains(value));
                 assert_eq!(argument.len(), shape.len() - holes + holes * value.len());
             }
-            Err(_) => assert!(shape.starts_with('\u{1}'), "only what stands first can be an option"),
+            Err(_) => assert!(shape.starts_with('\u{1}'), "only a parameter at the start can become an option"),
         }
     }
 }
@@ -88,7 +91,7 @@ fn asked(configuration: &Configuration, values: &BTreeMap<ParameterName, String>
         match rule {
             ParameterRule::Text { regex, multiline, unicode, .. } => {
                 let whole = regex.find(value).is_some_and(|found| found.len() == value.len());
-                assert!(whole, "the value matches whole");
+                assert!(whole, "the pattern must match the whole value");
                 assert!(*unicode || value.is_ascii());
                 assert!(value.chars().all(|c| !c.is_control() || *multiline && "\n\r\t".contains(c)));
             }

@@ -22,7 +22,7 @@ pub fn envelope(data: &[u8]) {
     }
     match (Bundle::parse(data), Message::parse(data)) {
         (Ok(bundle), Ok(Message::Request(request))) => {
-            assert_eq!(bundle, request, "an override is read as the message was");
+            assert_eq!(bundle, request, "the override and the message are parsed alike");
             together(&bundle);
         }
         (Err(_), Ok(Message::Control(control))) => {
@@ -30,7 +30,7 @@ pub fn envelope(data: &[u8]) {
             // An ignored member of an envelope need not be valid UTF-8, so not every JSON parser
             // accepts the data.
             if let Ok(members) = serde_json::from_slice::<serde_json::Map<_, _>>(data) {
-                assert_eq!(members.len(), 1, "nothing stands beside a control statement");
+                assert_eq!(members.len(), 1, "a control statement has no other members");
             }
             assert_eq!(
                 Message::parse(Message::control_json(&control).as_bytes()).ok(),
@@ -65,7 +65,7 @@ fn believed<T: Statement>(envelope: &Envelope) -> Option<Verified<T, &'static st
     let ids: Vec<&str> = canonical.signatures().iter().map(|signature| signature.keyid.as_str()).collect();
     assert!(!ids.is_empty() && ids.is_sorted_by(|a, b| a < b), "one signature for each signer: {ids:?}");
     assert_eq!(ids, verified.signers());
-    let again: Verified<T, &'static str> = canonical.verify(toys).expect("the canonical form is believed");
+    let again: Verified<T, &'static str> = canonical.verify(toys).expect("the canonical form is verified");
     assert_eq!(again.canonical().to_json(), canonical.to_json());
     Some(verified)
 }
@@ -83,7 +83,11 @@ fn together(bundle: &Bundle) {
     let canonical = Bundle::canonical(&request, &approvals);
     approvals.reverse();
     approvals.extend(bundle.approvals.first().and_then(believed::<Approval>));
-    assert_eq!(Bundle::canonical(&request, &approvals), canonical, "neither order nor repeats make a difference");
+    assert_eq!(
+        Bundle::canonical(&request, &approvals),
+        canonical,
+        "neither order nor duplicates change the canonical form"
+    );
     // A bundle that fits into the overrides can be parsed by the runner.
     if overrides::check(&canonical.to_json()).is_ok() {
         assert_eq!(Bundle::parse(canonical.to_json().as_bytes()).ok(), Some(canonical));

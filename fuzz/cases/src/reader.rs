@@ -310,7 +310,7 @@ impl World {
                 && self.output.contains_key(seq)
                 && self.reader.first().is_none_or(|first| *seq >= first)
             {
-                assert!(self.written.contains(seq), "a message goes before its bytes are written");
+                assert!(self.written.contains(seq), "a message is deleted before its bytes are written");
             }
             if let Source::Runner(seq) = source {
                 self.deleted.insert(*seq);
@@ -323,28 +323,31 @@ impl World {
 
     /// Checks the invariants after each operation.
     fn look(&mut self) {
-        assert!(self.reader.dropped() <= self.strangers_given, "a true frame was dropped");
+        assert!(self.reader.dropped() <= self.strangers_given, "a genuine frame was dropped");
         let Some(end) = self.reader.poll_end().cloned() else { return };
         match &end {
             End::Finished { finished, missing, verified } => {
                 assert_eq!(finished.outcome, OUTCOME);
                 if !self.late {
-                    assert_eq!(*verified, !self.gaps, "a gap is told, and nothing else is one");
+                    assert_eq!(*verified, !self.gaps, "a gap is reported if and only if there is one");
                 }
                 if *verified && !self.late {
                     assert!(missing.frames == 0 && missing.bytes == 0);
-                    assert!(self.printed == self.pushed, "the whole output");
+                    assert!(self.printed == self.pushed, "verified output is not the whole output");
                 }
             }
             End::Refused { .. } | End::NeverStarted { .. } => {
-                assert!(self.given.contains(&Source::Launcher) || self.late, "nobody refused")
+                assert!(
+                    self.given.contains(&Source::Launcher) || self.late,
+                    "the launcher did not answer, but the end is its refusal"
+                )
             }
             End::Stopped { .. } | End::Silent { .. } => {}
         }
         // An end that the launcher reported may be replaced by the runner's. The runner's end is
         // final.
         if matches!(self.end, Some(End::Finished { .. })) {
-            assert_eq!(self.end.as_ref(), Some(&end), "another end");
+            assert_eq!(self.end.as_ref(), Some(&end), "the end changed after it was final");
         }
         self.end = Some(end);
     }
@@ -366,10 +369,10 @@ impl World {
                 assert!(self.now - began <= bound, "it took {:?} to give up", self.now - began);
                 return;
             }
-            let due = self.reader.poll_timeout().expect("a reader without an end has a clock");
+            let due = self.reader.poll_timeout().expect("a reader without an end has a timeout");
             self.now = self.now.max(due);
             self.reader.handle_timeout(self.now);
         }
-        panic!("the reader does not come to its end");
+        panic!("the reader does not reach its end");
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 /// The parsed value accounts for all of the input. A duplicate member, or one that is silently
 /// dropped, would give the input a second meaning.
 fn says_the_same(read: &[u8], written: &[u8]) {
-    let value = |json| serde_json::from_slice::<Value>(json).expect("JSON by any reader");
+    let value = |json| serde_json::from_slice::<Value>(json).expect("JSON that serde parses too");
     assert_eq!(without_absent(value(read)), value(written));
 }
 
@@ -33,7 +33,7 @@ pub fn request(data: &[u8]) {
     if let Ok(request) = Request::parse(data) {
         let payload = request.to_payload();
         says_the_same(data, &payload);
-        let again = Request::parse(&payload).expect("what was written is read");
+        let again = Request::parse(&payload).expect("a written payload can be parsed");
         assert_eq!(again, request);
         assert_eq!((again.to_payload(), again.subject()), (payload, request.subject()));
         assert!(request.session_key.is_ed25519());
@@ -65,7 +65,7 @@ fn in_time_and_place(request: &Request) {
     let around = [request.issued_at, request.expires_at];
     for now in around.into_iter().flat_map(|at| [-700, -61, -60, 0, 60, 61, 600, 601].map(|seconds| at.plus(seconds))) {
         let (launch, run) = (request.check_time(now, Stage::Launch), request.check_time(now, Stage::Run));
-        assert!(launch.is_err() || run.is_ok(), "what may be launched may run");
+        assert!(launch.is_err() || run.is_ok(), "a request that may be launched may not run");
         if run.is_ok() {
             assert!(request.expires_at > request.issued_at && request.issued_at.since(now) <= CLOCK_SKEW);
         }
@@ -75,7 +75,7 @@ fn in_time_and_place(request: &Request) {
     let allowed = request.check_queues(&accounts, &[]).is_ok();
     let own = request.reply_queue.name() == request.deployment_id.reply_queue_name();
     assert!(!allowed || own && request.reply_queue.region() == request.audience.region());
-    assert!(request.check_queues(&[], &[]).is_err(), "no account is nobody's");
+    assert!(request.check_queues(&[], &[]).is_err(), "without accounts no queue is allowed");
     let fixed: Vec<_> = [&request.reply_queue].into_iter().chain(&request.control_queue).cloned().collect();
     assert_eq!(request.check_queues(&[], &fixed), Ok(()));
 }

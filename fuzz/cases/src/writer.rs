@@ -165,10 +165,10 @@ pub fn writer(data: &[u8]) {
         }
         send(&mut runner, now, &mut seen);
         if seen.travelling.is_empty() {
-            now = runner.poll_timeout().expect("who is not done has something to do").max(now);
+            now = runner.poll_timeout().expect("an unfinished writer has a timeout").max(now);
         }
     }
-    panic!("the writer does not come to its end");
+    panic!("the writer does not reach its end");
 }
 
 fn kind(input: &mut Input<'_>) -> RunnerKind {
@@ -194,20 +194,23 @@ fn send(runner: &mut Runner, now: Duration, seen: &mut Seen) {
         assert!(size <= BATCH_BYTES_MAX, "{size} bytes in a batch");
         for frame in &batch {
             assert!(frame.signed.body.len() + FRAME_ATTRIBUTES_MAX <= FRAME_MAX && is_sendable(&frame.signed.body));
-            assert!(!seen.travelling.iter().any(|(_, batch)| batch.contains(&frame.seq)), "it travels already");
-            assert!(!seen.arrived.contains(&frame.seq), "it has arrived already");
+            assert!(
+                !seen.travelling.iter().any(|(_, batch)| batch.contains(&frame.seq)),
+                "the frame is already in flight"
+            );
+            assert!(!seen.arrived.contains(&frame.seq), "the frame has already arrived");
             let parsed = RunnerFrame::parse(&frame.signed.body).expect("a frame of our own");
             assert_eq!((parsed.seq, parsed.bears_vouch()), (frame.seq, frame.signed.vouch.is_some()));
             assert_eq!(matches!(parsed.kind, RunnerKind::Output(_)), frame.output);
             assert_eq!(matches!(parsed.kind, RunnerKind::Finished(_)), frame.last);
             if frame.last {
-                assert!(batch.len() == 1 && seen.travelling.is_empty(), "the end travels alone");
+                assert!(batch.len() == 1 && seen.travelling.is_empty(), "the end must be sent alone");
                 seen.terminal = Some(frame.seq);
             } else {
-                assert_eq!(seen.terminal, None, "nothing comes after the end");
+                assert_eq!(seen.terminal, None, "a frame follows the end");
             }
             let before = seen.frames.insert(frame.seq, frame.clone());
-            assert!(before.is_none_or(|before| before == *frame), "a frame is sent again as it was");
+            assert!(before.is_none_or(|before| before == *frame), "a frame changed when it was sent again");
         }
         seen.travelling.push((number, batch.iter().map(|frame| frame.seq).collect()));
         while runner.poll_frame(now).is_some() {}
@@ -220,7 +223,7 @@ fn whole(seen: &Seen, pushed: &Streams) {
     let mut end: Option<Box<Finished>> = None;
     for (at, frame) in (0_u64..).zip(seen.frames.values()) {
         let frame = RunnerFrame::parse(&frame.signed.body).expect("a frame of our own");
-        assert_eq!(frame.seq, at, "frames are numbered without a gap");
+        assert_eq!(frame.seq, at, "the frame numbers have a gap");
         match frame.kind {
             RunnerKind::Output(chunks) => {
                 let before = chunks.offset;
@@ -233,7 +236,7 @@ fn whole(seen: &Seen, pushed: &Streams) {
             _ => {}
         }
     }
-    assert!(out == *pushed, "what was sent is what was pushed");
+    assert!(out == *pushed, "the sent output differs from the pushed output");
     let end = end.expect("an end");
     assert_eq!(end.frames, seen.frames.len() as u64);
     for (said, had) in [(end.stdout, &out.stdout), (end.stderr, &out.stderr)] {

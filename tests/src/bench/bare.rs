@@ -110,7 +110,7 @@ impl Bare {
                 done??;
             }
             // The other receivers are still in a long poll that will return nothing.
-            receivers.join_next().await.ok_or("nobody received")??
+            receivers.join_next().await.ok_or("no receiver ran")??
         }))?;
         Ok(began.elapsed())
     }

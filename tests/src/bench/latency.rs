@@ -92,7 +92,9 @@ impl Stamps {
         // A bare queue does not preserve order.
         state.numbers.sort_unstable();
         if !state.numbers.iter().copied().eq(0..lines) {
-            return Err(format!("{who}: {} lines came of {lines}, or some twice", state.numbers.len()).into());
+            return Err(
+                format!("{who}: {} of {lines} lines arrived, or some arrived twice", state.numbers.len()).into()
+            );
         }
         Ok(std::mem::take(&mut state.took_us))
     }
@@ -194,7 +196,7 @@ fn race(sandbox: &Sandbox, rates: &[u32], time: Duration) -> Outcome<(Vec<Times>
         let [relay, bare, pipe] = stamps;
         runs.push([(relay, lines[0].count()), (bare, lines[1].count()), (pipe, lines[2].count())]);
     }
-    until("everybody is ready", || runs.iter().flatten().all(|(stamps, _)| stamps.is_ready()))?;
+    until("all readers are ready", || runs.iter().flatten().all(|(stamps, _)| stamps.is_ready()))?;
     tool::open(&gate, now_ns() + 300_000_000)?;
     std::thread::sleep(time);
     until("all lines are printed", || runs.iter().flatten().all(|(stamps, lines)| stamps.count() >= *lines))?;
@@ -217,7 +219,7 @@ fn until(what: &str, mut is: impl FnMut() -> bool) -> Outcome {
     let began = Instant::now();
     while !is() {
         if began.elapsed() > LATE {
-            return Err(format!("{what}: not within {LATE:?}").into());
+            return Err(format!("{what}: this did not happen within {LATE:?}").into());
         }
         std::thread::sleep(Duration::from_millis(20));
     }

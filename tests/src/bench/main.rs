@@ -4,9 +4,9 @@
 //! deployed. Each part has its own sandbox. The bench asserts only that the output is what was
 //! written; the figures are not tests.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what it measured goes to the terminal")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints what it measures")]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail by panicking"))]
-#![allow(clippy::cast_possible_truncation, reason = "randomness is cut to size on purpose")]
+#![allow(clippy::cast_possible_truncation, reason = "random numbers are truncated on purpose")]
 
 mod bare;
 mod latency;

@@ -51,7 +51,7 @@ pub(crate) fn measure(form: Form) -> Outcome<Value> {
         )
         .into());
     }
-    println!("{all} deployments, {live} at a time: every one right, none crossed, {seconds:.1} s");
+    println!("{all} deployments, {live} at a time: all correct, no output mixed up, {seconds:.1} s");
     Ok(json!({ "deployments": all, "live": live, "seconds": seconds, "right": all - u32::try_from(wrong.len())? }))
 }
 

@@ -126,7 +126,7 @@ fn digest(mut child: Child, size: u64, expected: [u8; 32]) -> Outcome<Duration> 
     let status = child.wait()?;
     let digest: [u8; 32] = hasher.finalize().into();
     if !status.success() || came != size || digest != expected {
-        return Err(format!("{status}; {came} bytes of {size}, digest {}", digest == expected).into());
+        return Err(format!("{status}; {came} of {size} bytes, digest matches: {}", digest == expected).into());
     }
     Ok(last - began.unwrap_or(last))
 }

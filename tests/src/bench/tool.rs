@@ -51,7 +51,7 @@ impl Lines {
 
     fn parse(arguments: &[&str]) -> Result<Self, Failure> {
         let [gate, slot, turn, of, slots, lines, pause] = arguments else {
-            return Err("lines: seven arguments".into());
+            return Err("tool lines takes seven arguments".into());
         };
         let nanos = |text: &str| text.parse().map(Duration::from_nanos);
         Ok(Self {
@@ -103,7 +103,7 @@ impl Lines {
                 Err(_) => std::thread::sleep(Duration::from_millis(2)),
             }
         }
-        Err("nobody opened the gate".into())
+        Err("the gate was not opened in time".into())
     }
 }
 
@@ -224,7 +224,7 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
         ["lines", rest @ ..] => Lines::parse(rest)?.write(),
         ["text", size] => write(Kind::Text, size.parse()?),
         ["random", size] => write(Kind::Random, size.parse()?),
-        _ => Err("tool: lines …, text BYTES, random BYTES".into()),
+        _ => Err("usage: tool lines … | text BYTES | random BYTES".into()),
     }
 }
 

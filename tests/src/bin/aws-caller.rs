@@ -8,7 +8,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,
-    reason = "a test's tool fails by panicking, and prints"
+    reason = "a tool of the tests prints, and fails by panicking"
 )]
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -23,7 +23,7 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["knock"] => knock(),
         [count, pause] => call(count.parse().unwrap(), Duration::from_millis(pause.parse().unwrap())),
-        _ => panic!("aws-caller COUNT MILLISECONDS, or aws-caller knock"),
+        _ => panic!("usage: aws-caller COUNT MILLISECONDS, or aws-caller knock"),
     }
 }
 

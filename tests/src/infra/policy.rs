@@ -92,7 +92,7 @@ pub(super) fn of_resource(file: &str, name: &str, resource: &Value, is_boundary:
             ("AWS::SNS::TopicPolicy" | "AWS::SQS::QueuePolicy" | "AWS::S3::BucketPolicy", "PolicyDocument") => {
                 Kind::Resource
             }
-            _ => return Err(format!("{place}: no check knows a policy here")),
+            _ => return Err(format!("{place}: no check covers a policy here")),
         };
         Ok(Policy { resource: name.to_owned(), kind, statements: statements(document), place })
     };

@@ -48,17 +48,17 @@ fn node<'a>(parser: &mut Parser<'a, StrInput<'a>>, event: Event<'a>) -> Result<V
                 let Event::Scalar(key, ..) = event else {
                     return match event {
                         Event::MappingEnd => Ok(tagged(tag.as_deref(), Value::Object(fields))),
-                        _ => Err(format!("line {}: a key that is no text", at.start.line())),
+                        _ => Err(format!("line {}: a key that is not text", at.start.line())),
                     };
                 };
                 let value = next(parser)?.0;
                 let value = node(parser, value)?;
                 if fields.insert(key.to_string(), value).is_some() {
-                    return Err(format!("line {}: the key {key} comes twice", at.start.line()));
+                    return Err(format!("line {}: duplicate key {key}", at.start.line()));
                 }
             }
         }
-        other => Err(format!("{other:?} has no place in a template")),
+        other => Err(format!("{other:?} is not allowed in a template")),
     }
 }
 
@@ -196,7 +196,7 @@ mod tests {
             })
         );
         assert_eq!(load("{\"a\": [1]}").unwrap(), json!({"a": [1]}));
-        assert_eq!(load("A: 1\nB: 2\nA: 3\n").unwrap_err(), "line 3: the key A comes twice");
+        assert_eq!(load("A: 1\nB: 2\nA: 3\n").unwrap_err(), "line 3: duplicate key A");
     }
 
     #[test]

@@ -228,7 +228,7 @@ impl Running {
                 break status;
             }
             if self.began.elapsed() > self.bound {
-                panic!("relay did not end within {:?}; it said: {}", self.bound, self.stderr_so_far());
+                panic!("relay did not end within {:?}; it printed: {}", self.bound, self.stderr_so_far());
             }
             std::thread::sleep(Duration::from_millis(5));
         };
@@ -275,7 +275,7 @@ impl Deployed {
     /// A part of the result file, by JSON pointer; null if it is not there.
     #[track_caller]
     pub fn result(&self, pointer: &str) -> &Value {
-        let result = self.result.as_ref().unwrap_or_else(|| panic!("there is no result file: {}", self.err()));
+        let result = self.result.as_ref().unwrap_or_else(|| panic!("relay wrote no result file: {}", self.err()));
         result.pointer(pointer).unwrap_or(&Value::Null)
     }
 

@@ -45,7 +45,7 @@ pub fn runner_image() -> Option<&'static str> {
             return Err("there is no Docker engine");
         }
         if !folder.join("relay-runner").is_file() {
-            return Err("there is no runner's image: `cargo xtask package` makes it");
+            return Err("the runner's image is missing: `cargo xtask package` builds it");
         }
         Ok(docker(&["build", "--quiet", "--tag", "relay-tests-runner", folder.to_str().expect("a path")]))
     });
@@ -162,7 +162,7 @@ fn tool_image() -> &'static str {
         let path = std::env::var_os("PATH").unwrap_or_default();
         for name in PROGRAMS {
             let program = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file());
-            let program = program.unwrap_or_else(|| panic!("there is no {name} on PATH"));
+            let program = program.unwrap_or_else(|| panic!("{name} is not on PATH"));
             copy(&program, &root.join("bin").join(name));
             let told = Command::new("ldd").arg(&program).output().expect("ldd starts");
             let told = String::from_utf8_lossy(&told.stdout).into_owned();

@@ -20,7 +20,7 @@ pub fn within<T>(bound: Duration, what: &str, mut f: impl FnMut() -> Option<T>) 
         if let Some(answer) = f() {
             return answer;
         }
-        assert!(began.elapsed() < bound, "{what}: not within {bound:?}");
+        assert!(began.elapsed() < bound, "{what}: this did not happen within {bound:?}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

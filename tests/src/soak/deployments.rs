@@ -198,7 +198,7 @@ fn tell(report: &mut Report, sandbox: &Sandbox, ended: &[Ended]) {
     for (why, count) in otherwise {
         report.fact(&why, count);
     }
-    report.demand(others * 20 <= ended.len(), || format!("{others} ended otherwise: more than one in twenty"));
+    report.demand(others * 20 <= ended.len(), || format!("{others} ended with another code: more than one in twenty"));
 }
 
 struct One<'a> {
@@ -310,7 +310,7 @@ impl One<'_> {
         let failure = |line: &&str| line.starts_with("error: ") || line.starts_with("hint: ");
         let tool_err = String::from_utf8_lossy(&done.tool_err()).into_owned();
         let tool_err: String = tool_err.split_inclusive('\n').filter(|line| !failure(line)).collect();
-        demand(out.starts_with(before), format!("not its output: {before:?}"));
+        demand(out.starts_with(before), format!("stdout of the first CLI is not the tool's: {before:?}"));
         let says = |words: &[&str]| words.iter().any(|words| done.err().contains(words));
         let gap = says(&["relay: GAP"]);
         if done.code == expected {
@@ -330,7 +330,7 @@ impl One<'_> {
             } else {
                 out.ends_with(&printed) && before.len() + printed.len() >= out.len()
             };
-            demand(complete, format!("not its output: {before:?} and {printed:?}"));
+            demand(complete, format!("the printed output is not the tool's: {before:?} and {printed:?}"));
             demand(ran == usize::from(story != Story::Refused), format!("the tool ran {ran} times"));
         } else {
             let reason = match done.code {
@@ -340,8 +340,11 @@ impl One<'_> {
                 125 => says(&["error: ", "relay finished: "]),
                 _ => false,
             };
-            demand(reason, format!("exit code {}, not {expected}", done.code));
-            demand(out.contains(&printed) && err.starts_with(&tool_err), format!("not its output: {printed:?}"));
+            demand(reason, format!("exit code {}, expected {expected}", done.code));
+            demand(
+                out.contains(&printed) && err.starts_with(&tool_err),
+                format!("the printed output is not the tool's: {printed:?}"),
+            );
         }
         let telling =
             ["relay refused: ", "relay never started: ", "relay outcome unknown: ", "error: ", "relay finished: "];

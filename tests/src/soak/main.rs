@@ -4,7 +4,7 @@
 //! `soak PART SCALE FOLDER`: SCALE is 1 for the sizes in `docs/reliability.md`, and less for a
 //! trial run. The JSON file is FOLDER/PART.json.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what it found goes to the terminal")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints what it finds")]
 #![allow(clippy::expect_used, clippy::panic, reason = "it is a test")]
 
 mod deployments;

@@ -56,7 +56,7 @@ impl Sampler {
         let samples = self.thread.join().expect("the sampler does not panic");
         for (name, sizes) in samples {
             if sizes.len() < PARTS {
-                report.wrong(format!("{name}: too few samples of its memory: {}", sizes.len()));
+                report.wrong(format!("{name}: too few memory samples: {}", sizes.len()));
                 continue;
             }
             let part = |n: usize| sizes.get(sizes.len() * n / PARTS..sizes.len() * (n + 1) / PARTS);

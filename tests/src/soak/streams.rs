@@ -79,7 +79,7 @@ pub(crate) fn gigabyte(report: &mut Report, scale: f64) {
     #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
     let rate = measured.1 as f64 / took.as_secs_f64() / 1e6;
     report.fact("MB/s", json!((rate * 10.0).round() / 10.0));
-    report.demand(measured == expected, || format!("printed {measured:?}, not {expected:?}"));
+    report.demand(measured == expected, || format!("printed {measured:?}, expected {expected:?}"));
 }
 
 /// 20 minutes with a line every 10 s.

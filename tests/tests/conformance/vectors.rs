@@ -10,7 +10,7 @@ fn our_verdict_is_the_expected_one() {
     let all = on_disk();
     for (name, text) in &all {
         let vector: Vector = serde_json::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let (folder, _) = name.split_once('/').expect("a vector lies in a directory");
+        let (folder, _) = name.split_once('/').expect("a vector is in a directory");
         let (said, out) = match verdict(folder, &vector) {
             Ok(out) => ("ok", out),
             Err(class) => (class, relay_tests::vectors::Out::default()),
@@ -19,7 +19,7 @@ fn our_verdict_is_the_expected_one() {
         let right =
             said == vector.expect && same(&vector.digest, &out.digest) && same(&vector.canonical, &out.canonical);
         if !right {
-            wrong.push(format!("{name}: expected {}, we say {said} ({})", vector.expect, vector.comment));
+            wrong.push(format!("{name}: expected {}, got {said} ({})", vector.expect, vector.comment));
         }
     }
     assert!(wrong.is_empty(), "{} of {} vectors:\n{}", wrong.len(), all.len(), wrong.join("\n"));

@@ -51,7 +51,7 @@ fn what_goes_on_is_seen_and_can_be_cancelled_from_elsewhere() {
     assert_eq!(done.out(), "begun\ngot TERM\n");
     // Its queues have been deleted by now.
     for command in ["status", "cancel", "attach"] {
-        sandbox.relay(&[command, &id]).run().exits(119).says("there is no queue").says("hint: ");
+        sandbox.relay(&[command, &id]).run().exits(119).says("no queue of").says("hint: ");
     }
 }
 
@@ -63,7 +63,7 @@ fn whom_the_policy_does_not_allow_to_cancel_cancels_nothing() {
     let script = format!("echo begun; while [ ! -e {} ]; do sleep 0.05; done; exit 9", gate.display());
     let running = sandbox.deploy("test/shut").param("script", &script).start();
     running.until_stdout("begun");
-    sandbox.relay(&["cancel", &running.id()]).run().exits(0).says("its target's policy");
+    sandbox.relay(&["cancel", &running.id()]).run().exits(0).says("the target's policy decides");
     let task = sandbox.tasks_of(&running.id()).remove(0);
     eventually("the runner has dropped it", || task.log().contains("may not stop this deployment").then_some(()));
     std::fs::write(gate, "").unwrap();
@@ -93,9 +93,9 @@ fn what_was_acknowledged_is_tagged_and_does_not_come_again() {
     std::fs::write(gate, "").unwrap();
     // A frame that was printed but not deleted comes again from the queue, followed by a gap in the
     // numbers. It is neither printed again nor reported as missing output.
-    let done = attach(&sandbox, &id).run().exits(4).says("output complete from where this began");
+    let done = attach(&sandbox, &id).run().exits(4).says("output complete from where this call began");
     assert_eq!(done.out(), "three\n");
-    assert!(!done.err().contains("GAP") && !done.err().contains("came late"), "{}", done.err());
+    assert!(!done.err().contains("GAP") && !done.err().contains("arrived late"), "{}", done.err());
 }
 
 /// Runs `relay gc`.
@@ -115,16 +115,16 @@ fn queues_of_the_dead_are_swept_and_those_of_the_living_stay() {
     sandbox.ci().tag(&reply(&dead), &long_ago);
     let other = sandbox.ci().create_queue("relay-not-a-deployment-reply");
     sandbox.ci().tag(&other, &long_ago);
-    let said = gc(&sandbox, &["--dry-run"]).exits(0).says("of 1 deployments would be deleted, of 1 kept");
+    let said = gc(&sandbox, &["--dry-run"]).exits(0).says("would delete the queues of 1 deployments, left those of 1");
     assert!(said.out().contains(&dead) && !said.out().contains(&living), "{}", said.out());
     status(&sandbox, &dead);
-    gc(&sandbox, &["--keep", "999999h"]).exits(0).says("of 0 deployments deleted, of 2 kept");
-    let said = gc(&sandbox, &["--keep", "0s"]).exits(0).says("of 1 deployments deleted, of 1 kept");
+    gc(&sandbox, &["--keep", "999999h"]).exits(0).says("deleted the queues of 0 deployments, left those of 2");
+    let said = gc(&sandbox, &["--keep", "0s"]).exits(0).says("deleted the queues of 1 deployments, left those of 1");
     assert!(said.out().contains(&dead), "{}", said.out());
     sandbox.relay(&["status", &dead]).run().exits(119);
     std::fs::write(gate, "").unwrap();
     attach(&sandbox, &living).run().exits(0);
-    assert!(sandbox.ci().receive(&other).is_empty(), "a queue of another name is nobody's business");
+    assert!(sandbox.ci().receive(&other).is_empty(), "gc leaves queues with other names alone");
 }
 
 // clause: LCK-3
@@ -189,7 +189,7 @@ fn credentials_that_end_in_mid_tail_are_named_with_the_remedy() {
     sandbox.set_faults(
         "[[rule]]\nservice = \"sqs\"\noperation = \"ReceiveMessage\"\nkind = \"error\"\ncode = \"ExpiredToken\"\n",
     );
-    running.wait().exits(122).says("ExpiredToken").says("CI's credentials ended before the deployment did");
+    running.wait().exits(122).says("ExpiredToken").says("CI's credentials expired before the deployment ended");
 }
 
 #[test]

@@ -74,7 +74,7 @@ type Row = (&'static str, fn(&Asking) -> String);
 const UNVERIFIED: [Row; 17] = [
     ("unsigned", |a| bundle(Envelope::new(Request::TYPE, a.request.to_payload()))),
     ("a stranger's key", |a| bundle(new_key().sign_envelope(Envelope::new(Request::TYPE, a.request.to_payload())))),
-    ("strangers' keys, and many", |a| {
+    ("many strangers' keys", |a| {
         bundle((0..8).fold(Envelope::new(Request::TYPE, a.request.to_payload()), |e, _| new_key().sign_envelope(e)))
     }),
     ("a signature over other bytes", |a| {
@@ -94,14 +94,14 @@ const UNVERIFIED: [Row; 17] = [
     }),
     ("a type that was changed after the signature", |a| a.bundle().replace("request.v1", "request.v2")),
     ("an unknown member", |a| signed(a, |p| p.replacen('{', r#"{"command":["sh"],"#, 1))),
-    ("a member twice", |a| signed(a, |p| p.replacen('{', r#"{"target":"demo/hello","#, 1))),
-    ("a parameter twice", |a| signed(a, |p| p.replacen(r#""script":"#, r#""script":"true","script":"#, 1))),
-    ("bytes behind the payload", |a| signed(a, |p| p + " {}")),
-    ("an array in the place of the object", |a| signed(a, |p| format!("[{p}]"))),
+    ("a duplicate member", |a| signed(a, |p| p.replacen('{', r#"{"target":"demo/hello","#, 1))),
+    ("a duplicate parameter", |a| signed(a, |p| p.replacen(r#""script":"#, r#""script":"true","script":"#, 1))),
+    ("bytes after the payload", |a| signed(a, |p| p + " {}")),
+    ("an array instead of the object", |a| signed(a, |p| format!("[{p}]"))),
     ("deep nesting in the payload", |a| signed(a, |_| "[".repeat(4_000) + &"]".repeat(4_000))),
     ("deep nesting in the body", |_| "[".repeat(16_000)),
-    ("bytes behind the body", |a| a.bundle() + "{}"),
-    ("no JSON", |_| "please deploy".to_owned()),
+    ("bytes after the body", |a| a.bundle() + "{}"),
+    ("not JSON", |_| "please deploy".to_owned()),
     ("200 KiB of JSON", |a| a.bundle().replacen('{', &format!("{{\"x\":\"{}\",", "a".repeat(200 << 10)), 1)),
 ];
 
@@ -154,7 +154,7 @@ fn hints_that_differ_or_lead_nowhere_are_unverified_too() {
     type Change = fn(&mut Hints);
     let rows: [(&str, Change); 3] = [
         ("another target of the same signer", |hints| hints.target = "demo/hello".parse().unwrap()),
-        ("a target that is not there", |hints| hints.target = "no/such".parse().unwrap()),
+        ("a target that does not exist", |hints| hints.target = "no/such".parse().unwrap()),
         ("a target of another family", |hints| hints.target = "demo/shel".parse().unwrap()),
     ];
     for (name, change) in rows {
@@ -209,8 +209,8 @@ fn a_verified_request_is_told_which_check_failed_and_by_how_much() {
     let rows: [(Reason, &str, Change); 10] = [
         (Reason::Expired, "expired 5m", |r| shift(r, -900 - 330)),
         (Reason::NotYetValid, "of clock skew is tolerated", |r| shift(r, 330)),
-        (Reason::Lifetime, "lives 901 s", |r| r.expires_at = r.issued_at.plus(901)),
-        (Reason::Lifetime, "lives 0 s", |r| r.expires_at = r.issued_at),
+        (Reason::Lifetime, "is 901 s", |r| r.expires_at = r.issued_at.plus(901)),
+        (Reason::Lifetime, "is 0 s", |r| r.expires_at = r.issued_at),
         (Reason::Audience, "is meant for arn:aws:sns:eu-west-1:222222222222:other", |r| {
             r.audience = "arn:aws:sns:eu-west-1:222222222222:other".parse().unwrap();
         }),
@@ -345,7 +345,7 @@ fn runner_denies(sandbox: &Sandbox, asking: &Asking, reason: Reason, words: &str
     assert_eq!((&end.body["seq"], &end.body["frames"], end.vouch.is_some()), (&json!(0), &json!(1), true));
     let task = sandbox.task_when(&arn, "STOPPED");
     assert_eq!(task.exit_code(), Some(120));
-    assert_eq!(asking.replies().len(), 1, "nothing but the end is sent");
+    assert_eq!(asking.replies().len(), 1, "only the end is sent");
     assert_eq!(claim(sandbox, &asking.id()).unwrap()["holder"]["runner"]["task_arn"], json!(arn));
     assert!(!sandbox.done_by(&task).iter().any(|entry| entry.text("key").starts_with("locks/")), "no lock is taken");
 }
@@ -360,7 +360,7 @@ fn the_runner_decides_again() {
         (Reason::Parameter, "no parameter `command`", |r| {
             drop(r.parameters.insert("command".parse().unwrap(), "sh".into()))
         }),
-        (Reason::Lifetime, "lives 901 s", |r| r.expires_at = r.issued_at.plus(901)),
+        (Reason::Lifetime, "is 901 s", |r| r.expires_at = r.issued_at.plus(901)),
         (Reason::NotYetValid, "in the future", |r| shift(r, 300)),
         (Reason::Queue, "control queue", |r| {
             let name = r.deployment_id.reply_queue_name();
@@ -461,7 +461,7 @@ fn a_wrong_key_and_an_unknown_target_are_refused() {
         &sandbox,
         sandbox.deploy("no/such").run(),
         Reason::Unverified,
-        "check that the signing key is among the target's signers",
+        "check the target's name, and that the signing key is among its signers",
     );
 }
 
@@ -531,12 +531,8 @@ fn what_aws_denies_has_a_code_and_a_hint() {
         .env("HOME", "/nonexistent")
         .run()
         .exits(125)
-        .says("hint: there are no valid AWS credentials here");
-    hello()
-        .env("AWS_ACCESS_KEY_ID", "AKIANOSUCHKEY")
-        .run()
-        .exits(125)
-        .says("hint: there are no valid AWS credentials here");
+        .says("hint: relay has no valid AWS credentials");
+    hello().env("AWS_ACCESS_KEY_ID", "AKIANOSUCHKEY").run().exits(125).says("hint: relay has no valid AWS credentials");
     hello().env("AWS_ENDPOINT_URL", "http://127.0.0.1:9").run().exits(125).says("hint: check the network");
     assert!(sandbox.calls("ecs", "RunTask").is_empty());
     // Queues that were created for nothing have been deleted.
@@ -595,7 +591,7 @@ fn a_hostile_artifact_is_refused_whole() {
         ("climbs", vec![run, ("../escaped", T::Regular, "", b"x")], ".."),
         ("climbs from below", vec![run, ("a/../../escaped", T::Regular, "", b"x")], ".."),
         ("absolute", vec![run, (&absolute, T::Regular, "", b"x")], "escaped"),
-        ("a link out", vec![run, ("link", T::Symlink, "../../..", b"")], "link"),
+        ("a link that leads out", vec![run, ("link", T::Symlink, "../../..", b"")], "link"),
         ("an absolute link", vec![run, ("link", T::Symlink, "/etc", b"")], "link"),
         ("a hard link", vec![run, ("link", T::Link, "run.sh", b"")], "link"),
         ("a device", vec![run, ("device", T::Char, "", b"")], "device"),
@@ -637,12 +633,12 @@ fn a_hostile_artifact_is_refused_whole() {
         &sandbox,
         "missing",
         deploy_artifact(&sandbox, "demo/source", &Digest::of(b"nowhere").to_string(), None),
-        "there is no s3://",
+        "does not exist",
     );
     let no_tar = zstd::encode_all(&b"not a tar"[..], 3).unwrap();
     bad_artifact(
         &sandbox,
-        "no tar",
+        "not a tar",
         deploy_artifact(&sandbox, "demo/source", &Digest::of(&no_tar).to_string(), Some(no_tar)),
         "",
     );
@@ -786,7 +782,7 @@ fn what_is_not_known_is_neither_success_nor_failure() {
     // No launcher answers.
     let mute = Sandbox::start(Options { launchers: 0, ..Options::default() });
     let done = mute.shell("true").args(&["--admission-timeout", "2s"]).run().exits(122);
-    done.says("while waiting for the launcher's answer").says("-reply stays");
+    done.says("while waiting for the launcher's answer").says("-reply keeps its messages for a day");
     // The request is admitted, but the runner never starts.
     let slow = Sandbox::start(Options::default().set("provisioning_ms=60000"));
     let done = slow.shell("true").args(&["--start-timeout", "2s"]).run().exits(122);

@@ -74,7 +74,7 @@ fn keygen_makes_a_key_that_only_its_owner_reads_and_never_overwrites() {
     assert!(!format!("{out}{err}").contains("PRIVATE KEY"));
     let (code, _, err) = relay(folder.path(), &["keygen", "--out", "ci.pem"]);
     assert_eq!(code, 119);
-    assert!(err.contains("exists already") && err.contains("hint: "), "{err}");
+    assert!(err.contains("already exists") && err.contains("hint: "), "{err}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), pem);
     // The key works as a file and as text.
     let sandbox = sandbox();
@@ -153,7 +153,13 @@ fn usage_is_119_and_publishes_nothing() {
         assert_eq!((done.out().as_str(), done.result.is_none()), ("", true), "{arguments:?}");
     }
     sandbox.deploy("no-slash").run().exits(119).says("no-slash");
-    sandbox.deploy("demo/hello").without("RELAY_TOPIC_ARN").run().exits(119).says("no topic is known").says("hint: ");
+    sandbox
+        .deploy("demo/hello")
+        .without("RELAY_TOPIC_ARN")
+        .run()
+        .exits(119)
+        .says("no topic is configured")
+        .says("hint: ");
     sandbox
         .deploy("demo/hello")
         .without("RELAY_SIGNING_KEY")
@@ -263,14 +269,14 @@ fn a_second_signal_leaves_at_once() {
     // An immediate second signal counts as the same one: `timeout` signals the process and its
     // group.
     running.signal(Signal::INT);
-    running.until_stderr("SIGINT, cancel sent");
+    running.until_stderr("SIGINT: sent the cancel");
     running.until_stderr("has 5s to stop by itself");
     running.until_stdout("got INT");
     std::thread::sleep(std::time::Duration::from_millis(600));
     let began = Instant::now();
     running.signal(Signal::TERM);
-    let done = running.wait().exits(130).says("left before the end");
-    assert!(began.elapsed().as_secs() < 3, "it did not leave at once");
+    let done = running.wait().exits(130).says("relay exited before the end");
+    assert!(began.elapsed().as_secs() < 3, "it did not exit immediately");
     assert_eq!(*done.result("/decided_by"), json!("relay"));
     std::fs::write(gate, "").unwrap();
 }

@@ -51,14 +51,14 @@ fn an_open_way_is_told_and_nothing_is_changed() {
     assert_eq!(code, 0, "{words}");
     for line in [
         "ok    topic: arn:aws:sns:eu-west-1:222222222222:relay for demo/hello",
-        "ok    key: the target's signers must have MCowBQYDK2VwAyEA",
+        "ok    key: the target's signers must include MCowBQYDK2VwAyEA",
         "ok    target key: pinned",
         "ok    region: eu-west-1",
-        "ok    endpoint: AWS_ENDPOINT_URL leads to 127.0.0.1:",
-        "ok    identity: arn:aws:sts::111111111111:assumed-role/ci/ci; the signer's ci_accounts must have 111111111111",
+        "ok    endpoint: AWS_ENDPOINT_URL points to 127.0.0.1:",
+        "ok    identity: arn:aws:sts::111111111111:assumed-role/ci/ci; the signer's ci_accounts must include 111111111111",
         "ok    clock: ",
         "skip  queues: ",
-        "ok    artifacts: s3://relay-sandbox-artifacts/demo/hello/ answers",
+        "ok    artifacts: s3://relay-sandbox-artifacts/demo/hello/ is reachable",
         "skip  publish: ",
     ] {
         says(&words, line);
@@ -107,18 +107,18 @@ fn each_thing_in_the_way_has_its_line_and_its_code() {
     let mode = |mode| std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
     let path = key.to_str().unwrap();
     let rows: [Row; 14] = [
-        (&[], &[("RELAY_TOPIC_ARN", "")], 119, "bad   topic: no topic is known for demo/hello — add"),
+        (&[], &[("RELAY_TOPIC_ARN", "")], 119, "bad   topic: no topic is configured for demo/hello — add"),
         (&["--topic", "relay"], &[], 119, "bad   topic: the topic is not the ARN"),
-        (&[], &[("RELAY_SIGNING_KEY", "")], 119, "bad   key: no signing key is known — pass --key FILE"),
+        (&[], &[("RELAY_SIGNING_KEY", "")], 119, "bad   key: no signing key is configured — pass --key FILE"),
         (&["--key", "/nowhere/ci.pem"], &[], 119, "bad   key: /nowhere/ci.pem is neither a PEM nor a file"),
         (&[], &[("RELAY_TARGET_PUBLIC_KEY", "")], 0, "warn  target key: none is pinned"),
         (&["--target-key", "no key"], &[], 119, "bad   target key: "),
-        (&[], &[("AWS_REGION", "us-east-1")], 0, "ok    region: eu-west-1, the topic's; us-east-1 of the environment"),
+        (&[], &[("AWS_REGION", "us-east-1")], 0, "ok    region: eu-west-1, from the topic; relay ignores us-east-1"),
         (
             &[],
             &[("AWS_ACCESS_KEY_ID", "AKIANOBODY")],
             125,
-            "bad   identity: asking AWS who this is: sts:GetCallerIdentity: InvalidClientTokenId",
+            "bad   identity: getting the caller's identity: sts:GetCallerIdentity: InvalidClientTokenId",
         ),
         (
             &[],
@@ -133,18 +133,18 @@ fn each_thing_in_the_way_has_its_line_and_its_code() {
             0,
             "ok    proxy: HTTPS_PROXY is set",
         ),
-        (&["--artifact-store", "s3://nowhere/x/"], &[], 119, "bad   artifacts: there is no bucket nowhere — check"),
+        (&["--artifact-store", "s3://nowhere/x/"], &[], 119, "bad   artifacts: the bucket nowhere does not exist —"),
         (
             &["--artifact-store", "s3://relay-222222222222-eu-west-1/x/"],
             &[],
             125,
-            "bad   artifacts: asking for an object in s3://relay-222222222222-eu-west-1/x/: s3:GetObject: AccessDenied",
+            "bad   artifacts: reading an object in s3://relay-222222222222-eu-west-1/x/: s3:GetObject: AccessDenied",
         ),
         (
             &["--reply-queue-url", "https://sqs.us-east-1.amazonaws.com/111111111111/replies"],
             &[],
             119,
-            "bad   queues: replies is in us-east-1, the topic in eu-west-1",
+            "bad   queues: replies is in us-east-1, but the topic is in eu-west-1",
         ),
     ];
     for (arguments, environment, code, line) in rows {
@@ -155,7 +155,7 @@ fn each_thing_in_the_way_has_its_line_and_its_code() {
     mode(0o644);
     let (code, words) = hello(&["--key", path], &[]);
     assert_eq!(code, 0);
-    says(&words, &format!("warn  key: others than its owner may use {path} (mode 644) — chmod 600 {path}"));
+    says(&words, &format!("warn  key: users other than the owner have access to {path} (mode 644) — chmod 600 {path}"));
     mode(0o600);
     says(&hello(&["--key", path], &[]).1, &format!("ok    key: {path}; "));
     // A fault in a setting determines the exit code: AWS may answer differently after it is

@@ -100,7 +100,7 @@ fn table() -> Vec<Row> {
         // The task, and how it ends.
         ended("the task is killed", json!([of_task("task-killed")]), 122, &["(lost)", "bytes of stdout"]),
         ended(
-            "the runner dies behind a batch",
+            "the runner dies after a batch",
             json!([with(
                 on(once(rule("sqs", "SendMessageBatch", "crash")), "role/relay/relay-demo-shell"),
                 "after",
@@ -120,28 +120,33 @@ fn table() -> Vec<Row> {
             "out of memory",
             json!([of_task("out-of-memory")]),
             122,
-            &["(out_of_memory)", "OutOfMemoryError", "hint: the target's owner raises the task's memory"],
+            &["(out_of_memory)", "OutOfMemoryError", "hint: the target's owner should raise the task's memory"],
         ),
         ended(
             "the image cannot be pulled",
             json!([rule("ecs", "RunTask", "image-pull")]),
             121,
-            &["never started", "CannotPullContainerError", "(image_pull)", "hint: the target's owner checks the image"],
+            &[
+                "never started",
+                "CannotPullContainerError",
+                "(image_pull)",
+                "hint: the target's owner should check the image",
+            ],
         ),
         ended(
             "no network interface",
             json!([rule("ecs", "RunTask", "no-network")]),
             121,
-            &["never started", "(network)", "hint: the target's owner checks the subnets"],
+            &["never started", "(network)", "hint: the target's owner should check the subnets"],
         ),
         ended(
-            "no capacity, said later",
+            "no capacity, reported later",
             json!([rule("ecs", "RunTask", "no-capacity")]),
             121,
             &["never started", "(capacity)", "hint: nobody's fault"],
         ),
         ended(
-            "no capacity, said at once",
+            "no capacity, reported immediately",
             json!([rule("ecs", "RunTask", "run-task-failures")]),
             121,
             &["never started", "(capacity)", "hint: nobody's fault"],
@@ -151,7 +156,7 @@ fn table() -> Vec<Row> {
             "the quota is used up",
             json!([with(rule("ecs", "RunTask", "run-task-failures"), "code", json!(limit))]),
             121,
-            &["(quota)", "hint: the target account's owner asks AWS"],
+            &["(quota)", "hint: the target account's owner should ask AWS"],
         )
         .set("function_timeout_ms=12000"),
         ended(
@@ -163,7 +168,7 @@ fn table() -> Vec<Row> {
         ended("maintenance", json!([of_task("maintenance")]), 122, &["(stopped)"]),
         ended("stopped by hand", json!([of_task("stopped-by-hand")]), 122, &["(stopped)", "hint: ask who stopped it"]),
         // The launcher.
-        overcome("the launcher dies behind RunTask", json!([once(rule("ecs", "RunTask", "crash"))])),
+        overcome("the launcher dies after RunTask", json!([once(rule("ecs", "RunTask", "crash"))])),
         overcome("the launcher dies before its answer", json!([once(rule("runtime", "Response", "crash"))])),
         ended(
             "the launcher always dies",
@@ -198,12 +203,12 @@ fn table() -> Vec<Row> {
             ]),
         ),
         // Events about the task.
-        overcome("events come late", json!([with(event("delay"), "delay_ms", json!([1_000, 3_000]))])),
-        overcome("events come twice", json!([event("duplicate")])),
+        overcome("events arrive late", json!([with(event("delay"), "delay_ms", json!([1_000, 3_000]))])),
+        overcome("events arrive twice", json!([event("duplicate")])),
         overcome("events overtake each other", json!([event("reorder")])),
         overcome("events are lost", json!([event("lost")])),
         ended(
-            "events are lost, and the watchdog tells the end",
+            "events are lost, and the watchdog reports the end",
             json!([event("lost"), of_task("task-killed")]),
             122,
             &["(lost)", "bytes of stdout"],
@@ -211,7 +216,7 @@ fn table() -> Vec<Row> {
         .set("schedule_ms=300"),
         // Queues, claim and lock, and lost answers.
         overcome(
-            "new queues are not there for five seconds",
+            "new queues are not visible for five seconds",
             json!([with(rule("sqs", "CreateQueue", "not-visible"), "delay_ms", json!([5_000, 5_000]))]),
         ),
         overcome("the claim races", json!([with(on(put("conflict"), "claims/"), "count", json!(2))])),
@@ -229,16 +234,21 @@ fn table() -> Vec<Row> {
         // Services that are unavailable or busy.
         overcome("KMS is throttled for a while", json!([with(rule("kms", "*", "throttle"), "count", json!(6))])),
         ended(
-            "KMS is throttled for ever",
+            "KMS is throttled forever",
             json!([rule("kms", "Sign", "throttle")]),
             122,
             &["while waiting for the launcher's answer"],
         )
         .args(patient),
-        overcome("STS is away for a moment", json!([with(rule("sts", "*", "outage"), "count", json!(2))])),
+        overcome("STS is unavailable for a moment", json!([with(rule("sts", "*", "outage"), "count", json!(2))])),
         // The runner exits with 125 before it can send a frame. Only its log says that nothing ran,
         // and the CLI does not read that, so the outcome is unknown.
-        ended("STS is away", json!([rule("sts", "*", "outage")]), 122, &["(runner)", "hint: see the task's log"]),
+        ended(
+            "STS is unavailable",
+            json!([rule("sts", "*", "outage")]),
+            122,
+            &["(runner)", "hint: see the task's log"],
+        ),
         Row {
             // The SDK gives up a call after four attempts. Whatever happens then must be reported.
             codes: vec![CODE, 121, 122, 125],
@@ -279,12 +289,12 @@ fn check(row: &Row) -> Result<(), String> {
         CODE if lines != 20 || *done.result("/output/verified") != json!(true) => {
             return wrong(format!("{lines} lines of 20, or not verified"));
         }
-        121 if !out.is_empty() => return wrong("what never started has printed".to_owned()),
+        121 if !out.is_empty() => return wrong("the deployment never started, but something was printed".to_owned()),
         // The CLI reports how much it has printed, to the byte.
         122 if done.err().contains("the task is arn:")
             && !done.err().contains(&format!("{} bytes of stdout", out.len())) =>
         {
-            return wrong(format!("{} bytes were printed, and something else is said", out.len()));
+            return wrong(format!("{} bytes were printed, but relay reports another number", out.len()));
         }
         _ => {}
     }
@@ -297,7 +307,7 @@ fn check(row: &Row) -> Result<(), String> {
         }
     }
     match row.says.iter().find(|words| !done.err().contains(**words)) {
-        Some(words) => wrong(format!("`{words}` is not said")),
+        Some(words) => wrong(format!("`{words}` is not in stderr")),
         None => Ok(()),
     }
 }

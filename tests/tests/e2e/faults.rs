@@ -263,5 +263,5 @@ fn a_reply_queue_that_is_not_there() {
     let never_task = sandbox.task_when(&never_arn, "STOPPED");
     assert_eq!(never_task.exit_code(), Some(125), "{}", never_task.log());
     assert!(!file("never").exists(), "the tool was started, though `started` could not be sent");
-    assert!(began.elapsed().as_secs() >= 55, "a new queue was not given its minute");
+    assert!(began.elapsed().as_secs() >= 55, "the runner did not wait a minute for a new queue");
 }

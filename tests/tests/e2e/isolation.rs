@@ -51,7 +51,7 @@ fn a_deployment_outlives_the_session_of_its_role_and_each_call_bears_its_id() {
 
     let of_the_role: Vec<_> =
         sandbox.log().into_iter().filter(|entry| entry.principal == ROLE && entry.session == done.id()).collect();
-    assert_eq!(of_the_role.len(), calls as usize, "each call of the tool bears the deployment's id, as session name");
+    assert_eq!(of_the_role.len(), calls as usize, "each call of the tool has the deployment's id as its session name");
     let assumed: Vec<_> =
         sandbox.calls("sts", "AssumeRole").into_iter().filter(|entry| entry.text("session") == done.id()).collect();
     assert!(assumed.len() >= 3, "assumed {} times for three sessions' time", assumed.len());

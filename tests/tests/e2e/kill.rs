@@ -101,7 +101,7 @@ fn every_process_in_every_phase() {
     } else if quick() {
         cells = cells.into_iter().step_by(4).collect();
     }
-    assert!(!cells.is_empty(), "no such cell");
+    assert!(!cells.is_empty(), "no cell matches RELAY_CELL");
     let next = AtomicUsize::new(0);
     let work = || {
         let mut failures = Vec::new();
@@ -113,8 +113,8 @@ fn every_process_in_every_phase() {
             eprintln!("{:5.1} s {cell}", began.elapsed().as_secs_f64());
             match outcome {
                 Ok(outcome) if outcome == cell.outcome => {}
-                Ok(outcome) => failures.push(format!("RELAY_CELL={cell}: {outcome:?}, not {:?}", cell.outcome)),
-                Err(_) => failures.push(format!("RELAY_CELL={cell}: see above")),
+                Ok(outcome) => failures.push(format!("RELAY_CELL={cell}: {outcome:?}, expected {:?}", cell.outcome)),
+                Err(_) => failures.push(format!("RELAY_CELL={cell}: see the panic above")),
             }
         }
         failures
@@ -138,7 +138,7 @@ fn made() -> String {
         rows.entry((cell.process, cell.blow, cell.telling, cell.outcome)).or_default().push(cell.phase);
     }
     let mut table = String::from(
-        "| process | what happens to it | when | exit code | tool ran | output | told by |\n|---|---|---|---|---|---|---|\n",
+        "| process | what happens to it | when | exit code | tool ran | output | reported by |\n|---|---|---|---|---|---|---|\n",
     );
     for ((process, blow, telling, outcome), phases) in rows {
         let phases: Vec<&str> = phases.into_iter().map(|phase| when(process, phase)).collect();
@@ -170,9 +170,9 @@ fn what(process: Process, blow: Blow) -> &'static str {
     match (process, blow) {
         (Process::Cli, Blow::Kill) => "KILL, then `relay attach`",
         (_, Blow::Kill) => "KILL",
-        (_, Blow::Again) => "KILL, then its task once more",
+        (_, Blow::Again) => "KILL, then its task runs again",
         (Process::Cli, Blow::Pause) => "STOP, CONT when the task has stopped",
-        (Process::Cli, Blow::Late) => "STOP for longer than its silence clock, CONT",
+        (Process::Cli, Blow::Late) => "STOP for longer than its silence timeout, CONT",
         (Process::Aws, _) => "STOP, CONT after 3 s",
         (_, Blow::Pause) => "STOP, CONT after 1 s",
         (_, Blow::Late) => "STOP, CONT when the CLI has given up, `relay attach`",
@@ -186,7 +186,7 @@ fn untold(process: Process, telling: Telling) -> &'static str {
         (_, Telling::Events) => "",
         (_, Telling::Watchdog) => "; ECS's events are lost",
         (Process::Launcher, Telling::Nobody) => "; Lambda does not end it",
-        (_, Telling::Nobody) => "; events are lost, the watchdog does not come",
+        (_, Telling::Nobody) => "; events are lost, the watchdog does not run",
     }
 }
 
@@ -200,10 +200,10 @@ fn when(process: Process, phase: Phase) -> &'static str {
         Phase::Claimed => "claimed, before `started`",
         Phase::Running => "a step prints",
         Phase::Between => "between two steps",
-        Phase::Ending => "the last frame on its way",
+        Phase::Ending => "the last frame is in flight",
         Phase::Ended if process == Process::Runner => "the last frame has arrived",
         Phase::Ended => "after the end, before the queues are deleted",
-        Phase::Telling => "it tells that the runner was killed",
+        Phase::Telling => "it reports that the runner was killed",
     }
 }
 
@@ -232,7 +232,7 @@ fn output(output: Output) -> &'static str {
     match output {
         Output::None => "none",
         Output::Complete => "complete",
-        Output::Beginning => "its beginning; how much is said",
+        Output::Beginning => "its beginning; relay reports how much",
     }
 }
 
@@ -241,9 +241,9 @@ fn by(told: Told) -> &'static str {
         Told::Runner => "the runner",
         Told::Event => "ECS's event",
         Told::Watchdog => "the watchdog",
-        Told::Admission => "the admission clock",
-        Told::Start => "the start clock",
-        Told::Silence => "the silence clock",
+        Told::Admission => "the admission timeout",
+        Told::Start => "the start timeout",
+        Told::Silence => "the silence timeout",
         Told::Nobody => "nobody",
     }
 }

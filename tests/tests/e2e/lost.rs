@@ -120,7 +120,7 @@ fn the_tool_waits_only_when_the_spool_is_full_and_that_is_said() {
     deployment.until_stdout("first");
     sandbox.set_faults(&outage("SendMessageBatch", &deployment.id(), 600_000));
     std::fs::write(folder.join("go"), "").unwrap();
-    until("what fits is taken", || folder.join("one").exists());
+    until("everything that fits is accepted", || folder.join("one").exists());
     let spooled = || files(&sandbox, &deployment.id()).iter().map(|(_, length)| length).sum::<u64>();
     // Counts the archive's files too: the tool is blocked when neither they nor the spool grow.
     // relay reports a wait of a second or more.
@@ -129,9 +129,9 @@ fn the_tool_waits_only_when_the_spool_is_full_and_that_is_said() {
         std::thread::sleep(std::time::Duration::from_millis(1_200));
         before > 1 << 20 && spooled() == before
     });
-    assert!(!folder.join("all").exists(), "nothing bounds what waits");
+    assert!(!folder.join("all").exists(), "the waiting output has no bound");
     sandbox.set_faults("");
-    let done = deployment.wait().exits(0).says("the tool was made to wait for");
+    let done = deployment.wait().exits(0).says("relay made the tool wait for");
     assert_eq!(done.stdout.len(), 30_000_006);
     assert_eq!(*done.result("/output/verified"), true);
 }
@@ -156,7 +156,7 @@ fn what_a_stopped_tool_had_printed_waits_for_the_queue_as_long_as_it_must() {
         before > 0 && written() == before
     });
     deployment.signal(rustix::process::Signal::INT);
-    until("the tool is gone", || bytes.with_extension("dead").exists());
+    until("the tool has ended", || bytes.with_extension("dead").exists());
     // Longer than the runner waits for a pipe that another process holds open.
     std::thread::sleep(std::time::Duration::from_secs(7));
     sandbox.set_faults("");
@@ -259,7 +259,7 @@ fn a_killed_runner_leaves_what_it_had_archived_and_nobody_can_add_to_it() {
     rustix::process::kill_process(task.pid().unwrap(), rustix::process::Signal::KILL).unwrap();
     let done = deployment.wait().exits(122);
     let (code, stdout, stderr) = log(&sandbox, "demo/shell", &id);
-    assert!(code == 1 && stderr.contains("no end of it"), "{code} {stderr}");
+    assert!(code == 1 && stderr.contains("does not have the deployment's end"), "{code} {stderr}");
     // An object is 1 MiB of lines, of which base64 and attributes are a quarter. The archive may be
     // ahead of the queue or behind it; what both have is the same. Four batches are in flight at a
     // time. When the runner is killed, an earlier one of these may be missing, and then the CLI

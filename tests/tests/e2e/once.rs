@@ -63,7 +63,7 @@ fn the_same_request_published_three_times_runs_once() {
     // A later copy gets the same answer.
     asking.publish();
     let admitted = || asking.replies().into_iter().filter(|reply| reply.kind() == "admitted").count();
-    eventually("three times admitted", || (admitted() == 3).then_some(()));
+    eventually("admitted three times", || (admitted() == 3).then_some(()));
     let replies = asking.replies();
     assert!(
         replies.iter().all(|reply| reply.from != "launcher" || (reply.genuine && reply.kind() == "admitted")),
@@ -111,8 +111,8 @@ fn run_task_says_exactly_what_was_verified() {
     // white space.
     let stranger = asking::new_key();
     let mut odd: Value = serde_json::from_str(&asking::bundle(stranger.sign_envelope(asking.envelope()))).unwrap();
-    odd["request"]["signatures"][0]["keyid"] = json!("a hint that lies");
-    odd["request"]["unknown"] = json!("ignored, as DSSE says");
+    odd["request"]["signatures"][0]["keyid"] = json!("a false hint");
+    odd["request"]["unknown"] = json!("ignored, as DSSE requires");
     asking.publish_as(&format!(" {odd:#}\n"), &asking.hints()).unwrap();
     assert_eq!(asking.end().kind(), "finished");
     let tasks = sandbox.tasks_of(&asking.id());
@@ -320,13 +320,13 @@ fn a_conflict_is_judged_by_the_request_in_the_other_task() {
     other.publish();
     let refused = other.end();
     assert_eq!((refused.kind(), refused.reason()), ("refused", "id_in_use"));
-    assert!(claim(&sandbox, &other.id()).is_none(), "another's word about the id is not claimed");
+    assert!(claim(&sandbox, &other.id()).is_none(), "the refusal of another request with this id is not claimed");
 
     let conflicts = sandbox
         .calls("ecs", "RunTask")
         .into_iter()
         .filter(|entry| entry.error.as_deref().is_some_and(|error| error.starts_with("ConflictException")));
-    assert_eq!(conflicts.count(), 2, "both went by the conflict");
+    assert_eq!(conflicts.count(), 2, "both requests met the conflict");
     assert_eq!(asking.end().kind(), "finished");
     assert_eq!(marker.runs(), 1);
 }
@@ -418,7 +418,7 @@ fn variables_of_an_override_are_not_read() {
         .collect::<String>();
     assert!(output.contains("RELAY_DEPLOYMENT_ID"), "{output}");
     for stranger in ["127.0.0.1:9", "us-east-1", "333333333333", "STRANGE", "RUST_LOG"] {
-        assert!(!output.contains(stranger), "{stranger} came through: {output}");
+        assert!(!output.contains(stranger), "{stranger} reached the tool: {output}");
     }
 }
 
@@ -435,7 +435,7 @@ fn one_slot_one_deployment_and_the_second_is_told_who_holds_it() {
     let second = sandbox.deploy("test/busy").param("script", "echo never").run().exits(120);
     assert_eq!((second.out().as_str(), second.result("/reason")), ("", &json!("busy")));
     let second = second.says(&running.id());
-    assert!(sandbox.run_tasks(&second.id()).is_empty(), "the launcher's early word");
+    assert!(sandbox.run_tasks(&second.id()).is_empty(), "the launcher ran a task");
     // Past the launcher, the runner's decision is final and the same.
     let asking = Asking::new(&sandbox, "test/busy", &[("script", "echo never")]);
     let arn = sandbox.operator().run_task(&asking.launch()).unwrap();
@@ -503,7 +503,7 @@ fn a_lock_is_taken_over_from_a_dead_task_only() {
     put("test/young", unknown, 60);
     let young = sandbox.deploy("test/young").param("script", "echo never").run().exits(120);
     assert_eq!((young.out().as_str(), young.result("/reason")), ("", &json!("busy")));
-    assert!(sandbox.run_tasks(&young.id()).is_empty(), "the launcher says so already");
+    assert!(sandbox.run_tasks(&young.id()).is_empty(), "the launcher ran a task");
     put("test/old", unknown, 601);
     sandbox.deploy("test/old").param("script", "true").run().exits(0);
     // A lock that was released.
@@ -527,5 +527,5 @@ fn a_lock_that_cannot_be_read_is_held() {
     assert_eq!((end.kind(), end.reason()), ("finished", "busy"));
     assert!(end.message().contains("locks/test/busy/0"), "{}", end.message());
     let stands = sandbox.operator().get_json(&sandbox.bucket(), "locks/test/busy/0");
-    assert_eq!(stands, serde_json::from_slice(newer).ok(), "nobody has overwritten it");
+    assert_eq!(stands, serde_json::from_slice(newer).ok(), "it is not overwritten");
 }

@@ -69,7 +69,7 @@ fn what_is_alive_is_listed_and_can_be_stopped() {
     assert_eq!(code, 0, "{err}");
     assert!(out.contains(&format!("asked ECS to stop {id} (demo/shell)")) && out.contains("120 seconds"), "{out}");
     let done = running.wait().exits(122).says("stopped");
-    assert_eq!(done.out(), "begun\ngot INT\n", "the tool had its signal, and its last words came");
+    assert_eq!(done.out(), "begun\ngot INT\n", "the tool received its signal, and its last output arrived");
     let task = sandbox.task_when(sandbox.tasks_of(&id)[0].arn(), "STOPPED");
     assert_eq!(
         task.0["stoppedReason"],
@@ -77,7 +77,7 @@ fn what_is_alive_is_listed_and_can_be_stopped() {
     );
     assert_eq!(live(&sandbox, &id), None);
     let (code, _, err) = admin(&sandbox, &["stop", &id]);
-    assert!(code == 1 && err.contains("has stopped already: stopped by arn:"), "{err}");
+    assert!(code == 1 && err.contains("has already stopped: stopped by arn:"), "{err}");
 }
 
 #[test]
@@ -89,9 +89,9 @@ fn what_is_stopping_already_is_not_asked_again() {
     running.until_stdout("begun");
     let id = running.id();
     assert_eq!(admin(&sandbox, &["stop", &id]).0, 0);
-    eventually("it is seen to be stopping", || live(&sandbox, &id).filter(|one| one["state"] == "STOPPING"));
+    eventually("ps shows that it is stopping", || live(&sandbox, &id).filter(|one| one["state"] == "STOPPING"));
     let (code, out, _) = admin(&sandbox, &["stop", &id, "--reason", "again"]);
-    assert!(code == 0 && out.contains("is stopping already: stopped by"), "{out}");
+    assert!(code == 0 && out.contains("is already stopping: stopped by"), "{out}");
     let stops = sandbox.calls("ecs", "StopTask");
     let arn = sandbox.tasks_of(&id)[0].arn().to_owned();
     assert_eq!(stops.iter().filter(|call| call.text("task") == arn).count(), 1);
@@ -104,16 +104,16 @@ fn what_cannot_be_done_is_said_with_its_reason() {
     let sandbox = sandbox();
     let stranger = "01980000-0000-7000-8000-000000000000";
     let rows: [Row; 6] = [
-        (&["stop", stranger], &[], 1, "there is no task of 01980000-0000-7000-8000-000000000000 in the cluster relay"),
+        (&["stop", stranger], &[], 1, "found no task of 01980000-0000-7000-8000-000000000000 in the cluster relay"),
         (&["stop", "payments/production"], &[], 119, "not a deployment id"),
         (&["stop", stranger, "--cluster", "nowhere"], &[], 125, "ClusterNotFoundException"),
         (&["ps", "--cluster", "nowhere"], &[], 125, "hint: check the name, the account and the region"),
-        (&["ps"], &[("AWS_ACCESS_KEY_ID", "AKIANOBODY")], 125, "hint: there are no valid AWS credentials here"),
+        (&["ps"], &[("AWS_ACCESS_KEY_ID", "AKIANOBODY")], 125, "hint: relay has no valid AWS credentials"),
         (
             &["ps"],
             &[("AWS_REGION", ""), ("AWS_CONFIG_FILE", "/nowhere"), ("AWS_EC2_METADATA_DISABLED", "true")],
             119,
-            "no region is known: set AWS_REGION",
+            "no region is configured: set AWS_REGION",
         ),
     ];
     for (arguments, environment, code, words) in rows {
@@ -187,7 +187,7 @@ fn doctor_agrees(sandbox: &Sandbox, folder: &Path, own: &[&str]) {
     assert_eq!(
         bad,
         [
-            "bad   artifacts: there is no bucket relay-artifacts-111111111111-eu-west-1 — check `artifacts` in relay.toml"
+            "bad   artifacts: the bucket relay-artifacts-111111111111-eu-west-1 does not exist — check `artifacts` in relay.toml"
         ]
     );
 }

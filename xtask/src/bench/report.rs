@@ -137,7 +137,7 @@ fn demanded_of_the_rest(results: &Value, demands: &mut Vec<Demand>) {
     if let (Some(sends), Some(dollars)) = (number(&requests["sends_per_line"]), number(&requests["dollars"])) {
         demands.push(Demand {
             what: "ten minutes, a line a second".to_owned(),
-            wanted: "≤ 1 send for a line (heartbeats apart), ≤ $0.001",
+            wanted: "≤ 1 send a line (without heartbeats), ≤ $0.001",
             got: format!("{sends:.2} sends a line, ${dollars:.5}"),
             // A heartbeat every 15 seconds is a send as well.
             met: sends <= 1.0 + 1.0 / 15.0 + 0.02 && dollars <= 0.001,
@@ -154,9 +154,9 @@ fn demanded_of_the_rest(results: &Value, demands: &mut Vec<Demand>) {
     if let Some(seconds) = number(&many["seconds"]) {
         demands.push(Demand {
             what: "many at once".to_owned(),
-            wanted: "64 live, 1,000 in all, every one right, none crossed",
+            wanted: "64 live, 1,000 in all, all correct, no output mixed up",
             got: format!(
-                "{} live, {} in all, {} right, {seconds:.0} s",
+                "{} live, {} in all, {} correct, {seconds:.0} s",
                 many["live"], many["deployments"], many["right"]
             ),
             // The run fails if a deployment is wrong, and smaller forms run fewer deployments.
@@ -241,7 +241,7 @@ fn throughput(results: &Value) -> Option<String> {
 fn start(results: &Value) -> Option<String> {
     let parts = &results["start"];
     let mut out = String::from(
-        "Starts, in milliseconds, p50 / p99; beyond AWS is without what the sandbox took to answer:\n\n\
+        "Starts, in milliseconds, p50 / p99; beyond AWS leaves out the time that the sandbox took to answer:\n\n\
          | what | samples | all | beyond AWS |\n|---|---|---|---|\n",
     );
     for (part, total, what) in [

@@ -129,7 +129,7 @@ impl Timers {
     /// Names the thing that the inbox waited for in vain, and for how long.
     pub(super) fn ran_out(&self, now: Duration) -> (&'static str, Duration) {
         match self.overdue {
-            Some(at) if now >= at => ("an end that is overdue", now.saturating_sub(self.published)),
+            Some(at) if now >= at => ("the end, which is overdue", now.saturating_sub(self.published)),
             _ => self.clock(),
         }
     }
@@ -140,7 +140,7 @@ impl Timers {
             Phase::Answer { .. } => ("the launcher's answer", self.timeouts.admission),
             Phase::Start { .. } => ("the runner's start", self.timeouts.start),
             Phase::Frame { .. } => ("the runner's next frame", self.timeouts.silence),
-            Phase::Drain { .. } => ("the frames that are missing", self.timeouts.drain),
+            Phase::Drain { .. } => ("the missing frames", self.timeouts.drain),
         }
     }
 }

@@ -29,7 +29,7 @@ pub struct PrivateKey {
 
 /// The text is not a private key that relay can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an Ed25519 private key in PKCS#8 PEM (`relay keygen` makes one)")]
+#[error("not an Ed25519 private key in PKCS#8 PEM (`relay keygen` creates one)")]
 pub struct PrivateKeyError;
 
 impl PrivateKey {
@@ -50,16 +50,16 @@ impl PrivateKey {
     }
 
     fn of(key: ed25519_dalek::SigningKey) -> Self {
-        #[allow(clippy::expect_used, reason = "the invariant is in its message")]
+        #[allow(clippy::expect_used, reason = "the message states the invariant")]
         let der = key.verifying_key().to_public_key_der().expect("a point of 32 bytes has one DER form");
-        #[allow(clippy::expect_used, reason = "the invariant is in its message")]
+        #[allow(clippy::expect_used, reason = "the message states the invariant")]
         let public = PublicKey::from_der(der.as_bytes()).expect("that form has 44 bytes");
         Self { key, public }
     }
 
     /// The key as PKCS#8 PEM, for a file that only its owner can read.
     pub fn to_pem(&self) -> Zeroizing<String> {
-        #[allow(clippy::expect_used, reason = "the invariant is in its message")]
+        #[allow(clippy::expect_used, reason = "the message states the invariant")]
         self.key.to_pkcs8_pem(LineEnding::LF).expect("32 bytes can be encoded")
     }
 

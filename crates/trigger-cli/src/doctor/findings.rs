@@ -76,15 +76,15 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     }
     match (&facts.probe, &facts.topic) {
         (Some(probe), Ok(topic)) => all.extend([identity(probe, topic), clock(probe)]),
-        _ => all.push(skip("identity", "AWS was not asked", "name the topic first: its region is where relay asks")),
+        _ => all.push(skip("identity", "relay did not ask AWS", "configure the topic first: relay asks in its region")),
     }
     all.push(queues(facts));
     all.push(artifacts(facts));
     if let Ok(topic) = &facts.topic {
         all.push(skip(
             "publish",
-            format!("whether these credentials may publish to {topic}"),
-            "only publishing tells; both the role's policy and the topic's must allow sns:Publish",
+            format!("not checked: whether these credentials may publish to {topic}"),
+            "only a real request shows it; the role's policy and the topic's policy must both allow sns:Publish",
         ));
     }
     all
@@ -106,11 +106,11 @@ fn key(facts: &Facts) -> Finding {
     match &key.file {
         Some((file, mode)) if mode & 0o077 != 0 => warn(
             "key",
-            format!("others than its owner may use {} (mode {:03o})", file.display(), mode & 0o777),
+            format!("users other than the owner have access to {} (mode {:03o})", file.display(), mode & 0o777),
             format!("chmod 600 {}", file.display()),
         ),
-        Some((file, _)) => ok("key", format!("{}; the target's signers must have {public}", file.display())),
-        None => ok("key", format!("the target's signers must have {public}")),
+        Some((file, _)) => ok("key", format!("{}; the target's signers must include {public}", file.display())),
+        None => ok("key", format!("the target's signers must include {public}")),
     }
 }
 
@@ -123,8 +123,8 @@ fn pin(facts: &Facts) -> Finding {
         },
         Ok(None) => warn(
             "target key",
-            format!("none is pinned for {}: the first runner that answers is believed", facts.target),
-            "set target_key in relay.toml; in the target account: aws kms get-public-key --key-id alias/relay-target --query PublicKey --output text",
+            format!("none is pinned for {}, so relay trusts the first runner that answers", facts.target),
+            "set target_key in relay.toml to the output of this command in the target account: aws kms get-public-key --key-id alias/relay-target --query PublicKey --output text",
         ),
     }
 }
@@ -133,9 +133,9 @@ fn region(facts: &Facts, topic: &TopicArn) -> Finding {
     let own = topic.region();
     match &facts.region {
         Some(other) if *other != own.as_str() => {
-            ok("region", format!("{own}, the topic's; {other} of the environment is not used"))
+            ok("region", format!("{own}, from the topic; relay ignores {other} from the environment"))
         }
-        _ => ok("region", format!("{own}, the topic's")),
+        _ => ok("region", format!("{own}, from the topic")),
     }
 }
 
@@ -149,58 +149,58 @@ fn endpoint(name: &str, value: &str) -> Finding {
         None => place.split(':').next(),
     };
     if matches!(host, Some("127.0.0.1" | "localhost" | "::1")) {
-        return ok("endpoint", format!("{name} leads to {place} on this machine: a sandbox, not AWS"));
+        return ok("endpoint", format!("{name} points to {place} on this machine: a sandbox, not AWS"));
     }
     let clear = if scheme == "https" { "" } else { ", unencrypted" };
     warn(
         "endpoint",
-        format!("{name} leads to {place} instead of AWS{clear}"),
-        "unset it, unless this is an endpoint of yours",
+        format!("{name} points to {place} instead of AWS{clear}"),
+        "unset it, unless you operate this endpoint",
     )
 }
 
 fn proxy(name: &str, probe: Option<&Probe>) -> Finding {
-    let text = format!("{name} is set, and relay uses no proxy");
+    let text = format!("{name} is set, but relay uses no proxy");
     match probe {
         Some(Probe { clocks: Some(_), .. }) => ok("proxy", format!("{text}; AWS answers without one")),
-        _ => warn("proxy", text, "let this machine reach AWS directly, by NAT or by VPC endpoints"),
+        _ => warn("proxy", text, "let this machine reach AWS directly, through NAT or VPC endpoints"),
     }
 }
 
 fn identity(probe: &Probe, topic: &TopicArn) -> Finding {
     let identity = match &probe.identity {
         Ok(identity) => identity,
-        Err(error) => return bad("identity", &Failure::aws("asking AWS who this is", error)),
+        Err(error) => return bad("identity", &Failure::aws("getting the caller's identity", error)),
     };
     let (arn, account) = (&identity.arn, &identity.account);
     if arn.ends_with(":root") || arn.contains(":user/") {
         return warn(
             "identity",
             format!("{arn} has long-lived keys"),
-            "give CI a role: by the CI system's OIDC provider, or that of its own machine",
+            "give CI a role: through the CI system's OIDC provider, or the role of the machine that it runs on",
         );
     }
     if *account == topic.account().as_str() {
         return warn(
             "identity",
             format!("{arn} is in the target account itself"),
-            "give CI an account of its own, so that whoever can edit a job is outside of what is deployed to",
+            "give CI an account of its own, so that people who can edit a CI job stay outside the target account",
         );
     }
-    ok("identity", format!("{arn}; the signer's ci_accounts must have {account}"))
+    ok("identity", format!("{arn}; the signer's ci_accounts must include {account}"))
 }
 
 fn clock(probe: &Probe) -> Finding {
     let Some((there, here)) = probe.clocks else {
-        return skip("clock", "AWS gave no time to compare with", "see identity");
+        return skip("clock", "AWS returned no time to compare with", "see identity");
     };
     let off = here.since(there);
     let text = match off {
         ..0 => format!("{} behind AWS's", plain_duration(-off)),
-        0 => "as AWS's".to_owned(),
+        0 => "the same as AWS's".to_owned(),
         1.. => format!("{} ahead of AWS's", plain_duration(off)),
     };
-    let remedy = format!("set this machine's clock (NTP): more than {CLOCK_SKEW} s is refused");
+    let remedy = format!("set this machine's clock (NTP): the target refuses a difference of more than {CLOCK_SKEW} s");
     match off.abs() {
         off if off > CLOCK_SKEW => bad("clock", &Failure::usage(text).hint(remedy)),
         off if off > CLOCK_SKEW / 2 => warn("clock", text, remedy),
@@ -214,20 +214,25 @@ fn queues(facts: &Facts) -> Finding {
         Queue::Fixed(Ok(queue)) => match &facts.topic {
             Ok(topic) if topic.region() != queue.region() => bad(
                 "queues",
-                &Failure::usage(format!("{} is in {}, the topic in {}", queue.name(), queue.region(), topic.region()))
-                    .hint("name a reply queue in the topic's region"),
+                &Failure::usage(format!(
+                    "{} is in {}, but the topic is in {}",
+                    queue.name(),
+                    queue.region(),
+                    topic.region()
+                ))
+                .hint("use a reply queue in the topic's region"),
             ),
             _ => skip(
                 "queues",
-                format!("whether {} may be received from and deleted from", queue.name()),
-                "asking would take a running deployment's frames from it",
+                format!("not checked: whether relay may receive and delete messages in {}", queue.name()),
+                "a check would take a running deployment's frames from the queue",
             ),
         },
         Queue::Tried(Ok(())) => ok("queues", "a reply and a control queue were created, read and deleted"),
         Queue::NotTried => skip(
             "queues",
-            "whether relay-* queues may be created, read and deleted",
-            "only doing it tells: `relay doctor --try` does, and leaves nothing behind",
+            "not checked: whether these credentials may create, read and delete relay-* queues",
+            "only an attempt shows it: `relay doctor --try` makes one, and leaves nothing behind",
         ),
     }
 }
@@ -235,33 +240,33 @@ fn queues(facts: &Facts) -> Finding {
 fn artifacts(facts: &Facts) -> Finding {
     let Store { bucket, prefix, answer } = match &facts.artifacts {
         Ok(Some(store)) => store,
-        Ok(None) => return ok("artifacts", "no store is named; only --artifact needs one"),
+        Ok(None) => return ok("artifacts", "no store is configured; only --artifact needs one"),
         Err(failure) => return bad("artifacts", failure),
     };
     let place = format!("s3://{bucket}/{prefix}");
     let error = match answer {
-        None => return skip("artifacts", format!("whether {place} is there"), "see identity"),
-        Some(Ok(())) => return ok("artifacts", format!("{place} answers; writing was not tried")),
+        None => return skip("artifacts", format!("not checked: whether {place} exists"), "see identity"),
+        Some(Ok(())) => return ok("artifacts", format!("{place} is reachable; writing was not tried")),
         Some(Err(error)) => error,
     };
     match error.code.as_deref() {
-        Some("NoSuchKey") => ok("artifacts", format!("{place} answers; writing was not tried")),
+        Some("NoSuchKey") => ok("artifacts", format!("{place} is reachable; writing was not tried")),
         Some("NoSuchBucket") => {
-            bad("artifacts", &Failure::usage(format!("there is no bucket {bucket}")).hint("check `artifacts` in relay.toml"))
+            bad("artifacts", &Failure::usage(format!("the bucket {bucket} does not exist")).hint("check `artifacts` in relay.toml"))
         }
         Some("PermanentRedirect" | "AuthorizationHeaderMalformed") => bad(
             "artifacts",
-            &Failure::usage(format!("the bucket {bucket} is in another region than the topic"))
+            &Failure::usage(format!("the bucket {bucket} is not in the topic's region"))
                 .hint("use a bucket in the topic's region"),
         ),
         Some("AccessDenied") => bad(
             "artifacts",
             // The general hint names one right; here two may be missing.
-            &Failure::new(ExitCode::Fault, format!("asking for an object in {place}: {error}")).hint(
-                "allow s3:GetObject and s3:PutObject there, and s3:ListBucket on the bucket: without it an object that is missing looks forbidden",
+            &Failure::new(ExitCode::Fault, format!("reading an object in {place}: {error}")).hint(
+                "allow s3:GetObject and s3:PutObject there, and s3:ListBucket on the bucket: without s3:ListBucket, a missing object looks like a forbidden one",
             ),
         ),
-        _ => bad("artifacts", &Failure::aws(&format!("asking for an object in {place}"), error)),
+        _ => bad("artifacts", &Failure::aws(&format!("reading an object in {place}"), error)),
     }
 }
 
@@ -313,7 +318,7 @@ mod tests {
         change(&mut facts);
         let all = findings(&facts);
         let mut found = all.iter().filter(|finding| finding.check == check);
-        let finding = found.next().unwrap_or_else(|| panic!("nothing is said of {check}: {all:?}"));
+        let finding = found.next().unwrap_or_else(|| panic!("no finding for {check}: {all:?}"));
         assert_eq!(found.next(), None);
         // A bad finding always sets the exit code, and no other finding does.
         assert_eq!(finding.level == Level::Bad, finding.exit.is_some());
@@ -383,7 +388,7 @@ mod tests {
             let (level, text, code) = of("clock", |facts| facts.probe = Some(identity("arn:x", "1", skew)));
             (level, text.split(" — ").next().unwrap_or_default().to_owned(), code)
         };
-        assert_eq!(off(0), (Level::Ok, "as AWS's".to_owned(), None));
+        assert_eq!(off(0), (Level::Ok, "the same as AWS's".to_owned(), None));
         assert_eq!(off(-30), (Level::Ok, "30s behind AWS's".to_owned(), None));
         assert_eq!(off(31), (Level::Warn, "31s ahead of AWS's".to_owned(), None));
         assert_eq!(off(60), (Level::Warn, "1m00s ahead of AWS's".to_owned(), None));

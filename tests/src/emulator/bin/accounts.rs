@@ -87,7 +87,7 @@ impl Drop for Image {
             Ok(left.is_empty().then_some(()))
         });
         if let Err(error) = gone.and_then(|()| docker(&["rmi", "--force", &images[0], &images[1]])) {
-            eprintln!("left behind: {error}");
+            eprintln!("cannot clean up: {error}");
         }
     }
 }
@@ -166,7 +166,7 @@ impl Accounts {
         })
     }
 
-    #[allow(clippy::too_many_lines, reason = "a configuration stands in it")]
+    #[allow(clippy::too_many_lines, reason = "it contains a configuration")]
     fn install_target(&mut self, files: &str) -> Outcome<()> {
         let secret = json!({"Name": "shop/password", "SecretString": PASSWORD});
         let secret = text(&self.world.call(TARGET, "secretsmanager", "CreateSecret", secret)?, &["ARN"])?;
@@ -447,7 +447,7 @@ impl Deployment {
 
     pub(crate) fn end(mut self) -> Outcome<Ended> {
         let code = wait_for("relay deploy to end", LIMIT, || self.has_ended());
-        let code = code.map_err(|error| format!("{error}; it said:\n{}", self.stderr()))?;
+        let code = code.map_err(|error| format!("{error}; it printed:\n{}", self.stderr()))?;
         let result = serde_json::from_str(&self.read("result.json")).unwrap_or_default();
         Ok(Ended { code: Some(code), stdout: self.stdout(), stderr: self.stderr(), result })
     }

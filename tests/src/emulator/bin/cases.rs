@@ -199,18 +199,18 @@ pub(crate) const CASES: &[Case] = &[
     case("relay bucket", "NoDeployRoleAdministers", DENIES, ADMINISTER, ""),
 ];
 
-const BY_S3: &str = "S3 asks for no right to the key that it encrypts with";
-const PASS: &str = "RunTask asks for no right to pass a role";
-const LOGS: &str = "the engine and Lambda write logs without a right";
-const FARGATE: &str = "it is Fargate's, which is not there";
-const VPC: &str = "it is Lambda's in a VPC, where ministack runs none";
-const SOURCE: &str = "AssumeRole asks for no further right";
+const BY_S3: &str = "S3 requires no permission on the key that it encrypts with";
+const PASS: &str = "RunTask requires no permission to pass a role";
+const LOGS: &str = "the container engine and Lambda write logs without a permission";
+const FARGATE: &str = "only Fargate uses it, and ministack has no Fargate";
+const VPC: &str = "only a function in a VPC uses it, and ministack runs none there";
+const SOURCE: &str = "AssumeRole requires no further permission";
 const SWEEP: &str = "ministack has no boto3, which the function gets from Lambda";
-const ADMIN: &str = "people's, not a program's";
-const TLS: &str = "there is no TLS, so it is switched off";
-const TWICE: &str = "what it denies nobody allows either: see the denied calls";
-const NO_KEY: &str = "S3 has no key for it in a policy, so it is switched off, or never met";
-const MISSING: &str = "a missing object is 404, listed or not";
+const ADMIN: &str = "people use it, not a program";
+const TLS: &str = "ministack has no TLS, so the denial is switched off";
+const TWICE: &str = "no other statement allows what it denies: see the denied calls";
+const NO_KEY: &str = "S3 has no condition key for it, so the denial is switched off or never applies";
+const MISSING: &str = "a missing object is 404, with or without this permission";
 
 /// Policy, statement, action (or `*` for every action without a case), and reason.
 pub(crate) const NOT_JUDGED: &[(&str, &str, &str, &str)] = &[
@@ -224,7 +224,7 @@ pub(crate) const NOT_JUDGED: &[(&str, &str, &str, &str)] = &[
     ("launcher", "TellMissing", "s3:ListBucket", MISSING),
     ("launcher", "Decrypt", "*", BY_S3),
     ("launcher", "Encrypt", "*", BY_S3),
-    ("launcher", "ReportFailure", "*", "Lambda has no on-failure queue there"),
+    ("launcher", "ReportFailure", "*", "ministack's Lambda has no on-failure queue"),
     ("launcher", "Log", "*", LOGS),
     ("jwks", "Encrypt", "*", BY_S3),
     ("jwks", "Log", "*", LOGS),
@@ -245,13 +245,18 @@ pub(crate) const NOT_JUDGED: &[(&str, &str, &str, &str)] = &[
     ("boundary", "Interfaces", "*", VPC),
     ("artifact bucket", "TlsOnly", "*", TLS),
     ("topic", "TlsOnly", "*", TLS),
-    ("launcher", "NeverWithAShell", "*", "ECS has no key for it in a policy"),
+    ("launcher", "NeverWithAShell", "*", "ECS has no condition key for it"),
     ("boundary", "NeverAShell", "*", TWICE),
-    ("boundary", "NeverAShellLater", "*", "ECS has no key for it in a policy"),
+    ("boundary", "NeverAShellLater", "*", "ECS has no condition key for it"),
     ("boundary", "NeverIam", "*", TWICE),
     ("boundary", "NeverDefineOrDelete", "*", TWICE),
     ("target key", "NobodyElseSigns", "*", TWICE),
-    ("target key", "NoDeployRoleAdministers", "*", "a call that shows it would take the key from all that follow"),
+    (
+        "target key",
+        "NoDeployRoleAdministers",
+        "*",
+        "a call that shows it would make the key unusable for all later calls",
+    ),
     ("relay bucket", "TlsOnly", "*", TLS),
     ("relay bucket", "WrittenOnce", "*", NO_KEY),
     ("relay bucket", "LocksOnlyConditionally", "*", NO_KEY),

@@ -35,41 +35,41 @@ const fn checked(why: &'static str, changes: &'static [(File, &'static str, &'st
 /// All known deviations.
 pub(crate) const DEVIATIONS: &[Deviation] = &[
     always(
-        "HTTP only, at one address: the configuration has an `endpoint`. That everything wants TLS is not shown.",
+        "HTTP only, at one address: the configuration has an `endpoint`. The run does not show that everything requires TLS.",
         &[],
     ),
     always(
-        "Lambda tells a function no endpoint.",
+        "Lambda passes no endpoint to a function.",
         &[(
             File::Foundation,
             "          RELAY_FROZEN: !Ref Frozen\n",
             "          RELAY_FROZEN: !Ref Frozen\n          AWS_ENDPOINT_URL: {endpoint}\n",
         )],
     ),
-    always("SNS invokes a function once: no retry, no dead letters.", &[]),
-    always("ECS knows no clientToken, so RunTask does not show \"at most once\"; and it sends no task events.", &[]),
+    always("SNS invokes a function once: no retries, no dead letters.", &[]),
+    always("ECS ignores clientToken, so RunTask does not show \"at most once\", and it sends no task events.", &[]),
     always(
-        "ECS ignores entryPoint, dependsOn, volumes, user, linuxParameters and a read-only root: one container, of an image that is made from the runner's, and whose ENTRYPOINT is the pinned command.",
+        "ECS ignores entryPoint, dependsOn, volumes, user, linuxParameters and a read-only root. The task is one container of an image that is built from the runner's and has the pinned command as its ENTRYPOINT.",
         &[],
     ),
     always(
-        "There is no registry: the image is named by its id, which is a digest too.",
+        "There is no registry: the image is named by its id, which is also a digest.",
         &[(File::Target, "\"none/shop@sha256:", "\"sha256:")],
     ),
     always(
-        "A task has no network of its own. The SDK takes http credentials from loopback alone, so the container is on this machine's network.",
+        "A task has no network of its own. The SDK accepts http credentials only from loopback, so the container is on this machine's network.",
         &[(File::Target, "NetworkMode: awsvpc", "NetworkMode: host")],
     ),
     always(
-        "ECS hands a task credentials of nobody. Here the account's root assumes the runner's role, for which its trust policy is opened for a moment, and Python's file server hands the session out; ENTRYPOINT says where.",
+        "ECS gives a task no usable credentials. Here the account's root assumes the runner's role, whose trust policy is opened briefly for this, and Python's file server serves the session; ENTRYPOINT sets its address.",
         &[],
     ),
     always(
-        "CloudFormation makes no OIDC provider (CreateProvider=true): IAM does. STS checks no signature of a token, so CI's is not signed.",
+        "CloudFormation creates no OIDC provider (CreateProvider=true), so a call to IAM does. STS does not check a token's signature, so CI's token is not signed.",
         &[],
     ),
     always(
-        "S3 sees another account as its root, with no tags, and fills no variable in a policy's resource; and it denies it what is not TLS.",
+        "S3 treats callers of another account as that account's root, without tags, does not resolve variables in a policy's resource, and denies these callers requests without TLS.",
         &[
             (File::Ci, "aws:SecureTransport: \"false\"", "aws:SecureTransport: \"unknown\""),
             (File::Ci, "/${!aws:PrincipalTag/relay-target}/*", "/*"),
@@ -81,7 +81,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         ],
     ),
     checked(
-        "aws:PrincipalArn is the session's ARN, which has no path, in place of the role's.",
+        "aws:PrincipalArn is the ARN of the session, which has no path, instead of the role's ARN.",
         &[
             (
                 File::Foundation,
@@ -112,7 +112,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         ],
     ),
     checked(
-        "Batches are actions of their own: on AWS, SendMessage and DeleteMessage cover them.",
+        "Batch calls are separate actions; on AWS, SendMessage and DeleteMessage cover them.",
         &[
             (File::Ci, "sqs:SendMessage", "sqs:SendMessage*"),
             (File::Ci, "sqs:DeleteMessage", "sqs:DeleteMessage*"),
@@ -125,7 +125,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         ],
     ),
     checked(
-        "Each call of ECS is checked against the cluster, whatever its resource is on AWS, and there is no ecs:cluster.",
+        "Each ECS call is checked against the cluster, whatever its resource is on AWS, and there is no ecs:cluster.",
         &[
             (File::Foundation, ":container-instance/relay/*\"", ":cluster/relay\""),
             (File::Foundation, ":task-definition/relay_*:*\"", ":cluster/relay\""),
@@ -135,11 +135,11 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         ],
     ),
     checked(
-        "A request without TLS is just that: denied, unless the denial is switched off.",
+        "Requests have no TLS and would be denied, so the denial is switched off.",
         &[(File::Foundation, "aws:SecureTransport: \"false\"", "aws:SecureTransport: \"unknown\"")],
     ),
     checked(
-        "S3 has no keys for conditional writes in a policy, so these two denials would deny all: switched off.",
+        "S3 has no condition keys for conditional writes, so these two denials would deny all writes and are switched off.",
         &[
             (File::Foundation, "\"Null\": { s3:if-none-match: \"true\" }", "\"Null\": { s3:if-none-match: \"false\" }"),
             (
@@ -150,7 +150,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         ],
     ),
     checked(
-        "A bucket's account is taken for the caller's.",
+        "A bucket is assumed to belong to the caller's account.",
         &[(
             File::Foundation,
             "Resource: !Sub \"arn:${AWS::Partition}:s3:::*/*\"\n            Condition:\n              StringEquals: { aws:ResourceAccount: !Ref CiAccountIds }",
@@ -158,16 +158,19 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         )],
     ),
     checked(
-        "A parameter that is asked for by its ARN has that ARN in its ARN.",
+        "If a call names a parameter by its ARN, the checked ARN contains that ARN.",
         &[(
             File::Target,
             "[\"arn:aws:ssm:eu-west-1:222222222222:parameter/shop/token\"]",
             "[\"arn:aws:ssm:eu-west-1:222222222222:parameter/arn:aws:ssm:eu-west-1:222222222222:parameter/shop/token\"]",
         )],
     ),
-    checked("CloudFormation gives a role no boundary: here IAM is told afterwards, for every role under /relay/.", &[]),
     checked(
-        "S3 asks for no right to the key that it encrypts with, RunTask for none to pass a role, the engine and Lambda for none to log.",
+        "CloudFormation sets no permissions boundary on a role, so a call to IAM sets it afterwards on every role under /relay/.",
+        &[],
+    ),
+    checked(
+        "No permission is required for the key that S3 encrypts with, for the roles that RunTask passes, or for the logs of the container engine and Lambda.",
         &[],
     ),
 ];
@@ -181,7 +184,7 @@ pub(crate) fn apply(file: File, text: &str, endpoint: &str, permissions: bool) -
             // A queue's policy contains only what that queue needs.
             if file != File::Queue && !text.contains(from) {
                 return Err(format!(
-                    "there is no {from:?} in the template {file:?}, which stands in the way of: {}",
+                    "the template {file:?} has no {from:?}, which this deviation replaces: {}",
                     deviation.why
                 ));
             }
@@ -193,7 +196,7 @@ pub(crate) fn apply(file: File, text: &str, endpoint: &str, permissions: bool) -
 
 /// Prints the deviations.
 pub(crate) fn tell(permissions: bool) {
-    println!("\nWhere ministack is not AWS:");
+    println!("\nWhere ministack differs from AWS:");
     for deviation in DEVIATIONS.iter().filter(|deviation| permissions || !deviation.checked) {
         let changed = if deviation.changes.is_empty() { "" } else { " (changed in the templates)" };
         println!("  - {}{changed}", deviation.why);

@@ -4,7 +4,7 @@
 //! `emulator e2e PACKAGE` shows that it works, `emulator least-privilege PACKAGE` that it needs
 //! every permission of the templates and no other. `cargo xtask` makes the package and starts both.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what it found goes to the terminal")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints what it finds")]
 
 mod accounts;
 mod cases;

@@ -24,7 +24,7 @@ pub(crate) fn run(package: &Path) -> Outcome<()> {
         .try_for_each(|step| step(&accounts))
         .map_err(|error| accounts.with_logs(&error))?;
     deviations::tell(false);
-    println!("\nThe whole path goes through on ministack.");
+    println!("\nThe whole path works on ministack.");
     Ok(())
 }
 
@@ -40,31 +40,31 @@ fn succeeds(accounts: &Accounts) -> Outcome<()> {
     .map_err(|error| format!("{error}; relay says:\n{}", deployment.stderr()))?;
     accounts.go()?;
     let ended = deployment.end()?;
-    must!(ended.code == Some(0), "it should have succeeded: {}", words(&ended));
+    must!(ended.code == Some(0), "the deployment should have succeeded: {}", words(&ended));
     must!(ended.stdout == "hello from the artifact\ndone\n", "stdout is not the tool's: {}", words(&ended));
     must!(ended.result["output"]["verified"] == true, "the output is not verified: {}", words(&ended));
     must!(ended.result["outputs"]["made"] == "yes", "the tool's output is missing: {}", words(&ended));
     must!(!ended.stderr.contains(PASSWORD), "the password is not masked: {}", words(&ended));
     must!(ended.stderr.contains("the password is "), "the secret is missing: {}", words(&ended));
-    must!(ended.result["record"]["payload"].is_string(), "there is no record: {}", words(&ended));
+    must!(ended.result["record"]["payload"].is_string(), "the record is missing: {}", words(&ended));
     let id = text(&ended.result, &["deployment_id"])?;
     let world = &accounts.world;
     world.call(TARGET, "s3", "HeadObject", json!({"Bucket": BUCKET, "Key": format!("claims/{id}")}))?;
     let saved =
         world.call(TARGET, "s3", "ListObjectsV2", json!({"Bucket": BUCKET, "Prefix": "saved/example/shop/"}))?;
-    must!(saved["KeyCount"] == 1, "what the step saved is not there: {saved}");
+    must!(saved["KeyCount"] == 1, "the saved files are missing: {saved}");
     let queues = world.call(CI, "sqs", "ListQueues", json!({"QueueNamePrefix": "relay-"}))?;
-    must!(queues["QueueUrls"].as_array().is_none_or(Vec::is_empty), "queues are left: {queues}");
+    must!(queues["QueueUrls"].as_array().is_none_or(Vec::is_empty), "queues are left behind: {queues}");
     let arn = json!([text(&ended.result, &["task_arn"])?]);
     let task = wait_for("ECS to see the end", LIMIT, || {
         let tasks = world.call(TARGET, "ecs", "DescribeTasks", json!({"cluster": "relay", "tasks": arn}))?;
         Ok((tasks["tasks"][0]["lastStatus"] == "STOPPED").then(|| tasks["tasks"][0].clone()))
     })?;
-    must!(task["startedBy"] == json!(id) && task["containers"][0]["exitCode"] == 0, "ECS says of the task {task}");
+    must!(task["startedBy"] == json!(id) && task["containers"][0]["exitCode"] == 0, "ECS reports this task: {task}");
     let log = accounts.log("/relay/launcher")?;
     must!(log.contains("\"admitted\"") && log.contains(&id), "the launcher's log is not in /relay/launcher:\n{log}");
     println!(
-        "ok: exit 0, live, with artifact, secrets, outputs, saved files and record; claim, queues, task and logs as they should be"
+        "ok: exit 0, live, with artifact, secrets, outputs, saved files and record; claim, queues, task and logs are as expected"
     );
     Ok(())
 }
@@ -73,7 +73,7 @@ fn fails_with_the_tools_code(accounts: &Accounts) -> Outcome<()> {
     let ended = accounts.deploy(&["--param", "code=37", "--param", "wait=no"])?.end()?;
     must!(
         ended.code == Some(37) && ended.result["decided_by"] == "tool",
-        "it should have been the tool's 37: {}",
+        "it should have ended with the tool's 37: {}",
         words(&ended)
     );
     println!("ok: the tool's exit code 37");

@@ -74,7 +74,7 @@ fn open_queues(accounts: &Accounts, over: &AtomicBool) -> Outcome<()> {
     Ok(())
 }
 
-const TAKEN: &str = "taken away";
+const TAKEN: &str = "removed";
 
 struct Check<'a> {
     accounts: &'a Accounts,
@@ -105,7 +105,7 @@ impl Check<'_> {
         }
         let taken = rows.iter().filter(|row| row.found.as_ref().is_ok_and(|found| found.starts_with(TAKEN))).count();
         Ok(format!(
-            "{table}\n\n{taken} permissions and denials were taken away, one at a time, and each was missed; {} are not judged here; {} calls are denied.",
+            "{table}\n\n{taken} permissions and denials were removed, one at a time, and each removal showed; {} are not judged here; {} calls are denied.",
             rows.len() - taken,
             DENIED.len()
         ))
@@ -133,7 +133,7 @@ impl Check<'_> {
         let roles = self.accounts.world.call(CI, "iam", "ListRoles", json!({"PathPrefix": "/relay-ci/"}))?;
         let roles = roles["Roles"].as_array().cloned().unwrap_or_default();
         let sweep = roles.iter().filter_map(|role| role["RoleName"].as_str()).find(|name| name.contains("Sweep"));
-        let sweep = sweep.ok_or("ci-account.yaml made no role for the sweep")?.to_owned();
+        let sweep = sweep.ok_or("ci-account.yaml created no role for the sweep")?.to_owned();
         let here = |name, place| Document { name, account: TARGET, place };
         let ci = |name, place| Document { name, account: CI, place };
         let inline = |name, role: &str, policy| here(name, Place::Inline(role.to_owned(), policy));
@@ -196,7 +196,7 @@ impl Check<'_> {
                     found.map(|said| format!("{TAKEN}: {said}"))
                 }
                 (None, Some((_, _, _, why))) => Ok(format!("not judged: {why}")),
-                (None, None) => Err("nobody tries it, and nobody says why not".to_owned()),
+                (None, None) => Err("no case covers it, and no reason is given".to_owned()),
             };
             rows.push(row);
         }
@@ -213,7 +213,7 @@ impl Check<'_> {
                 Err(error) if case.action == DENIES => Err(format!("the call still fails: {error}")),
                 Ok(_) => Err("the call is still allowed".to_owned()),
                 Err(error) if denied(&error) => Ok("denied".to_owned()),
-                Err(error) => Err(format!("the call fails, but not for this: {error}")),
+                Err(error) => Err(format!("the call fails, but for another reason: {error}")),
             };
         }
         let before = self.logs()?;
@@ -235,7 +235,9 @@ impl Check<'_> {
         match found? {
             Ok(line) => Ok(line),
             Err(_) if ended == Some(good_end(case.way)) => Err("it still works".to_owned()),
-            Err(said) => Err(format!("it ends with {ended:?}, but nobody says {:?}:\n{stderr}\n{said}", case.says)),
+            Err(said) => {
+                Err(format!("it ends with {ended:?}, but no output contains {:?}:\n{stderr}\n{said}", case.says))
+            }
         }
     }
 
@@ -273,7 +275,7 @@ impl Check<'_> {
                 deployment.interrupt()?;
                 Ok(deployment)
             }
-            Way::Call(..) => Err("a call is no deployment".to_owned()),
+            Way::Call(..) => Err("a call is not a deployment".to_owned()),
         }
     }
 
@@ -303,7 +305,7 @@ impl Check<'_> {
     fn nothing_more(&self) -> Outcome<()> {
         for subject in ["repo:example/other:environment:production", "repo:example/shop:pull_request"] {
             if self.accounts.ci_session(subject)?.is_ok() {
-                return Err(format!("a job of {subject} may be CI"));
+                return Err(format!("a job of {subject} can become CI"));
             }
         }
         for (who, service, operation, parameters) in DENIED {
@@ -311,7 +313,7 @@ impl Check<'_> {
                 Err(error) if denied(&error) => {}
                 Err(error) => {
                     return Err(format!(
-                        "{who:?} {service}:{operation} {parameters} should be denied, but fails by {error}"
+                        "{who:?} {service}:{operation} {parameters} should be denied, but fails with {error}"
                     ));
                 }
                 Ok(_) => return Err(format!("{who:?} may {service}:{operation} {parameters}")),

@@ -66,9 +66,9 @@ impl Paused {
     /// Stops the process and waits until it has stopped.
     #[track_caller]
     fn new(pid: Pid) -> Self {
-        kill_process(pid, Signal::STOP).expect("the process is there");
+        kill_process(pid, Signal::STOP).expect("the process exists");
         let paused = Self(pid);
-        eventually("the process stands still", || (state(pid) == Some('T')).then_some(()));
+        eventually("the process has stopped", || (state(pid) == Some('T')).then_some(()));
         paused
     }
 }
@@ -110,7 +110,7 @@ pub fn run(cell: &Cell) -> Outcome {
             eventually("the process is gone", || matches!(state(pid), None | Some('Z')).then_some(()));
             if cell.phase.is_call_of(process) {
                 // The call that it was making is not carried out: its connection is closed.
-                eventually("its call is given up", || stage.sandbox.held().is_empty().then_some(()));
+                eventually("its call is dropped", || stage.sandbox.held().is_empty().then_some(()));
             }
             if cell.blow == Blow::Again {
                 again = stage.again();
@@ -306,7 +306,7 @@ impl<'a> Stage<'a> {
     }
 
     fn kill(&self, pid: Pid) {
-        kill_process(pid, Signal::KILL).expect("the process is there");
+        kill_process(pid, Signal::KILL).expect("the process exists");
     }
 
     fn task(&self) -> Task {
@@ -389,7 +389,7 @@ impl<'a> Stage<'a> {
     fn output(&self, first: &Deployed, second: Option<&Deployed>) -> Output {
         let truth = std::fs::read_to_string(self.folder.join("truth")).unwrap_or_default();
         let (before, after) = (first.out(), second.map(Deployed::out).unwrap_or_default());
-        assert!(truth.starts_with(&before), "printed what the tool did not: {before:?}, not {truth:?}");
+        assert!(truth.starts_with(&before), "relay printed {before:?}, which the tool did not write: {truth:?}");
         let last = second.unwrap_or(first);
         let said = format!("{}\n{}", first.err(), last.err());
         if said.contains("output verified") || said.contains("output complete") {
@@ -397,10 +397,13 @@ impl<'a> Stage<'a> {
             let unsaid =
                 if self.cell.process == Process::Tool { truth.lines().last().map_or(0, str::len) + 1 } else { 0 };
             let ends = truth.ends_with(&after) || unsaid > 0;
-            assert!(ends && before.len() + after.len() + unsaid >= truth.len(), "{before:?}, {after:?}, not {truth:?}");
+            assert!(
+                ends && before.len() + after.len() + unsaid >= truth.len(),
+                "relay printed {before:?} and {after:?}, the tool wrote {truth:?}"
+            );
             return Output::Complete;
         }
-        assert!(truth.contains(&after), "printed what the tool did not: {after:?}, not {truth:?}");
+        assert!(truth.contains(&after), "relay printed {after:?}, which the tool did not write: {truth:?}");
         if truth.is_empty() {
             return Output::None;
         }
@@ -418,7 +421,7 @@ fn told(words: &str, telling: Telling) -> Told {
         match telling {
             Telling::Events => Told::Event,
             Telling::Watchdog => Told::Watchdog,
-            Telling::Nobody => panic!("nobody could tell: {words}"),
+            Telling::Nobody => panic!("nothing could report the end, but relay says: {words}"),
         }
     } else if words.contains("waiting for the launcher's answer") {
         Told::Admission
