@@ -119,7 +119,9 @@ fn find(roots: &TrustRoots, wanted: &str) -> Result<usize, Failure> {
     let mut found = roots.signers().iter().enumerate().filter(|(_, signer)| is(signer)).map(|(at, _)| at);
     match (found.next(), found.next()) {
         (Some(at), None) => Ok(at),
-        (Some(_), Some(_)) => Err(Failure::usage(format!("several signers are named {wanted}: pass the public key or key id instead"))),
+        (Some(_), Some(_)) => {
+            Err(Failure::usage(format!("several signers are named {wanted}: pass the public key or key id instead")))
+        }
         (None, _) => {
             let known: Vec<&str> = roots.signers().iter().map(|signer| signer.name.as_str()).collect();
             Err(Failure::usage(format!("no signer is named {wanted}; this target has: {}", known.join(", "))))

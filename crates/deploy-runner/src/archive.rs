@@ -170,7 +170,11 @@ impl Writing {
             Err("the spool is full".to_owned())
         };
         if let Err(problem) = kept {
-            warn!(problem, bytes = bytes.len(), "S3 is too slow and the output cannot be spooled; the archive will have a gap");
+            warn!(
+                problem,
+                bytes = bytes.len(),
+                "S3 is too slow and the output cannot be spooled; the archive will have a gap"
+            );
         }
     }
 

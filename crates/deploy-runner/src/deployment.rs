@@ -95,9 +95,9 @@ impl Deployment {
         Ok(Pump::start(outbox, address, archive, self.stopper.clone()))
     }
 
-    /// Starts the two tasks that may stop the deployment: the timeout, and the listener for control
-    /// statements. It polls the control queue once before it returns, and so before the first step.
-    /// The end of the container may stop the deployment too.
+    /// Starts the tasks that may stop the deployment: the timeout and, if the request has a control
+    /// queue, the listener for control statements. Polls that queue once before it returns, and so
+    /// before the first step. The end of the container may stop the deployment too.
     pub(crate) async fn watch(&self) -> Vec<tokio::task::JoinHandle<()>> {
         let (timeout, stopper) = (self.configuration.timeout, self.stopper.clone());
         let timer = tokio::spawn(async move {

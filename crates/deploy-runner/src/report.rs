@@ -13,8 +13,9 @@ use relay_protocol::{Envelope, PublicKey, Signature, Timestamp};
 /// Signs an envelope with the target key.
 pub(crate) async fn sign(keys: &Keys, target_key: &str, envelope: Envelope) -> Result<Envelope, AwsError> {
     let sig = keys.sign(target_key, &envelope.digest()).await?;
-    let public = PublicKey::from_der(&keys.public_key(target_key).await?)
-        .map_err(|_| AwsError::new("kms:GetPublicKey", Kind::Invalid, "KMS returned an unusable public key for the target key"))?;
+    let public = PublicKey::from_der(&keys.public_key(target_key).await?).map_err(|_| {
+        AwsError::new("kms:GetPublicKey", Kind::Invalid, "KMS returned an unusable public key for the target key")
+    })?;
     Ok(envelope.with_signature(Signature::new(public.key_id(), &sig)))
 }
 

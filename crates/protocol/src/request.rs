@@ -33,8 +33,8 @@ use crate::time::{Timestamp, plain_duration};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// The deployment's id. The task, the claim, the queues and the lock are named by it (clause
-    /// REQ-3).
+    /// The deployment's id. It names the deployment in the task, the claim, the queues and the lock
+    /// (clause REQ-3).
     pub deployment_id: DeploymentId,
     /// The topic that the request is meant for. A request replayed to another account is refused
     /// (clause REQ-4).

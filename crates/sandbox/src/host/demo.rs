@@ -52,9 +52,7 @@ fn explain(entry: &Entry) -> Option<&'static str> {
     let (ci, launcher) = (entry.account == CI_ACCOUNT, role == "relay-launcher");
     Some(match (entry.service, entry.operation.as_str()) {
         ("sqs", "CreateQueue") => "CI created a queue for replies and a queue for cancellation.",
-        ("sns", "Publish") if ci => {
-            "CI published one signed request. It may do nothing else in the target account."
-        }
+        ("sns", "Publish") if ci => "CI published one signed request. It may do nothing else in the target account.",
         ("lambda", "Invoke") => "The topic delivered the request to the launcher.",
         ("ecs", "DescribeTaskDefinition") => {
             "The launcher read the target's configuration, verified the signature, and evaluated the policy."

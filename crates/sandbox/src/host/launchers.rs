@@ -28,8 +28,8 @@ use crate::wire::service::Service;
 /// The lifetime of a launcher's credentials: ten hours, longer than a process ever needs them.
 const LIFE: Duration = Duration::from_secs(36_000);
 
-/// Starts `n` launchers. A missing program is an error here. A process that fails to start later is
-/// only logged and retried.
+/// Starts `n` launchers. A missing program is an error here. A process that fails to start is only
+/// logged, and is started again.
 pub(super) async fn start(host: &Arc<Host>, n: usize, facts: &Facts) -> Result<(), String> {
     let program = host.bin_dir.join("bootstrap");
     if !program.is_file() {

@@ -1,5 +1,4 @@
-//! Registers a platform team's own target files, unchanged except that the sandbox's accounts
-//! replace theirs.
+//! Registers a platform team's own target files, adapted to the sandbox's accounts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,8 +17,8 @@ pub(super) type Notes = Vec<String>;
 ///
 /// # Errors
 ///
-/// If a file is unreadable or not a valid configuration, if `secrets` names a secret that no target
-/// has, or if `relay-admin` is not built.
+/// If a file is unreadable or not a valid configuration, if two files have the same target, if
+/// `secrets` names a secret that no target has, or if `relay-admin` is not built.
 pub(super) fn register(
     host: &Host,
     context: &Context,
@@ -76,7 +75,8 @@ fn read_secrets(text: &str) -> Result<BTreeMap<String, String>, String> {
 fn check(host: &Host, file: &Path) -> Result<(), String> {
     let program = host.bin_dir.join("relay-admin");
     let output = std::process::Command::new(&program).args(["target", "pin"]).arg(file).output();
-    let output = output.map_err(|error| format!("cannot run {}: {error}; to build it, run `cargo build`", program.display()))?;
+    let output =
+        output.map_err(|error| format!("cannot run {}: {error}; to build it, run `cargo build`", program.display()))?;
     match output.status.success() {
         true => Ok(()),
         false => {

@@ -86,7 +86,12 @@ impl Settings {
     /// Applies one `key=value`; the error names what was wrong.
     pub fn set(&mut self, option: &str) -> Result<(), String> {
         let (key, value) = option.split_once('=').ok_or_else(|| format!("option `{option}` is not key=value"))?;
-        let ms = || value.parse().map(Duration::from_millis).map_err(|_| format!("option `{key}` must be a number of milliseconds"));
+        let ms = || {
+            value
+                .parse()
+                .map(Duration::from_millis)
+                .map_err(|_| format!("option `{key}` must be a number of milliseconds"))
+        };
         let flag = || match value {
             "true" | "on" | "1" => Ok(true),
             "false" | "off" | "0" => Ok(false),

@@ -98,9 +98,10 @@ impl Kind {
                 "it has no condition over which two callers could race",
             ),
             Place::NewQueue => ((service, operation) == (Service::Sqs, "CreateQueue"), "it makes no queue"),
-            Place::Event => {
-                ((service, operation) == (Service::Lambda, "Invoke"), "AWS can lose an accepted event, but not a completed call")
-            }
+            Place::Event => (
+                (service, operation) == (Service::Lambda, "Invoke"),
+                "AWS can lose an accepted event, but not a completed call",
+            ),
             Place::Invocation => ((service, operation) == (Service::Runtime, "Next"), "it begins no invocation"),
             Place::Task => ((service, operation) == (Service::Ecs, "RunTask"), "it starts no task"),
         };

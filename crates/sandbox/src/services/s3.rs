@@ -91,7 +91,9 @@ impl S3 {
         match call.rest.header("if-none-match") {
             Some("*") if current.is_some() => return Err(precondition()),
             Some("*") | None => {}
-            Some(_) => return Err(AwsError::new(501, "NotImplemented", "The sandbox supports only * for If-None-Match.")),
+            Some(_) => {
+                return Err(AwsError::new(501, "NotImplemented", "The sandbox supports only * for If-None-Match."));
+            }
         }
         if let Some(expected) = call.rest.header("if-match")
             // For a missing key, AWS returns 404, not 412.
