@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# venv.sh REQUIREMENTS: makes the virtual environment with what that file lists, and prints its path. It is kept in the user's
-# cache under the file's own digest, so each list is installed once for all clones. Quick when it is there already.
-# Exit code 3: this machine has no Python for it, or no package index; nothing is wrong with what was to be checked.
+# venv.sh REQUIREMENTS: creates a virtual environment with the packages that the file lists, and
+# prints its path. The environment is kept in the user's cache under the file's digest, so each list
+# is installed once for all clones.
+# Exit code 3: this machine has no suitable Python, or reaches no package index.
 set -euo pipefail
 
 [ $# -eq 1 ] || { printf 'usage: %s REQUIREMENTS\n' "$0" >&2 && exit 1; }

@@ -7,16 +7,23 @@ use crate::tree::Tree;
 /// The maximum width of a line of prose, in columns.
 const MOST: usize = 100;
 
+/// The ends of the paths of files that hold prose.
+const PROSE: &[&str] = &[".md", ".rs", ".yaml", ".toml", ".guard", ".sh", ".ci/run"];
+
 /// Returns one finding for each line of prose that is too wide.
 pub(crate) fn check(tree: &Tree) -> Vec<String> {
     let wide = |(path, text): (&str, &str)| {
-        let lines = if path.ends_with(".md") { markdown(text) } else { comments(text) };
+        let lines = match path.rsplit('.').next() {
+            Some("md") => markdown(text),
+            Some("rs") => comments(text, "//"),
+            _ => comments(text, "#"),
+        };
         lines
             .into_iter()
             .map(|(at, columns)| format!("{path}:{at}: prose is {columns} columns wide; the limit is {MOST}"))
             .collect()
     };
-    let texts = tree.under(&[""], ".md").chain(tree.under(&[""], ".rs"));
+    let texts = PROSE.iter().flat_map(|suffix| tree.under(&[""], suffix));
     texts.flat_map(|text| -> Vec<String> { wide(text) }).collect()
 }
 
@@ -33,11 +40,11 @@ fn markdown(text: &str) -> Vec<(usize, usize)> {
     text.lines().enumerate().filter_map(prose).collect()
 }
 
-/// The comments that are too wide, each with its number and its width.
-fn comments(text: &str) -> Vec<(usize, usize)> {
+/// The comments that start with `mark` and are too wide, each with its number and its width.
+fn comments(text: &str, mark: &str) -> Vec<(usize, usize)> {
     let mut in_code = false;
     let comment = |(at, line): (usize, &str)| {
-        let text = line.trim_start().strip_prefix("//")?.trim_start_matches(['/', '!']).trim_start();
+        let text = line.trim_start().strip_prefix(mark)?.trim_start_matches(['/', '!']).trim_start();
         in_code ^= text.starts_with("```");
         (!in_code && !text.starts_with('|')).then(|| wide(at, line)).flatten()
     };
@@ -65,8 +72,9 @@ mod tests {
         ] {
             assert_eq!(markdown(&excepted), [], "{excepted}");
         }
-        assert_eq!(comments(&format!("let a = 1;\n    /// {long}")), [(2, 113)]);
-        assert_eq!(comments(&format!("//! ```\n//! {long}\n//! ```\n// {long}")).len(), 1);
-        assert_eq!(comments(&format!("let text = \"{long}\";")), []);
+        assert_eq!(comments(&format!("let a = 1;\n    /// {long}"), "//"), [(2, 113)]);
+        assert_eq!(comments(&format!("//! ```\n//! {long}\n//! ```\n// {long}"), "//").len(), 1);
+        assert_eq!(comments(&format!("key: 1\n  # {long}"), "#"), [(2, 109)]);
+        assert_eq!(comments(&format!("let text = \"{long}\";"), "//"), []);
     }
 }

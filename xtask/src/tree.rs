@@ -20,7 +20,7 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// Reads the repository: Rust, Markdown, and the vectors.
+    /// Reads the repository: Rust, Markdown, files with comments, and the vectors.
     ///
     /// # Errors
     ///
@@ -73,7 +73,8 @@ impl Tree {
 }
 
 fn is_read(path: &str) -> bool {
-    path.ends_with(".rs") || path.ends_with(".md") || (path.starts_with("vectors/") && path.ends_with(".json"))
+    let texts = [".rs", ".md", ".yaml", ".toml", ".guard", ".sh", ".ci/run"];
+    texts.iter().any(|end| path.ends_with(end)) || (path.starts_with("vectors/") && path.ends_with(".json"))
 }
 
 /// The workspace's root.
