@@ -49,6 +49,10 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// Binds the port, fills the accounts, starts the launchers and begins to serve.
+    ///
+    /// # Errors
+    ///
+    /// If the port is taken, a file or a folder cannot be read, or the launcher is not built.
     pub async fn start(options: Options) -> Result<Self, String> {
         let plan = match &options.faults {
             None => Plan::default(),

@@ -83,7 +83,11 @@ impl Settings {
         }
     }
 
-    /// Applies one `key=value`; the error names what was wrong.
+    /// Applies one `key=value`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such setting, or the value is not one of its kind.
     pub fn set(&mut self, option: &str) -> Result<(), String> {
         let (key, value) = option.split_once('=').ok_or_else(|| format!("option `{option}` is not key=value"))?;
         let ms = || {
