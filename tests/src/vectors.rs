@@ -1,7 +1,7 @@
 //! The conformance vectors: what a file holds, what verdict our code gives on it, and how the files
 //! are made.
 //!
-//! Owns the format of a vector (`docs/protocol.md`, section 20). It holds no expectations: those
+//! Owns the format of a vector (`docs/protocol.md`, section 21). It holds no expectations: those
 //! are in the files alone. One file is one case. There is no list of files: the tests walk the
 //! directory.
 

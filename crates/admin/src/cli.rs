@@ -45,9 +45,10 @@ pub(crate) enum Command {
     Stop(Stop),
     /// Verify a deployment's archived output, and print it.
     ///
-    /// Needs s3:GetObject and s3:ListBucket on the relay bucket, and kms:GetPublicKey on the target
-    /// key. Exits with 0 when the output is complete, and with 1 when it is not, or when the
-    /// archive does not have the deployment's last message.
+    /// Needs s3:GetObject and s3:ListBucket on the relay bucket, kms:Decrypt on the key that
+    /// encrypts the bucket, and kms:GetPublicKey on the target key. Exits with 0 when the output is
+    /// complete, and with 1 when it is not, or when the archive does not have the deployment's last
+    /// message.
     Log(Log),
 }
 
@@ -84,7 +85,8 @@ pub(crate) enum Target {
   relay-admin target render payments.toml --image terraform@sha256:… \\
       --runner-image relay-runner@sha256:… --deploy-policy payments-role.json --out payments.yaml
   aws cloudformation deploy --stack-name relay-payments --template-file payments.yaml \\
-      --capabilities CAPABILITY_NAMED_IAM --parameter-overrides VpcId=vpc-… Subnets=subnet-…,subnet-…")]
+      --capabilities CAPABILITY_NAMED_IAM \\
+      --parameter-overrides VpcId=vpc-… Subnets=subnet-…,subnet-…")]
     Render(Render),
     /// Print, as JSON, the family and the entry point of a target's task definition. The entry
     /// point contains the configuration's SHA-256, so that relay rejects any other configuration.

@@ -527,7 +527,7 @@ pipeline {{
         let outputs = match (&self.target_key, &self.target_public_key) {
             (Some(_), Some(_)) => String::new(),
             _ => format!(
-                "\n   then put the output TargetKeyArn into targets/{name}.toml, and what the command in TargetPublicKey prints into relay.toml:\n   aws cloudformation describe-stacks --region {region} --stack-name relay --query 'Stacks[0].Outputs' --output table"
+                "\n   then show the stack's outputs:\n   aws cloudformation describe-stacks --region {region} --stack-name relay --query 'Stacks[0].Outputs' --output table\n   Put TargetKeyArn into targets/{name}.toml. TargetPublicKey is a command: run it, and put the key that it prints into relay.toml."
             ),
         };
         format!(
@@ -535,7 +535,7 @@ pipeline {{
              1. in the CI account {ci_account}:\n   {ci} --parameter-overrides file://parameters/ci-account.json{provider}\n\n\
              2. in the target account {target_account}, once relay-launcher.zip is at s3://{bucket}/{code_key}:\n   {foundation} --parameter-overrides file://parameters/foundation.json{outputs}\n\n\
              3. in the target account as well:\n   relay-admin target render targets/{name}.toml --image IMAGE@sha256:… --runner-image IMAGE@sha256:… --deploy-policy targets/{name}.policy.json{arm64} --out {name}.yaml\n   {target} --parameter-overrides VpcId=vpc-… Subnets=subnet-…,subnet-…\n\
-             {secret}\nThen, in a CI job: relay doctor {target_name}\n",
+             {secret}\nThen, in a CI job: relay doctor --try {target_name}\n",
             ci_account = self.ci_account,
             target_account = self.target_account,
             bucket = self.code_bucket,
@@ -552,7 +552,7 @@ pipeline {{
 /// A minimal policy that IAM accepts. `sts:GetCallerIdentity` needs no permission anyway.
 fn deploy_policy() -> String {
     let statement = json!({
-        "Sid": "ReplaceByWhatTheToolNeeds", "Effect": "Allow", "Action": "sts:GetCallerIdentity", "Resource": "*",
+        "Sid": "ReplaceWithWhatTheToolNeeds", "Effect": "Allow", "Action": "sts:GetCallerIdentity", "Resource": "*",
     });
     format!("{:#}\n", json!({ "Version": "2012-10-17", "Statement": [statement] }))
 }

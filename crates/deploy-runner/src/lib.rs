@@ -1,7 +1,7 @@
-//! The runner: the first process of a deployment's container. It verifies the request again by
+//! The runner: the program that a deployment's container starts. It verifies the request again by
 //! itself, claims the deployment, runs the tool, streams its output, and reports how it ended.
 //!
-//! The runner holds the power to deploy, so it trusts nobody, not even the launcher (promise P2).
+//! The runner holds the power to deploy, so it trusts nobody, not even the launcher.
 //! It reads only `RELAY_CONFIGURATION` and `RELAY_ENVELOPE`, whose bytes are pinned or signed, and
 //! the container's own credential and metadata variables. Any other variable could come from an
 //! override.
@@ -38,7 +38,7 @@ use relay_protocol::outcome;
 use tracing::error;
 
 /// Runs `install DIRECTORY`, or the deployment that the pinned arguments and the environment
-/// describe. The exit code is the tool's own, or one of relay's registry.
+/// describe. The exit code is the tool's own, or one of relay's exit codes.
 pub fn main(arguments: &[String]) -> ExitCode {
     environment::harden();
     // Logs and the mirror of the tool's output share one outlet, because neither may block.

@@ -1,7 +1,8 @@
 //! The pump drives the outbox. Output and messages enter through a bounded channel and become
-//! frames. Every frame goes to the archive, and to the reply queue in batches, several at a time.
-//! Only when the spool on disk is full too does the pump stop reading the channel. The pipes are
-//! then not read and the tool waits, so nothing is lost for lack of room (clause FRM-15).
+//! frames. Every frame goes to the archive and, in a batch, to the reply queue; several batches may
+//! be in flight. Frames that the queue does not accept yet wait in the spool on disk. When that is
+//! full, the pump stops reading the channel. The pipes are then not read and the tool waits, so
+//! nothing is lost for lack of room (clause FRM-15).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,8 +28,9 @@ use crate::stop::Stopper;
 /// Capacity of the channel, in inputs, between the pipes and the outbox.
 const CHANNEL: usize = 16;
 
-/// How long the last frame is retried after the container's SIGTERM. Fargate kills the container
-/// after 120 s, and the archive needs time to finish too.
+/// How long the last frame is retried after the container's SIGTERM: Fargate kills the container
+/// after 120 s, and the archive needs time to finish too. Without a SIGTERM, how long it is retried
+/// on a queue that has not accepted any frame, and how long a message waits for a full pump.
 const LAST_FRAME: Duration = Duration::from_secs(100);
 
 /// How long the last frame is retried on a queue that accepted frames before. SQS may be
@@ -91,9 +93,9 @@ impl Sink {
         self.put(Input::Output(stream, bytes)).await;
     }
 
-    /// Sends a message, behind all output so far. If a full pump accepts nothing for
-    /// [`LAST_FRAME`], it has no reader, and the deployment goes on without the message. While the
-    /// container is being stopped, the wait ends after [`HURRY`].
+    /// Sends a message, which follows all output so far. If the pump is full and accepts nothing
+    /// for [`LAST_FRAME`], the deployment goes on without the message: most likely nobody reads the
+    /// queue. Once the container is being stopped, the wait ends after [`HURRY`].
     pub(crate) async fn say(&self, kind: RunnerKind) {
         tokio::select! {
             () = self.put(Input::Say(kind)) => {}

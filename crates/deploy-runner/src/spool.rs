@@ -31,8 +31,8 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// Creates an empty spool, which keeps at most `max` bytes in `directory`. The directory is
-    /// created when it is first needed.
+    /// Creates an empty spool in `directory`. It has room until it holds `max` bytes, so the last
+    /// piece may exceed `max` by its own length. The directory is created when it is first needed.
     pub(crate) fn new(directory: PathBuf, max: u64) -> Self {
         Self { directory, max, segments: VecDeque::new() }
     }
@@ -80,8 +80,8 @@ impl relay_engine::Spool for Spool {
         if taken.is_err() {
             self.segments.clear();
         }
-        // Free the space immediately. A writer that found no room waits for it, and may never call
-        // `take` again.
+        // Free the space now, not at the next `take`: after the last piece there may be no next
+        // one, and a writer that found no room would wait forever.
         self.drop_read();
         taken.map(Some)
     }

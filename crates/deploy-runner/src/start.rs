@@ -86,7 +86,7 @@ pub(crate) async fn start(arguments: &[String], variable: impl Fn(&str) -> Optio
     Ok(Started { configuration, pin, asked, sdk, task_arn })
 }
 
-/// Checks that the account and the role's name are those of the configuration (clause RUN-3). A
+/// Checks that the account and the role's name are those of the configuration (clause RUN-4). A
 /// task started under another role holds other power.
 async fn check_identity(sdk: &Sdk, configuration: &Configuration) -> Result<(), Refusal> {
     let identity = Sessions::new(sdk).identity().await?;

@@ -26,7 +26,8 @@ use crate::stop::{Stop, Stopper};
 /// Bytes read from a pipe at a time: the capacity of a pipe.
 const READ: usize = 64 * 1_024;
 
-/// How long a pipe that a grandchild holds open is read after the step's program has ended.
+/// How long to go on reading after the step's program has ended, if another process still holds the
+/// pipe open.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Bytes still read from such a pipe after that. The pipe holds no more, so this covers everything
@@ -266,8 +267,8 @@ fn read(
                 }
             }
             let shown = masker.push(buffer.get(..count).unwrap_or_default());
-            // The pump may be full while SQS accepts nothing. The tool then waits, and so does its
-            // end.
+            // The pump may be full while SQS accepts nothing. The tool then waits; if it has
+            // already ended, the report of its end waits.
             tokio::select! {
                 () = show(&sink, &mirror, stream, shown) => {}
                 () = given_up(closing.clone(), &stopper) => return Read::Dropped,

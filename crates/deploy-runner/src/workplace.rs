@@ -85,7 +85,7 @@ impl Workplace {
         Ok(Self { base, work, environment, secrets: Secrets::new(), user, credentials: None, subjects: Vec::new() })
     }
 
-    /// What keeps the tool from the runner's own credentials (clause REC-4 names the values).
+    /// What keeps the tool from the runner's own credentials (clause REC-3 names the values).
     pub(crate) fn isolation(&self) -> &'static str {
         match (self.user, &self.credentials) {
             (Some(_), _) => "uid",

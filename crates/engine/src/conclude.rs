@@ -1,5 +1,5 @@
 //! The exit code of `relay deploy` (clauses OUT-1 to OUT-4). An unknown outcome is never reported
-//! as success or failure (promise P6).
+//! as success or failure (clause OUT-4).
 
 use relay_protocol::Reason;
 use relay_protocol::outcome::{ExitCode, Outcome};
@@ -37,7 +37,8 @@ impl Conclusion {
 /// let refused = End::Refused { reason: Reason::Policy, message: "not on a Friday".to_owned() };
 /// assert_eq!(conclude(Some(&refused), None, false), Conclusion::Relay(ExitCode::Refused));
 ///
-/// // Without an end, the outcome is unknown, unless a signal made the CLI leave.
+/// // Without an end, the outcome is unknown. If a signal made the CLI leave, the exit code names
+/// // the signal instead.
 /// assert_eq!(conclude(None, None, false), Conclusion::Relay(ExitCode::Unknown));
 /// assert_eq!(conclude(None, Some(ExitCode::Interrupted), false).code(), 130);
 /// ```
@@ -68,7 +69,7 @@ pub fn conclude(end: Option<&End>, stopping: Option<ExitCode>, strict: bool) -> 
     })
 }
 
-/// Whether the outcome is open, so that what is left in the queue may still be needed.
+/// Whether the outcome is open. If it is, what is left in the queue may still be needed.
 pub fn is_open(end: Option<&End>) -> bool {
     match end {
         None | Some(End::Silent { .. }) => true,
@@ -86,8 +87,8 @@ pub fn is_busy(end: &End) -> bool {
     }
 }
 
-/// Whether ECS says that no container ran. With any other reason, a missing `started` frame may
-/// only be late: a queue guarantees no delivery time.
+/// Whether ECS says that no container ran. With any other reason, a missing `started` frame proves
+/// nothing: it may just be late, because a queue guarantees no delivery time.
 pub fn never_ran(reason: Reason) -> bool {
     reason.exit_code() == ExitCode::NeverStarted
 }

@@ -1,5 +1,5 @@
-//! The inbox turns frames from the queue into events, once and in order, and then into one end
-//! (promises P4, P5, P6).
+//! The inbox turns frames from the queue into events, each once and in order, and then reports how
+//! the deployment ended.
 //!
 //! | part | what it does |
 //! |---|---|
@@ -239,8 +239,8 @@ impl<V: Verifier> Inbox<V> {
         self.dropped
     }
 
-    /// How many frames arrived too late for this late reader, because they come before its first.
-    /// Another reader has most likely shown them.
+    /// How many frames arrived after this reader, which joined late, had already begun with a later
+    /// frame. Another reader has most likely shown them.
     pub fn earlier(&self) -> u64 {
         self.order.earlier()
     }
@@ -256,8 +256,8 @@ impl<V: Verifier> Inbox<V> {
         self.order.first().is_some_and(|first| first > 0)
     }
 
-    /// Bytes of stdout and stderr that were handed out or came before: up to here the output is
-    /// verified.
+    /// The positions in stdout and stderr, in bytes, up to which output was handed out. For a
+    /// reader that joined late, they include what came before its first frame.
     pub fn offset(&self) -> Offsets {
         self.accounts.offset()
     }
@@ -308,7 +308,7 @@ impl<V: Verifier> Inbox<V> {
                 self.end = Some(End::Refused { reason, message: reason.words().to_owned() });
             }
             LauncherKind::Task { task_arn, .. } if self.task_arn().is_some_and(|known| known != task_arn) => {
-                return false; // Another task of the same token is not this deployment's.
+                return false; // ECS started a second task for the same clientToken; it does not count.
             }
             LauncherKind::Task { state, reason, stopped_reason, .. } if state == "STOPPED" => {
                 let reason = reason.unwrap_or(Reason::Stopped);
@@ -359,7 +359,8 @@ impl<V: Verifier> Inbox<V> {
         }
     }
 
-    /// A reader that joined late has not seen `started`; the vouch says as much.
+    /// For a reader that joined late and has not seen `started`, the vouch takes its place: it
+    /// names the task.
     fn note_start(&mut self, now: Duration) {
         if self.task.started.is_none()
             && self.came_late()
@@ -370,8 +371,8 @@ impl<V: Verifier> Inbox<V> {
         }
     }
 
-    /// Stops waiting for the frames that are missing next. Returns `false` if nothing comes after
-    /// them.
+    /// Gives up the frames that are missing before the next frame that has arrived. Returns `false`
+    /// if no later frame has arrived.
     fn skip(&mut self, now: Duration) -> bool {
         let Some(frames) = self.order.skip() else { return false };
         if frames > 0 {

@@ -14,7 +14,7 @@ pub const UNKNOWN_HOLDER: i64 = 600;
 pub enum Content {
     /// There is no object, or the object names no holder.
     Empty,
-    /// This deployment holds the slot.
+    /// The deployment that the object names holds the slot.
     Held(LockHolder),
     /// The object cannot be read; perhaps a newer version wrote it.
     Unreadable,

@@ -13,7 +13,7 @@ pub fn object_key(prefix: &str, digest: Digest) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnsafeEntry {
     /// The path starts at the root, or contains a backslash.
-    #[error("`{0}` is an absolute path")]
+    #[error("`{0}` starts with `/`, or contains a backslash")]
     Absolute(String),
     /// The path has a `..` component.
     #[error("`{0}` has a `..` in it")]

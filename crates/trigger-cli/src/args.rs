@@ -48,7 +48,7 @@ pub enum Command {
     /// Decode a request, an approval, a control statement, a frame or a record for an auditor.
     Inspect(Inspect),
     /// Check whether this machine can deploy, and print a remedy for each problem.
-    /// Changes nothing; only `--try` creates two queues and deletes them.
+    /// Changes nothing, except that `--try` creates two queues and deletes them.
     ///
     /// Exits with 0 if nothing is bad, with 119 if a setting is bad, and with 125 if a call to AWS
     /// fails.
@@ -171,8 +171,9 @@ pub struct DeploymentRef {
 /// What to print, and how long to wait.
 #[derive(Debug, Args)]
 pub struct Following {
-    /// How long to wait for the runner to start once the launcher has accepted the request,
-    /// including capacity and the image pull; with `relay attach`, for the first message.
+    /// How long to wait for the runner to start once the launcher has accepted the request; this
+    /// includes the wait for capacity and the image pull. For `relay attach`: how long to wait for
+    /// the first message.
     #[arg(long, value_name = "DURATION", default_value = "15m")]
     pub start_timeout: String,
     /// How long a started runner may be silent; it sends a message at least every 15 seconds.
@@ -209,9 +210,9 @@ pub struct Place {
     /// The signing key: a file with a PKCS#8 PEM, the PEM itself, or the ARN of a KMS key (P-256).
     #[arg(long, value_name = "FILE|ARN", env = "RELAY_SIGNING_KEY", hide_env_values = true)]
     pub key: Option<String>,
-    /// The target account's public key, in base64. relay accepts only answers that this key has
-    /// signed, or a runner key that it vouches for. Without it, relay trusts the first runner that
-    /// answers.
+    /// The target account's public key, in base64. relay accepts only answers that are signed by
+    /// this key, or by a runner key that this key vouches for. Without it, relay trusts the first
+    /// runner that answers.
     #[arg(long, value_name = "BASE64", env = "RELAY_TARGET_PUBLIC_KEY")]
     pub target_key: Option<String>,
     /// Where `relay deploy` uploads artifacts, as s3://bucket/prefix/; {target} stands for the
@@ -230,7 +231,8 @@ pub struct Place {
 /// The format of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people. The tool's output keeps its stream; relay's messages about it go to stderr.
+    /// For people. What the tool printed keeps its stream. While relay follows a deployment,
+    /// relay's messages go to stderr.
     Text,
     /// For programs: JSON on stdout.
     Json,

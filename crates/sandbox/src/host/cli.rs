@@ -56,9 +56,9 @@ struct Common {
     /// Folder with relay's binaries; by default the folder of this program.
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
-    /// A target file from your repository; may be repeated. The sandbox replaces your accounts,
-    /// keys, buckets and roles with its own; the steps, the policy and the parameters stay as they
-    /// are.
+    /// A target file from your repository; may be repeated. The sandbox uses its own accounts,
+    /// buckets and target key, and its own key for the first signer without a `person`. The policy,
+    /// the steps and the rules for values stay as they are.
     #[arg(long = "target", value_name = "FILE")]
     files: Vec<PathBuf>,
     /// File with values for the targets' secrets, one `NAME = "value"` per line. The sandbox makes
