@@ -243,9 +243,10 @@ impl<'a> Stage<'a> {
     /// Waits until the deployment has reached the phase.
     fn reach(&self, cli: &Running) {
         let held = |service: &str, operation: &str| {
-            let ended = || cli.has_ended().then_some(false);
             let held = eventually(&format!("{service}:{operation} is held"), || {
-                self.sandbox.holds(service, operation).then_some(true).or_else(ended)
+                // In this order: a call that is held after its effect may be what ends the CLI.
+                let ended = cli.has_ended().then_some(false);
+                self.sandbox.holds(service, operation).then_some(true).or(ended)
             });
             assert!(held, "the CLI ended before {service}:{operation} was held");
         };
