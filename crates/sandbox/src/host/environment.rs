@@ -94,11 +94,11 @@ pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts)
         lock(&services.ecs).add_cluster(TARGET_ACCOUNT, cluster);
     }
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
-    let work = host.state_dir.join("work");
+    let work = host.places.state_dir.join("work");
     std::fs::create_dir_all(&work).map_err(|e| format!("{}: {e}", work.display()))?;
     let signer_key = BASE64.encode(public.as_bytes());
     let context = Context {
-        endpoint: host.third_party.as_ref().map_or(&host.endpoint, |other| &other.endpoint).clone(),
+        endpoint: host.third_party.as_ref().map_or(&host.places.endpoint, |other| &other.endpoint).clone(),
         workspace: work.to_string_lossy().into_owned(),
         topic: topic.clone(),
         bucket: bucket.clone(),
@@ -110,7 +110,7 @@ pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts)
     targets::register(host, &context, given.folder.as_deref())?;
     let notes = own::register(host, &context, &given.files, given.secrets.as_deref())?;
 
-    let bin = host.bin_dir.to_string_lossy();
+    let bin = host.places.bin_dir.to_string_lossy();
     let mut pairs = vec![
         ("AWS_ENDPOINT_URL", context.endpoint),
         ("AWS_ACCESS_KEY_ID", CI_ACCOUNT.to_owned()),
@@ -121,18 +121,18 @@ pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts)
         ("RELAY_SIGNING_KEY", private.to_string()),
         ("RELAY_TARGET_PUBLIC_KEY", BASE64.encode(&target_public)),
         ("RELAY_ARTIFACTS", format!("s3://{ARTIFACTS}/{{target}}/")),
-        ("RELAY_SANDBOX_STATE", host.state_dir.to_string_lossy().into_owned()),
-        ("RELAY_SANDBOX_ENDPOINT", host.endpoint.clone()),
+        ("RELAY_SANDBOX_STATE", host.places.state_dir.to_string_lossy().into_owned()),
+        ("RELAY_SANDBOX_ENDPOINT", host.places.endpoint.clone()),
         ("RELAY_SANDBOX_SIGNER_KEY", signer_key),
         ("PATH", format!("{bin}:{path}")),
     ];
     if host.third_party.is_some() {
-        pairs.push(("AWS_ENDPOINT_URL_ECS", host.endpoint.clone()));
+        pairs.push(("AWS_ENDPOINT_URL_ECS", host.places.endpoint.clone()));
         pairs.retain(|(name, _)| *name != "RELAY_TARGET_PUBLIC_KEY");
     }
     let pairs: Vec<(String, String)> = pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     let as_json: serde_json::Map<String, Value> = pairs.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
-    let file = host.state_dir.join("environment.json");
+    let file = host.places.state_dir.join("environment.json");
     std::fs::write(&file, Value::Object(as_json).to_string()).map_err(|e| format!("{}: {e}", file.display()))?;
     Ok((Environment { pairs, notes }, Facts { topic, bucket, target_key }))
 }

@@ -31,7 +31,7 @@ const LIFE: Duration = Duration::from_secs(36_000);
 /// Starts `n` launchers. A missing program is an error here. A process that fails to start is only
 /// logged, and is started again.
 pub(super) async fn start(host: &Arc<Host>, n: usize, facts: &Facts) -> Result<(), String> {
-    let program = host.bin_dir.join("bootstrap");
+    let program = host.places.bin_dir.join("bootstrap");
     if !program.is_file() {
         return Err(format!(
             "the launcher is not at {}: build it (cargo build), name its folder with --bin-dir, or use --no-launcher",
@@ -88,7 +88,7 @@ async fn until_ended(host: &Arc<Host>, child: &mut Child, pid: u32) -> io::Resul
 }
 
 async fn run_once(host: &Arc<Host>, program: &Path, slot: usize, port: u16, facts: &Facts) -> Result<(), String> {
-    let path = host.state_dir.join(format!("launcher-{slot}.log"));
+    let path = host.places.state_dir.join(format!("launcher-{slot}.log"));
     let log = File::options().create(true).append(true).open(path).map_err(|e| e.to_string())?;
     let both = log.try_clone().map_err(|e| e.to_string())?;
     let role = launcher(Some(slot));
@@ -101,7 +101,7 @@ async fn run_once(host: &Arc<Host>, program: &Path, slot: usize, port: u16, fact
     host.log.note("lambda", "LauncherStarted", None, Map::new());
     let mut child = children::command(program)
         .envs(environment(host, slot, port, keys, facts))
-        .current_dir(&host.state_dir)
+        .current_dir(&host.places.state_dir)
         .stdout(Stdio::from(log))
         .stderr(Stdio::from(both))
         .spawn()
@@ -130,7 +130,7 @@ fn environment(host: &Host, slot: usize, port: u16, keys: Credentials, facts: &F
         ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/relay-launcher".to_owned()),
         ("AWS_LAMBDA_LOG_STREAM_NAME", format!("sandbox/[$LATEST]{slot}")),
         ("AWS_REGION", REGION.to_owned()),
-        ("AWS_ENDPOINT_URL", host.endpoint.clone()),
+        ("AWS_ENDPOINT_URL", host.places.endpoint.clone()),
         ("AWS_ACCESS_KEY_ID", keys.access_key),
         ("AWS_SECRET_ACCESS_KEY", keys.secret_key),
         ("AWS_SESSION_TOKEN", keys.token),

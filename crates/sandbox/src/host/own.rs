@@ -73,7 +73,7 @@ fn read_secrets(text: &str) -> Result<BTreeMap<String, String>, String> {
 
 /// Has `relay-admin` check a file, because the sandbox does not know the rules for configurations.
 fn check(host: &Host, file: &Path) -> Result<(), String> {
-    let program = host.bin_dir.join("relay-admin");
+    let program = host.places.bin_dir.join("relay-admin");
     let output = std::process::Command::new(&program).args(["target", "pin"]).arg(file).output();
     let output =
         output.map_err(|error| format!("cannot run {}: {error}; to build it, run `cargo build`", program.display()))?;

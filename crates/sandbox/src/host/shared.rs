@@ -17,12 +17,7 @@ use crate::services::{Effect, Services, lock};
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) settings: Settings,
-    /// Logs, and the work of the tasks.
-    pub(super) state_dir: PathBuf,
-    /// Where `bootstrap`, `relay-runner` and `relay` are.
-    pub(super) bin_dir: PathBuf,
-    /// `http://127.0.0.1:PORT`
-    pub(super) endpoint: String,
+    pub(super) places: Places,
     /// Where everything but ECS is, if a third-party emulator serves it.
     pub(super) third_party: Option<ThirdParty>,
     pub(super) log: Log,
@@ -48,8 +43,11 @@ pub struct ThirdParty {
 /// Where things are.
 #[derive(Debug, Default)]
 pub(super) struct Places {
+    /// Logs, and the work of the tasks.
     pub(super) state_dir: PathBuf,
+    /// The folder of `bootstrap`, `relay-runner`, `relay` and `relay-admin`.
     pub(super) bin_dir: PathBuf,
+    /// `http://127.0.0.1:PORT`
     pub(super) endpoint: String,
 }
 
@@ -72,9 +70,7 @@ impl Host {
         let host = Self {
             log: Log::new(settings.log_limit),
             settings,
-            state_dir: places.state_dir,
-            bin_dir: places.bin_dir,
-            endpoint: places.endpoint,
+            places,
             third_party,
             faults: FaultRules::new(plan),
             services,

@@ -35,7 +35,7 @@ pub(super) fn start(host: &Arc<Host>, arn: String, fate: Option<Fate>) {
 
 /// All tasks, for tests.
 pub(super) fn overview(host: &Host) -> Value {
-    let folder = host.state_dir.join("tasks");
+    let folder = host.places.state_dir.join("tasks");
     let tasks = lock(&host.services.ecs).overview();
     let render = |(id, mut task): (String, Value)| {
         let file = |suffix: &str| folder.join(format!("{id}.{suffix}"));
@@ -177,20 +177,20 @@ async fn watch_over(host: &Host, child: &mut Child, stop: &mut watch::Receiver<b
 /// as given.
 fn program(host: &Host, container: &Container) -> PathBuf {
     let named = PathBuf::from(container.argv.first().map(String::as_str).unwrap_or_default());
-    let own = named.file_name().map(|name| host.bin_dir.join(name)).filter(|path| path.is_file());
+    let own = named.file_name().map(|name| host.places.bin_dir.join(name)).filter(|path| path.is_file());
     own.unwrap_or(named)
 }
 
 /// Output goes straight into files: nothing here can be slow to read it.
 fn spawn(host: &Host, program: &Path, container: &Container, work: &Path) -> Result<Child, String> {
-    let (folder, id) = (host.state_dir.join("tasks"), &container.task_id);
+    let (folder, id) = (host.places.state_dir.join("tasks"), &container.task_id);
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     let file =
         |suffix: &str| std::fs::File::create(folder.join(format!("{id}.{suffix}"))).map_err(|error| error.to_string());
     if !program.is_file() {
         return Err("no such file".to_owned());
     }
-    let own = |path: &str| format!("{}/_sandbox/{path}/{id}", host.endpoint);
+    let own = |path: &str| format!("{}/_sandbox/{path}/{id}", host.places.endpoint);
     children::command(program)
         .args(container.argv.iter().skip(1))
         .envs(container.environment.iter().cloned())

@@ -31,15 +31,12 @@ impl Status {
 
 #[derive(Debug)]
 pub(super) struct Task {
-    /// The last part of its ARN.
-    pub(super) id: String,
     pub(super) arn: String,
     pub(super) cluster: String,
     pub(super) definition: Arc<Definition>,
     pub(super) overrides: Value,
     pub(super) started_by: Option<String>,
     pub(super) tags: Value,
-    group: String,
     pub(super) status: Status,
     stopping: bool,
     version: u64,
@@ -95,18 +92,14 @@ pub(crate) struct Container {
 
 impl Task {
     pub(super) fn new(cluster: String, definition: Arc<Definition>, overrides: Value, call: &Call) -> Self {
-        let id = random_hex::<16>();
         let short = cluster.rsplit('/').next().unwrap_or_default();
-        let group = call.text("group").map_or_else(|| format!("family:{}", definition.family), str::to_owned);
         Self {
-            arn: format!("arn:aws:ecs:{REGION}:{}:task/{short}/{id}", call.principal.account),
-            id,
+            arn: format!("arn:aws:ecs:{REGION}:{}:task/{short}/{}", call.principal.account, random_hex::<16>()),
             cluster,
             definition,
             overrides,
             started_by: call.text("startedBy").map(str::to_owned),
             tags: call.params.get("tags").cloned().unwrap_or_else(|| json!([])),
-            group,
             status: Status::Provisioning,
             stopping: false,
             version: 1,
@@ -114,6 +107,11 @@ impl Task {
             started_ms: None,
             end: End::default(),
         }
+    }
+
+    /// The last part of its ARN.
+    pub(super) fn id(&self) -> &str {
+        self.arn.rsplit('/').next().unwrap_or_default()
     }
 
     pub(super) fn desired(&self) -> &'static str {
@@ -126,7 +124,7 @@ impl Task {
             let mut container = json!({
                 "containerArn": format!("{}/{name}", self.arn.replacen(":task/", ":container/", 1)),
                 "taskArn": self.arn, "name": name, "image": definition.get("image"), "lastStatus": self.status.name(),
-                "runtimeId": format!("{}-{name}", self.id), "networkInterfaces": [],
+                "runtimeId": format!("{}-{name}", self.id()), "networkInterfaces": [],
             });
             if let Some(code) = self.end.exit_code {
                 container["exitCode"] = json!(code);
@@ -148,7 +146,7 @@ impl Task {
         let mut task = json!({
             "taskArn": self.arn, "clusterArn": self.cluster, "taskDefinitionArn": self.definition.arn,
             "lastStatus": self.status.name(), "desiredStatus": self.desired(), "launchType": "FARGATE",
-            "containers": self.containers(), "overrides": overrides, "version": self.version, "group": self.group,
+            "containers": self.containers(), "overrides": overrides, "version": self.version,
             "createdAt": time(self.created_ms), "availabilityZone": "eu-west-1a", "connectivity": "CONNECTED",
             "cpu": setting("cpu"), "memory": setting("memory"), "attachments": [], "attributes": [],
             "enableExecuteCommand": false, "platformVersion": "1.4.0", "platformFamily": "Linux",
@@ -248,7 +246,7 @@ impl Task {
         let mut environment: Vec<(String, String)> = pairs(container.get("environment")).collect();
         environment.extend(pairs(overridden("environment")));
         let seconds = container.get("stopTimeout").and_then(Value::as_u64).unwrap_or(30).min(120);
-        Some(Container { task_id: self.id.clone(), argv, environment, stop_timeout: Duration::from_secs(seconds) })
+        Some(Container { task_id: self.id().to_owned(), argv, environment, stop_timeout: Duration::from_secs(seconds) })
     }
 }
 
@@ -268,7 +266,7 @@ impl Task {
         let describe = |container: &Value| {
             let name = container.get("name").and_then(Value::as_str).unwrap_or_default();
             json!({
-                "DockerId": format!("{}-{name}", self.id), "Name": name, "DockerName": name,
+                "DockerId": format!("{}-{name}", self.id()), "Name": name, "DockerName": name,
                 "Image": container.get("image"), "ImageID": format!("sha256:{}", "0".repeat(64)),
                 "Labels": {
                     "com.amazonaws.ecs.cluster": self.cluster,

@@ -47,11 +47,11 @@ impl Ecs {
 
     /// All tasks by id, for tests.
     pub(crate) fn overview(&self) -> Vec<(String, Value)> {
-        self.tasks.values().map(|task| (task.id.clone(), task.render())).collect()
+        self.tasks.values().map(|task| (task.id().to_owned(), task.render())).collect()
     }
 
     fn by_id(&self, id: &str) -> Outcome<&Task> {
-        let found = self.tasks.values().find(|task| task.id == id);
+        let found = self.tasks.values().find(|task| task.id() == id);
         found.ok_or_else(|| AwsError::new(404, "NotFound", "no such task"))
     }
 
