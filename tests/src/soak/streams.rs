@@ -73,7 +73,7 @@ pub(crate) fn gigabyte(report: &mut Report, scale: f64) {
     let mut here = Command::new("sh").arg("-c").arg(&script).stdout(Stdio::piped()).spawn().expect("sh starts");
     let expected = measure(here.stdout.take().expect("a pipe"));
     here.wait().expect("sh can be waited for");
-    let (measured, took) = deploy(report, &script, Duration::from_millis(250), 16 * 1_024);
+    let (measured, took) = deploy(report, &script, Duration::from_millis(100), 16 * 1_024);
     report.fact("bytes", measured.1);
     report.fact("sha256", measured.0.as_str());
     #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
