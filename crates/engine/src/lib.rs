@@ -32,6 +32,9 @@ mod mask;
 mod outbox;
 pub mod run;
 
+use relay_protocol::frame::Stream;
+use relay_protocol::record::StreamDigest;
+
 pub use backoff::Backoff;
 pub use inbox::{Authentic, Authenticator, End, Event, Inbox, Missing, Rejected, Start, Timeouts, Token, Verdict};
 pub use mask::Masker;
@@ -39,19 +42,40 @@ pub use outbox::{Batch, Finish, Frame, MemorySpool, Outbox, Seal, Spool};
 
 /// The running SHA-256 and length of a stream.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tally {
+struct Tally {
     bytes: u64,
     hasher: sha2::Sha256,
 }
 
+/// The tallies of both streams.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tallies {
+    stdout: Tally,
+    stderr: Tally,
+}
+
+impl Tallies {
+    pub(crate) fn add(&mut self, stream: Stream, bytes: &[u8]) {
+        match stream {
+            Stream::Stdout => self.stdout.add(bytes),
+            Stream::Stderr => self.stderr.add(bytes),
+        }
+    }
+
+    /// Length and digest so far: stdout, stderr.
+    pub(crate) fn digests(&self) -> (StreamDigest, StreamDigest) {
+        (self.stdout.digest(), self.stderr.digest())
+    }
+}
+
 impl Tally {
-    pub(crate) fn add(&mut self, bytes: &[u8]) {
+    fn add(&mut self, bytes: &[u8]) {
         sha2::Digest::update(&mut self.hasher, bytes);
         self.bytes += bytes.len() as u64;
     }
 
-    pub(crate) fn digest(&self) -> relay_protocol::record::StreamDigest {
+    fn digest(&self) -> StreamDigest {
         let digest: [u8; 32] = sha2::Digest::finalize(self.hasher.clone()).into();
-        relay_protocol::record::StreamDigest { bytes: self.bytes, sha256: relay_protocol::Digest::from_bytes(digest) }
+        StreamDigest { bytes: self.bytes, sha256: relay_protocol::Digest::from_bytes(digest) }
     }
 }

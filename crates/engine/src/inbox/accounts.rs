@@ -1,10 +1,10 @@
 //! The accounts: compare the output that was handed out with what the runner says that it printed
 //! (clause FRM-13).
 
-use relay_protocol::frame::{Chunk, Chunks, Finished, Offsets, OutputError, Stream};
+use relay_protocol::frame::{Chunk, Chunks, Finished, Offsets, OutputError};
 
 use super::event::Missing;
-use crate::Tally;
+use crate::Tallies;
 
 /// How much the reader can check at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +22,7 @@ enum Basis {
 pub(super) struct Accounts {
     basis: Basis,
     offset: Offsets,
-    stdout: Tally,
-    stderr: Tally,
+    tallies: Tallies,
     missing: Missing,
 }
 
@@ -33,8 +32,7 @@ impl Accounts {
         Self {
             basis: Basis::Whole,
             offset: Offsets::default(),
-            stdout: Tally::default(),
-            stderr: Tally::default(),
+            tallies: Tallies::default(),
             missing: Missing::default(),
         }
     }
@@ -78,10 +76,7 @@ impl Accounts {
         for chunk in &chunks {
             let offset = self.offset.of(chunk.stream);
             *offset = offset.saturating_add(chunk.bytes.len() as u64);
-            match chunk.stream {
-                Stream::Stdout => self.stdout.add(&chunk.bytes),
-                Stream::Stderr => self.stderr.add(&chunk.bytes),
-            }
+            self.tallies.add(chunk.stream, &chunk.bytes);
         }
         Ok(chunks)
     }
@@ -90,7 +85,7 @@ impl Accounts {
     /// missing, and whether the output is verified.
     pub(super) fn close(&mut self, finished: &Finished, frames: u64) -> (Missing, bool) {
         let agrees = match self.basis {
-            Basis::Whole => finished.stdout == self.stdout.digest() && finished.stderr == self.stderr.digest(),
+            Basis::Whole => (finished.stdout, finished.stderr) == self.tallies.digests(),
             Basis::Unknown => true,
             Basis::Lengths => {
                 finished.stdout.bytes == self.offset.stdout && finished.stderr.bytes == self.offset.stderr

@@ -140,16 +140,18 @@ impl<V: Verifier> Authenticator<V> {
     }
 
     fn check_runner(&mut self, signed: &SignedFrame) -> Result<Option<Authentic>, Rejected> {
-        let vouch = match (&self.runner, &signed.vouch) {
-            (Some(known), _) => known.clone(),
-            (None, Some(vouch)) => self.believe(vouch)?,
-            (None, None) => return Ok(None),
+        let fresh = match (&self.runner, &signed.vouch) {
+            (None, Some(vouch)) => Some(self.believe(vouch)?),
+            _ => None,
         };
+        let Some(vouch) = fresh.as_ref().or(self.runner.as_ref()) else { return Ok(None) };
         self.check_signature(FrameSource::Runner, &vouch.runner_key, signed)?;
         // Stored only now. Without a pinned key, a vouch whose key did not sign its own frame must
         // not lock out the genuine one.
-        self.request = Some(vouch.request_digest);
-        self.runner.get_or_insert(vouch);
+        if let Some(vouch) = fresh {
+            self.request = Some(vouch.request_digest);
+            self.runner = Some(vouch);
+        }
         let frame = RunnerFrame::parse(&signed.body).map_err(|_| Rejected::Malformed)?;
         if frame.deployment_id != self.id {
             return Err(Rejected::WrongDeployment);

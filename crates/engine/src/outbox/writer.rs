@@ -13,7 +13,7 @@ use relay_protocol::record::StreamDigest;
 
 use super::in_flight::{Finish, Link};
 use super::pending::{CERTAIN, CHUNKS, Pending};
-use crate::Tally;
+use crate::Tallies;
 
 /// A frame that is not signed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,8 +55,7 @@ pub(super) struct Writer {
     began: Duration,
     next_seq: u64,
     pending: Pending,
-    stdout: Tally,
-    stderr: Tally,
+    tallies: Tallies,
     /// How many raw bytes the next frame may take. Follows how well the output compresses.
     budget: usize,
     made: VecDeque<Unsigned>,
@@ -73,8 +72,7 @@ impl Writer {
             began: now,
             next_seq: 0,
             pending: Pending::new(now),
-            stdout: Tally::default(),
-            stderr: Tally::default(),
+            tallies: Tallies::default(),
             budget: FRAME_OUTPUT_MAX / 2,
             made: VecDeque::new(),
             last_cut: None,
@@ -88,10 +86,7 @@ impl Writer {
         if bytes.is_empty() || self.finished {
             return;
         }
-        match stream {
-            Stream::Stdout => self.stdout.add(bytes),
-            Stream::Stderr => self.stderr.add(bytes),
-        }
+        self.tallies.add(stream, bytes);
         let ms = self.elapsed(now);
         self.pending.push(now, stream, ms, bytes);
     }
@@ -112,7 +107,7 @@ impl Writer {
 
     /// The current length and digest of both streams, for the record: stdout, stderr.
     pub(super) fn digests(&self) -> (StreamDigest, StreamDigest) {
-        (self.stdout.digest(), self.stderr.digest())
+        self.tallies.digests()
     }
 
     /// Adds the last frame.
@@ -171,8 +166,7 @@ impl Writer {
     /// would wait for it. With `text`, the frame says what happened.
     pub(super) fn in_place_of(&self, seq: u64, text: Option<String>) -> Unsigned {
         let kind = text.map_or(RunnerKind::Heartbeat { elapsed_ms: 0 }, |text| RunnerKind::Note { text });
-        let frame = RunnerFrame { deployment_id: self.id.clone(), seq, kind };
-        Unsigned { seq, body: frame.to_body(), vouch: frame.bears_vouch(), output: false, last: false }
+        self.message(seq, kind)
     }
 
     fn elapsed(&self, now: Duration) -> u64 {
@@ -217,15 +211,24 @@ impl Writer {
         self.next_seq += 1;
     }
 
+    fn frame(&self, seq: u64, kind: RunnerKind) -> RunnerFrame {
+        RunnerFrame { deployment_id: self.id.clone(), seq, kind }
+    }
+
     fn body(&self, kind: RunnerKind) -> String {
-        RunnerFrame { deployment_id: self.id.clone(), seq: self.next_seq, kind }.to_body()
+        self.frame(self.next_seq, kind).to_body()
+    }
+
+    /// A frame that is not output.
+    fn message(&self, seq: u64, kind: RunnerKind) -> Unsigned {
+        let last = matches!(kind, RunnerKind::Finished(_));
+        let frame = self.frame(seq, kind);
+        Unsigned { seq, body: frame.to_body(), vouch: frame.bears_vouch(), output: false, last }
     }
 
     fn make(&mut self, kind: RunnerKind) {
-        let last = matches!(kind, RunnerKind::Finished(_));
-        let frame = RunnerFrame { deployment_id: self.id.clone(), seq: self.next_seq, kind };
-        let vouch = frame.bears_vouch();
-        self.made.push_back(Unsigned { seq: self.next_seq, body: frame.to_body(), vouch, output: false, last });
+        let message = self.message(self.next_seq, kind);
+        self.made.push_back(message);
         self.next_seq += 1;
     }
 }
