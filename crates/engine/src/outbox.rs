@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use relay_protocol::frame::{RunnerKind, Stream};
 use relay_protocol::record::StreamDigest;
-use relay_protocol::time::plain_duration;
+use relay_protocol::time::plain_elapsed;
 use relay_protocol::{DeploymentId, SignedFrame};
 
 pub use backlog::{MemorySpool, Spool};
@@ -203,7 +203,7 @@ impl<K: Seal, S: Spool> Outbox<K, S> {
         } else if let Some(waited) = self.full.take().map(|since| now.saturating_sub(since))
             && waited >= WAITED
         {
-            let waited = plain_duration(i64::try_from(waited.as_secs()).unwrap_or(i64::MAX));
+            let waited = plain_elapsed(waited);
             let text = format!(
                 "relay made the tool wait for {waited}: the reply queue accepted nothing, and the disk spool was full"
             );
@@ -243,24 +243,21 @@ mod tests {
     #[derive(Default)]
     struct Three {
         spool: MemorySpool,
-        pieces: usize,
         forgets: bool,
     }
 
     impl Spool for Three {
         fn has_room(&self) -> bool {
-            self.pieces < 3
+            self.spool.pieces() < 3
         }
         fn put(&mut self, piece: &[u8]) -> io::Result<()> {
-            self.pieces += 1;
             self.spool.put(piece)
         }
         fn take(&mut self) -> io::Result<Option<Vec<u8>>> {
-            self.pieces = self.pieces.saturating_sub(1);
             if self.forgets { Err(io::ErrorKind::UnexpectedEof.into()) } else { self.spool.take() }
         }
         fn clear(&mut self) {
-            (self.pieces, self.forgets) = (0, false);
+            self.forgets = false;
             self.spool.clear();
         }
     }

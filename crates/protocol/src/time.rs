@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use time::{Date, Month, OffsetDateTime, Time, Weekday};
@@ -127,6 +128,11 @@ pub fn plain_duration(seconds: i64) -> String {
         60..=3_599 => format!("{}m{:02}s", s / 60, s % 60),
         _ => format!("{}h{:02}m", s / 3_600, s % 3_600 / 60),
     }
+}
+
+/// [`plain_duration`] of a measured time, in whole seconds.
+pub fn plain_elapsed(elapsed: Duration) -> String {
+    plain_duration(i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

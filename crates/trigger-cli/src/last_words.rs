@@ -8,7 +8,7 @@ use relay_engine::conclude::{is_open, never_ran};
 use relay_engine::{End, Missing};
 use relay_protocol::frame::Finished;
 use relay_protocol::outcome::{ExitCode, Outcome};
-use relay_protocol::time::plain_duration;
+use relay_protocol::time::plain_elapsed;
 use relay_protocol::{DeploymentId, Reason};
 
 use crate::show::Show;
@@ -138,5 +138,5 @@ fn took(elapsed: Duration) -> String {
     if elapsed.as_secs() < 10 {
         return format!("{:.1}s", elapsed.as_secs_f64());
     }
-    plain_duration(i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX))
+    plain_elapsed(elapsed)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use relay_engine::Event;
 use relay_protocol::frame::LauncherKind;
-use relay_protocol::time::plain_duration;
+use relay_protocol::time::plain_elapsed;
 use serde_json::{Value, json};
 
 /// When each phase began, measured from the start of the command.
@@ -74,7 +74,7 @@ impl Progress {
     /// Says what a cancel leads to, as far as is known here. A reader that joined late may not know
     /// the grace period.
     pub(crate) fn after_cancel(&self) -> String {
-        let grace = self.grace.map(|grace| plain_duration(i64::try_from(grace.as_secs()).unwrap_or(i64::MAX)));
+        let grace = self.grace.map(plain_elapsed);
         match (grace, &self.step) {
             (_, Some((step, true))) => format!("the rollback is at `{step}` and continues to its end"),
             (Some(grace), Some((step, false))) => format!("the step `{step}` has {grace} to stop by itself"),

@@ -69,29 +69,25 @@ impl Seal for Unsealed {
 #[derive(Default)]
 struct Disk {
     spool: MemorySpool,
-    pieces: usize,
     puts: u32,
     refuses: u16,
 }
 
 impl Spool for Disk {
     fn has_room(&self) -> bool {
-        self.pieces < 50
+        self.spool.pieces() < 50
     }
     fn put(&mut self, piece: &[u8]) -> io::Result<()> {
         self.puts += 1;
         if self.refuses >> (self.puts % 16) & 1 == 1 {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.pieces += 1;
         self.spool.put(piece)
     }
     fn take(&mut self) -> io::Result<Option<Vec<u8>>> {
-        self.pieces = self.pieces.saturating_sub(1);
         self.spool.take()
     }
     fn clear(&mut self) {
-        self.pieces = 0;
         self.spool.clear();
     }
 }

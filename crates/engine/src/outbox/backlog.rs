@@ -37,6 +37,13 @@ pub trait Spool {
 #[derive(Debug, Default)]
 pub struct MemorySpool(VecDeque<Vec<u8>>);
 
+impl MemorySpool {
+    /// How many pieces wait.
+    pub fn pieces(&self) -> usize {
+        self.0.len()
+    }
+}
+
 impl Spool for MemorySpool {
     fn has_room(&self) -> bool {
         true
