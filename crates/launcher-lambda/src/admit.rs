@@ -90,7 +90,7 @@ impl<'a> Admission<'a> {
                 }
                 Need::ListTasks => {
                     let task = launcher.started_task(id).await?;
-                    answer = task.map(|task| prior::of_task(&task.arn, digest_of(&task), *digest, *deadline));
+                    answer = task.map(|task| self.answer_for(&task));
                     known.task = found(&answer);
                 }
                 Need::Authorise => match self.decide().await? {
@@ -206,16 +206,20 @@ impl<'a> Admission<'a> {
     /// The token is already bound to a task, either this request's (a concurrent duplicate) or
     /// another's.
     async fn conflict(&self, error: &AwsError) -> Result<LauncherKind, AwsError> {
-        let Self { launcher, digest, deadline, .. } = self;
+        let launcher = self.launcher;
         for arn in &error.resources {
             if let Some(task) = launcher.tasks.describe(&launcher.settings.cluster, arn).await? {
-                return Ok(prior::of_task(arn, digest_of(&task), *digest, *deadline));
+                return Ok(self.answer_for(&task));
             }
         }
-        match launcher.started_task(self.id).await? {
-            Some(task) => Ok(prior::of_task(&task.arn, digest_of(&task), *digest, *deadline)),
-            None => Err(error.clone()),
-        }
+        let task = launcher.started_task(self.id).await?;
+        task.map(|task| self.answer_for(&task)).ok_or_else(|| error.clone())
+    }
+
+    /// The answer when a task exists already.
+    fn answer_for(&self, task: &Task) -> LauncherKind {
+        let digest = task.envelope.as_deref().and_then(prior::digest_of_envelope);
+        prior::of_task(&task.arn, digest, self.digest, self.deadline)
     }
 
     async fn refuse(&self, verdict: Verdict, denied: Option<Denied>) -> Result<LauncherKind, AwsError> {
@@ -242,11 +246,6 @@ impl<'a> Admission<'a> {
 /// Whether an answer already exists.
 fn found(answer: &Option<LauncherKind>) -> Found {
     if answer.is_some() { Found::Something } else { Found::Nothing }
-}
-
-/// The digest of the request in a task's overrides.
-fn digest_of(task: &Task) -> Option<Digest> {
-    task.envelope.as_deref().and_then(prior::digest_of_envelope)
 }
 
 fn log(kind: &LauncherKind) {
