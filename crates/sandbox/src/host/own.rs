@@ -1,6 +1,6 @@
 //! Registers a platform team's own target files, adapted to the sandbox's accounts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
@@ -25,19 +25,19 @@ pub(super) fn register(
     files: &[PathBuf],
     secrets: Option<&Path>,
 ) -> Result<Notes, String> {
-    let mut values = match secrets {
+    let values = match secrets {
         None => BTreeMap::new(),
         Some(file) => read_secrets(&read(file)?).map_err(|error| format!("{}: {error}", file.display()))?,
     };
-    let (mut notes, mut used, mut seen) = (Notes::new(), Vec::new(), Vec::new());
+    let mut unused: BTreeSet<&String> = values.keys().collect();
+    let (mut notes, mut seen) = (Notes::new(), BTreeSet::new());
     for file in files {
         let text = read(file)?;
         check(host, file)?;
         let own = adapt(&text, context).map_err(|error| format!("{}: {error}", file.display()))?;
-        if seen.contains(&own.target) {
+        if !seen.insert(own.target.clone()) {
             return Err(format!("{}: the target {} is in two files", file.display(), own.target));
         }
-        seen.push(own.target.clone());
         notes.push(format!(
             "{} runs in the sandbox's accounts: the sandbox replaced its topic, buckets, keys, roles and the key of the signer `{}`",
             own.target, own.signer
@@ -51,12 +51,11 @@ pub(super) fn register(
                 format!("made-up-{}", random_hex::<8>())
             });
             lock(&host.services.secrets).put(&arn, &value);
-            used.push(variable);
+            unused.remove(&variable);
         }
         targets::add(host, &own.target, &own.role, &own.text);
     }
-    values.retain(|name, _| !used.contains(name));
-    match (values.keys().next(), secrets) {
+    match (unused.first(), secrets) {
         (Some(name), Some(file)) => Err(format!("{}: no target has a secret `{name}`", file.display())),
         _ => Ok(notes),
     }

@@ -9,24 +9,14 @@ use crate::services::Rules;
 /// Settings. The defaults are fast and lenient; a test asks for harsher behaviour.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// A name cannot be used again for this long after DeleteQueue (AWS: 60 s).
-    pub queue_deleted_recently: Duration,
-    /// Whether a RunTask with `failures` uses up its client token. AWS does not say.
-    pub failures_use_up_token: bool,
-    /// Whether the launcher gets "ECS Task State Change" events.
-    pub task_events: bool,
+    /// What the services need to know.
+    pub(crate) rules: Rules,
     /// The interval between the launcher's scheduled events; zero disables them.
     pub schedule: Duration,
     /// How long a task stays in PROVISIONING.
     pub provisioning: Duration,
     /// How long a task stays in PENDING.
     pub pending: Duration,
-    /// Delays before the second and the third try of an asynchronous invocation.
-    pub lambda_retry: [Duration; 2],
-    /// The function's time-out.
-    pub function_timeout: Duration,
-    /// Life of credentials that the sandbox mints.
-    pub credentials: Duration,
     /// The maximum number of entries in the log.
     pub log_limit: usize,
     /// The AWS command line, for `demo/cloudformation`; searched on PATH if not set.
@@ -49,15 +39,17 @@ impl Default for Settings {
     fn default() -> Self {
         let ms = Duration::from_millis;
         Self {
-            queue_deleted_recently: ms(0),
-            failures_use_up_token: false,
-            task_events: true,
+            rules: Rules {
+                queue_deleted_recently: ms(0),
+                failures_use_up_token: false,
+                task_events: true,
+                lambda_retry: [ms(100), ms(200)],
+                function_timeout: ms(60_000),
+                credentials: ms(3_600_000),
+            },
             schedule: ms(0),
             provisioning: ms(3),
             pending: ms(3),
-            lambda_retry: [ms(100), ms(200)],
-            function_timeout: ms(60_000),
-            credentials: ms(3_600_000),
             log_limit: 500_000,
             aws: None,
             cloudformation_endpoint: None,
@@ -71,18 +63,6 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The settings that the services need.
-    pub(crate) fn rules(&self) -> Rules {
-        Rules {
-            queue_deleted_recently: self.queue_deleted_recently,
-            failures_use_up_token: self.failures_use_up_token,
-            task_events: self.task_events,
-            lambda_retry: self.lambda_retry,
-            function_timeout: self.function_timeout,
-            credentials: self.credentials,
-        }
-    }
-
     /// Applies one `key=value`.
     ///
     /// # Errors
@@ -102,16 +82,16 @@ impl Settings {
             _ => Err(format!("option `{key}` must be true or false")),
         };
         match key {
-            "queue_deleted_recently_ms" => self.queue_deleted_recently = ms()?,
-            "failures_use_up_token" => self.failures_use_up_token = flag()?,
-            "task_events" => self.task_events = flag()?,
+            "queue_deleted_recently_ms" => self.rules.queue_deleted_recently = ms()?,
+            "failures_use_up_token" => self.rules.failures_use_up_token = flag()?,
+            "task_events" => self.rules.task_events = flag()?,
             "schedule_ms" => self.schedule = ms()?,
             "provisioning_ms" => self.provisioning = ms()?,
             "pending_ms" => self.pending = ms()?,
-            "lambda_retry_1_ms" => self.lambda_retry[0] = ms()?,
-            "lambda_retry_2_ms" => self.lambda_retry[1] = ms()?,
-            "function_timeout_ms" => self.function_timeout = ms()?,
-            "credentials_ms" => self.credentials = ms()?,
+            "lambda_retry_1_ms" => self.rules.lambda_retry[0] = ms()?,
+            "lambda_retry_2_ms" => self.rules.lambda_retry[1] = ms()?,
+            "function_timeout_ms" => self.rules.function_timeout = ms()?,
+            "credentials_ms" => self.rules.credentials = ms()?,
             "log_limit" => {
                 self.log_limit = value.parse().map_err(|_| "option `log_limit` must be a number".to_owned())?
             }

@@ -65,7 +65,7 @@ impl Host {
     pub(super) fn new(settings: Settings, places: Places, third_party: Option<ThirdParty>, plan: Plan) -> (Self, Ends) {
         let (alive, ended) = mpsc::channel(1);
         let (effects, asked) = mpsc::unbounded_channel();
-        let services = Services::new(settings.rules());
+        let services = Services::new(settings.rules);
         lock(&services.sts).any_key = third_party.is_some();
         let host = Self {
             log: Log::new(settings.log_limit),

@@ -98,7 +98,7 @@ impl Call {
     }
 
     /// Adds the parameters that the log shows, and that a fault rule's `match` is compared with.
-    pub(crate) fn describe(&mut self) {
+    fn describe(&mut self) {
         for (parameter, shown) in SHOWN {
             let value = match self.params.get(parameter) {
                 Some(Value::String(text)) if shown == "queue" => json!(text.rsplit('/').next().unwrap_or(text)),

@@ -56,9 +56,9 @@ pub(crate) type Table<S> = &'static [(&'static str, Operation<S>)];
 /// What the services need to know of the set-up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
-    /// A name cannot be used again for this long after DeleteQueue.
+    /// A name cannot be used again for this long after DeleteQueue (AWS: 60 s).
     pub(crate) queue_deleted_recently: Duration,
-    /// Whether a RunTask with `failures` uses up its client token.
+    /// Whether a RunTask with `failures` uses up its client token. AWS does not say.
     pub(crate) failures_use_up_token: bool,
     /// Whether task events go to the launcher.
     pub(crate) task_events: bool,

@@ -78,12 +78,9 @@ impl Ecs {
         self.clusters.insert(cluster_arn(account, name));
     }
 
-    /// Registers a definition whose content has been checked, or is the sandbox's own.
-    pub(crate) fn add_definition(&mut self, now: Now, account: &str, family: &str, content: Value) {
-        self.add(now, account, family, content);
-    }
-
-    fn add(&mut self, now: Now, account: &str, family: &str, content: Value) -> Arc<Definition> {
+    /// Registers a definition whose content has been checked, or is the sandbox's own. Returns the
+    /// new revision.
+    pub(crate) fn add_definition(&mut self, now: Now, account: &str, family: &str, content: Value) -> Arc<Definition> {
         let revisions = self.definitions.entry((account.to_owned(), family.to_owned())).or_default();
         let revision = revisions.len() + 1;
         let definition = Arc::new(Definition {
@@ -141,7 +138,7 @@ impl Ecs {
         if call.params.list("containerDefinitions").is_empty() {
             return Err(client("Container list cannot be empty."));
         }
-        let definition = self.add(call.now, &call.principal.account, &family, content);
+        let definition = self.add_definition(call.now, &call.principal.account, &family, content);
         call.note("taskDefinition", definition.arn.as_str());
         let tags = call.params.list("tags");
         Ok(Answer::Json(json!({"taskDefinition": definition.render(), "tags": tags})).into())

@@ -6,7 +6,7 @@ use crate::wire::times::epoch_seconds;
 
 /// One revision, as registered.
 #[derive(Debug, Clone)]
-pub(super) struct Definition {
+pub(crate) struct Definition {
     pub(super) arn: String,
     pub(super) family: String,
     pub(super) revision: usize,
