@@ -170,7 +170,11 @@ pub fn bin_dir() -> PathBuf {
 
 /// A command for one of the binaries, without any AWS, relay or CI variables of this process.
 pub fn command(binary: &str) -> Command {
-    let mut command = Command::new(bin_dir().join(binary));
+    clean(Command::new(bin_dir().join(binary)))
+}
+
+/// The command without any AWS, relay or CI variables of this process.
+pub fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if ["AWS_", "RELAY_", "GITHUB_", "GITLAB_", "JENKINS_"].iter().any(|start| text.starts_with(start)) {

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use relay_tests::kit::sandbox::{bin_dir, command};
+use relay_tests::kit::sandbox::{bin_dir, clean, command};
 
 const DOCUMENTS: &[&str] = &["README.md", "CONTRIBUTING.md", "docs/operations.md"];
 
@@ -115,10 +115,7 @@ fn blocks(text: &str) -> Vec<Block> {
 
 /// Runs a block as if a reader had pasted it into a shell, but stops at the first failure.
 fn run(block: &Block, folder: &Path) -> Result<(), String> {
-    let mut shell = std::process::Command::new("sh");
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
-        shell.env_remove(name);
-    }
+    let mut shell = clean(std::process::Command::new("sh"));
     let own = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths(std::iter::once(bin_dir()).chain(std::env::split_paths(&own))).unwrap();
     let output = shell.args(["-euc", &block.text]).current_dir(folder).env("PATH", path).output().unwrap();
