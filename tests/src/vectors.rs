@@ -37,7 +37,7 @@ pub struct Vector {
     /// `envelope`: the type of statement that the reader expects.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub statement: String,
-    /// `claim`: the kind of object, `claim` or `lock`.
+    /// `claim`: the kind of object, `claim`, `lock` or `override`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub object: String,
     /// The bytes that the reader receives.
@@ -54,10 +54,11 @@ pub struct Vector {
     /// The trusted public keys.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<String>,
-    /// `request`: the message attributes.
+    /// `request`: the message attributes. `frame`: those that the reader published.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hints: Option<Hints>,
-    /// `request`: the reader, `launch` for the launcher or `run` for the runner.
+    /// `request`: the reader, `launch` for the launcher, `run` for the runner, or `try` for the
+    /// launcher and a dry run. `frame`: `try` if the reader published a dry run.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub stage: String,
     /// The reader's clock.
@@ -90,9 +91,12 @@ pub struct Vector {
     /// `control`: the session key of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_key: Option<String>,
-    /// `frame`: the pinned target key; absent if there is no pin.
+    /// `frame`: the pinned target key; absent, like `answer_key`, if no keys are pinned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_key: Option<String>,
+    /// `frame`: the pinned answer key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_key: Option<String>,
     /// `frame`: the runner key that an earlier vouch established.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runner_key: Option<String>,

@@ -1,5 +1,5 @@
-//! The content of an SNS body, of the override `RELAY_ENVELOPE` and of a control queue's message: a
-//! request with its approvals, or a control statement (clauses BUN-1 to BUN-4).
+//! The content of an SNS body, of the evidence's `request.json` and of a control queue's message: a
+//! request or a dry run with its approvals, or a control statement (clauses BUN-1 to BUN-4).
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,8 @@ pub struct Bundle {
 pub enum Message {
     /// A request for a deployment.
     Request(Bundle),
+    /// The question what would become of a request: `{"dry_run":E,"approvals":[E…]}`.
+    DryRun(Bundle),
     /// A request to stop a deployment: `{"control":E}`.
     Control(Envelope),
 }
@@ -33,6 +35,8 @@ pub enum Message {
 struct Wire {
     #[serde(default, deserialize_with = "present")]
     request: Option<Envelope>,
+    #[serde(default, deserialize_with = "present")]
+    dry_run: Option<Envelope>,
     #[serde(default, deserialize_with = "present")]
     approvals: Option<Vec<Envelope>>,
     #[serde(default, deserialize_with = "present")]
@@ -82,23 +86,36 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// If the JSON is too long, or holds neither a request with approvals nor a control statement,
-    /// or if there are too many approvals.
+    /// If the JSON is too long, or holds neither a request or dry run with approvals nor a control
+    /// statement, or if there are too many approvals.
     pub fn parse(json: &[u8]) -> Result<Self, EnvelopeError> {
         within_limit(json)?;
         let wire: Wire = strict::from_slice(json)?;
-        match wire {
-            Wire { request: Some(request), approvals: Some(approvals), control: None }
-                if approvals.len() <= limits::APPROVALS_MAX =>
-            {
-                Ok(Self::Request(Bundle { request, approvals }))
+        let (message, bundle) = match wire {
+            Wire { request: None, dry_run: None, approvals: None, control: Some(control) } => {
+                return Ok(Self::Control(control));
             }
-            Wire { request: Some(_), approvals: Some(_), control: None } => Err(EnvelopeError::Approvals),
-            Wire { request: None, approvals: None, control: Some(control) } => Ok(Self::Control(control)),
-            _ => Err(EnvelopeError::Json(serde::de::Error::custom(
-                "the message must have either `request` and `approvals`, or `control`",
-            ))),
+            Wire { request: Some(request), dry_run: None, approvals: Some(approvals), control: None } => {
+                (Self::Request as fn(Bundle) -> Self, Bundle { request, approvals })
+            }
+            Wire { request: None, dry_run: Some(request), approvals: Some(approvals), control: None } => {
+                (Self::DryRun as fn(Bundle) -> Self, Bundle { request, approvals })
+            }
+            _ => {
+                return Err(EnvelopeError::Json(serde::de::Error::custom(
+                    "the message must have `request` and `approvals`, `dry_run` and `approvals`, or `control`",
+                )));
+            }
+        };
+        if bundle.approvals.len() > limits::APPROVALS_MAX {
+            return Err(EnvelopeError::Approvals);
         }
+        Ok(message(bundle))
+    }
+
+    /// The JSON form of a message that carries a dry run without approvals.
+    pub fn dry_run_json(dry_run: &Envelope) -> String {
+        format!("{{\"dry_run\":{},\"approvals\":[]}}", dry_run.to_json())
     }
 
     /// The JSON form of a message that carries a control statement's envelope.

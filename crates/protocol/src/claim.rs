@@ -1,4 +1,4 @@
-//! The claim and the lock: small objects in the relay bucket. Claims make a deployment run at most
+//! The claim and the lock: small objects in S3. Claims make a deployment run at most
 //! once; locks limit how many run at a time (clauses CLM-1 to CLM-5, LCK-1 to LCK-3). The objects
 //! are not signed; the bucket policy protects them.
 
@@ -9,8 +9,8 @@ use crate::names::{DeploymentId, TargetName};
 use crate::outcome::Reason;
 use crate::strict;
 
-/// The body of `claims/<deployment id>`. It is written once, with `If-None-Match: *`, and never
-/// deleted.
+/// The body of a deployment's claim, whose name [`Evidence::claim`](crate::evidence::Evidence)
+/// gives. It is written once, with `If-None-Match: *`, and never deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
@@ -54,11 +54,6 @@ pub enum Verdict {
 }
 
 impl Claim {
-    /// The S3 key of the object for `id`.
-    pub fn key(id: &DeploymentId) -> String {
-        format!("claims/{id}")
-    }
-
     /// The bytes of the object.
     pub fn to_bytes(&self) -> Vec<u8> {
         to_json(self).into_bytes()
@@ -93,6 +88,7 @@ pub struct LockHolder {
     /// this task as STOPPED (clause LCK-2).
     pub task_arn: String,
     /// When the slot was taken, in Unix seconds.
+    #[serde(deserialize_with = "strict::count")]
     pub taken_at: i64,
 }
 

@@ -124,6 +124,15 @@ pub(crate) fn to_json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("JSON can express strings, numbers, lists and maps with string keys")
 }
 
+/// Checks a text of JSON by the rules of clause ENC-5, whatever it holds.
+///
+/// # Errors
+///
+/// Why every reader of this protocol refuses the text.
+pub fn strict_json(json: &[u8]) -> Result<(), serde_json::Error> {
+    crate::strict::from_slice::<serde_json::Value>(json).map(drop)
+}
+
 /// Escapes the characters that SQS refuses and serde_json does not escape, so that any JSON text
 /// can be an SQS body (clause FRM-3). These are U+FFFE and U+FFFF; SQS accepts U+007F, and JSON
 /// already escapes the control characters below U+0020.

@@ -24,19 +24,20 @@ pub struct Signature {
     /// The hint: the SHA-256 of the signer's public key in hex, or any other text.
     #[serde(default)]
     pub keyid: String,
-    /// The signature: base64 of 64 bytes, or a compact JWS.
+    /// The signature: base64 of the bytes that the key made, or a compact JWS.
     pub sig: String,
 }
 
 impl Signature {
-    /// A signature of 64 bytes with `keyid` as its hint.
-    pub fn new(keyid: String, sig: &[u8; 64]) -> Self {
+    /// A key's signature with `keyid` as its hint.
+    pub fn new(keyid: String, sig: &[u8]) -> Self {
         Self { keyid, sig: encoding::base64(sig) }
     }
 
-    /// The 64 bytes of a key's signature; `None` if `sig` holds anything else, such as a token.
-    pub fn bytes(&self) -> Option<[u8; 64]> {
-        encoding::from_base64_either(&self.sig).ok()?.try_into().ok()
+    /// The bytes of a key's signature; `None` if `sig` is not base64, as with a token. The kind of
+    /// the key decides whether they have the right form (clauses SIG-1, SIG-2).
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        encoding::from_base64_either(&self.sig).ok()
     }
 }
 
@@ -106,6 +107,8 @@ pub struct SignedBy<S> {
 pub trait Statement: Sized {
     /// The `payloadType`, compared byte for byte (clause ENV-4).
     const TYPE: &'static str;
+    /// The largest payload, in bytes (clause LIM-3).
+    const MAX: usize = limits::PAYLOAD_MAX;
     /// Parses a payload after its signature was verified.
     ///
     /// # Errors
@@ -170,10 +173,12 @@ pub enum VerifyError {
         count: usize,
     },
     /// The payload is over its size limit (clause LIM-3).
-    #[error("the payload is {found} bytes; the limit is {limit}", limit = limits::PAYLOAD_MAX)]
+    #[error("the payload is {found} bytes; the limit is {limit}")]
     TooLarge {
         /// The size in bytes.
         found: usize,
+        /// The limit for payloads of this type.
+        limit: usize,
     },
     /// The payload is signed, but does not have the form that its type requires (clause ENV-7).
     #[error("the signed payload is malformed: {0}")]
@@ -271,8 +276,8 @@ impl Envelope {
         if self.payload_type != T::TYPE {
             return Err(VerifyError::PayloadType { expected: T::TYPE, found: self.payload_type.clone() });
         }
-        if self.payload.len() > limits::PAYLOAD_MAX {
-            return Err(VerifyError::TooLarge { found: self.payload.len() });
+        if self.payload.len() > T::MAX {
+            return Err(VerifyError::TooLarge { found: self.payload.len(), limit: T::MAX });
         }
         if self.signatures.is_empty() {
             return Err(VerifyError::Unsigned);

@@ -49,11 +49,13 @@ pub enum RunnerKind {
         /// When the server ends the deployment.
         deadline: Timestamp,
         /// Seconds that a step has to end by itself after it was asked to stop.
+        #[serde(deserialize_with = "strict::count")]
         grace: u64,
     },
     /// A step begins.
     Step {
         /// The index of the step, from 0.
+        #[serde(deserialize_with = "strict::count")]
         index: usize,
         /// The name of the step.
         name: String,
@@ -66,6 +68,7 @@ pub enum RunnerKind {
     /// The deployment is still running. Milliseconds since `started`.
     Heartbeat {
         /// Milliseconds since `started`.
+        #[serde(deserialize_with = "strict::count")]
         elapsed_ms: u64,
     },
     /// A message from relay about the deployment, for people to read.
@@ -89,6 +92,7 @@ pub struct Finished {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
     /// The number of frames, including this one: `seq + 1`.
+    #[serde(deserialize_with = "strict::count")]
     pub frames: u64,
     /// Length and digest of all of stdout.
     pub stdout: StreamDigest,
@@ -96,12 +100,28 @@ pub struct Finished {
     pub stderr: StreamDigest,
     /// The outputs that the steps wrote to `$RELAY_OUTPUT`.
     pub outputs: BTreeMap<String, String>,
-    /// The signed record; absent if it could not be signed.
+    /// SHA-256 of the record's JSON form as the evidence has it: an envelope with its signature, or
+    /// without one if it could not be signed (clause FRM-20).
+    pub record_sha256: Digest,
+    /// The record; absent if it does not fit into the frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<Envelope>,
+    /// Why the record is not signed, or not in the evidence; absent if all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_problem: Option<String>,
 }
 
-/// A frame from the launcher, signed only by the target key (clause FRM-6). Sending it twice
+/// The deployment that a body says it is about, before anything of it is verified.
+pub fn deployment_of(body: &str) -> Option<DeploymentId> {
+    strict::from_str::<Head>(body).ok().map(|head| head.deployment_id)
+}
+
+/// The size of `outputs` as JSON in a frame, in bytes (clause FRM-14).
+pub fn outputs_size(outputs: &BTreeMap<String, String>) -> usize {
+    sqs_safe(to_json(outputs)).len()
+}
+
+/// A frame from the launcher, signed only by the answer key (clause FRM-6). Sending it twice
 /// changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LauncherFrame {
@@ -175,9 +195,35 @@ pub enum LauncherKind {
         /// The hint `ci_account`.
         ci_account: AccountId,
     },
+    /// The answer to a dry run. It says nothing about any deployment (clause DRY-2).
+    Tried(Box<Tried>),
     /// A kind from a later version. It is ignored, because it is not terminal (clause VER-3).
     #[serde(other)]
     Unknown,
+}
+
+/// What would become of a request: the answer to a dry run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// The digest of the dry run.
+    pub request_digest: Digest,
+    /// The check that fails; absent if the request would be allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// An explanation for people; empty if the request would be allowed.
+    pub message: String,
+    /// The policies that would allow it.
+    pub policies: Vec<String>,
+    /// The signers of the dry run, by their names in the configuration.
+    pub requesters: Vec<String>,
+    /// How many persons more would have to approve; 0 if approvals are not what is missing.
+    pub approvals_missing: u32,
+    /// The digest of the configuration that decided.
+    pub configuration_digest: Digest,
+    /// The ARN of the task definition's revision that would run.
+    pub revision: String,
+    /// The key id of the target key, for comparison with the requester's pin.
+    pub target_key_id: String,
 }
 
 impl LauncherKind {
@@ -189,6 +235,7 @@ impl LauncherKind {
             | Self::Refused { request_digest, .. }
             | Self::LaunchFailed { request_digest, .. }
             | Self::Task { request_digest, .. } => Some(*request_digest),
+            Self::Tried(tried) => Some(tried.request_digest),
             Self::Unverified { .. } | Self::Unknown => None,
         }
     }
@@ -198,7 +245,7 @@ impl LauncherKind {
 #[derive(Serialize, Deserialize)]
 struct Head {
     deployment_id: DeploymentId,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::count_or_none")]
     seq: Option<u64>,
 }
 

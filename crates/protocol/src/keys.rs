@@ -9,5 +9,5 @@ mod public;
 mod roots;
 
 pub use private::{PrivateKey, PrivateKeyError};
-pub use public::{Cached, Verifier, VerifyingKey, VerifyingKeyError, p256_signature_from_der};
+pub use public::{Cached, Verifier, VerifyingKey, VerifyingKeyError, p256_with_low_s};
 pub use roots::{KnownSigner, Proof, SignerName, SingleKey, TokenRule, TrustRoots, TrustedSigner};

@@ -13,16 +13,21 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Characters of all RunTask overrides together, serialised, including escapes (ECS
-    /// `TaskOverride`). Clause LIM-1.
-    OVERRIDES_MAX: usize = 8_192, "characters of all RunTask overrides together, as ECS counts them";
+    /// Bytes of a bundle: an SNS body, or the canonical form in the evidence. SNS carries 256 KiB.
+    /// Clauses LIM-1, LIM-2.
+    BUNDLE_MAX: usize = 65_536, "a quarter of what SNS carries: room for tokens and approvals";
 
-    /// Bytes of an SNS body that is parsed at all. Twice [`OVERRIDES_MAX`]: a larger request could
-    /// not be launched, so it never reaches the parser. Clause LIM-2.
-    BUNDLE_MAX: usize = 16_384, "twice the overrides; a larger request cannot be launched";
+    /// Bytes of one decoded payload, other than a record's (request, approval, control, vouch).
+    /// Clause LIM-3.
+    PAYLOAD_MAX: usize = 32_768, "one decoded payload, except a record's";
 
-    /// Bytes of one decoded payload (request, approval, control, vouch). Clause LIM-3.
-    PAYLOAD_MAX: usize = 8_192, "one decoded payload";
+    /// Bytes of a record's decoded payload. By [`COMMANDS_MAX`], [`OUTPUTS_MAX`] and
+    /// [`PAYLOAD_MAX`], a record cannot be longer. Clause LIM-3.
+    RECORD_MAX: usize = 524_288, "a record's payload; the other limits keep it below this";
+
+    /// Bytes of the arguments of all steps and rollback steps together, with the parameters filled
+    /// in. Clause LIM-8.
+    COMMANDS_MAX: usize = 131_072, "arguments of all steps together; bounds the record";
 
     /// Signatures on one envelope. A request has one, rarely two; eight leaves room and bounds the
     /// work that an untrusted sender can cause. Clause LIM-4.
@@ -37,9 +42,9 @@ limits! {
     /// Parameters of one request. Clause LIM-6.
     PARAMETERS_MAX: usize = 64, "parameters of one request";
 
-    /// Bytes of one parameter's value. The limit on the overrides is the effective bound. Clause
+    /// Bytes of one parameter's value. The limit on the payload bounds all of them together. Clause
     /// LIM-6.
-    PARAMETER_VALUE_MAX: usize = 6_144, "one value; the limit on the overrides is the effective bound";
+    PARAMETER_VALUE_MAX: usize = 16_384, "one value; the limit on the payload bounds all together";
 
     /// Bytes of one informational text (`origin`, messages from the launcher). Clause LIM-7.
     TEXT_MAX: usize = 512, "one informational text";
@@ -86,8 +91,8 @@ limits! {
     /// Seconds between heartbeats of a runner. Clause FRM-12.
     HEARTBEAT_SECONDS: u64 = 15, "interval of the heartbeats; a longer silence is a sign of trouble";
 
-    /// Bytes of all outputs of a deployment (`name=value` lines). Clause FRM-14.
-    OUTPUTS_MAX: usize = 32 * 1_024, "fits one frame with room to spare";
+    /// Bytes of all outputs of a deployment, as JSON with its escapes. Clause FRM-14.
+    OUTPUTS_MAX: usize = 32 * 1_024, "of the JSON form, so that an escape counts; fits one frame";
 
     /// Seconds for which the launcher and the runner retry a reply queue that does not exist yet or
     /// still denies access. Clause FRM-16.

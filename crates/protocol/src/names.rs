@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::encoding::{self, Digest};
+use crate::time::Timestamp;
 
 /// A text that does not have the form that its field requires.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -139,6 +140,13 @@ impl TargetName {
     pub fn family(&self) -> String {
         format!("relay_{}", self.0.replace('/', "_"))
     }
+
+    /// The alias of the target key that the target's stack makes:
+    /// `alias/relay-<service>-<environment>`. It may be another target's too, since both parts may
+    /// contain a hyphen; the key that is pinned decides, never the alias.
+    pub fn key_alias(&self) -> String {
+        format!("alias/relay-{}", self.0.replace('/', "-"))
+    }
 }
 
 name! {
@@ -178,6 +186,11 @@ impl TopicArn {
     /// The region of the topic.
     pub fn region(&self) -> &Region {
         &self.region
+    }
+
+    /// The name of the topic.
+    pub fn name(&self) -> &str {
+        self.text.rsplit(':').next().unwrap_or_default()
     }
 }
 
@@ -286,6 +299,15 @@ impl DeploymentId {
     /// section 5.7).
     pub fn new(unix_millis: u64, random: [u8; 10]) -> Self {
         Self(uuid::Builder::from_unix_timestamp_millis(unix_millis, &random).into_uuid().hyphenated().to_string())
+    }
+
+    /// The time in the id, in whole seconds (RFC 9562, section 5.7). Whoever made the id chose it;
+    /// a request's id must agree with its `issued_at` (clause REQ-16).
+    pub fn time(&self) -> Timestamp {
+        // A UUIDv7 begins with 48 bits of milliseconds: 12 digits with a hyphen among them.
+        let digits: String = self.0.chars().filter(|c| *c != '-').take(12).collect();
+        let millis = i64::from_str_radix(&digits, 16).unwrap_or_default();
+        Timestamp::from_unix(millis / 1_000)
     }
 
     /// The name of the reply queue that belongs to this deployment alone.

@@ -25,8 +25,9 @@ pub enum ExitCode {
     NeverStarted = 121,
     /// The outcome is unknown; the message says how to find out.
     Unknown = 122,
-    /// The output has a gap, and `--strict-output` was given.
-    OutputIncomplete = 123,
+    /// The output has a gap, and `--strict-output` was given; or the record does not prove the end,
+    /// and `--require-record` was given.
+    Incomplete = 123,
     /// The deployment timed out on the server's side.
     TimedOut = 124,
     /// A fault in relay itself, or in the AWS services that it needs.
@@ -96,7 +97,7 @@ reasons! {
     IdInUse = "id_in_use", Refused, "another request has this deployment id", "run the deployment again; each run gets a new id";
     Frozen = "frozen", Refused, "deployments are frozen", "ask the platform team when the freeze ends";
     Artifact = "artifact", Refused, "an artifact is missing, too large, unsafe, or not what the request says", "build and upload the artifact again with `relay deploy --artifact`";
-    TooLarge = "too_large", Refused, "the request does not fit into the task's overrides", "shorten the parameters; put larger data into an artifact";
+    TooLarge = "too_large", Refused, "the request, or the command line that it leads to, is too large", "shorten the parameters; put larger data into an artifact";
     // Allowed, but never started.
     Capacity = "capacity", NeverStarted, "ECS has no capacity at this time", "nobody's fault: run it again in a few minutes; if this repeats, the target's owner should add subnets in other zones";
     Quota = "quota", NeverStarted, "an ECS or Fargate quota is used up", "the target account's owner should ask AWS for a higher quota; until then, run fewer deployments at the same time";

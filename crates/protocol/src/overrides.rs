@@ -1,50 +1,55 @@
-//! The size of RunTask overrides as ECS counts them, so that the CLI can refuse a request before it
-//! publishes it (clause LIM-1).
+//! What a task is told when it starts: the one override of RunTask (clauses LAU-8, RUN-3). It names
+//! the request; the request itself lies in the evidence bucket.
 
-use crate::limits::OVERRIDES_MAX;
+use serde::{Deserialize, Serialize};
+
+use crate::encoding::{Digest, to_json};
+use crate::names::{DeploymentId, TargetName};
+use crate::request::Request;
+use crate::strict;
 
 /// The name of the container in every target's task definition.
 pub const CONTAINER: &str = "runner";
 
-/// The environment variable in which the runner finds the verified envelope.
-pub const VARIABLE: &str = "RELAY_ENVELOPE";
+/// The environment variable in which the runner finds a [`RequestRef`].
+pub const VARIABLE: &str = "RELAY_REQUEST";
 
-/// The overrides are over the limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the request needs {found} characters of task overrides, {over} more than the {OVERRIDES_MAX} that ECS allows", over = found - OVERRIDES_MAX)]
-pub struct OverridesTooLarge {
-    /// The number of characters needed.
-    pub found: usize,
+/// The request that a task is to run: the value of [`VARIABLE`]. Nobody signs it. The runner reads
+/// the request that it names, and verifies that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequestRef {
+    /// The target, which is part of the object's name.
+    pub target: TargetName,
+    /// The deployment.
+    pub deployment_id: DeploymentId,
+    /// The digest that the request must have.
+    pub request_digest: Digest,
 }
 
-/// The serialised overrides, with `bundle` as the value of [`VARIABLE`].
-pub fn overrides_json(bundle: &str) -> String {
-    let value = serde_json::Value::from(bundle);
-    format!(
-        "{{\"containerOverrides\":[{{\"name\":\"{CONTAINER}\",\"environment\":[{{\"name\":\"{VARIABLE}\",\"value\":{value}}}]}}]}}"
-    )
-}
+impl RequestRef {
+    /// The reference to a request.
+    pub fn of(request: &Request, request_digest: Digest) -> Self {
+        let (target, deployment_id) = (request.target.clone(), request.deployment_id.clone());
+        Self { target, deployment_id, request_digest }
+    }
 
-/// Checks the size of the overrides for `bundle`, including escapes.
-///
-/// # Errors
-///
-/// If the overrides have more than [`OVERRIDES_MAX`] characters.
-pub fn check(bundle: &str) -> Result<(), OverridesTooLarge> {
-    let found = overrides_json(bundle).chars().count();
-    if found > OVERRIDES_MAX { Err(OverridesTooLarge { found }) } else { Ok(()) }
-}
+    /// Whether this refers to `request`, whose digest is `digest`.
+    pub fn fits(&self, request: &Request, digest: Digest) -> bool {
+        *self == Self::of(request, digest)
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// The text for the variable.
+    pub fn to_json(&self) -> String {
+        to_json(self)
+    }
 
-    #[test]
-    fn escapes_count() {
-        let plain = overrides_json("a").len();
-        assert_eq!(overrides_json("\"").len(), plain + 1);
-        let room = OVERRIDES_MAX - overrides_json("").len();
-        assert_eq!(check(&"a".repeat(room)), Ok(()));
-        assert_eq!(check(&"a".repeat(room + 7)), Err(OverridesTooLarge { found: OVERRIDES_MAX + 7 }));
+    /// Reads the variable's text.
+    ///
+    /// # Errors
+    ///
+    /// If the text is not JSON of this form.
+    pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        strict::from_str(text)
     }
 }

@@ -1,4 +1,4 @@
-//! The request that CI makes (clauses REQ-1 to REQ-14). It names a target and parameters, never a
+//! The request that CI makes (clauses REQ-1 to REQ-16). It names a target and parameters, never a
 //! command.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use crate::time::{Timestamp, plain_duration};
 /// use relay_protocol::{Request, Statement};
 ///
 /// let request = Request::parse(br#"{
-///     "deployment_id": "01a0c5a2-1c00-7707-8707-070707070707",
+///     "deployment_id": "01a200d5-1fa8-7707-8707-070707070707",
 ///     "audience": "arn:aws:sns:eu-west-1:222222222222:relay",
 ///     "target": "payments/production",
 ///     "parameters": { "image": "sha256:00ff" },
@@ -338,6 +338,11 @@ impl Statement for Request {
                 "the value of a parameter is longer than {} bytes",
                 limits::PARAMETER_VALUE_MAX
             )));
+        }
+        // A listing of the evidence by day is complete only if the day in the id is the request's
+        // (clause REQ-16).
+        if request.deployment_id.time().since(request.issued_at).abs() > limits::CLOCK_SKEW {
+            return Err(serde::de::Error::custom("the time in the deployment id is not that of `issued_at`"));
         }
         Ok(request)
     }

@@ -39,6 +39,33 @@ pub(crate) fn variant_from_str<T: DeserializeOwned>(kind: &str, json: &str) -> R
     T::deserialize(Beside { kind, json })
 }
 
+/// The largest count on the wire: the largest integer that every JSON reader holds exactly (RFC
+/// 8259, section 6). Sums of counts cannot overflow.
+const COUNT_MAX: u64 = (1 << 53) - 1;
+
+/// Reads a count: an integer from 0 to 2^53 − 1 (clause ENC-7).
+pub(crate) fn count<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64>,
+{
+    let number = u64::deserialize(deserializer)?;
+    if number > COUNT_MAX {
+        return Err(serde::de::Error::custom("a number above 2^53 - 1"));
+    }
+    T::try_from(number).map_err(|_| serde::de::Error::custom("a number that is too large"))
+}
+
+/// Reads a count, or `null`, which means absent.
+pub(crate) fn count_or_none<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64>,
+{
+    let Some(number) = Option::<u64>::deserialize(deserializer)? else { return Ok(None) };
+    count(serde::de::value::U64Deserializer::<D::Error>::new(number)).map(Some)
+}
+
 /// For an optional member that has a default: `null` means absent (clause ENC-6).
 pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where

@@ -1,7 +1,8 @@
 //! An ECS task as DescribeTasks reports it, filled in by an adapter. ECS answers anyone who may
-//! call it and signs nothing. The envelope in the task is verified before it counts (clause
+//! call it and signs nothing. The request that the task names is verified before it counts (clause
 //! LAU-12).
 
+use crate::overrides::RequestRef;
 use crate::time::Timestamp;
 
 /// The state of a task, as ECS reports it.
@@ -31,8 +32,8 @@ pub struct Task {
     pub exit_code: Option<i32>,
     /// The reason that ECS gives for the container, if it gives one.
     pub container_reason: Option<String>,
-    /// The envelope that the task was started with: the value of `RELAY_ENVELOPE` in its overrides.
-    pub envelope: Option<String>,
+    /// The request that the task was started for, if its override has the form of one.
+    pub request: Option<RequestRef>,
 }
 
 impl Task {

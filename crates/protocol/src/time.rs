@@ -43,6 +43,11 @@ impl Timestamp {
         self.0 - earlier.0
     }
 
+    /// The day in UTC, as `YYYY-MM-DD`.
+    pub fn day(self) -> String {
+        self.to_string().chars().take(10).collect()
+    }
+
     /// The day of the week, in English, lower case.
     pub fn weekday(self) -> &'static str {
         match self.calendar().weekday() {

@@ -1,5 +1,4 @@
-//! Vectors of claim and lock: which objects of the relay bucket are accepted, and which are
-//! malformed.
+//! Vectors of claim, lock and override: which are accepted, and which are malformed.
 
 use super::request;
 use super::{Cases, Vector};
@@ -19,6 +18,11 @@ pub(super) fn cases() -> Cases {
     let claim = |expect: &str, comment: &str, body: &str| case("claim", expect, comment, body);
     let odd = |comment: &str, body: &str| claim("malformed-payload", comment, body);
     let slot = format!(r#"{{"deployment_id":"{}","task_arn":"{TASK}","taken_at":1780315200}}"#, request::id());
+    let named = |expect: &str, comment: &str, body: &str| case("override", expect, comment, body);
+    let reference = format!(
+        r#"{{"target":"payments/production","deployment_id":"{}","request_digest":"{digest}"}}"#,
+        request::id()
+    );
     let lock = |expect: &str, comment: &str, body: &str| case("lock", expect, comment, body);
     vec![
         ("by-a-runner", claim("ok", "A runner's claim.", &held_by(&runner))),
@@ -57,6 +61,43 @@ pub(super) fn cases() -> Cases {
                 "The holder's values in an array.",
                 &format!(r#"{{"holder":["{}","{TASK}",1780315200]}}"#, request::id()),
             ),
+        ),
+        (
+            "lock-taken-before-1970",
+            lock(
+                "malformed-payload",
+                "A negative time.",
+                &format!(r#"{{"holder":{}}}"#, slot.replace(":1780315200", ":-1")),
+            ),
+        ),
+        ("override", named("ok", "The request that a task is started for.", &reference)),
+        (
+            "override-unknown-member",
+            named(
+                "malformed-payload",
+                "A member that nobody knows.",
+                &reference.replacen('{', r#"{"command":"sh","#, 1),
+            ),
+        ),
+        (
+            "override-as-array",
+            named(
+                "malformed-payload",
+                "The members' values in an array.",
+                &format!(r#"["payments/production","{}","{digest}"]"#, request::id()),
+            ),
+        ),
+        (
+            "override-without-a-digest",
+            named(
+                "malformed-payload",
+                "`request_digest` is absent.",
+                &reference.replace(&format!(r#","request_digest":"{digest}""#), ""),
+            ),
+        ),
+        (
+            "override-with-a-bundle",
+            named("malformed-payload", "A bundle in place of the reference.", r#"{"request":{},"approvals":[]}"#),
         ),
         ("lock-as-array", lock("malformed-payload", "The lock's one value in an array.", &format!("[{slot}]"))),
     ]

@@ -55,32 +55,111 @@ fn accepted() -> Cases {
     // Bytes whose base64 has both characters in which the alphabets differ.
     let payload = good().with("parameters", r#"{"image":"~~>>>???ÿÿÿ"}"#).json();
     let both = keys::envelope(TYPE, &payload, &[&ci]).to_json();
+    let specification = Vector {
+        statement: "dsse-example".into(),
+        keys: vec!["MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEZ805D3eqNZywjCI19lInBJOp7YMrCrzAH3CVTAOQ0jgMeCvVTiaRJaRPRDOv8UMs6U4SvKc6pnrIDOoSYI3fdA==".into()],
+        ..Vector::default()
+    };
+    let printed = format!(
+        "{{\"payload\": \"aGVsbG8gd29ybGQ=\",\n \"payloadType\": \"http://example.com/HelloWorld\",\n \"signatures\": [{{\"sig\": \"{SPECIFICATION_SIG}\"}}]}}"
+    );
+    let der = p256::ecdsa::Signature::from_slice(&encoding::from_base64(SPECIFICATION_SIG).unwrap()).unwrap();
+    let der = der.normalize_s().to_der().as_bytes().to_vec();
     let other = keys::stranger();
     vec![
-        ("dsse-specification", Vector {
-            statement: "dsse-example".into(),
-            keys: vec!["MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEZ805D3eqNZywjCI19lInBJOp7YMrCrzAH3CVTAOQ0jgMeCvVTiaRJaRPRDOv8UMs6U4SvKc6pnrIDOoSYI3fdA==".into()],
-            ..Vector::default()
-        }.odd("ENV-3, SIG-2", "ok", "The vector of the DSSE specification: key, envelope and signature as printed there.").body(
-            "{\"payload\": \"aGVsbG8gd29ybGQ=\",\n \"payloadType\": \"http://example.com/HelloWorld\",\n \"signatures\": [{\"sig\": \"A3JqsQGtVsJ2O2xqrI5IcnXip5GToJ3F+FnZ+O88SjtR6rDAajabZKciJTfUiHqJPcIAriEGAHTVeCUjW2JIZA==\"}]}")),
+        (
+            "dsse-specification",
+            specification
+                .odd("ENV-3, SIG-2", "ok", "The vector of the DSSE specification, with its signature in DER.")
+                .body(printed.replace(SPECIFICATION_SIG, &encoding::base64(&der))),
+        ),
+        (
+            "dsse-specification-as-printed",
+            specification
+                .odd(
+                    "SIG-2",
+                    "no-valid-signature",
+                    "The vector of the DSSE specification as printed there: its signature is r‖s.",
+                )
+                .body(printed),
+        ),
         ("good-ed25519", ok("ENV-1, ENV-3, SIG-1", "Nothing is odd.", json.clone())),
         ("good-p256", ok("SIG-2", "Signed by a key in KMS.", signed(&[&keys::kms()]).to_json())),
-        ("two-signers", ok("ENV-9", "Two signers, in the wrong order: the canonical form sorts them by key id.", {
-            let mut by = [&keys::ci(), &keys::kms()].map(|key| (key.id(), encoding::base64(&key.sign(&unsigned().pae()))));
-            by.sort();
-            by.reverse();
-            with(&by)
-        })),
-        ("two-signatures-by-one-signer", ok("ENV-9", "One P-256 key signed twice, with two nonces: the smaller text stays, and there is one signer.", with(&[(keys::kms().id(), second_p256()), (keys::kms().id(), encoding::base64(&keys::kms().sign(&unsigned().pae())))]))),
-        ("a-strangers-signature-beside", ok("ENV-5, ENV-9", "The first signature is by an unknown key; it is ignored and leaves the canonical form.", signed(&[&other, &ci]).to_json())),
-        ("keyid-lies", ok("ENV-6", "`keyid` names another trusted key.", with(&[(keys::kms().id(), encoding::base64(&sig))]))),
-        ("keyid-absent", ok("ENV-1, ENV-6", "There is no `keyid`.", json.replace(&format!("\"keyid\":\"{}\",", ci.id()), ""))),
-        ("base64-url-safe", ok("ENC-2", "Payload and signature in the URL-safe alphabet; the canonical form has the standard one.", url_safe_values(&both, &url_safe))),
-        ("unknown-members", ok("ENV-2", "Members that nobody knows, in the envelope and in a signature, one of them deep.", json.replace("{\"keyid\"", "{\"cert\":{\"a\":[[[[]]]]},\"keyid\"").replacen('{', "{\"version\":2,", 1))),
-        ("token-beside-a-signature", ok("SIG-5, ENV-5", "A token stands beside a good signature; it is ignored.", with(&[(String::new(), TOKEN.into()), (ci.id(), encoding::base64(&sig))]))),
-        ("eight-signatures", ok("LIM-4", "Eight signatures, the most; the last is good.", signed(&[&other, &other, &other, &other, &other, &other, &other, &ci]).to_json())),
+        (
+            "two-signers",
+            ok("ENV-9", "Two signers, in the wrong order: the canonical form sorts them by key id.", {
+                let mut by =
+                    [&keys::ci(), &keys::kms()].map(|key| (key.id(), encoding::base64(&key.sign(&unsigned().pae()))));
+                by.sort();
+                by.reverse();
+                with(&by)
+            }),
+        ),
+        (
+            "two-signatures-by-one-signer",
+            ok(
+                "ENV-9",
+                "One P-256 key signed twice, with two nonces: the smaller text stays, and there is one signer.",
+                with(&[
+                    (keys::kms().id(), second_p256()),
+                    (keys::kms().id(), encoding::base64(&keys::kms().sign(&unsigned().pae()))),
+                ]),
+            ),
+        ),
+        (
+            "a-strangers-signature-beside",
+            ok(
+                "ENV-5, ENV-9",
+                "The first signature is by an unknown key; it is ignored and leaves the canonical form.",
+                signed(&[&other, &ci]).to_json(),
+            ),
+        ),
+        (
+            "keyid-lies",
+            ok("ENV-6", "`keyid` names another trusted key.", with(&[(keys::kms().id(), encoding::base64(&sig))])),
+        ),
+        (
+            "keyid-absent",
+            ok("ENV-1, ENV-6", "There is no `keyid`.", json.replace(&format!("\"keyid\":\"{}\",", ci.id()), "")),
+        ),
+        (
+            "base64-url-safe",
+            ok(
+                "ENC-2",
+                "Payload and signature in the URL-safe alphabet; the canonical form has the standard one.",
+                url_safe_values(&both, &url_safe),
+            ),
+        ),
+        (
+            "unknown-members",
+            ok(
+                "ENV-2",
+                "Members that nobody knows, in the envelope and in a signature, one of them deep.",
+                json.replace("{\"keyid\"", "{\"cert\":{\"a\":[[[[]]]]},\"keyid\"").replacen('{', "{\"version\":2,", 1),
+            ),
+        ),
+        (
+            "token-beside-a-signature",
+            ok(
+                "SIG-5, ENV-5",
+                "A token stands beside a good signature; it is ignored.",
+                with(&[(String::new(), TOKEN.into()), (ci.id(), encoding::base64(&sig))]),
+            ),
+        ),
+        (
+            "eight-signatures",
+            ok(
+                "LIM-4",
+                "Eight signatures, the most; the last is good.",
+                signed(&[&other, &other, &other, &other, &other, &other, &other, &ci]).to_json(),
+            ),
+        ),
     ]
 }
+
+/// The signature that the DSSE specification prints.
+const SPECIFICATION_SIG: &str =
+    "A3JqsQGtVsJ2O2xqrI5IcnXip5GToJ3F+FnZ+O88SjtR6rDAajabZKciJTfUiHqJPcIAriEGAHTVeCUjW2JIZA==";
 
 const TOKEN: &str = "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJhdWQiOiJyZWxheTpzaGEyNTY6MDAifQ.c2lnbmF0dXJl";
 
@@ -104,7 +183,7 @@ fn second_p256() -> String {
     let mut digest = unsigned().digest().as_bytes().to_vec();
     digest.push(0);
     let signature: p256::ecdsa::Signature = key.sign_prehash(&digest).unwrap();
-    encoding::base64(&signature.normalize_s().to_bytes())
+    encoding::base64(signature.normalize_s().to_der().as_bytes())
 }
 
 fn forms() -> Cases {
@@ -218,22 +297,22 @@ fn forms() -> Cases {
         ("sig-too-long", odd("LIM-4", "A signature of 4097 characters.", with(&[(String::new(), "A".repeat(4_097))]))),
         (
             "too-large",
-            base().odd("LIM-2", "too-large", "An envelope of more than 16384 bytes.").but(|v| {
-                v.body = Body::Long { before: json, repeat: " ".into(), times: 16_384, after: String::new() };
+            base().odd("LIM-2", "too-large", "An envelope of more than 65536 bytes.").but(|v| {
+                v.body = Body::Long { before: json, repeat: " ".into(), times: 65_536, after: String::new() };
             }),
         ),
         (
             "payload-too-large",
-            base().odd("LIM-3", "too-large", "A payload of 8193 bytes, signed.").body(
-                keys::envelope(TYPE, good().json() + &" ".repeat(8_193 - good().json().len()), &[&keys::ci()])
+            base().odd("LIM-3", "too-large", "A payload of 32769 bytes, signed.").body(
+                keys::envelope(TYPE, good().json() + &" ".repeat(32_769 - good().json().len()), &[&keys::ci()])
                     .to_json(),
             ),
         ),
         (
             "payload-too-large-unsigned",
             base()
-                .odd("LIM-3, ENV-7", "too-large", "A payload of 8193 bytes, not signed: its size is looked at first.")
-                .body(keys::envelope(TYPE, " ".repeat(8_193), &[]).to_json()),
+                .odd("LIM-3, ENV-7", "too-large", "A payload of 32769 bytes, not signed: its size is looked at first.")
+                .body(keys::envelope(TYPE, " ".repeat(32_769), &[]).to_json()),
         ),
     ]
 }

@@ -36,6 +36,8 @@ fn base() -> Vector {
         request_digest: request::digest(),
         body_sha256: request::body_sha256(),
         target_key: Some(keys::target().public()),
+        answer_key: Some(keys::answer().public()),
+        hints: Some(request::hints()),
         runner_key: Some(keys::runner().public()),
         ..Vector::default()
     }
@@ -52,7 +54,7 @@ fn runner(vector: Vector, body: String) -> Vector {
 }
 
 fn launcher(vector: Vector, body: String) -> Vector {
-    let sig = keys::target().detached(LAUNCHER_FRAME_TYPE, &body);
+    let sig = keys::answer().detached(LAUNCHER_FRAME_TYPE, &body);
     vector.body(body).but(|v| (v.from, v.sig) = (Some("launcher".into()), Some(sig)))
 }
 
@@ -95,6 +97,7 @@ pub(super) fn cases() -> Cases {
     let mut all = accepted();
     all.extend(strict());
     all.extend(senders());
+    all.extend(dry_runs());
     all.extend(vouches::vouches());
     all.extend(outputs::forms());
     all.extend(outputs::outputs());
@@ -108,7 +111,7 @@ fn accepted() -> Cases {
         frame(
             "finished",
             &format!(
-                r#","outcome":{outcome},"step":"apply","frames":4,"stdout":{{"bytes":0,"sha256":"{empty}"}},"stderr":{{"bytes":0,"sha256":"{empty}"}},"outputs":{{"url":"https://example.com/"}}"#
+                r#","outcome":{outcome},"step":"apply","frames":4,"stdout":{{"bytes":0,"sha256":"{empty}"}},"stderr":{{"bytes":0,"sha256":"{empty}"}},"outputs":{{"url":"https://example.com/"}},"record_sha256":"{empty}""#
             ),
         )
     };
@@ -168,6 +171,42 @@ fn accepted() -> Cases {
             .but(|v| v.expect = "wrong-request".into()),
         ),
         (
+            "unverified-of-another-target",
+            said(
+                "FRM-18",
+                "Somebody published this reader's body with another target among the hints.",
+                unverified(&request::body_sha256()).replace("payments/production", "payments/staging"),
+            )
+            .but(|v| v.expect = "wrong-request".into()),
+        ),
+        (
+            "unverified-of-another-account",
+            said(
+                "FRM-18",
+                "Somebody published this reader's body with another account among the hints.",
+                unverified(&request::body_sha256()).replace("111111111111", "999999999999"),
+            )
+            .but(|v| v.expect = "wrong-request".into()),
+        ),
+        (
+            "finished-with-a-problem",
+            ok(
+                "FRM-20",
+                "The record could not be signed.",
+                finished(r#"{"exited":{"code":0}}"#).replace(
+                    r#""outputs""#,
+                    r#""record_problem":"the record is not signed: kms:Sign: AccessDenied","outputs""#,
+                ),
+            ),
+        ),
+        (
+            "finished-without-a-digest-of-the-record",
+            runner(
+                base().odd("FRM-20", "malformed-frame", "`record_sha256` is absent."),
+                finished(r#"{"exited":{"code":0}}"#).replace(&format!(r#","record_sha256":"{empty}""#), ""),
+            ),
+        ),
+        (
             "unknown-kind",
             runner(
                 base().odd("VER-3", "ignored", "A kind that a later version may have."),
@@ -179,6 +218,21 @@ fn accepted() -> Cases {
             launcher(
                 base().odd("VER-3", "ignored", "A kind that a later version may have."),
                 format!(r#"{{"deployment_id":"{}","kind":"queued"}}"#, request::id()),
+            ),
+        ),
+        (
+            "unknown-launcher-kind-of-another-request",
+            launcher(
+                base().odd(
+                    "VER-3, FRM-1",
+                    "ignored",
+                    "A kind that nobody knows, whose other members are not examined.",
+                ),
+                format!(
+                    r#"{{"deployment_id":"{}","kind":"queued","request_digest":"{}"}}"#,
+                    request::id(),
+                    "0".repeat(64)
+                ),
             ),
         ),
         (
@@ -200,7 +254,12 @@ fn strict() -> Cases {
     let empty = Digest::of(b"");
     let stream = format!(r#"{{"bytes":0,"sha256":"{empty}"}}"#);
     let finished = |outcome: &str, stream: &str, rest: &str| {
-        frame("finished", &format!(r#","outcome":{outcome},"frames":4,"stdout":{stream},"stderr":{stream}{rest}"#))
+        frame(
+            "finished",
+            &format!(
+                r#","outcome":{outcome},"frames":4,"stdout":{stream},"stderr":{stream},"record_sha256":"{empty}"{rest}"#
+            ),
+        )
     };
     let (exited, outputs) = (r#"{"exited":{"code":0}}"#, r#","outputs":{}"#);
     let chunk = r#"{"stream":"stdout","ms":1,"text":"x"}"#;
@@ -247,7 +306,7 @@ fn strict() -> Cases {
                 finished(
                     r#"{"exited":{"code":0,"signal":null}}"#,
                     &stream,
-                    r#","outputs":{},"step":null,"record":null"#,
+                    r#","outputs":{},"step":null,"record":null,"record_problem":null"#,
                 ),
             ),
         ),
@@ -300,6 +359,69 @@ fn strict() -> Cases {
     ]
 }
 
+/// The reader has published a dry run.
+fn dry_runs() -> Cases {
+    let tried = |digest: &str| {
+        format!(
+            r#"{{"deployment_id":"{}","kind":"tried","request_digest":"{digest}","reason":"approval","message":"2 more","policies":[],"requesters":["ci"],"approvals_missing":2,"configuration_digest":"{}","revision":"arn:aws:ecs:eu-west-1:222222222222:task-definition/relay_payments_production:7","target_key_id":"{}"}}"#,
+            request::id(),
+            "1".repeat(64),
+            keys::target().id(),
+        )
+    };
+    let trying = |clause: &str, expect: &str, comment: &str| {
+        base().odd(clause, expect, comment).but(|v| {
+            v.stage = "try".into();
+            v.request_digest = request::dry_run_digest();
+            v.runner_key = None;
+        })
+    };
+    let digest = request::dry_run_digest();
+    vec![
+        ("tried", launcher(trying("DRY-2, DRY-3", "ok", "The answer to a dry run."), tried(&digest))),
+        (
+            "tried-of-another-dry-run",
+            launcher(
+                trying("DRY-3, FRM-18", "wrong-request", "The answer to another dry run."),
+                tried(&"0".repeat(64)),
+            ),
+        ),
+        (
+            "tried-for-a-request",
+            launcher(
+                base().odd(
+                    "DRY-3",
+                    "wrong-request",
+                    "The answer to a dry run, and the reader has published a request.",
+                ),
+                tried(&request::digest()),
+            ),
+        ),
+        (
+            "refused-for-a-dry-run",
+            launcher(
+                trying("DRY-3", "wrong-request", "A refusal, and the reader has published a dry run."),
+                refused(&digest),
+            ),
+        ),
+        (
+            "unknown-kind-for-a-dry-run",
+            launcher(
+                trying("VER-3, DRY-3", "ignored", "A kind that a later version may have, for a dry run."),
+                refused(&digest).replace("\"refused\"", "\"considered\""),
+            ),
+        ),
+        (
+            "started-for-a-dry-run",
+            runner(
+                trying("DRY-3", "wrong-request", "A runner's frame, and the reader has published a dry run."),
+                started(),
+            )
+            .but(|v| v.vouch = Some(vouched(&vouch(), &keys::target()))),
+        ),
+    ]
+}
+
 fn senders() -> Cases {
     let bad = |clause: &str, comment: &str, vector: Vector| vector.odd(clause, "bad-frame-signature", comment);
     let by = |key: &Key, payload_type: &str, from: &str, body: String| {
@@ -347,11 +469,19 @@ fn senders() -> Cases {
             ),
         ),
         (
+            "launcher-frame-by-the-target-key",
+            bad(
+                "FRM-6",
+                "A refusal signed by the target key, which signs no launcher frames.",
+                by(&keys::target(), LAUNCHER_FRAME_TYPE, "launcher", refused(&request::digest())),
+            ),
+        ),
+        (
             "launcher-frame-of-the-runner-type",
             bad(
                 "FRM-4",
-                "Signed by the target key, but as a runner frame.",
-                by(&keys::target(), RUNNER_FRAME_TYPE, "launcher", refused(&request::digest())),
+                "Signed by the answer key, but as a runner frame.",
+                by(&keys::answer(), RUNNER_FRAME_TYPE, "launcher", refused(&request::digest())),
             ),
         ),
         (
@@ -381,7 +511,7 @@ fn senders() -> Cases {
             "launcher-frame-high-s",
             bad("SIG-2", "A launcher frame's signature with n − s.", launcher(base(), refused(&request::digest())))
                 .but(|v| {
-                    let sig = keys::target()
+                    let sig = keys::answer()
                         .sign(&relay_protocol::pae(LAUNCHER_FRAME_TYPE, refused(&request::digest()).as_bytes()));
                     v.sig = Some(encoding::base64(&keys::with_high_s(&sig)));
                 }),
@@ -389,12 +519,12 @@ fn senders() -> Cases {
         (
             "launcher-frame-without-a-pin",
             launcher(
-                base().odd("VCH-5", "ok", "A launcher frame, and no target key is pinned: taken at its word."),
+                base().odd("VCH-5", "ok", "A launcher frame, and no keys are pinned: taken at its word."),
                 refused(&request::digest()),
             )
             .but(|v| {
                 v.sig = Some(keys::stranger().detached(LAUNCHER_FRAME_TYPE, &refused(&request::digest())));
-                v.target_key = None;
+                (v.target_key, v.answer_key) = (None, None);
             }),
         ),
         ("from-nobody", heart().odd("FRM-1", "unknown-sender", "No attribute `from`.").but(|v| v.from = None)),

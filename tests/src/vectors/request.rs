@@ -21,6 +21,16 @@ pub(super) fn id() -> String {
     DeploymentId::new(1_780_315_200_000, [7; 10]).to_string()
 }
 
+/// A deployment id whose time is this many seconds after `issued_at`.
+fn id_of(seconds: i64) -> String {
+    let millis = u64::try_from(1_780_315_200 + seconds).unwrap() * 1_000;
+    DeploymentId::new(millis, [7; 10]).to_string()
+}
+
+fn reply_of(seconds: i64) -> String {
+    queue("eu-west-1", ACCOUNT, &format!("relay-{}-reply", id_of(seconds)))
+}
+
 fn queue(region: &str, account: &str, name: &str) -> String {
     format!("https://sqs.{region}.amazonaws.com/{account}/{name}")
 }
@@ -100,7 +110,7 @@ fn signed(payload: &Payload) -> String {
     bundle(&keys::envelope(TYPE, payload.json(), &[&keys::ci()]), &[])
 }
 
-fn hints() -> Hints {
+pub(super) fn hints() -> Hints {
     Hints { target: TARGET.into(), deployment_id: id(), ci_account: ACCOUNT.into() }
 }
 
@@ -120,6 +130,7 @@ fn base() -> Vector {
 
 pub(super) fn cases() -> Cases {
     let mut all = accepted();
+    all.extend(dry_runs());
     all.extend(forms::bundles());
     all.extend(forms::forms());
     all.extend(forms::names());
@@ -163,12 +174,106 @@ fn accepted() -> Cases {
             )),
         ),
         (
+            "id-of-another-time",
+            base()
+                .body(signed(
+                    &good()
+                        .with("deployment_id", text(&id_of(-61)))
+                        .with("reply_queue", text(&reply_of(-61)))
+                        .without("control_queue"),
+                ))
+                .odd("REQ-16", "malformed-payload", "The time in the deployment id is 61 s before `issued_at`.")
+                .but(|v| v.hints = Some(Hints { deployment_id: id_of(-61), ..hints() })),
+        ),
+        (
+            "id-of-nearly-the-same-time",
+            base()
+                .body(signed(
+                    &good()
+                        .with("deployment_id", text(&id_of(60)))
+                        .with("reply_queue", text(&reply_of(60)))
+                        .without("control_queue"),
+                ))
+                .odd("REQ-16", "ok", "The time in the deployment id is 60 s after `issued_at`.")
+                .but(|v| v.hints = Some(Hints { deployment_id: id_of(60), ..hints() })),
+        ),
+        (
             "session-key-is-no-key",
             base().body(signed(&good().with("session_key", "\"AAAA\""))).odd(
                 "REQ-11",
                 "malformed-payload",
                 "The session key is base64 of something else than an Ed25519 key.",
             ),
+        ),
+    ]
+}
+
+/// The envelope of a dry run about the good request.
+fn dry_run(key: &Key) -> Envelope {
+    keys::envelope(relay_protocol::DryRun::TYPE, good().json(), &[key])
+}
+
+/// The digest of the dry run about the good request.
+pub(super) fn dry_run_digest() -> String {
+    dry_run(&keys::ci()).digest().to_string()
+}
+
+fn dry_runs() -> Cases {
+    let trying = |clause: &str, expect: &str, comment: &str, body: String| {
+        base().odd(clause, expect, comment).but(|v| v.stage = "try".into()).body(body)
+    };
+    let body = |envelope: &Envelope| relay_protocol::Message::dry_run_json(envelope);
+    let json = dry_run(&keys::ci()).to_json();
+    vec![
+        (
+            "dry-run",
+            trying("DRY-1", "ok", "A dry run.", body(&dry_run(&keys::ci()))).but(|v| v.digest = Some(dry_run_digest())),
+        ),
+        (
+            "dry-run-by-a-stranger",
+            trying("DRY-1", "no-valid-signature", "A dry run by an unknown key.", body(&dry_run(&keys::stranger()))),
+        ),
+        (
+            "request-as-dry-run",
+            trying(
+                "DRY-1, ENV-4",
+                "payload-type",
+                "A signed request in the place of a dry run.",
+                body(&keys::envelope(TYPE, good().json(), &[&keys::ci()])),
+            ),
+        ),
+        (
+            "dry-run-as-request",
+            base()
+                .odd("DRY-1, ENV-4", "payload-type", "A signed dry run in the place of a request.")
+                .body(bundle(&dry_run(&keys::ci()), &[])),
+        ),
+        (
+            "dry-run-as-request-to-the-runner",
+            base()
+                .odd("DRY-1, ENV-4", "payload-type", "The same, to the runner.")
+                .but(|v| v.stage = "run".into())
+                .body(bundle(&dry_run(&keys::ci()), &[])),
+        ),
+        (
+            "dry-run-to-the-runner",
+            base()
+                .odd("DRY-1, BUN-2", "malformed-envelope", "The runner has no reader for a dry run.")
+                .but(|v| v.stage = "run".into())
+                .body(body(&dry_run(&keys::ci()))),
+        ),
+        (
+            "dry-run-beside-a-request",
+            trying(
+                "BUN-2",
+                "malformed-envelope",
+                "A dry run and a request in one bundle.",
+                format!(r#"{{"dry_run":{json},"request":{json},"approvals":[]}}"#),
+            ),
+        ),
+        (
+            "dry-run-without-approvals",
+            trying("BUN-2", "malformed-envelope", "`approvals` is absent.", format!(r#"{{"dry_run":{json}}}"#)),
         ),
     ]
 }

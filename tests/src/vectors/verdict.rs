@@ -1,15 +1,16 @@
 //! The verdict of relay's own code on a vector. It applies the pure functions of `relay-protocol`
 //! and the engine's `Authenticator` in the order that `docs/protocol.md` demands.
 
-use relay_engine::{Authentic, Authenticator, Verdict};
+use relay_engine::{Authentic, Authenticator, Pins, Published, Verdict};
 use relay_protocol::claim::{Claim, Lock};
 use relay_protocol::envelope::{EnvelopeError, Statement};
 use relay_protocol::frame::{Chunks, LauncherKind, OutputError, RunnerKind, SignedFrame};
 use relay_protocol::keys::{Cached, SingleKey, TrustRoots, TrustedSigner};
 use relay_protocol::request::{Hints, RequestError, Stage};
 use relay_protocol::{
-    AccountId, Approval, Bundle, Control, Envelope, LauncherFrame, Message, PublicKey, Request, RunnerFrame, Timestamp,
-    Verified, VerifyError, Vouch, limits, record::Record,
+    AccountId, Approval, Bundle, Control, DryRun, Envelope, LauncherFrame, Message, PublicKey, Request, RequestRef,
+    RunnerFrame, Timestamp, Verified, VerifyError, Vouch, limits,
+    record::{Record, Unfinished},
 };
 
 use super::Vector;
@@ -102,13 +103,15 @@ fn envelope(vector: &Vector) -> Result<Out, &'static str> {
         Ok(Out { digest: Some(verified.digest().to_string()), canonical: Some(verified.canonical().to_json()) })
     }
     let roots = roots(vector)?;
-    let envelope = Envelope::parse(&vector.body.bytes(), limits::BUNDLE_MAX).map_err(|error| unreadable(&error))?;
+    let limit = if vector.statement.ends_with("record") { 2 * limits::RECORD_MAX } else { limits::BUNDLE_MAX };
+    let envelope = Envelope::parse(&vector.body.bytes(), limit).map_err(|error| unreadable(&error))?;
     match vector.statement.as_str() {
         "request" => verify::<Request>(&envelope, &roots),
         "approval" => verify::<Approval>(&envelope, &roots),
         "control" => verify::<Control>(&envelope, &roots),
         "vouch" => verify::<Vouch>(&envelope, &roots),
         "record" => verify::<Record>(&envelope, &roots),
+        "launcher-record" => verify::<Record<Unfinished>>(&envelope, &roots),
         "dsse-example" => verify::<HelloWorld>(&envelope, &roots),
         _ => Err("no statement of this name"),
     }
@@ -127,8 +130,9 @@ fn request(vector: &Vector) -> Result<Out, &'static str> {
     let body = vector.body.bytes();
     let (bundle, stage) = match (vector.stage.as_str(), Message::parse(&body)) {
         ("run", _) => (Bundle::parse(&body).map_err(|error| unreadable(&error))?, Stage::Run),
+        ("try", Ok(Message::DryRun(bundle))) => return dry_run(&roots, &bundle),
         (_, Ok(Message::Request(bundle))) => (bundle, Stage::Launch),
-        (_, Ok(Message::Control(_))) => return Err("malformed-envelope"),
+        (_, Ok(Message::Control(_) | Message::DryRun(_))) => return Err("malformed-envelope"),
         (_, Err(error)) => return Err(unreadable(&error)),
     };
     let verified = roots.verify::<Request>(&bundle.request).map_err(|error| unbelieved(&error))?;
@@ -149,6 +153,11 @@ fn request(vector: &Vector) -> Result<Out, &'static str> {
     Ok(Out { digest: Some(verified.digest().to_string()), canonical: Some(canonical) })
 }
 
+fn dry_run(roots: &TrustRoots, bundle: &Bundle) -> Result<Out, &'static str> {
+    let verified = roots.verify::<DryRun>(&bundle.request).map_err(|error| unbelieved(&error))?;
+    Ok(Out { digest: Some(verified.digest().to_string()), canonical: None })
+}
+
 fn approval(vector: &Vector) -> Result<Out, &'static str> {
     let request = Request::parse(vector.request.as_deref().unwrap().as_bytes()).unwrap();
     let envelope = Envelope::parse(&vector.body.bytes(), limits::BUNDLE_MAX).map_err(|error| unreadable(&error))?;
@@ -161,6 +170,7 @@ fn claim(vector: &Vector) -> Result<Out, &'static str> {
     let body = vector.body.bytes();
     let read = match vector.object.as_str() {
         "lock" => Lock::parse(&body).map(drop),
+        "override" => RequestRef::parse(std::str::from_utf8(&body).map_err(|_| "malformed-payload")?).map(drop),
         _ => Claim::parse(&body).map(drop),
     };
     read.map(|()| Out::default()).map_err(|_| "malformed-payload")
@@ -169,7 +179,7 @@ fn claim(vector: &Vector) -> Result<Out, &'static str> {
 fn control(vector: &Vector) -> Result<Out, &'static str> {
     let envelope = match Message::parse(&vector.body.bytes()).map_err(|error| unreadable(&error))? {
         Message::Control(envelope) => envelope,
-        Message::Request(_) => return Err("malformed-envelope"),
+        Message::Request(_) | Message::DryRun(_) => return Err("malformed-envelope"),
     };
     let by_session = match vector.session_key.as_deref().map(|key| SingleKey::new(&key.parse().unwrap())) {
         Some(Ok(key)) => key.verify::<Control>(&envelope).map(|verified| verified.statement().clone()),
@@ -193,9 +203,21 @@ fn control(vector: &Vector) -> Result<Out, &'static str> {
 /// Judges the frame with the CLI's own [`Authenticator`], and unfolds its output with
 /// [`Chunks::unfold`].
 fn frame(vector: &Vector) -> Result<Out, &'static str> {
-    let (id, digest) = (vector.deployment_id.parse().unwrap(), vector.request_digest.parse().unwrap());
-    let pin = vector.target_key.as_deref().map(|key| key.parse().unwrap());
-    let mut reader = Authenticator::new(id, digest, vector.body_sha256.parse().unwrap(), pin, Cached::default());
+    let key = |text: &Option<String>| text.as_deref().map(|key| key.parse().unwrap());
+    let pins = key(&vector.target_key).zip(key(&vector.answer_key));
+    let hints = vector.hints.as_ref().unwrap();
+    let published = Published {
+        hints: Hints {
+            target: hints.target.parse().unwrap(),
+            deployment_id: vector.deployment_id.parse().unwrap(),
+            ci_account: hints.ci_account.parse().unwrap(),
+        },
+        request: vector.request_digest.parse().unwrap(),
+        body: vector.body_sha256.parse().unwrap(),
+        dry_run: vector.stage == "try",
+    };
+    let pins = pins.map(|(target, answer)| Pins { target, answer });
+    let mut reader = Authenticator::new(published, pins, Cached::default());
     if let Some(key) = &vector.runner_key {
         let earlier = reader.judge(super::frame::by_the_runner());
         assert!(matches!(earlier, Verdict::Authentic(_)), "{earlier:?}");

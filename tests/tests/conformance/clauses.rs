@@ -4,9 +4,9 @@
 use relay_protocol::artifact::{UnsafeEntry, check_link, components, object_key, unpacked_limit};
 use relay_protocol::claim::{Claim, Holder, Lock, Verdict};
 use relay_protocol::encoding::{base64, printable, sqs_safe};
-use relay_protocol::keys::{VerifyingKey, p256_signature_from_der};
+use relay_protocol::keys::{VerifyingKey, p256_with_low_s};
 use relay_protocol::outcome::Outcome;
-use relay_protocol::{Digest, ExitCode, PublicKey, Reason, limits, overrides};
+use relay_protocol::{DeploymentId, Digest, ExitCode, PublicKey, Reason, RequestRef, limits};
 
 // clause: SIG-3
 #[test]
@@ -20,24 +20,21 @@ fn a_signature_of_kms_becomes_one_that_readers_accept() {
     let (r, s) = low.normalize_s().split_scalars();
     // KMS may return either form of `s`, low or high.
     for der in [low.normalize_s().to_der(), p256::ecdsa::Signature::from_scalars(r, -*s).unwrap().to_der()] {
-        assert!(reader.verify(b"text", &p256_signature_from_der(der.as_bytes()).unwrap()));
+        assert!(reader.verify(b"text", &p256_with_low_s(der.as_bytes()).unwrap()));
     }
-    assert_eq!(p256_signature_from_der(b"no DER"), None);
+    assert_eq!(p256_with_low_s(b"no DER"), None);
 }
 
-// clause: LIM-1
+// clause: LAU-8
 #[test]
-fn overrides_are_counted_in_characters_escapes_included() {
-    let shape = |value: &str| {
-        format!(
-            r#"{{"containerOverrides":[{{"name":"runner","environment":[{{"name":"RELAY_ENVELOPE","value":"{value}"}}]}}]}}"#
-        )
-    };
-    assert_eq!(overrides::overrides_json("a\"b"), shape("a\\\"b"));
-    let room = limits::OVERRIDES_MAX - shape("").len();
-    assert_eq!(overrides::check(&"é".repeat(room)), Ok(()));
-    assert_eq!(overrides::check(&"a".repeat(room + 1)).unwrap_err().found, limits::OVERRIDES_MAX + 1);
-    assert!(overrides::check(&"\"".repeat(room / 2 + 1)).is_err());
+fn an_override_names_the_request_and_nothing_else() {
+    let id = DeploymentId::new(1_780_315_200_000, [7; 10]);
+    let named =
+        RequestRef { target: "a/b".parse().unwrap(), deployment_id: id.clone(), request_digest: Digest::of(b"") };
+    let text = format!(r#"{{"target":"a/b","deployment_id":"{id}","request_digest":"{}"}}"#, Digest::of(b""));
+    assert_eq!((named.to_json(), RequestRef::parse(&text).unwrap()), (text.clone(), named));
+    // ECS allows 8,192 characters for all overrides together.
+    assert!(text.len() < 1_000);
 }
 
 // clause: ART-1, ART-4
@@ -100,7 +97,7 @@ fn exit_codes_are_the_tools_or_those_of_the_table() {
         E::Refused,
         E::NeverStarted,
         E::Unknown,
-        E::OutputIncomplete,
+        E::Incomplete,
         E::TimedOut,
         E::Fault,
         E::Interrupted,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::encoding;
 use crate::limits::{FRAME_CHUNKS_MAX, FRAME_OUTPUT_MAX};
+use crate::strict;
 
 /// One of the tool's two output streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -24,8 +25,10 @@ pub enum Stream {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offsets {
     /// Bytes of stdout.
+    #[serde(deserialize_with = "strict::count")]
     pub stdout: u64,
     /// Bytes of stderr.
+    #[serde(deserialize_with = "strict::count")]
     pub stderr: u64,
 }
 
@@ -63,12 +66,13 @@ pub struct Chunks {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct WireChunk {
     stream: Stream,
+    #[serde(deserialize_with = "strict::count")]
     ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     text: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base64: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::count_or_none")]
     size: Option<usize>,
 }
 
@@ -153,7 +157,7 @@ impl Chunks {
                 }
                 _ => return Err(OutputError::Form),
             };
-            total += bytes.len();
+            total = total.saturating_add(bytes.len());
             if total > FRAME_OUTPUT_MAX {
                 return Err(OutputError::TooLarge);
             }

@@ -65,7 +65,7 @@ impl FrameSource {
 pub struct SignedFrame {
     /// The attribute `from`: `runner` or `launcher`, or any untrusted text.
     pub from: String,
-    /// The attribute `sig`: base64 of 64 bytes, or any untrusted text.
+    /// The attribute `sig`: base64 of the signature, or any untrusted text.
     pub sig: String,
     /// The attribute `vouch`: the JSON of an envelope, or any untrusted text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,7 +76,7 @@ pub struct SignedFrame {
 
 impl SignedFrame {
     /// A frame from `from`, with its signature and, if its kind bears one, the vouch.
-    pub fn new(from: FrameSource, sig: &[u8; 64], vouch: Option<String>, body: String) -> Self {
+    pub fn new(from: FrameSource, sig: &[u8], vouch: Option<String>, body: String) -> Self {
         Self { from: from.as_str().to_owned(), sig: base64(sig), vouch, body }
     }
 

@@ -3,7 +3,7 @@
 
 use ed25519_dalek::Signer as _;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _};
+use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _, KeypairBytes};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::envelope::{Envelope, Signature};
@@ -57,10 +57,13 @@ impl PrivateKey {
         Self { key, public }
     }
 
-    /// The key as PKCS#8 PEM, for a file that only its owner can read.
+    /// The key as PKCS#8 PEM, for a file that only its owner can read. It is version 1 of the form,
+    /// without the public half: OpenSSL and Python's `cryptography` do not read version 2 (RFC
+    /// 5958).
     pub fn to_pem(&self) -> Zeroizing<String> {
+        let key = KeypairBytes { secret_key: self.key.to_bytes(), public_key: None };
         #[allow(clippy::expect_used, reason = "the message states the invariant")]
-        self.key.to_pkcs8_pem(LineEnding::LF).expect("32 bytes can be encoded")
+        key.to_pkcs8_pem(LineEnding::LF).expect("32 bytes can be encoded")
     }
 
     /// The public half of the key pair.

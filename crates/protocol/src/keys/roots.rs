@@ -181,12 +181,9 @@ impl SingleKey {
         })
     }
 
-    /// Whether `sig`, in the form that a frame carries (standard base64 of 64 bytes), is this key's
-    /// signature over `pae` (clause FRM-4).
+    /// Whether `sig`, in the form that a frame carries (standard base64), is this key's signature
+    /// over `pae` (clause FRM-4).
     pub fn verify_detached(&self, pae: &[u8], sig: &str) -> bool {
-        crate::encoding::from_base64(sig)
-            .ok()
-            .and_then(|bytes| <[u8; 64]>::try_from(bytes).ok())
-            .is_some_and(|bytes| self.verifying.verify(pae, &bytes))
+        crate::encoding::from_base64(sig).is_ok_and(|bytes| self.verifying.verify(pae, &bytes))
     }
 }

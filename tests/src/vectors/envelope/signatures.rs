@@ -17,8 +17,23 @@ pub(super) fn signatures() -> Cases {
                 encoding::base64(&keys::with_high_s(&kms)),
             ),
         ),
-        ("p256-der", odd("SIG-2", "A signature as KMS gives it, in DER.", encoding::base64(&keys::to_der(&kms)))),
-        ("p256-zero", odd("SIG-2", "r and s are zero.", encoding::base64(&[0; 64]))),
+        (
+            "p256-r-s",
+            odd("SIG-2", "A good signature as r‖s, the form of JWS.", encoding::base64(&keys::to_fixed(&kms))),
+        ),
+        (
+            "p256-padded-r",
+            odd("SIG-2", "r has a superfluous byte of zeros.", encoding::base64(&keys::with_padded_r(&kms))),
+        ),
+        (
+            "p256-long-length",
+            odd("SIG-2", "The length has the long form.", encoding::base64(&keys::with_long_length(&kms))),
+        ),
+        (
+            "p256-trailing-byte",
+            odd("SIG-2", "A byte follows the signature.", encoding::base64(&[&kms[..], &[0]].concat())),
+        ),
+        ("p256-zero", odd("SIG-2", "r and s are zero.", encoding::base64(&[0x30, 6, 2, 1, 0, 2, 1, 0]))),
         (
             "ed25519-s-plus-the-order",
             odd("SIG-1", "s is not canonical.", encoding::base64(&keys::with_s_plus_order(&ci))),
@@ -26,7 +41,7 @@ pub(super) fn signatures() -> Cases {
         (
             "ed25519-one-bit",
             odd("SIG-1", "One bit of the signature differs.", {
-                let mut sig = ci;
+                let mut sig = ci.clone();
                 sig[0] ^= 1;
                 encoding::base64(&sig)
             }),
@@ -63,7 +78,7 @@ pub(super) fn signatures() -> Cases {
 pub(super) fn records() -> Cases {
     let digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let predicate = format!(
-        r#"{{"deployment_id":"{id}","target":"payments/production","audience":"arn:aws:sns:eu-west-1:222222222222:relay","parameters":{{}},"signers":[],"approvers":[],"policies":["policy0"],"task_arn":"arn:aws:ecs:eu-west-1:222222222222:task/relay/1","started_at":"2026-06-01T12:01:00Z","finished_at":"2026-06-01T12:02:00Z","steps":[{{"name":"apply","argv":["terraform","apply"],"exit_code":0,"milliseconds":1}}],"outcome":{{"exited":{{"code":0}}}},"stdout":{{"bytes":0,"sha256":"{digest}"}},"stderr":{{"bytes":0,"sha256":"{digest}"}},"outputs":{{}},"isolation":"uid"}}"#,
+        r#"{{"deployment_id":"{id}","target":"payments/production","audience":"arn:aws:sns:eu-west-1:222222222222:relay","parameters":{{}},"signers":[],"approvers":[],"policies":["policy0"],"task_arn":"arn:aws:ecs:eu-west-1:222222222222:task/relay/1","runner_version":"0.1.0","started_at":"2026-06-01T12:01:00Z","finished_at":"2026-06-01T12:02:00Z","steps":[{{"name":"apply","argv":["terraform","apply"],"exit_code":0,"milliseconds":1}}],"outcome":{{"exited":{{"code":0}}}},"stdout":{{"bytes":0,"sha256":"{digest}"}},"stderr":{{"bytes":0,"sha256":"{digest}"}},"outputs":{{}},"isolation":"uid"}}"#,
         id = request::id(),
     );
     let statement = |kind: &str, predicate_type: &str| {
@@ -72,9 +87,16 @@ pub(super) fn records() -> Cases {
             request::digest()
         )
     };
+    let unfinished = format!(
+        r#"{{"_type":"{}","subject":[{{"name":"request","digest":{{"sha256":"{}"}}}}],"predicateType":"{}","predicate":{{"deployment_id":"{}","target":"payments/production","audience":"arn:aws:sns:eu-west-1:222222222222:relay","parameters":{{}},"signers":[],"approvers":[],"recorded_at":"2026-06-01T12:02:00Z","outcome":"killed","reason":"out_of_memory","message":"OutOfMemoryError","task_arn":"arn:aws:ecs:eu-west-1:222222222222:task/relay/1","exit_code":137,"launcher_version":"0.1.0"}}}}"#,
+        record::STATEMENT_TYPE,
+        request::digest(),
+        <record::Unfinished as record::Predicate>::TYPE,
+        request::id(),
+    );
     let base = Vector { statement: "record".into(), keys: vec![keys::target().public()], ..Vector::default() };
     let by = |key: &Key, payload: String| keys::envelope(record::TYPE, payload, &[key]).to_json();
-    let good = statement(record::STATEMENT_TYPE, record::PREDICATE_TYPE);
+    let good = statement(record::STATEMENT_TYPE, <record::Deployment as record::Predicate>::TYPE);
     vec![
         (
             "record-good",
@@ -82,6 +104,42 @@ pub(super) fn records() -> Cases {
                 base.odd("REC-1, REC-2", "ok", "A record, signed by the target key.")
                     .body(by(&keys::target(), good.clone())),
             ),
+        ),
+        (
+            "record-of-32-KiB",
+            unfold(base.odd("LIM-3", "ok", "A record that is longer than any other payload may be.").body(by(
+                &keys::target(),
+                good.replace(r#""outputs":{}"#, &format!(r#""outputs":{{"x":"{}"}}"#, "x".repeat(32_768))),
+            )))
+            .but(|v| v.canonical = None),
+        ),
+        (
+            "launcher-record",
+            unfold(
+                base.odd("REC-5", "ok", "A record of the launcher, signed by the answer key.")
+                    .but(|v| (v.statement, v.keys) = ("launcher-record".into(), vec![keys::answer().public()]))
+                    .body(by(&keys::answer(), unfinished.clone())),
+            ),
+        ),
+        (
+            "launcher-record-by-the-target-key",
+            base.odd("REC-5", "no-valid-signature", "A record of the launcher, signed by the target key.")
+                .but(|v| (v.statement, v.keys) = ("launcher-record".into(), vec![keys::answer().public()]))
+                .body(by(&keys::target(), unfinished.clone())),
+        ),
+        (
+            "launcher-record-that-says-exited",
+            base.odd("REC-5", "malformed-payload", "A record of the launcher with an outcome that only a runner sees.")
+                .but(|v| (v.statement, v.keys) = ("launcher-record".into(), vec![keys::answer().public()]))
+                .body(by(
+                    &keys::answer(),
+                    unfinished.replace(r#""outcome":"killed""#, r#""outcome":{"exited":{"code":0}}"#),
+                )),
+        ),
+        (
+            "launcher-record-as-a-runners",
+            base.odd("REC-1, REC-5", "malformed-payload", "A launcher's record, and the reader expects a runner's.")
+                .body(by(&keys::target(), unfinished)),
         ),
         (
             "record-by-the-runner-key",
@@ -95,8 +153,10 @@ pub(super) fn records() -> Cases {
         ),
         (
             "record-of-another-statement-type",
-            base.odd("REC-2", "malformed-payload", "An in-toto statement of version 0.1.")
-                .body(by(&keys::target(), statement("https://in-toto.io/Statement/v0.1", record::PREDICATE_TYPE))),
+            base.odd("REC-2", "malformed-payload", "An in-toto statement of version 0.1.").body(by(
+                &keys::target(),
+                statement("https://in-toto.io/Statement/v0.1", <record::Deployment as record::Predicate>::TYPE),
+            )),
         ),
     ]
 }

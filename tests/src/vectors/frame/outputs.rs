@@ -8,6 +8,46 @@ pub(super) fn forms() -> Cases {
         ("not-json", odd("FRM-1", "Signed, and no JSON.", "relay".into())),
         ("no-kind", odd("FRM-1", "A frame without a kind.", frame("", "").replace(r#","kind":"""#, ""))),
         ("negative-seq", odd("FRM-1", "A negative number.", heartbeat().replace(":3,", ":-1,"))),
+        ("seq-beyond-a-count", odd("ENC-7", "A number of 2^53.", heartbeat().replace(":3,", ":9007199254740992,"))),
+        (
+            "seq-as-large-as-a-count",
+            runner(
+                base().odd("ENC-7", "ok", "A number of 2^53 − 1, the most."),
+                heartbeat().replace(":3,", ":9007199254740991,"),
+            ),
+        ),
+        ("count-as-a-fraction", odd("ENC-7", "A time of 1.0.", frame("heartbeat", r#","elapsed_ms":1.0"#))),
+        ("count-as-text", odd("ENC-7", "A time in quotes.", frame("heartbeat", r#","elapsed_ms":"1""#))),
+        (
+            "negative-size",
+            odd(
+                "ENC-7, FRM-8",
+                "A chunk of -1 bytes.",
+                frame(
+                    "output",
+                    r#","offset":{"stdout":0,"stderr":0},"chunks":[{"stream":"stdout","ms":1,"size":-1}],"packed":"""#,
+                ),
+            ),
+        ),
+        (
+            "unknown-stream",
+            odd(
+                "FRM-8",
+                "A stream that there is not.",
+                frame(
+                    "output",
+                    r#","offset":{"stdout":0,"stderr":0},"chunks":[{"stream":"stdlog","ms":1,"text":"x"}]"#,
+                ),
+            ),
+        ),
+        (
+            "deployment-id-of-another-form",
+            odd(
+                "NAM-7",
+                "A deployment id in upper case.",
+                heartbeat().replace(&request::id(), &request::id().to_uppercase()),
+            ),
+        ),
         ("member-absent", odd("FRM-1", "A heartbeat without its time.", frame("heartbeat", ""))),
         ("kind-twice", odd("FRM-1", "Two kinds.", frame("heartbeat", r#","elapsed_ms":1,"kind":"note","text":"""#))),
         ("trailing-bytes", odd("ENC-5", "Something after the object.", heartbeat() + "x")),

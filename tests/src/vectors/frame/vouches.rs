@@ -20,6 +20,10 @@ pub(super) fn vouches() -> Cases {
             "vouch-by-the-runner-itself",
             first("VCH-1", "bad-vouch", "The runner key vouches for itself.", vouched(&vouch(), &keys::runner())),
         ),
+        (
+            "vouch-by-the-answer-key",
+            first("VCH-1", "bad-vouch", "The answer key vouches.", vouched(&vouch(), &keys::answer())),
+        ),
         ("vouch-by-a-ci-signer", first("VCH-1", "bad-vouch", "A CI signer vouches.", vouched(&vouch(), &keys::ci()))),
         (
             "vouch-unsigned",
@@ -85,6 +89,15 @@ pub(super) fn vouches() -> Cases {
             first("SIG-4", "bad-key", "A vouch for a point of small order.", with("runner_key", keys::small_order())),
         ),
         (
+            "vouch-for-a-key-not-canonical",
+            first(
+                "SIG-4",
+                "bad-key",
+                "A vouch for an Ed25519 key whose y is written as y + p.",
+                with("runner_key", keys::ed25519_not_canonical()),
+            ),
+        ),
+        (
             "later-vouch-for-another-key",
             runner(
                 base().odd("VCH-4", "ok", "The runner key is fixed; a vouch for another key changes nothing."),
@@ -120,7 +133,7 @@ pub(super) fn vouches() -> Cases {
                 "No target key is pinned: the first vouch is taken at its word.",
                 vouched(&vouch(), &keys::stranger()),
             )
-            .but(|v| v.target_key = None),
+            .but(|v| (v.target_key, v.answer_key) = (None, None)),
         ),
     ]
 }

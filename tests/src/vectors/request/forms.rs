@@ -18,18 +18,18 @@ pub(super) fn bundles() -> Cases {
         ),
         (
             "one-byte-too-many",
-            base().odd("LIM-2", "too-large", "A good bundle with white space up to 16385 bytes.").but(|v| {
+            base().odd("LIM-2", "too-large", "A good bundle with white space up to 65537 bytes.").but(|v| {
                 let body = signed(&good());
                 v.body =
-                    Body::Long { times: 16_385 - body.len(), before: body, repeat: " ".into(), after: String::new() };
+                    Body::Long { times: 65_537 - body.len(), before: body, repeat: " ".into(), after: String::new() };
             }),
         ),
         (
             "padded-to-the-limit",
-            base().odd("LIM-2", "ok", "A good bundle with white space up to 16384 bytes.").but(|v| {
+            base().odd("LIM-2", "ok", "A good bundle with white space up to 65536 bytes.").but(|v| {
                 let body = signed(&good());
                 v.body =
-                    Body::Long { times: 16_384 - body.len(), before: body, repeat: " ".into(), after: String::new() };
+                    Body::Long { times: 65_536 - body.len(), before: body, repeat: " ".into(), after: String::new() };
             }),
         ),
         (
@@ -133,7 +133,7 @@ pub(super) fn forms() -> Cases {
     };
     let many: Vec<String> = (0..65).map(|at| format!("\"p{at}\":\"\"")).collect();
     let doubled = json.replacen('{', &format!("{{\"target\":\"{TARGET}\","), 1);
-    let long = format!("\"{}\"", "a".repeat(6_145));
+    let long = format!("\"{}\"", "a".repeat(16_385));
     vec![
         ("payload-empty-object", malformed("REQ-1", "An object without members.", "{}".into())),
         ("payload-as-array", malformed("REQ-1, ENC-6", "The members' values in an array, in order.", good().array())),
@@ -180,7 +180,7 @@ pub(super) fn forms() -> Cases {
             odd("ENC-5", "A value holds half of a surrogate pair.", "parameters", r#"{"image":"\ud800"}"#),
         ),
         ("too-many-parameters", odd("LIM-6", "65 parameters.", "parameters", &format!("{{{}}}", many.join(",")))),
-        ("parameter-too-long", odd("LIM-6", "A value of 6145 bytes.", "parameters", &format!("{{\"image\":{long}}}"))),
+        ("parameter-too-long", odd("LIM-6", "A value of 16385 bytes.", "parameters", &format!("{{\"image\":{long}}}"))),
         (
             "origin-too-long",
             odd("LIM-7", "A text of 513 bytes.", "origin", &format!("{{\"actor\":\"{}\"}}", "a".repeat(513))),

@@ -55,6 +55,24 @@ pub(super) fn hints_and_place() -> Cases {
                 .but(|v| v.keys.push(keys::other_curve())),
         ),
         (
+            "key-not-canonical",
+            base()
+                .odd("SIG-4", "bad-key", "The configuration trusts an Ed25519 key whose y is written as y + p.")
+                .but(|v| v.keys = vec![keys::ed25519_not_canonical()]),
+        ),
+        (
+            "key-compressed",
+            base()
+                .odd("SIG-4", "bad-key", "The configuration trusts a P-256 key with a compressed point.")
+                .but(|v| v.keys.push(keys::compressed(&keys::kms()))),
+        ),
+        (
+            "key-with-a-long-length",
+            base()
+                .odd("SIG-4", "bad-key", "The configuration trusts a key whose DER has a length in the long form.")
+                .but(|v| v.keys.push(keys::with_long_spki(&keys::kms()))),
+        ),
+        (
             "key-that-is-none",
             base()
                 .odd("SIG-4", "bad-key", "The configuration trusts bytes that are no key.")
