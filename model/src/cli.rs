@@ -11,11 +11,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use relay_engine::conclude::{self, Conclusion};
-use relay_engine::{Authenticator, Finish, Frame as Sent, Inbox, MemorySpool, Outbox, Seal, Start, Timeouts};
+use relay_engine::conclude::{self, Conclusion, Strict};
+use relay_engine::{
+    Authenticator, Finish, Frame as Sent, Inbox, MemorySpool, Outbox, Pins, Published, Seal, Start, Timeouts,
+};
 use relay_protocol::frame::{FrameSource, LauncherFrame, LauncherKind, RunnerKind, SignedFrame, Stream};
 use relay_protocol::keys::Verifier;
 use relay_protocol::outcome::{self, ExitCode};
+use relay_protocol::request::Hints;
 use relay_protocol::{DeploymentId, Envelope, PublicKey, Reason, Signature, Statement as _, Timestamp, Vouch};
 
 use crate::launcher::{arn, digest, stop_reason};
@@ -26,7 +29,7 @@ use crate::world::{About, At, Bug, End, Fault, Frame, Halt, Invocation, Outcome,
 pub(crate) struct Honest;
 
 impl Verifier for Honest {
-    fn verify(&self, _: &PublicKey, _: &[u8], _: &[u8; 64]) -> bool {
+    fn verify(&self, _: &PublicKey, _: &[u8], _: &[u8]) -> bool {
         true
     }
 
@@ -113,19 +116,21 @@ pub(crate) fn said(end: &relay_engine::End, bug: Option<Bug>) -> End {
     if bug == Some(Bug::UnreadIsUnstarted) && matches!(end, relay_engine::End::Stopped { started: false, .. }) {
         return End::NeverStarted;
     }
-    match conclude::conclude(Some(end), None, false) {
+    match conclude::conclude(Some(end), None, Strict::default()) {
         Conclusion::Tool(code) => End::Tool(code),
         Conclusion::Relay(ExitCode::Refused) => End::Refused,
         Conclusion::Relay(ExitCode::NeverStarted) => End::NeverStarted,
         // The runner stopped the tool: what the tool had done by then is in the output.
         Conclusion::Relay(ExitCode::Unknown) if !matches!(end, relay_engine::End::Finished { .. }) => End::Unknown,
         Conclusion::Relay(code) => End::Ended(code.code()),
+        // No dry run is in this model.
+        Conclusion::WouldRun => End::Ended(0),
     }
 }
 
 /// A reader that was given all these inputs.
 fn lead(way: &[Input]) -> Inbox<Honest> {
-    let authenticator = Authenticator::new(id(), digest(), digest(), Some(key()), Honest);
+    let authenticator = Authenticator::new(published(), Some(pins()), Honest);
     let timeouts = Timeouts { admission: SILENCE, start: SILENCE, silence: SILENCE, drain: DRAIN, outage: DRAIN };
     let mut reader = Inbox::new(authenticator, Start::Fresh, timeouts, Duration::ZERO, Timestamp::from_unix(0));
     for input in way {
@@ -143,6 +148,22 @@ fn lead(way: &[Input]) -> Inbox<Honest> {
 
 pub(crate) fn id() -> DeploymentId {
     DeploymentId::new(0, [0; 10])
+}
+
+/// What the CLI has published.
+pub(crate) fn published() -> Published {
+    #[allow(clippy::expect_used, reason = "the form of constants")]
+    let hints = Hints {
+        target: "demo/hello".parse().expect("a target"),
+        deployment_id: id(),
+        ci_account: "111111111111".parse().expect("an account"),
+    };
+    Published { hints, request: digest(), body: digest(), dry_run: false }
+}
+
+/// Its pins.
+pub(crate) fn pins() -> Pins {
+    Pins { target: key(), answer: key() }
 }
 
 /// A key in the form of an Ed25519 key; nobody signs with it.

@@ -59,7 +59,10 @@ fn as_frame(kind: &LauncherKind) -> Option<Frame> {
         LauncherKind::Admitted { task_arn, .. } => Some(Frame::Admitted(task_arn.rsplit('/').next()?.parse().ok()?)),
         LauncherKind::Refused { .. } => Some(Frame::Final(Verdict::Refused)),
         LauncherKind::LaunchFailed { .. } => Some(Frame::Final(Verdict::LaunchFailed)),
-        LauncherKind::Task { .. } | LauncherKind::Unverified { .. } | LauncherKind::Unknown => None,
+        LauncherKind::Task { .. }
+        | LauncherKind::Unverified { .. }
+        | LauncherKind::Tried(_)
+        | LauncherKind::Unknown => None,
     }
 }
 
@@ -98,6 +101,9 @@ impl World {
         let one = &mut self.invocations[index];
         (one.tries, one.at) = (one.tries - 1, At::Begin);
         if one.tries == 0 {
+            if let About::Request(id) = one.about {
+                self.of(id).dead_letter = true;
+            }
             self.done(index);
         }
     }
@@ -143,15 +149,19 @@ fn tell(world: &mut World, setup: &Setup, task: TaskNo) {
         Holder::Runner(other, _) if other != task => end::Holder::Another,
         Holder::Runner(..) | Holder::Verdict(_) => end::Holder::This,
     };
-    let mut holder = end::Holder::default();
+    let mut known = end::Known { recorded: setup.bug == Some(Bug::EndUnrecorded), ..end::Known::default() };
     if setup.bug == Some(Bug::EndUnclaimed) {
-        holder = end::Holder::This;
+        known.holder = end::Holder::This;
     }
     loop {
-        match end::next(holder) {
-            end::Need::ReadClaim => holder = world.of(id).claim.map_or(end::Holder::Nobody, of),
+        match end::next(known) {
+            end::Need::ReadClaim => known.holder = world.of(id).claim.map_or(end::Holder::Nobody, of),
             end::Need::Claim => {
-                holder = of(*world.of(id).claim.get_or_insert(Holder::Verdict(Verdict::LaunchFailed)));
+                known.holder = of(*world.of(id).claim.get_or_insert(Holder::Verdict(Verdict::LaunchFailed)));
+            }
+            end::Need::Record => {
+                world.of(id).recorded = true;
+                known.recorded = true;
             }
             end::Need::Tell => return world.send(id, Frame::Stopped(task, why)),
             end::Need::Drop => return,
@@ -173,7 +183,11 @@ fn request(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: I
         let known = if admission::next(known) == Need::Answer { answers } else { known };
         world.go(index, At::Request(known, answer));
     };
-    let found = |answer: Option<Frame>| if answer.is_some() { Found::Something } else { Found::Nothing };
+    let found = |answer: Option<Frame>| match answer {
+        None => Found::Nothing,
+        Some(Frame::Final(_)) => Found::Verdict,
+        Some(_) => Found::Something,
+    };
     let ran = admission::Known { ran: Some(Ran::Task), ..known };
     let task = now.tasks_of(id).next();
     let new_task = |world: &mut World| {
@@ -200,9 +214,14 @@ fn request(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: I
                 });
             }
         }
+        Need::Store => steps.must(who, "writes the request to the evidence", |world| {
+            world.of(id).stored = true;
+            go(world, admission::Known { stored: Some(true), ..known }, None);
+        }),
         Need::Authorise => {
             let unclaimed = setup.bug == Some(Bug::RefuseUnclaimed);
-            let no = admission::Known { allowed: Some(false), concluded: unclaimed, ..known };
+            let claim = if unclaimed { Found::Verdict } else { known.claim };
+            let no = admission::Known { allowed: Some(false), claim, ..known };
             let word = unclaimed.then_some(Frame::Final(Verdict::Refused));
             if now.is_busy() {
                 steps.must(who, "decides: busy", |world| go(world, no, word));
@@ -234,7 +253,13 @@ fn request(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: I
                 claim::Verdict::LaunchFailed => Verdict::LaunchFailed,
             };
             let stands = *world.of(id).claim.get_or_insert(Holder::Verdict(verdict));
-            go(world, admission::Known { concluded: true, ..known }, of_claim(stands));
+            let answer = of_claim(stands);
+            let recorded = setup.bug == Some(Bug::RefuseUnrecorded);
+            go(world, admission::Known { claim: found(answer), recorded, ..known }, answer);
+        }),
+        Need::Record => steps.must(who, "records its verdict", |world| {
+            world.of(id).recorded |= world.of(id).claim.is_some();
+            go(world, admission::Known { recorded: true, ..known }, answer);
         }),
         Need::Answer => steps.must(who, "answers", |world| {
             if let Some(frame) = answer {

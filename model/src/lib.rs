@@ -102,6 +102,8 @@ impl Model for Protocol {
                 Some("no cancel is lost")
             } else if lives && self.setup.timeouts {
                 Some("nothing runs forever")
+            } else if !lives && deployment.claim.is_some() && !deployment.recorded && !deployment.dead_letter {
+                Some("every deployment that was claimed leaves a record")
             } else {
                 None
             }

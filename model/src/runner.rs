@@ -90,7 +90,7 @@ fn hears(steps: &mut Steps<'_>, number: TaskNo, task: &Task, process: &Process) 
     let mut halt = |pace, what, why| {
         steps.at(pace, Who::Runner(number), what, |world| world.change(number, |process| process.halt = Some(why)));
     };
-    if task.stop.is_some() && !matches!(need, Some(Need::Claim | Need::Release | Need::Finish)) {
+    if task.stop.is_some() && !matches!(need, Some(Need::Claim | Need::Release | Need::Record | Need::Finish)) {
         halt(Pace::Call, "receives SIGTERM", Halt::Terminated);
     }
     if matches!(need, None | Some(Need::RunTool)) {
@@ -173,6 +173,10 @@ fn does(steps: &mut Steps<'_>, number: TaskNo, task: &Task, process: &Process) {
                 process.outcome = process.outcome.or(process.halt.map(Outcome::Halted));
                 process.learns(|known| known.released = true);
             });
+        }),
+        Need::Record => steps.must(who, "writes the record", |world| {
+            world.of(id).recorded = true;
+            world.change(number, |process| process.learns(|known| known.recorded = true));
         }),
         Need::Finish => steps.must(who, "sends `finished` and exits", |world| {
             let outcome = process.outcome.unwrap_or(Outcome::Fault);

@@ -9,8 +9,8 @@ use relay_engine::{Authenticator, Event, Finish, Inbox, MemorySpool, Outbox, Sta
 use relay_protocol::Timestamp;
 use relay_protocol::frame::{RunnerKind, SignedFrame, Stream};
 
-use crate::cli::{Honest, OfTask, id, key, raw, said, told};
-use crate::launcher::{arn, digest};
+use crate::cli::{Honest, OfTask, id, pins, published, raw, said, told};
+use crate::launcher::arn;
 use crate::rng::Rng;
 use crate::world::{Bug, End, Frame, TaskNo};
 
@@ -63,7 +63,7 @@ struct Writing {
 
 impl Wire {
     pub(crate) fn new() -> Self {
-        let authenticator = Authenticator::new(id(), digest(), digest(), Some(key()), Honest);
+        let authenticator = Authenticator::new(published(), Some(pins()), Honest);
         let now = Duration::ZERO;
         Self {
             queue: BTreeMap::new(),
@@ -249,7 +249,7 @@ impl Wire {
             self.pump(rng, now, false);
         }
         if self.back.is_some_and(|at| now >= at) {
-            let authenticator = Authenticator::attaching(id(), Some(key()), Honest);
+            let authenticator = Authenticator::attaching(id(), Some(pins()), Honest);
             // The tags say nothing here: a late reader cannot know less.
             let start = Start::Join { acknowledged: 0, settle: VISIBILITY + TRANSIT };
             self.reader = Some(Inbox::new(authenticator, start, Timeouts::default(), now, wall(now)));

@@ -45,8 +45,14 @@ pub struct Deployment {
     pub reply: Vec<Frame>,
     /// Whether a cancel is in the control queue.
     pub control: bool,
-    /// The object `claims/<id>`.
+    /// The claim.
     pub claim: Option<Holder>,
+    /// Whether the evidence has the request.
+    pub stored: bool,
+    /// Whether there is a record, the runner's or the launcher's.
+    pub recorded: bool,
+    /// Whether an invocation about it was given up, and is a dead letter.
+    pub dead_letter: bool,
     /// Whether the object `cancels/<id>` exists.
     pub note: bool,
     /// How often the tool was started.
@@ -324,6 +330,10 @@ pub enum Bug {
     /// A task that stopped before its `started` was read counts as never started, whatever ECS
     /// says.
     UnreadIsUnstarted,
+    /// The launcher does not record what it refuses.
+    RefuseUnrecorded,
+    /// The launcher does not record the end of a task whose runner left no record.
+    EndUnrecorded,
 }
 
 /// Where a check begins.
@@ -535,6 +545,7 @@ impl World {
                 let process = Process { known, line, outcome, nonce: 0, halt: None, said: 1, hung: false };
                 world.tasks.push(Task { id, life: Life::Running(process), stop: None, told: false });
                 world.of(id).claim = Some(Holder::Runner(id, 0));
+                world.of(id).stored = true;
             } else {
                 world.invocations.push(Invocation { about: About::Request(id), tries: setup.tries, at: At::Begin });
             }
@@ -610,7 +621,11 @@ impl World {
                 deployment.reader = 0;
             }
         }
-        let deaf = |id: Id| self.deployments[usize::from(id)].end.is_some();
+        // Nobody listens, and there is nothing left to record.
+        let deaf = |id: Id| {
+            let deployment = &self.deployments[usize::from(id)];
+            deployment.end.is_some() && (deployment.recorded || deployment.claim.is_none())
+        };
         for task in self.tasks.iter_mut().filter(|task| deaf(task.id) && matches!(task.life, Life::Stopped(_))) {
             task.told = true;
         }

@@ -34,6 +34,7 @@ const ALL: &[Fault] = &[
 const ONCE: &str = "the tool starts at most once";
 const FINAL: &str = "a deployment that the CLI reports as refused or never started has not run and never runs";
 const CANCEL: &str = "no cancel is lost";
+const RECORD: &str = "every deployment that was claimed leaves a record";
 
 /// One deployment, with Lambda's three tries.
 fn one() -> Setup {
@@ -172,6 +173,8 @@ fn each_mistake_is_found() {
     let one_never_starts = Setup { faults: 3, kinds: &[Duplicate, Forgets, NeverStarts], ..one() };
     finds(Bug::EndUnclaimed, FINAL, one_never_starts);
     finds(Bug::UnreadIsUnstarted, FINAL, Setup { impatience: true, kinds: &[RunnerCrash], ..one() });
+    finds(Bug::RefuseUnrecorded, RECORD, Setup { faults: 0, denials: true, ..one() });
+    finds(Bug::EndUnrecorded, RECORD, Setup { kinds: &[RunnerCrash], ..one() });
 }
 
 /// The assumptions, and what follows where they do not hold.

@@ -13,6 +13,8 @@ pub enum Conclusion {
     Tool(u8),
     /// One of relay's exit codes.
     Relay(ExitCode),
+    /// A dry run, and the request would be allowed.
+    WouldRun,
 }
 
 impl Conclusion {
@@ -21,28 +23,39 @@ impl Conclusion {
         match self {
             Self::Tool(code) => code,
             Self::Relay(code) => code.code(),
+            Self::WouldRun => 0,
         }
     }
 }
 
+/// What must be proved before an end counts; otherwise the exit code says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Strict {
+    /// All output must have arrived (`--strict-output`).
+    pub output: bool,
+    /// The record must prove the end (`--require-record`).
+    pub record: bool,
+}
+
 /// The exit code for an end. `end` is `None` if the CLI left before it saw one. `stopping` is the
-/// exit code of the signal or timeout that told the CLI itself to stop. With `strict`, incomplete
-/// output has an exit code of its own.
+/// exit code of the signal or timeout that told the CLI itself to stop. What `strict` demands and
+/// is not proved has an exit code of its own.
 ///
 /// ```
 /// use relay_engine::End;
-/// use relay_engine::conclude::{Conclusion, conclude};
+/// use relay_engine::conclude::{Conclusion, Strict, conclude};
 /// use relay_protocol::{ExitCode, Reason};
 ///
 /// let refused = End::Refused { reason: Reason::Policy, message: "not on a Friday".to_owned() };
-/// assert_eq!(conclude(Some(&refused), None, false), Conclusion::Relay(ExitCode::Refused));
+/// let lax = Strict::default();
+/// assert_eq!(conclude(Some(&refused), None, lax), Conclusion::Relay(ExitCode::Refused));
 ///
 /// // Without an end, the outcome is unknown. If a signal made the CLI leave, the exit code names
 /// // the signal instead.
-/// assert_eq!(conclude(None, None, false), Conclusion::Relay(ExitCode::Unknown));
-/// assert_eq!(conclude(None, Some(ExitCode::Interrupted), false).code(), 130);
+/// assert_eq!(conclude(None, None, lax), Conclusion::Relay(ExitCode::Unknown));
+/// assert_eq!(conclude(None, Some(ExitCode::Interrupted), lax).code(), 130);
 /// ```
-pub fn conclude(end: Option<&End>, stopping: Option<ExitCode>, strict: bool) -> Conclusion {
+pub fn conclude(end: Option<&End>, stopping: Option<ExitCode>, strict: Strict) -> Conclusion {
     let Some(end) = end else {
         // The CLI left at a second signal: its exit code names the signal, and the message says
         // that the outcome is open. A timeout ends nothing before the server says so.
@@ -52,7 +65,12 @@ pub fn conclude(end: Option<&End>, stopping: Option<ExitCode>, strict: bool) -> 
         });
     };
     Conclusion::Relay(match end {
-        End::Finished { verified: false, .. } if strict => ExitCode::OutputIncomplete,
+        End::Finished { verified: false, .. } if strict.output => ExitCode::Incomplete,
+        End::Finished { record: Err(_), .. } if strict.record => ExitCode::Incomplete,
+        End::Tried(tried) => match tried.reason {
+            None => return Conclusion::WouldRun,
+            Some(reason) => reason.exit_code(),
+        },
         End::Finished { finished, .. } => match (&finished.outcome, stopping) {
             (Outcome::Exited { code, .. }, _) => return Conclusion::Tool(*code),
             // The deployment was stopped. Without a control queue, ECS stops the whole task, and

@@ -21,11 +21,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use relay_protocol::Timestamp;
-use relay_protocol::frame::{Chunks, Finished, LauncherKind, Offsets, RunnerFrame, RunnerKind, SignedFrame};
+use relay_protocol::frame::{
+    Chunks, Finished, LauncherKind, Offsets, RunnerFrame, RunnerKind, SignedFrame, deployment_of,
+};
 use relay_protocol::keys::Verifier;
 use relay_protocol::outcome::{ExitCode, Reason};
 
-pub use authenticate::{Authentic, Authenticator, Rejected, Verdict};
+pub use authenticate::{Authentic, Authenticator, Pins, Published, Rejected, Unfit, Verdict};
 pub use event::{End, Event, Missing};
 pub use receipts::Token;
 pub use reorder::Start;
@@ -53,6 +55,10 @@ impl Task {
     }
 }
 
+/// How long a reader that was told `unverified` waits for another answer. The launcher may have
+/// judged a copy of the body that somebody else sent, and the requester's own after it.
+const DOUBT: Duration = Duration::from_secs(3);
+
 /// Frames whose key no vouch covers yet.
 #[derive(Debug, Default)]
 struct Unvouched {
@@ -66,10 +72,10 @@ struct Unvouched {
 /// use std::time::Duration;
 ///
 /// use relay_engine::{Authenticator, End, Inbox, Start, Timeouts};
-/// use relay_protocol::{DeploymentId, Digest, SignedFrame, Timestamp};
+/// use relay_protocol::{DeploymentId, SignedFrame, Timestamp};
 /// # struct NoKeys;
 /// # impl relay_protocol::keys::Verifier for NoKeys {
-/// #     fn verify(&self, _: &relay_protocol::PublicKey, _: &[u8], _: &[u8; 64]) -> bool {
+/// #     fn verify(&self, _: &relay_protocol::PublicKey, _: &[u8], _: &[u8]) -> bool {
 /// #         false
 /// #     }
 /// #     fn is_key(&self, _: &relay_protocol::PublicKey) -> bool {
@@ -77,8 +83,8 @@ struct Unvouched {
 /// #     }
 /// # }
 ///
-/// let (id, digest) = (DeploymentId::new(0, [7; 10]), Digest::of(b"request"));
-/// let authenticator = Authenticator::new(id, digest, Digest::of(b"body"), None, NoKeys);
+/// let id = DeploymentId::new(0, [7; 10]);
+/// let authenticator = Authenticator::attaching(id, None, NoKeys);
 /// let (now, today) = (Duration::ZERO, Timestamp::from_unix(0));
 /// let mut inbox = Inbox::new(authenticator, Start::Fresh, Timeouts::default(), now, today);
 ///
@@ -104,6 +110,10 @@ pub struct Inbox<V> {
     events: VecDeque<Event>,
     /// Frames that were rejected.
     dropped: u64,
+    /// Whether the queue may hold frames of other deployments.
+    shared: bool,
+    /// When an `unverified` counts, if nothing else arrives.
+    doubt: Option<Duration>,
     end: Option<End>,
 }
 
@@ -132,8 +142,21 @@ impl<V: Verifier> Inbox<V> {
             task: Task::default(),
             events: VecDeque::new(),
             dropped: 0,
+            shared: false,
+            doubt: None,
             end: None,
         }
+    }
+
+    /// Says that the queue was made beforehand, and that other deployments may use it too.
+    pub fn share(&mut self) {
+        self.shared = true;
+    }
+
+    /// Whether a message of a shared queue is another deployment's. Its own reader needs it, so the
+    /// caller neither hands it in nor deletes it (clause FRM-11).
+    pub fn is_anothers(&self, frame: &SignedFrame) -> bool {
+        self.shared && deployment_of(&frame.body).is_some_and(|id| id != *self.authenticator.id())
     }
 
     /// Sets the deadline that another reader learned from the launcher. The deadline in `started`
@@ -180,6 +203,7 @@ impl<V: Verifier> Inbox<V> {
     pub fn handle_stalled(&mut self, lost: Duration) {
         self.timers.stall(lost);
         self.order.stall(lost);
+        self.doubt = self.doubt.map(|at| at + lost);
     }
 
     /// Handles the passage of time: timeouts may have expired.
@@ -190,6 +214,11 @@ impl<V: Verifier> Inbox<V> {
             }
             self.note_start(now);
             self.release(now);
+        }
+        // No other answer came, or none will be waited for.
+        if self.end.is_none() && self.doubt.is_some_and(|at| now >= at.min(self.timers.due())) {
+            let reason = Reason::Unverified;
+            self.end = Some(End::Refused { reason, message: reason.words().to_owned() });
         }
         if self.end.is_some() || now < self.timers.due() {
             return;
@@ -203,8 +232,8 @@ impl<V: Verifier> Inbox<V> {
 
     /// The time at which [`Inbox::handle_timeout`] is due; `None` once there is an end.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let due = self.timers.due();
-        self.end.is_none().then(|| self.order.settles_at().map_or(due, |at| at.min(due)))
+        let due = [self.order.settles_at(), self.doubt].into_iter().flatten().fold(self.timers.due(), Duration::min);
+        self.end.is_none().then_some(due)
     }
 
     /// The next event, if there is one.
@@ -237,6 +266,17 @@ impl<V: Verifier> Inbox<V> {
     /// How many frames were dropped because they could not be authenticated.
     pub fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// How many frames wait for a vouch that has not come.
+    pub fn unvouched(&self) -> usize {
+        self.unvouched.frames.len()
+    }
+
+    /// The key whose pin does not fit, if answers came that it did not sign. For people: it decides
+    /// nothing.
+    pub fn unfit(&self) -> Option<Unfit> {
+        self.authenticator.unfit()
     }
 
     /// How many frames arrived after this reader, which joined late, had already begun with a later
@@ -295,6 +335,7 @@ impl<V: Verifier> Inbox<V> {
                     return false;
                 }
                 self.task.admitted = Some((task_arn.clone(), *deadline));
+                self.doubt = None;
                 self.timers.admitted(now);
             }
             LauncherKind::Refused { reason, message, .. } if !started => {
@@ -304,9 +345,9 @@ impl<V: Verifier> Inbox<V> {
                 self.end = Some(End::NeverStarted { reason: *reason, message: message.clone() });
             }
             LauncherKind::Unverified { .. } if !started && self.task.admitted.is_none() => {
-                let reason = Reason::Unverified;
-                self.end = Some(End::Refused { reason, message: reason.words().to_owned() });
+                self.doubt.get_or_insert(now + DOUBT);
             }
+            LauncherKind::Tried(tried) => self.end = Some(End::Tried(tried.clone())),
             LauncherKind::Task { task_arn, .. } if self.task_arn().is_some_and(|known| known != task_arn) => {
                 return false; // ECS started a second task for the same clientToken; it does not count.
             }
@@ -393,6 +434,7 @@ impl<V: Verifier> Inbox<V> {
         match kind {
             RunnerKind::Started { task_arn, steps, deadline, grace } => {
                 self.task.started = Some(task_arn.clone());
+                self.doubt = None;
                 self.timers.started(now);
                 self.timers.ends_by(deadline);
                 // The runner holds the claim, so `started` overrides whatever the launcher said
@@ -420,7 +462,8 @@ impl<V: Verifier> Inbox<V> {
 
     fn finished(&mut self, finished: Box<Finished>) {
         let (missing, verified) = self.accounts.close(&finished, self.order.next());
-        self.end = Some(End::Finished { finished, missing, verified });
+        let record = self.authenticator.check_record(&finished);
+        self.end = Some(End::Finished { finished, missing, verified, record });
     }
 
     /// Nothing more comes: hands out what there is, with its gaps, and ends.

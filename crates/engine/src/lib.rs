@@ -7,6 +7,7 @@
 //! | [`run`] | the order of the runner's calls |
 //! | [`claim`], [`lock`] | which process may run a deployment; when a slot may be taken |
 //! | [`conclude`] | the exit code of `relay deploy` |
+//! | [`proof`] | what a record proves about a deployment |
 //! | [`Masker`], [`Outbox`] | how output becomes frames (promise P5) |
 //! | [`Inbox`] | which frames are accepted, and how they become output again, once and in order (P4, P5, P6) |
 //!
@@ -30,13 +31,17 @@ pub mod launch;
 pub mod lock;
 mod mask;
 mod outbox;
+pub mod proof;
 pub mod run;
 
 use relay_protocol::frame::Stream;
 use relay_protocol::record::StreamDigest;
 
 pub use backoff::Backoff;
-pub use inbox::{Authentic, Authenticator, End, Event, Inbox, Missing, Rejected, Start, Timeouts, Token, Verdict};
+pub use inbox::{
+    Authentic, Authenticator, End, Event, Inbox, Missing, Pins, Published, Rejected, Start, Timeouts, Token, Unfit,
+    Verdict,
+};
 pub use mask::Masker;
 pub use outbox::{Batch, Finish, Frame, MemorySpool, Outbox, Seal, Spool};
 

@@ -1,6 +1,6 @@
-//! The order of calls in the runner (clauses CLM-5, RUN-4 to RUN-8, LCK-1). It claims before it
-//! does anything, sends `started` before anything runs, and holds a slot from before the tool until
-//! after it.
+//! The order of calls in the runner (clauses CLM-5, RUN-4 to RUN-8, LCK-1, REC-4). It claims before
+//! it does anything, sends `started` before anything runs, holds a slot from before the tool until
+//! after it, and writes the record before it says how the deployment ended.
 //!
 //! A driver asks [`next`], carries out the one action that it returns, and adds what it learned.
 //! What happens within one need (steps, rollback, artifacts, retries) is left to the driver.
@@ -27,6 +27,8 @@ pub struct Known {
     pub ended: bool,
     /// Whether the slot was given back.
     pub released: bool,
+    /// Whether the record was written, or given up.
+    pub recorded: bool,
     /// Whether `finished` was sent, or given up.
     pub finished: bool,
 }
@@ -43,6 +45,7 @@ impl Known {
             Need::LookForCancel => self.looked = true,
             Need::RunTool => self.ended = true,
             Need::Release => self.released = true,
+            Need::Record => self.recorded = true,
             Need::Finish => self.finished = true,
             Need::Exit => {}
         }
@@ -68,6 +71,8 @@ pub enum Need {
     RunTool,
     /// Give the slot back.
     Release,
+    /// Sign the record and write it to the evidence (clause REC-4).
+    Record,
     /// Send `finished`, with the record (clause RUN-7).
     Finish,
     /// Exit. Before the claim is won and the key is vouched for, send nothing (clauses RUN-4,
@@ -96,7 +101,11 @@ pub fn next(known: &Known) -> Need {
             _ => Need::Release,
         };
     }
-    if known.finished { Need::Exit } else { Need::Finish }
+    match known {
+        Known { recorded: false, .. } => Need::Record,
+        Known { finished: false, .. } => Need::Finish,
+        Known { finished: true, .. } => Need::Exit,
+    }
 }
 
 #[cfg(test)]
@@ -117,11 +126,14 @@ mod tests {
         }
     }
 
-    // clause: RUN-4, RUN-7, RUN-8, LCK-1
+    // clause: RUN-4, RUN-7, RUN-8, LCK-1, REC-4
     #[test]
     fn nothing_runs_before_everything_that_it_needs() {
-        use Need::{Authorise, Claim, Exit, Finish, LookForCancel, Release, RunTool, SayStarted, TakeLock, Vouch};
-        let whole = [Claim, Vouch, Authorise, SayStarted, TakeLock, LookForCancel, RunTool, Release, Finish, Exit];
+        use Need::{
+            Authorise, Claim, Exit, Finish, LookForCancel, Record, Release, RunTool, SayStarted, TakeLock, Vouch,
+        };
+        let whole =
+            [Claim, Vouch, Authorise, SayStarted, TakeLock, LookForCancel, RunTool, Release, Record, Finish, Exit];
         assert_eq!(path(Known::default(), |_, _| {}), whole);
         let fails_at = |at: Need, change: fn(&mut Known)| {
             path(Known::default(), |need, known| {
@@ -132,19 +144,22 @@ mod tests {
         };
         assert_eq!(fails_at(Claim, |known| known.claimed = Some(false)), [Claim, Exit]);
         assert_eq!(fails_at(Vouch, |known| known.vouched = Some(false)), [Claim, Vouch, Exit]);
-        assert_eq!(fails_at(Authorise, |known| known.allowed = Some(false)), [Claim, Vouch, Authorise, Finish, Exit]);
+        assert_eq!(
+            fails_at(Authorise, |known| known.allowed = Some(false)),
+            [Claim, Vouch, Authorise, Record, Finish, Exit]
+        );
         assert_eq!(
             fails_at(SayStarted, |known| known.started = Some(false)),
-            [Claim, Vouch, Authorise, SayStarted, Finish, Exit]
+            [Claim, Vouch, Authorise, SayStarted, Record, Finish, Exit]
         );
         assert_eq!(
             fails_at(TakeLock, |known| known.locked = Some(false)),
-            [Claim, Vouch, Authorise, SayStarted, TakeLock, Finish, Exit]
+            [Claim, Vouch, Authorise, SayStarted, TakeLock, Record, Finish, Exit]
         );
         // Asked to stop before the tool began: the slot is given back, and the tool never starts.
         assert_eq!(
             fails_at(LookForCancel, |known| known.halted = true),
-            [Claim, Vouch, Authorise, SayStarted, TakeLock, LookForCancel, Release, Finish, Exit]
+            [Claim, Vouch, Authorise, SayStarted, TakeLock, LookForCancel, Release, Record, Finish, Exit]
         );
     }
 }

@@ -13,7 +13,7 @@ use relay_protocol::frame::{Finished, LauncherFrame, LauncherKind, RunnerFrame, 
 use relay_protocol::outcome::{Outcome, Reason};
 use relay_protocol::record::StreamDigest;
 use relay_protocol::{DeploymentId, Digest, SignedFrame, Timestamp};
-use toy::{Keys, Toy};
+use toy::{Keys, Toy, published};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -66,8 +66,7 @@ impl Stage {
     fn new(timeouts: Timeouts, run: Duration) -> Self {
         let (id, request) = (DeploymentId::new(1, [3; 10]), Digest::of(b"request"));
         let keys = Keys::new(&id, request);
-        let authenticator =
-            Authenticator::new(id.clone(), request, Digest::of(b"body"), Some(keys.target.clone()), Toy);
+        let authenticator = Authenticator::new(published(&id, request), keys.pins(), Toy);
         let reader = Inbox::new(authenticator, Start::Fresh, timeouts, Duration::ZERO, Timestamp::from_unix(0));
         let (now, next) = (Duration::ZERO, 0);
         Self { reader, id, request, keys, run, now, token: 0, next, ahead: 1_000, last: None }
@@ -126,7 +125,9 @@ impl Stage {
                     stdout: nothing,
                     stderr: nothing,
                     outputs: std::collections::BTreeMap::new(),
+                    record_sha256: nothing.sha256,
                     record: None,
+                    record_problem: None,
                 };
                 self.runner(1_000_000, RunnerKind::Finished(Box::new(finished)));
             }

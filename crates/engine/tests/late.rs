@@ -48,7 +48,7 @@ impl Late {
             let batch = outbox.poll_batch(at).unwrap();
             outbox.handle_result(at, batch.number, &[seq]);
         }
-        let authenticator = Authenticator::attaching(id, Some(keys.target.clone()), Toy);
+        let authenticator = Authenticator::attaching(id, keys.pins(), Toy);
         let (timeouts, today) = (Timeouts { silence: s(3_600), ..Timeouts::default() }, Timestamp::from_unix(0));
         let start = if left { Start::Resume { acknowledged } } else { Start::Join { acknowledged, settle: SETTLE } };
         let reader = Inbox::new(authenticator, start, timeouts, Duration::ZERO, today);

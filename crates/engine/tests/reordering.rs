@@ -16,7 +16,7 @@ use relay_protocol::frame::{RunnerFrame, RunnerKind, Stream};
 use relay_protocol::outcome::Outcome;
 use relay_protocol::{DeploymentId, Digest, Timestamp};
 
-use crate::toy::{Keys, Toy};
+use crate::toy::{Keys, Toy, published};
 
 /// The reference: sort by number, drop duplicates, join.
 fn reference(frames: &[Arc<Frame>]) -> Vec<(Stream, u8)> {
@@ -96,7 +96,7 @@ proptest! {
         let keys = Keys::new(&id, request);
         let frames = frames(&id, &keys, &case.writes);
         let arrivals = arrivals(&frames, &case.order);
-        let authenticator = Authenticator::new(id, request, Digest::of(b"body"), Some(keys.target.clone()), Toy);
+        let authenticator = Authenticator::new(published(&id, request), keys.pins(), Toy);
         let mut reader = Inbox::new(authenticator, Start::Fresh, Timeouts::default(), Duration::ZERO, Timestamp::from_unix(0));
         let mut printed: Vec<(Stream, u8)> = Vec::new();
         let mut deleted: BTreeSet<u64> = BTreeSet::new();

@@ -20,7 +20,7 @@ use relay_protocol::frame::{FrameSource, Offsets, RunnerFrame, RunnerKind, Strea
 use relay_protocol::outcome::Outcome;
 use relay_protocol::{DeploymentId, Digest, SignedFrame, Timestamp};
 
-use crate::toy::{Keys, Toy, toy_sign};
+use crate::toy::{Keys, Toy, published, toy_sign};
 
 /// How long a receive hides a message.
 const VISIBILITY: Duration = Duration::from_secs(30);
@@ -177,7 +177,7 @@ fn run(seed: u64) -> Result<Used, String> {
         refuses: if seed.is_multiple_of(2) { 0 } else { seed },
     };
     let mut outbox = Outbox::new(id.clone(), world.now, keys.clone(), disk);
-    let authenticator = Authenticator::new(id.clone(), request, Digest::of(b"body"), Some(keys.target.clone()), Toy);
+    let authenticator = Authenticator::new(published(&id, request), keys.pins(), Toy);
     let mut reader = Inbox::new(authenticator, Start::Fresh, Timeouts::default(), world.now, Timestamp::from_unix(0));
     let mut printed = Printed::default();
     let mut written = Offsets::default();
@@ -264,7 +264,7 @@ fn run(seed: u64) -> Result<Used, String> {
         }
         if before.is_none() && dies.is_some_and(|at| world.now >= at) {
             before = Some(std::mem::take(&mut printed));
-            let authenticator = Authenticator::attaching(id.clone(), Some(keys.target.clone()), Toy);
+            let authenticator = Authenticator::attaching(id.clone(), keys.pins(), Toy);
             let (now, today) = (world.now, Timestamp::from_unix(0));
             // A message may be on its way for half a second.
             let settle = VISIBILITY + Duration::from_secs(1);

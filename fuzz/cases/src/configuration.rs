@@ -53,7 +53,7 @@ fn filled(step: &Step, value: &str, values: &BTreeMap<ParameterName, String>) {
 
 fn asked(configuration: &Configuration, values: &BTreeMap<ParameterName, String>) {
     let signer = PrivateKey::from_seed([1; 32]);
-    let id = DeploymentId::new(1, [1; 10]);
+    let id = DeploymentId::new(1_795_300_000_000, [1; 10]);
     let Some(account) = configuration.roots.signers().iter().find_map(|signer| signer.ci_accounts.first()) else {
         return;
     };

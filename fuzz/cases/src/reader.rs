@@ -10,7 +10,7 @@ use relay_protocol::outcome::{Outcome, Reason};
 use relay_protocol::{DeploymentId, Digest, LauncherFrame, PublicKey, SignedFrame, Timestamp};
 
 use crate::input::Input;
-use crate::toy::{Keys, Toy};
+use crate::toy::{Keys, Toy, published};
 use crate::writer::{Streams, length, text};
 
 /// The origin of a message.
@@ -95,8 +95,7 @@ impl World {
         let strangers = Keys::by(PublicKey::from_der(b"stranger").expect("a key by its length"), 8, &id, request);
         let now = Duration::ZERO;
         let timeouts = Timeouts::default();
-        let authenticator =
-            Authenticator::new(id.clone(), request, Digest::of(b"body"), Some(keys.target.clone()), Toy);
+        let authenticator = Authenticator::new(published(&id, request), keys.pins(), Toy);
         Self {
             outbox: Outbox::new(id.clone(), now, keys.clone(), MemorySpool::default()),
             reader: Inbox::new(authenticator, Start::Fresh, timeouts, now, Timestamp::from_unix(0)),
@@ -256,7 +255,7 @@ impl World {
 
     /// Simulates the death of the first reader: a new one joins in its place.
     fn another(&mut self) {
-        let authenticator = Authenticator::attaching(self.id.clone(), Some(self.keys.target.clone()), Toy);
+        let authenticator = Authenticator::attaching(self.id.clone(), self.keys.pins(), Toy);
         let start = Start::Join { acknowledged: 0, settle: Duration::from_secs(30) };
         self.reader = Inbox::new(authenticator, start, self.timeouts, self.now, Timestamp::from_unix(0));
         (self.late, self.may_skip, self.next, self.end) = (true, true, 0, None);
@@ -326,7 +325,7 @@ impl World {
         assert!(self.reader.dropped() <= self.strangers_given, "a genuine frame was dropped");
         let Some(end) = self.reader.poll_end().cloned() else { return };
         match &end {
-            End::Finished { finished, missing, verified } => {
+            End::Finished { finished, missing, verified, .. } => {
                 assert_eq!(finished.outcome, OUTCOME);
                 if !self.late {
                     assert_eq!(*verified, !self.gaps, "a gap is reported if and only if there is one");
@@ -342,6 +341,7 @@ impl World {
                     "the launcher did not answer, but the end is its refusal"
                 )
             }
+            End::Tried(_) => panic!("nobody has published a dry run"),
             End::Stopped { .. } | End::Silent { .. } => {}
         }
         // An end that the launcher reported may be replaced by the runner's. The runner's end is

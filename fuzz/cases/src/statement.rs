@@ -2,9 +2,9 @@
 
 use relay_protocol::claim::{Claim, Lock};
 use relay_protocol::limits::{CLOCK_SKEW, CONTROL_LIFETIME, PARAMETER_VALUE_MAX, PARAMETERS_MAX, TEXT_MAX};
-use relay_protocol::record::Record;
+use relay_protocol::record::{Deployment, Record, Unfinished};
 use relay_protocol::request::{Hints, Stage};
-use relay_protocol::{Approval, Control, Request, Statement as _, Vouch};
+use relay_protocol::{Approval, Control, Request, RequestRef, Statement as _, Vouch};
 use serde_json::Value;
 
 /// The parsed value accounts for all of the input. A duplicate member, or one that is silently
@@ -99,8 +99,17 @@ pub fn control(data: &[u8]) {
         assert!(vouch.runner_key.is_ed25519());
         assert_eq!(Vouch::parse(&payload).ok(), Some(vouch));
     }
-    if let Ok(record) = Record::parse(data) {
-        assert_eq!(Record::parse(&record.to_payload()).ok(), Some(record));
+    if let Ok(record) = Record::<Deployment>::parse(data) {
+        assert_eq!(Record::parse(record.to_envelope().unverified_payload()).ok(), Some(record));
+    }
+    if let Ok(record) = Record::<Unfinished>::parse(data) {
+        assert_eq!(Record::parse(record.to_envelope().unverified_payload()).ok(), Some(record));
+    }
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(named) = RequestRef::parse(text)
+    {
+        says_the_same(data, named.to_json().as_bytes());
+        assert_eq!(RequestRef::parse(&named.to_json()).ok(), Some(named));
     }
     if let Ok(claim) = Claim::parse(data) {
         says_the_same(data, &claim.to_bytes());

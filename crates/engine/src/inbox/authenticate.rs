@@ -2,11 +2,16 @@
 //! FRM-6, VCH-1 to VCH-3, LAU-5).
 
 use relay_protocol::encoding::from_base64;
-use relay_protocol::frame::{FrameSource, LauncherFrame, LauncherKind, RunnerFrame, SignedFrame};
+use relay_protocol::frame::{Finished, FrameSource, LauncherFrame, LauncherKind, RunnerFrame, SignedFrame};
 use relay_protocol::keys::Verifier;
 use relay_protocol::limits::{FRAME_ATTRIBUTES_MAX, FRAME_MAX};
 use relay_protocol::outcome::Reason;
-use relay_protocol::{DeploymentId, Digest, Envelope, PublicKey, Signature, SignedBy, Statement as _, Vouch};
+use relay_protocol::request::Hints;
+use relay_protocol::{
+    DeploymentId, Digest, Envelope, PublicKey, Signature, SignedBy, Statement as _, VerifyError, Vouch,
+};
+
+use crate::proof::{self, About, Unproved};
 
 /// A frame whose sender was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,32 +74,95 @@ impl Rejected {
     }
 }
 
+/// The two pinned keys that every frame must trace back to (clauses VCH-1, FRM-6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pins {
+    /// The target key, which vouches for runner keys and signs the runner's records.
+    pub target: PublicKey,
+    /// The answer key, which signs the launcher's frames and its records.
+    pub answer: PublicKey,
+}
+
+/// A key that a pin does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// The target key: a runner has answered.
+    Target,
+    /// The answer key: the launcher has answered.
+    Answer,
+}
+
+/// What a reader has published itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The hints that it sent.
+    pub hints: Hints,
+    /// The digest of the request, or of the dry run.
+    pub request: Digest,
+    /// The digest of the SNS body that carried it.
+    pub body: Digest,
+    /// Whether it was a dry run. Its one answer is `tried`, and nothing else is believed; the
+    /// reader of a request never believes a `tried` (clause DRY-3).
+    pub dry_run: bool,
+}
+
 /// Authenticates the frames of one deployment.
 #[derive(Debug)]
 pub struct Authenticator<V> {
     id: DeploymentId,
-    /// The digests of the request and of the SNS body that carried it. A reader that attaches
-    /// learns the first from a vouch, and does not need the second.
+    /// A reader that attaches has published nothing.
+    published: Option<Published>,
+    /// The digest of the request. A reader that attaches learns it from a vouch.
     request: Option<Digest>,
-    body: Option<Digest>,
-    target_key: Option<PublicKey>,
+    pins: Option<Pins>,
     runner: Option<Vouch>,
+    unfit: Option<Unfit>,
     verifier: V,
 }
 
 impl<V: Verifier> Authenticator<V> {
-    /// For the deployment `id`. `request` is the digest of its request, `body` the digest of the
-    /// SNS body that carried it. With `target_key`, every frame must trace back to that pinned key.
-    /// Without it, the first vouch is trusted and launcher frames are not verified; the caller must
-    /// tell the user.
-    pub fn new(id: DeploymentId, request: Digest, body: Digest, target_key: Option<PublicKey>, verifier: V) -> Self {
-        Self { id, request: Some(request), body: Some(body), target_key, runner: None, verifier }
+    /// For what was `published`. With `pins`, every frame must trace back to one of these keys.
+    /// Without them, the first vouch is trusted and launcher frames are not verified; the caller
+    /// must tell the user.
+    pub fn new(published: Published, pins: Option<Pins>, verifier: V) -> Self {
+        let (id, request) = (published.hints.deployment_id.clone(), Some(published.request));
+        Self { id, published: Some(published), request, pins, runner: None, unfit: None, verifier }
     }
 
     /// For a reader that joins late and knows only the id. It takes the digest of the request from
     /// the first vouch (clause VCH-3).
-    pub fn attaching(id: DeploymentId, target_key: Option<PublicKey>, verifier: V) -> Self {
-        Self { id, request: None, body: None, target_key, runner: None, verifier }
+    pub fn attaching(id: DeploymentId, pins: Option<Pins>, verifier: V) -> Self {
+        Self { id, published: None, request: None, pins, runner: None, unfit: None, verifier }
+    }
+
+    /// The deployment whose frames are accepted.
+    pub(super) fn id(&self) -> &DeploymentId {
+        &self.id
+    }
+
+    /// The key whose pin does not fit, if an answer came that says it is of this deployment and
+    /// that the pinned key did not sign. Anybody who may write to the queue can make such an
+    /// answer, so it is a hint for people, and decides nothing.
+    pub fn unfit(&self) -> Option<Unfit> {
+        self.unfit
+    }
+
+    /// Whether the record in the last frame proves what the frame says.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the record, or with the pin.
+    pub(super) fn check_record(&self, finished: &Finished) -> Result<(), Unproved> {
+        let signed_by = self.pins.as_ref().map(|pins| self.signed_by(&pins.target));
+        proof::check(finished, About { id: &self.id, request: self.request }, signed_by)
+    }
+
+    /// Who signed a PAE: this key or nobody.
+    fn signed_by<'a>(&'a self, key: &'a PublicKey) -> impl Fn(&[u8], &Signature) -> Option<SignedBy<()>> + 'a {
+        |pae, signature| {
+            let valid = self.verifier.verify(key, pae, &signature.bytes()?);
+            valid.then(|| SignedBy { key_id: key.key_id(), signer: () })
+        }
     }
 
     /// The vouch that was accepted, once there is one.
@@ -118,20 +186,39 @@ impl<V: Verifier> Authenticator<V> {
         let from = FrameSource::parse(&signed.from).ok_or(Rejected::Sender)?;
         match from {
             FrameSource::Launcher => self.check_launcher(signed).map(Some),
+            FrameSource::Runner if self.is_dry_run() => Err(Rejected::WrongRequest),
             FrameSource::Runner => self.check_runner(signed),
         }
     }
 
-    fn check_launcher(&self, signed: &SignedFrame) -> Result<Authentic, Rejected> {
-        if let Some(key) = &self.target_key {
-            self.check_signature(FrameSource::Launcher, key, signed)?;
+    fn is_dry_run(&self) -> bool {
+        self.published.as_ref().is_some_and(|published| published.dry_run)
+    }
+
+    fn check_launcher(&mut self, signed: &SignedFrame) -> Result<Authentic, Rejected> {
+        if let Some(pins) = &self.pins
+            && let Err(rejected) = self.check_signature(FrameSource::Launcher, &pins.answer, signed)
+        {
+            if LauncherFrame::parse(&signed.body).is_ok_and(|frame| frame.deployment_id == self.id) {
+                self.unfit = Some(Unfit::Answer);
+            }
+            return Err(rejected);
         }
         let frame = LauncherFrame::parse(&signed.body).map_err(|_| Rejected::Malformed)?;
         if frame.deployment_id != self.id {
             return Err(Rejected::WrongDeployment);
         }
         let ours = match &frame.kind {
-            LauncherKind::Unverified { body_sha256, .. } => Some(*body_sha256) == self.body,
+            // Anybody may publish the same body again with other hints: the answer to that is not
+            // for this reader.
+            LauncherKind::Unverified { body_sha256, target, ci_account } => {
+                self.published.as_ref().is_some_and(|Published { hints, body, .. }| {
+                    body == body_sha256 && hints.target == *target && hints.ci_account == *ci_account
+                })
+            }
+            LauncherKind::Tried(tried) => self.is_dry_run() && self.is_request(tried.request_digest),
+            LauncherKind::Unknown => true,
+            _ if self.is_dry_run() => false,
             // While the reader does not know its own request, this refusal belongs to another one.
             LauncherKind::Refused { reason: Reason::IdInUse, .. } if self.request.is_none() => false,
             kind => kind.request_digest().is_none_or(|digest| self.is_request(digest)),
@@ -160,21 +247,25 @@ impl<V: Verifier> Authenticator<V> {
     }
 
     fn check_signature(&self, from: FrameSource, key: &PublicKey, signed: &SignedFrame) -> Result<(), Rejected> {
-        let sig = from_base64(&signed.sig).ok().and_then(|sig| <[u8; 64]>::try_from(sig).ok());
-        let valid = sig.is_some_and(|sig| self.verifier.verify(key, &from.pae(&signed.body), &sig));
+        let valid = from_base64(&signed.sig).is_ok_and(|sig| self.verifier.verify(key, &from.pae(&signed.body), &sig));
         if valid { Ok(()) } else { Err(Rejected::Signature) }
     }
 
-    fn believe(&self, vouch: &str) -> Result<Vouch, Rejected> {
+    fn believe(&mut self, vouch: &str) -> Result<Vouch, Rejected> {
         let envelope = Envelope::parse(vouch.as_bytes(), FRAME_ATTRIBUTES_MAX).map_err(|_| Rejected::Vouch)?;
-        let vouch = match &self.target_key {
-            Some(key) => {
-                let signed_by = |pae: &[u8], signature: &Signature| {
-                    let valid = self.verifier.verify(key, pae, &signature.bytes()?);
-                    valid.then(|| SignedBy { key_id: key.key_id(), signer: () })
-                };
-                envelope.verify::<Vouch, _>(signed_by).map_err(|_| Rejected::Vouch)?.statement().clone()
-            }
+        let vouch = match &self.pins {
+            Some(Pins { target: key, .. }) => match envelope.verify::<Vouch, _>(self.signed_by(key)) {
+                Ok(vouch) => vouch.statement().clone(),
+                Err(error) => {
+                    let ours = |vouch: Vouch| vouch.deployment_id == self.id && self.is_request(vouch.request_digest);
+                    if matches!(error, VerifyError::NoValidSignature { .. })
+                        && Vouch::parse(envelope.unverified_payload()).is_ok_and(ours)
+                    {
+                        self.unfit = Some(Unfit::Target);
+                    }
+                    return Err(Rejected::Vouch);
+                }
+            },
             // No pinned key: the first vouch is trusted as it is.
             None if envelope.payload_type() != Vouch::TYPE => return Err(Rejected::Vouch),
             None => Vouch::parse(envelope.unverified_payload()).map_err(|_| Rejected::Vouch)?,

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use relay_protocol::frame::{Chunk, Finished, LauncherKind};
+use relay_protocol::frame::{Chunk, Finished, LauncherKind, Tried};
 use relay_protocol::outcome::Reason;
+
+use crate::proof::Unproved;
 
 /// Something that happened. Events come in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub enum End {
         missing: Missing,
         /// Whether the lengths and digests of both streams match what the runner reported.
         verified: bool,
+        /// Whether the record proves this end.
+        record: Result<(), Unproved>,
     },
     /// The launcher refused the request.
     Refused {
@@ -64,6 +68,8 @@ pub enum End {
         /// The explanation, for people.
         message: String,
     },
+    /// The launcher answered a dry run.
+    Tried(Box<Tried>),
     /// ECS did not start the task.
     NeverStarted {
         /// The kind of failure.

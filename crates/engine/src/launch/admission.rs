@@ -1,5 +1,6 @@
 //! The order of calls for a verified request (clauses LAU-7 to LAU-10): first look for an earlier
-//! answer, then decide, then call RunTask once. A final answer is sent only after it was claimed.
+//! answer, then store the request, then decide, then call RunTask once. A final answer is sent only
+//! after it was claimed and recorded.
 
 use relay_protocol::claim::Verdict;
 
@@ -13,6 +14,8 @@ pub enum Found {
     Nothing,
     /// There is one, and it determines the answer.
     Something,
+    /// There is one, and it is the launcher's own final verdict on this request.
+    Verdict,
 }
 
 /// The result of RunTask.
@@ -31,12 +34,14 @@ pub struct Known {
     pub claim: Found,
     /// A task that was started for its id.
     pub task: Found,
+    /// Whether the evidence has this request; `false` if it has another one under the id.
+    pub stored: Option<bool>,
     /// Whether it is allowed.
     pub allowed: Option<bool>,
     /// The result of RunTask.
     pub ran: Option<Ran>,
-    /// Whether a final answer was claimed, or another one found in its place.
-    pub concluded: bool,
+    /// Whether the launcher has recorded its final verdict, or failed to.
+    pub recorded: bool,
 }
 
 /// The next action of the launcher.
@@ -46,6 +51,9 @@ pub enum Need {
     ReadClaim,
     /// List the tasks that were started for the id (clause LAU-7).
     ListTasks,
+    /// Write the request to the evidence, or read what was written before. What is there counts
+    /// from here on (clause EVD-2).
+    Store,
     /// Decide (clause LAU-6).
     Authorise,
     /// Call RunTask, with the one token (clause LAU-8).
@@ -53,6 +61,8 @@ pub enum Need {
     /// Claim the id with this verdict, or adopt the answer of the claim that came first (clause
     /// CLM-3).
     Claim(Verdict),
+    /// Write the record of the launcher's final verdict, unless there is one (clause REC-5).
+    Record,
     /// Send what is known now. This is the last action.
     Answer,
 }
@@ -61,15 +71,17 @@ pub enum Need {
 pub fn next(known: Known) -> Need {
     match known {
         Known { claim: Found::Unknown, .. } => Need::ReadClaim,
-        Known { claim: Found::Something, .. } => Need::Answer,
+        Known { claim: Found::Verdict, recorded: false, .. } => Need::Record,
+        Known { claim: Found::Something | Found::Verdict, .. } => Need::Answer,
         Known { task: Found::Unknown, .. } => Need::ListTasks,
-        Known { task: Found::Something, .. } => Need::Answer,
+        Known { task: Found::Something | Found::Verdict, .. } => Need::Answer,
+        Known { stored: None, .. } => Need::Store,
+        Known { stored: Some(false), .. } => Need::Answer,
         Known { allowed: None, .. } => Need::Authorise,
-        Known { allowed: Some(false), concluded: false, .. } => Need::Claim(Verdict::Refused),
-        Known { allowed: Some(false), concluded: true, .. } => Need::Answer,
+        Known { allowed: Some(false), .. } => Need::Claim(Verdict::Refused),
         Known { ran: None, .. } => Need::RunTask,
-        Known { ran: Some(Ran::Failed), concluded: false, .. } => Need::Claim(Verdict::LaunchFailed),
-        Known { ran: Some(Ran::Task | Ran::Failed), .. } => Need::Answer,
+        Known { ran: Some(Ran::Failed), .. } => Need::Claim(Verdict::LaunchFailed),
+        Known { ran: Some(Ran::Task), .. } => Need::Answer,
     }
 }
 
@@ -78,7 +90,7 @@ mod tests {
     use super::*;
 
     fn known() -> Known {
-        Known { claim: Found::Nothing, task: Found::Nothing, ..Known::default() }
+        Known { claim: Found::Nothing, task: Found::Nothing, stored: Some(true), ..Known::default() }
     }
 
     // clause: LAU-7, LAU-8, LAU-10
@@ -90,20 +102,26 @@ mod tests {
         let unclaimed = Known { claim: Found::Nothing, ..start };
         assert_eq!(next(unclaimed), Need::ListTasks);
         assert_eq!(next(Known { task: Found::Something, ..unclaimed }), Need::Answer);
+        assert_eq!(next(Known { stored: None, ..known() }), Need::Store);
+        assert_eq!(next(Known { stored: Some(false), ..known() }), Need::Answer);
         assert_eq!(next(known()), Need::Authorise);
         assert_eq!(next(Known { allowed: Some(true), ..known() }), Need::RunTask);
         assert_eq!(next(Known { allowed: Some(true), ran: Some(Ran::Task), ..known() }), Need::Answer);
     }
 
-    // clause: CLM-3
+    // clause: CLM-3, REC-5
     #[test]
-    fn a_final_word_is_claimed_before_it_is_sent() {
+    fn a_final_word_is_claimed_and_recorded_before_it_is_sent() {
         for (said, verdict) in [
             (Known { allowed: Some(false), ..known() }, Verdict::Refused),
             (Known { allowed: Some(true), ran: Some(Ran::Failed), ..known() }, Verdict::LaunchFailed),
         ] {
             assert_eq!(next(said), Need::Claim(verdict));
-            assert_eq!(next(Known { concluded: true, ..said }), Need::Answer);
+            let claimed = Known { claim: Found::Verdict, ..said };
+            assert_eq!(next(claimed), Need::Record);
+            assert_eq!(next(Known { recorded: true, ..claimed }), Need::Answer);
+            // Another one came first.
+            assert_eq!(next(Known { claim: Found::Something, ..said }), Need::Answer);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use relay_protocol::claim::{Claim, Holder, Verdict};
 use relay_protocol::frame::LauncherKind;
-use relay_protocol::{Bundle, Digest, Reason, Timestamp};
+use relay_protocol::{Digest, Reason, Timestamp};
 
 /// The answer that a claim gives to the request with the digest `request`.
 pub fn of_claim(claim: &Claim, request: Digest, deadline: Timestamp) -> LauncherKind {
@@ -31,14 +31,9 @@ fn admitted(request_digest: Digest, task_arn: &str, deadline: Timestamp) -> Laun
     LauncherKind::Admitted { request_digest, task_arn: task_arn.to_owned(), deadline, policies: Vec::new() }
 }
 
-fn id_in_use(request_digest: Digest) -> LauncherKind {
+/// The answer if the id belongs to another request (clause CLM-4).
+pub fn id_in_use(request_digest: Digest) -> LauncherKind {
     LauncherKind::Refused { request_digest, reason: Reason::IdInUse, message: Reason::IdInUse.words().to_owned() }
-}
-
-/// The digest of the request in the envelope of a task's overrides. The envelope is not verified:
-/// the digest is only compared.
-pub fn digest_of_envelope(envelope: &str) -> Option<Digest> {
-    Bundle::parse(envelope.as_bytes()).ok().map(|bundle| bundle.request.digest())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use relay_protocol::outcome::Outcome;
+use relay_protocol::record;
 use relay_protocol::{Envelope, SignedFrame};
 
 /// A frame on its way.
@@ -34,14 +35,17 @@ pub struct Finish {
     pub step: Option<String>,
     /// The outputs that the steps wrote to `$RELAY_OUTPUT`.
     pub outputs: BTreeMap<String, String>,
-    /// The signed record.
-    pub record: Option<Envelope>,
+    /// The record, as the evidence has it.
+    pub record: Envelope,
+    /// Why the record is not signed, or not in the evidence.
+    pub record_problem: Option<String>,
 }
 
 impl Finish {
-    /// An outcome alone: no step, no outputs, no record.
+    /// An outcome alone: no step, no outputs, an empty record.
     pub fn of(outcome: Outcome) -> Self {
-        Self { outcome, step: None, outputs: BTreeMap::new(), record: None }
+        let record = Envelope::new(record::TYPE, Vec::new());
+        Self { outcome, step: None, outputs: BTreeMap::new(), record, record_problem: None }
     }
 }
 

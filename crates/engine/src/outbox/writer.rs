@@ -6,10 +6,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use relay_protocol::DeploymentId;
 use relay_protocol::frame::{Chunks, Finished, RunnerFrame, RunnerKind, Stream};
 use relay_protocol::limits::{FRAME_ATTRIBUTES_MAX, FRAME_MAX, FRAME_OUTPUT_MAX, HEARTBEAT_SECONDS};
 use relay_protocol::record::StreamDigest;
+use relay_protocol::{DeploymentId, Digest};
 
 use super::in_flight::{Finish, Link};
 use super::pending::{CERTAIN, CHUNKS, Pending};
@@ -27,6 +27,9 @@ pub(super) struct Unsigned {
     /// Whether it is the deployment's last (clause FRM-13).
     pub(super) last: bool,
 }
+
+/// Bytes of a member `,"record":` in a body.
+const RECORD_MEMBER: usize = 10;
 
 /// The pause between two output frames while others are on their way, short enough that a person
 /// sees no delay. With nothing on its way, the next frame is cut immediately. There is thus at most
@@ -121,21 +124,25 @@ impl Writer {
         let (stdout, stderr) = self.digests();
         self.finished = true;
         self.heartbeat_at = None;
-        let Finish { outcome, step, outputs, record } = finish;
-        let mut finished = Finished { outcome, step, frames: self.next_seq + 1, stdout, stderr, outputs, record };
-        // The end must arrive. Outputs full of control characters could make the frame too large,
-        // because they are escaped here and once more in the record.
-        for shed in [
-            |_: &mut Finished| {},
-            |finished: &mut Finished| finished.record = None,
-            |finished: &mut Finished| finished.outputs.clear(),
-        ] {
-            shed(&mut finished);
-            if self.body(RunnerKind::Finished(Box::new(finished.clone()))).len() <= BODY_MAX {
-                break;
-            }
-        }
-        self.make(RunnerKind::Finished(Box::new(finished)));
+        let Finish { outcome, step, outputs, record, record_problem } = finish;
+        let json = record.to_json();
+        let finished = Finished {
+            outcome,
+            step,
+            frames: self.next_seq + 1,
+            stdout,
+            stderr,
+            outputs,
+            record_sha256: Digest::of(json.as_bytes()),
+            record: None,
+            record_problem,
+        };
+        // The record goes along if it fits; the evidence has it in any case. Without it the frame
+        // always fits, because the outputs are bounded by their JSON form (clause FRM-14).
+        let without = self.body(RunnerKind::Finished(Box::new(finished.clone()))).len();
+        let fits = without + RECORD_MEMBER + json.len() <= BODY_MAX;
+        let record = fits.then_some(record);
+        self.make(RunnerKind::Finished(Box::new(Finished { record, ..finished })));
     }
 
     /// The next frame, if one is due. Each frame is returned once and not kept.
@@ -238,6 +245,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use relay_protocol::Envelope;
+    use relay_protocol::frame::outputs_size;
+    use relay_protocol::limits::OUTPUTS_MAX;
 
     use super::*;
     use crate::outbox::exited;
@@ -315,13 +324,22 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_is_too_large_sheds_what_it_can_spare() {
+    fn a_record_that_does_not_fit_leaves_its_digest() {
         let mut w = writer();
-        let outputs = BTreeMap::from([("x".to_owned(), "\u{1b}".repeat(32_000))]);
-        let record = Envelope::new("t", vec![0; 150_000]);
-        w.finish(T0, Finish { outputs, record: Some(record), ..exited(0) });
+        let sha256 = |record: &Envelope| format!("\"record_sha256\":\"{}\"", Digest::of(record.to_json().as_bytes()));
+        // As large as the outputs can be: `{"x":"…"}` with every character escaped sixfold.
+        let outputs = BTreeMap::from([("x".to_owned(), "\u{1b}".repeat((OUTPUTS_MAX - 8) / 6))]);
+        assert!(outputs_size(&outputs) <= OUTPUTS_MAX);
+        let large = Envelope::new("t", vec![0; 200_000]);
+        w.finish(T0, Finish { outputs: outputs.clone(), record: large.clone(), ..exited(0) });
         let body = w.poll_frame(T0, Link::Clear).unwrap().body;
         assert!(body.len() <= BODY_MAX && body.contains("\\u001b") && !body.contains("payloadType"));
+        assert!(body.contains(&sha256(&large)), "the digest is there in any case");
+        let mut w = writer();
+        let fits = Envelope::new("t", vec![0; 150_000]);
+        w.finish(T0, Finish { outputs, record: fits.clone(), ..exited(0) });
+        let body = w.poll_frame(T0, Link::Clear).unwrap().body;
+        assert!(body.len() <= BODY_MAX && body.contains(&sha256(&fits)) && body.contains("payloadType"));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Keys and signatures that cost nothing, for tests of time and order: a keyed digest takes the
 //! place of a signature.
 
-use relay_engine::Seal;
+use relay_engine::{Pins, Published, Seal};
 use relay_protocol::frame::FrameSource;
 use relay_protocol::keys::Verifier;
+use relay_protocol::request::Hints;
 use relay_protocol::{
     DeploymentId, Digest, Envelope, LauncherFrame, PublicKey, Signature, SignedFrame, Statement as _, Vouch,
 };
@@ -19,7 +20,7 @@ pub(crate) fn toy_sign(key: &PublicKey, pae: &[u8]) -> [u8; 64] {
 }
 
 impl Verifier for Toy {
-    fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8; 64]) -> bool {
+    fn verify(&self, key: &PublicKey, pae: &[u8], signature: &[u8]) -> bool {
         toy_sign(key, pae) == *signature
     }
 
@@ -32,6 +33,7 @@ impl Verifier for Toy {
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     pub(crate) target: PublicKey,
+    pub(crate) answer: PublicKey,
     pub(crate) runner: PublicKey,
     pub(crate) vouch: String,
 }
@@ -54,15 +56,32 @@ impl Keys {
         };
         let envelope = Envelope::new(Vouch::TYPE, vouch.to_payload());
         let signature = Signature::new(String::new(), &toy_sign(&target, &envelope.pae()));
-        Self { target, runner, vouch: envelope.with_signature(signature).to_json() }
+        let answer = PublicKey::from_der(&[target.der(), b" answers"].concat()).unwrap();
+        Self { target, answer, runner, vouch: envelope.with_signature(signature).to_json() }
+    }
+
+    /// The pins of a reader.
+    pub(crate) fn pins(&self) -> Option<Pins> {
+        Some(Pins { target: self.target.clone(), answer: self.answer.clone() })
     }
 
     /// Signs a frame of the launcher.
     #[allow(dead_code, reason = "not every test has a launcher")]
     pub(crate) fn launcher(&self, frame: &LauncherFrame) -> SignedFrame {
         let body = frame.to_body();
-        SignedFrame::new(FrameSource::Launcher, &toy_sign(&self.target, &FrameSource::Launcher.pae(&body)), None, body)
+        SignedFrame::new(FrameSource::Launcher, &toy_sign(&self.answer, &FrameSource::Launcher.pae(&body)), None, body)
     }
+}
+
+/// What a reader of the deployment `id` has published.
+#[allow(dead_code, reason = "some readers only attach")]
+pub(crate) fn published(id: &DeploymentId, request: Digest) -> Published {
+    let hints = Hints {
+        target: "demo/hello".parse().unwrap(),
+        deployment_id: id.clone(),
+        ci_account: "111111111111".parse().unwrap(),
+    };
+    Published { hints, request, body: Digest::of(b"body"), dry_run: false }
 }
 
 impl Seal for Keys {
