@@ -14,6 +14,7 @@ use cedar_policy::{
 use relay_protocol::keys::KnownSigner;
 use relay_protocol::{ParameterName, TargetName, Timestamp};
 
+use crate::deep::{self, on_deep_stack};
 use crate::parameters::ParameterRule;
 
 /// The policies of one target, with the schema that results from its parameters.
@@ -37,6 +38,14 @@ pub enum PolicyError {
     /// The text is Cedar, but does not match the schema.
     #[error("{0}")]
     Invalid(String),
+    /// The text has a template, which decides nothing: nobody links it.
+    #[error(
+        "{0} is a template (`?principal` or `?resource`), and relay has nothing to fill it with: name a group or a target"
+    )]
+    Template(String),
+    /// The text nests so deeply that Cedar could not read it safely.
+    #[error("{0}")]
+    TooDeep(String),
     /// The text has no policy, so everything would be denied.
     #[error("there is no policy, so everything is denied: write at least one permit")]
     Empty,
@@ -59,8 +68,9 @@ pub struct Question<'a> {
     pub target: &'a TargetName,
     /// The parameters of the request.
     pub parameters: &'a BTreeMap<ParameterName, String>,
-    /// When the request or control statement was made, as it states itself.
-    pub issued_at: Timestamp,
+    /// The time that the policies see: when the request or control statement was made, as it states
+    /// itself, or the launcher's own clock.
+    pub at: Timestamp,
     /// The number of distinct persons who approved, not counting those who ask.
     pub approvals: u32,
 }
@@ -87,9 +97,18 @@ impl Policies {
     ///
     /// # Errors
     ///
-    /// If the text is not Cedar, has no policy, or does not match the schema.
+    /// If the text is not Cedar, nests too deeply, has a template or no policy, or does not match
+    /// the schema.
     pub fn parse(text: &str, parameters: &BTreeMap<ParameterName, ParameterRule>) -> Result<Self, PolicyError> {
+        deep::check(text).map_err(|error| PolicyError::TooDeep(error.to_string()))?;
+        on_deep_stack(|| Self::read(text, parameters)).ok_or_else(no_stack)?
+    }
+
+    fn read(text: &str, parameters: &BTreeMap<ParameterName, ParameterRule>) -> Result<Self, PolicyError> {
         let set = PolicySet::from_str(text).map_err(|error| PolicyError::Parse(error.to_string()))?;
+        if let Some(template) = set.templates().next() {
+            return Err(PolicyError::Template(template.annotation("id").unwrap_or(template.id().as_ref()).to_owned()));
+        }
         if set.num_of_policies() == 0 {
             return Err(PolicyError::Empty);
         }
@@ -104,19 +123,33 @@ impl Policies {
 
     /// The validator's warnings, such as policies that can never match, or look-alike characters.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let result = Validator::new(self.schema.clone()).validate(&self.set, ValidationMode::Strict);
-        result.validation_warnings().map(ToString::to_string).collect()
+        let warnings = || {
+            let result = Validator::new(self.schema.clone()).validate(&self.set, ValidationMode::Strict);
+            result.validation_warnings().map(ToString::to_string).collect()
+        };
+        on_deep_stack(warnings).unwrap_or_else(|| vec![no_stack().to_string()])
     }
 
     /// The groups that the policies name.
     pub(crate) fn groups(&self) -> BTreeSet<String> {
-        let mut groups = BTreeSet::new();
-        for policy in self.set.policies() {
-            if let Ok(json) = policy.to_json() {
-                collect_groups(&json, &mut groups);
+        self.collect(group)
+    }
+
+    /// The numbers of approvals that the policies ask for.
+    pub(crate) fn approvals(&self) -> BTreeSet<i64> {
+        self.collect(approvals)
+    }
+
+    /// Collects what `find` finds in the nodes of the policies' JSON form.
+    fn collect<T: Ord + Send>(&self, find: fn(&Node) -> Option<T>) -> BTreeSet<T> {
+        let all = || {
+            let mut found = BTreeSet::new();
+            for json in self.set.policies().filter_map(|policy| policy.to_json().ok()) {
+                walk(&json, &mut |node| found.extend(find(node)));
             }
-        }
-        groups
+            found
+        };
+        on_deep_stack(all).unwrap_or_default()
     }
 
     /// Asks the policies. `Ok(Some(ids))` means permitted, by these policies; `Ok(None)` means
@@ -127,6 +160,10 @@ impl Policies {
     /// If the question does not match the schema, or if any policy fails to evaluate. The caller
     /// must deny.
     pub fn ask(&self, question: &Question<'_>) -> Result<Option<Vec<String>>, PolicyError> {
+        on_deep_stack(|| self.answer(question)).ok_or_else(no_stack)?
+    }
+
+    fn answer(&self, question: &Question<'_>) -> Result<Option<Vec<String>>, PolicyError> {
         let put = |error: String| PolicyError::Question(error);
         let principal = uid("Signer", &question.signer.key_id)?;
         let resource = uid("Target", question.target.as_str())?;
@@ -150,9 +187,9 @@ impl Policies {
         let entities = Entities::from_entities(entities, Some(&self.schema)).map_err(|error| put(error.to_string()))?;
         let context = serde_json::json!({
             "parameters": question.parameters,
-            "issued_at": { "__extn": { "fn": "datetime", "arg": question.issued_at.to_string() } },
-            "weekday": question.issued_at.weekday(),
-            "hour": question.issued_at.hour(),
+            "issued_at": { "__extn": { "fn": "datetime", "arg": question.at.to_string() } },
+            "weekday": question.at.weekday(),
+            "hour": question.at.hour(),
             "approvals": question.approvals,
         });
         let context =
@@ -173,24 +210,50 @@ impl Policies {
     }
 }
 
+fn no_stack() -> PolicyError {
+    PolicyError::Evaluation("the thread that evaluates policies could not be started, or failed".to_owned())
+}
+
 fn uid(kind: &str, id: &str) -> Result<EntityUid, PolicyError> {
     let kind =
         cedar_policy::EntityTypeName::from_str(kind).map_err(|error| PolicyError::Question(error.to_string()))?;
     Ok(EntityUid::from_type_name_and_id(kind, cedar_policy::EntityId::new(id)))
 }
 
-/// Finds every `{"type":"Group","id":…}` in the JSON form of a policy.
-fn collect_groups(json: &serde_json::Value, groups: &mut BTreeSet<String>) {
+/// An object in the JSON form of a policy.
+type Node = serde_json::Map<String, serde_json::Value>;
+
+/// Hands every object to `visit`.
+fn walk(json: &serde_json::Value, visit: &mut impl FnMut(&Node)) {
     match json {
-        serde_json::Value::Object(object) => {
-            if let (Some("Group"), Some(id)) =
-                (object.get("type").and_then(|v| v.as_str()), object.get("id").and_then(|v| v.as_str()))
-            {
-                groups.insert(id.to_owned());
-            }
-            object.values().for_each(|value| collect_groups(value, groups));
+        serde_json::Value::Object(node) => {
+            visit(node);
+            node.values().for_each(|value| walk(value, visit));
         }
-        serde_json::Value::Array(array) => array.iter().for_each(|value| collect_groups(value, groups)),
+        serde_json::Value::Array(array) => array.iter().for_each(|value| walk(value, visit)),
         _ => {}
+    }
+}
+
+/// The id in `{"type":"Group","id":…}`.
+fn group(node: &Node) -> Option<String> {
+    let text = |name: &str| node.get(name)?.as_str();
+    if text("type") == Some("Group") { text("id").map(str::to_owned) } else { None }
+}
+
+/// The smallest number of approvals that a comparison with `context.approvals` accepts.
+fn approvals(node: &Node) -> Option<i64> {
+    let (operator, sides) = node.iter().next()?;
+    let side = |name: &str| sides.get(name);
+    let is_approvals =
+        |side: &serde_json::Value| side.pointer("/./attr").and_then(|attr| attr.as_str()) == Some("approvals");
+    let number = |side: &serde_json::Value| side.get("Value").and_then(serde_json::Value::as_i64);
+    let (left, right) = (side("left")?, side("right")?);
+    match operator.as_str() {
+        ">=" | "==" if is_approvals(left) => number(right),
+        ">" if is_approvals(left) => number(right)?.checked_add(1),
+        "<=" | "==" if is_approvals(right) => number(left),
+        "<" if is_approvals(right) => number(left)?.checked_add(1),
+        _ => None,
     }
 }

@@ -26,7 +26,9 @@ pub fn check(configuration: &Configuration) -> Vec<Finding> {
     check_parameters(configuration, &mut find);
     check_steps(configuration, &mut find);
     check_places(configuration, &mut find);
+    check_resources(configuration, &mut find);
     check_policy(configuration, &mut find);
+    check_approvals(configuration, &mut find);
     check_signers(configuration, &mut find);
     findings
 }
@@ -51,6 +53,11 @@ fn check_parameters(configuration: &Configuration, find: Find<'_>) {
             || pattern.trim_start_matches('^').contains('^') && !pattern.contains("[^")
         {
             let problem = "relay anchors the pattern at both ends; an anchor at one end only, or inside, is a mistake";
+            find(field(), problem.to_owned());
+        }
+        let words = ["password", "passwd", "secret", "token", "credential", "private_key", "api_key", "apikey"];
+        if words.iter().any(|word| name.as_str().contains(word)) {
+            let problem = "parameters are no place for a secret: they stand in the record, the evidence and the tool's arguments; name the secret's ARN in [secrets]";
             find(field(), problem.to_owned());
         }
         if [".*", ".+"].contains(&pattern.trim_start_matches("(?s)")) {
@@ -96,6 +103,65 @@ fn check_places(configuration: &Configuration, find: Find<'_>) {
                 ),
             );
         }
+    }
+}
+
+/// Compares the names of resources with those that relay's stacks give them.
+fn check_resources(configuration: &Configuration, find: Find<'_>) {
+    let (account, region) = (configuration.topic.account(), configuration.topic.region());
+    let alias = configuration.target.key_alias();
+    if configuration.target_key != alias && !configuration.target_key.starts_with("arn:") {
+        let problem =
+            format!("the target's stack makes the key {alias}; `{}` has another name", configuration.target_key);
+        find("target_key".to_owned(), problem);
+    }
+    if configuration.target_key.starts_with("arn:") {
+        let parts: Vec<&str> = configuration.target_key.split(':').collect();
+        if parts.get(2) != Some(&"kms")
+            || parts.get(3) != Some(&region.as_str())
+            || parts.get(4) != Some(&account.as_str())
+        {
+            let problem = format!("is not the ARN of a KMS key in {account} and {region}, where the topic is");
+            find("target_key".to_owned(), problem);
+        }
+    }
+    if configuration.topic.name() != "relay" {
+        let problem =
+            format!("foundation.yaml makes the topic `relay`; `{}` has another name", configuration.topic.name());
+        find("topic".to_owned(), problem);
+    }
+    for (field, bucket, name) in [
+        ("bucket", &configuration.bucket, format!("relay-{account}-{region}")),
+        ("evidence", &configuration.evidence, format!("relay-evidence-{account}-{region}")),
+    ] {
+        if *bucket != name {
+            let problem = format!(
+                "foundation.yaml makes the bucket {name} in the topic's account and region; `{bucket}` has another name"
+            );
+            find(field.to_owned(), problem);
+        }
+    }
+    for (at, signer) in configuration.roots.signers().iter().enumerate() {
+        if signer.ci_accounts.contains(account) {
+            let problem = format!(
+                "`ci_accounts` names {account}, the target's own account: CI would run where the power to deploy is"
+            );
+            find(format!("signers[{at}]"), problem);
+        }
+    }
+}
+
+/// A policy that asks for more approvals than there are persons can never permit.
+fn check_approvals(configuration: &Configuration, find: Find<'_>) {
+    let signers = configuration.roots.signers();
+    let persons: BTreeSet<&str> = signers.iter().map(|signer| signer.person.as_str()).collect();
+    // Whoever asks does not count.
+    let others = i64::try_from(persons.len()).unwrap_or(i64::MAX) - 1;
+    if let Some(needed) = configuration.policies.approvals().into_iter().find(|needed| *needed > others) {
+        let problem = format!(
+            "it asks for {needed} approvals, and beside the requester there are only {others} persons among the signers"
+        );
+        find("policy".to_owned(), problem);
     }
 }
 

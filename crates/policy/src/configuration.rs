@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use relay_protocol::keys::{Proof, TokenRule, TrustRoots, TrustedSigner};
-use relay_protocol::{AccountId, ParameterName, PublicKey, QueueUrl, TargetName, TopicArn};
+use relay_protocol::{AccountId, Digest, ParameterName, PublicKey, QueueUrl, TargetName, TopicArn};
 use serde::Deserialize;
 
 use crate::cedar::{Policies, PolicyError};
@@ -27,13 +27,20 @@ const ARTIFACT_DEFAULT: u64 = 100 << 20;
 /// The configuration of one target: what it is, who may ask, and what runs.
 #[derive(Debug)]
 pub struct Configuration {
+    /// Its text, as the platform team wrote it.
+    pub text: String,
+    /// The SHA-256 of its text, which the task definition pins.
+    pub digest: Digest,
     /// The name of the target.
     pub target: TargetName,
     /// The SNS topic of the target, which is the audience of its requests.
     pub topic: TopicArn,
-    /// The relay bucket, which holds claims, locks and the archive.
+    /// The relay bucket, which holds locks and saved files.
     pub bucket: String,
-    /// The KMS key that signs vouches for runner keys, launcher frames and records.
+    /// The evidence bucket, which holds claims, requests, frames and records.
+    pub evidence: String,
+    /// The KMS key that signs vouches for runner keys, and the runner's records: an alias, or an
+    /// ARN.
     pub target_key: String,
     /// The name of the role that the runner itself must run as.
     pub runner_role: String,
@@ -139,6 +146,7 @@ struct File {
     target: TargetName,
     topic: TopicArn,
     bucket: String,
+    evidence: String,
     target_key: String,
     runner_role: String,
     role: Option<String>,
@@ -303,7 +311,8 @@ impl Configuration {
     ///     target = "demo/hello"
     ///     topic = "arn:aws:sns:eu-west-1:222222222222:relay"
     ///     bucket = "example-relay"
-    ///     target_key = "alias/relay"
+    ///     evidence = "example-relay-evidence"
+    ///     target_key = "alias/relay-demo-hello"
     ///     runner_role = "relay-runner"
     ///     policy = "permit(principal, action, resource);"
     ///     signers = [{{ name = "ci", key = "{}" }}]
@@ -335,6 +344,7 @@ impl Configuration {
         if signers.is_empty() {
             return Err(wrong("signers", "no signer could ever deploy: add at least one"));
         }
+        one_entry_for_each_key(&signers)?;
         let steps = steps("steps", file.steps, &parameters)?;
         if steps.is_empty() {
             return Err(wrong("steps", "there is nothing to run: add at least one step"));
@@ -349,10 +359,13 @@ impl Configuration {
             .ok_or_else(|| wrong("spool", format!("`{}` is not a size such as 512MiB or 2GiB", file.spool)))?;
         let policies = Policies::parse(&file.policy, &parameters)?;
         Ok(Self {
+            text: text.to_owned(),
+            digest: Digest::of(text.as_bytes()),
             rollback: self::steps("rollback", file.rollback, &parameters)?,
             target: file.target,
             topic: file.topic,
             bucket: file.bucket,
+            evidence: file.evidence,
             target_key: file.target_key,
             runner_role: file.runner_role,
             role: file.role,
@@ -423,6 +436,19 @@ fn signer(at: usize, file: SignerFile) -> Result<TrustedSigner, ConfigurationErr
     Ok(TrustedSigner { proof, name, person, groups: file.groups, ci_accounts: file.ci_accounts })
 }
 
+/// One key under two names would be two signers, and perhaps two persons.
+fn one_entry_for_each_key(signers: &[TrustedSigner]) -> Result<(), ConfigurationError> {
+    let mut first: BTreeMap<&PublicKey, usize> = BTreeMap::new();
+    for (at, signer) in signers.iter().enumerate() {
+        if let Proof::Key { public, .. } = &signer.proof
+            && let Some(other) = first.insert(public, at)
+        {
+            return Err(wrong(format!("signers[{at}]"), format!("has the same key as signers[{other}]")));
+        }
+    }
+    Ok(())
+}
+
 fn steps(
     list: &str,
     files: Vec<StepFile>,
@@ -475,12 +501,17 @@ fn variable(field: &str, name: &str) -> Result<(), ConfigurationError> {
 /// Checks that an endpoint uses https, or http on a loopback address. Any other endpoint would
 /// receive credentials in plain text.
 fn check_endpoint(endpoint: &str) -> Result<(), ConfigurationError> {
-    let loopback =
-        ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"].iter().any(|start| endpoint.starts_with(start));
-    if loopback || endpoint.starts_with("https://") {
-        return Ok(());
+    let not_a_url = |_| wrong("endpoint", "is not a URL such as https://host:port");
+    let uri: http::Uri = endpoint.parse().map_err(not_a_url)?;
+    let plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+        && uri.path_and_query().is_none_or(|rest| rest.as_str() == "/");
+    let loopback = matches!(uri.host(), Some("127.0.0.1" | "localhost" | "[::1]"));
+    match uri.scheme_str() {
+        _ if !plain => Err(wrong("endpoint", "must be a scheme, a host and a port, and nothing else")),
+        Some("https") => Ok(()),
+        Some("http") if loopback => Ok(()),
+        _ => Err(wrong("endpoint", "must use https, or http on a loopback address")),
     }
-    Err(wrong("endpoint", "must use https, or http on a loopback address"))
 }
 
 /// The names of all groups that have a signer.

@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use relay_protocol::evidence::Evidence;
 use relay_protocol::keys::{KnownSigner, SingleKey};
+use relay_protocol::limits::{BUNDLE_MAX, COMMANDS_MAX};
 use relay_protocol::request::{RequestError, Stage};
 use relay_protocol::{
-    Approval, Bundle, Control, Envelope, ParameterName, Reason, Request, Timestamp, Verified, VerifyError, overrides,
+    Approval, Bundle, Control, Digest, DryRun, Envelope, ParameterName, Reason, Request, Timestamp, Verified,
+    VerifyError,
 };
 
 use crate::cedar::Question;
@@ -14,7 +17,7 @@ use crate::configuration::Configuration;
 use crate::parameters;
 
 /// A verified request with those of its approvals that could be verified.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Asked {
     /// The request.
     pub request: Verified<Request, KnownSigner>,
@@ -28,10 +31,68 @@ impl Asked {
         self.request.statement()
     }
 
-    /// The canonical form of the request and its approvals, for the override (clause BUN-3).
+    /// The names of the deployment's objects in the evidence.
+    pub fn evidence(&self) -> Evidence {
+        Evidence::of(&self.request().target, &self.request().deployment_id)
+    }
+
+    /// The canonical form of the request and its approvals, for the evidence (clause BUN-3).
     pub fn canonical(&self) -> String {
         Bundle::canonical(&self.request, &self.approvals).to_json()
     }
+
+    /// The question that the request asks of `configuration`.
+    fn asking<'a>(&'a self, configuration: &'a Configuration) -> Asking<'a> {
+        let (request, signers) = (self.request(), self.request.signers());
+        Asking { configuration, request, signers, approvals: &self.approvals }
+    }
+}
+
+/// A verified dry run with those of its approvals that could be verified. It is a type of its own,
+/// so that nothing takes it for a request.
+#[derive(Debug)]
+pub struct Tried {
+    /// The dry run.
+    dry_run: Verified<DryRun, KnownSigner>,
+    /// The verified approvals.
+    approvals: Vec<Verified<Approval, KnownSigner>>,
+}
+
+impl Tried {
+    /// The request that it asks about.
+    pub fn request(&self) -> &Request {
+        &self.dry_run.statement().0
+    }
+
+    /// Its digest, which the answer names.
+    pub fn digest(&self) -> Digest {
+        self.dry_run.digest()
+    }
+
+    /// The names of its signers.
+    pub fn requesters(&self) -> Vec<String> {
+        self.dry_run.signers().iter().map(|signer| signer.name.clone()).collect()
+    }
+
+    /// Decides what would become of the request (clause DRY-2).
+    ///
+    /// # Errors
+    ///
+    /// If any check fails, as in [`authorise`].
+    pub fn decide(&self, configuration: &Configuration, now: Timestamp) -> Result<Allowed, Denied> {
+        let (request, signers) = (self.request(), self.dry_run.signers());
+        Asking { configuration, request, signers, approvals: &self.approvals }.decide(now, Stage::Launch)
+    }
+}
+
+/// Verifies a dry run against the signers of a target (clause DRY-1).
+///
+/// # Errors
+///
+/// If the dry run cannot be verified.
+pub fn verify_dry_run(bundle: &Bundle, configuration: &Configuration) -> Result<Tried, VerifyError> {
+    let dry_run = configuration.roots.verify(&bundle.request)?;
+    Ok(Tried { dry_run, approvals: verify_approvals(bundle, configuration) })
 }
 
 /// Verifies a bundle against the signers of a target (clauses LAU-3, RUN-4).
@@ -41,8 +102,11 @@ impl Asked {
 /// If the request cannot be verified. An approval that cannot be verified is not an error.
 pub fn verify(bundle: &Bundle, configuration: &Configuration) -> Result<Asked, VerifyError> {
     let request = configuration.roots.verify(&bundle.request)?;
-    let approvals = bundle.approvals.iter().filter_map(|approval| configuration.roots.verify(approval).ok()).collect();
-    Ok(Asked { request, approvals })
+    Ok(Asked { request, approvals: verify_approvals(bundle, configuration) })
+}
+
+fn verify_approvals(bundle: &Bundle, configuration: &Configuration) -> Vec<Verified<Approval, KnownSigner>> {
+    bundle.approvals.iter().filter_map(|approval| configuration.roots.verify(approval).ok()).collect()
 }
 
 /// The answer that a request is allowed, and by which policies.
@@ -57,6 +121,7 @@ pub struct Allowed {
     /// The argument vectors of all steps, and those of the rollback.
     pub commands: (Vec<Vec<String>>, Vec<Vec<String>>),
 }
+
 fn persons(approvers: &[KnownSigner]) -> u32 {
     let persons: BTreeSet<&str> = approvers.iter().map(|approver| approver.person.as_str()).collect();
     u32::try_from(persons.len()).unwrap_or(u32::MAX)
@@ -70,10 +135,19 @@ pub struct Denied {
     pub reason: Reason,
     /// An explanation for people.
     pub message: String,
+    /// How many persons more would have to approve; 0 if approvals are not what is missing.
+    pub approvals_missing: u32,
+}
+
+impl Denied {
+    /// A denial for a reason other than missing approvals.
+    pub fn new(reason: Reason, message: impl ToString) -> Self {
+        Self { reason, message: message.to_string(), approvals_missing: 0 }
+    }
 }
 
 fn denied(reason: Reason, message: impl ToString) -> Denied {
-    Denied { reason, message: message.to_string() }
+    Denied::new(reason, message)
 }
 
 impl From<RequestError> for Denied {
@@ -93,6 +167,10 @@ impl From<RequestError> for Denied {
 /// Decides whether a request is allowed. Everything that it looks at is verified or pinned; the
 /// caller supplies `now` and `stage`.
 ///
+/// The launcher's question is asked twice, as of the request's `issued_at` and as of `now`, and
+/// both times the answer must be yes: a requester could otherwise date a request back to before a
+/// freeze (clause LAU-4). The runner asks as of `issued_at` alone, because it starts later.
+///
 /// # Errors
 ///
 /// If any check fails. [`Denied`] names the check and explains the failure.
@@ -102,41 +180,117 @@ pub fn authorise(
     now: Timestamp,
     stage: Stage,
 ) -> Result<Allowed, Denied> {
-    let request = asked.request();
-    request.check_place(&configuration.topic, &configuration.target)?;
-    request.check_time(now, stage)?;
-    if configuration.frozen {
-        return Err(denied(Reason::Frozen, format!("deployments of {} are frozen", configuration.target)));
-    }
-    overrides::check(&asked.canonical()).map_err(|error| denied(Reason::TooLarge, error))?;
-    parameters::check(&configuration.parameters, &request.parameters)
-        .map_err(|error| denied(Reason::Parameter, error))?;
-    let commands = commands(configuration, &request.parameters)?;
-    let approvers = approvers(asked);
-    let approvals = persons(&approvers);
-    let mut refused = None;
-    for signer in asked.request.signers() {
-        // The accounts of a signer are its own. A signer that may not use the queue cannot lend its
-        // permission to one that may.
-        if let Err(error) = request.check_queues(&signer.ci_accounts, &configuration.fixed_queues) {
-            refused.get_or_insert(Denied::from(error));
-            continue;
+    let found = asked.canonical().len();
+    asked.asking(configuration).decide(now, stage).and_then(|allowed| match found {
+        found if found > BUNDLE_MAX => Err(denied(
+            Reason::TooLarge,
+            format!("the request and its approvals have {found} bytes; the limit is {BUNDLE_MAX}"),
+        )),
+        _ => Ok(allowed),
+    })
+}
+
+/// A verified question: may this be deployed?
+struct Asking<'a> {
+    configuration: &'a Configuration,
+    request: &'a Request,
+    signers: &'a [KnownSigner],
+    approvals: &'a [Verified<Approval, KnownSigner>],
+}
+
+impl Asking<'_> {
+    fn decide(&self, now: Timestamp, stage: Stage) -> Result<Allowed, Denied> {
+        let Self { configuration, request, .. } = self;
+        request.check_place(&configuration.topic, &configuration.target)?;
+        request.check_time(now, stage)?;
+        if configuration.frozen {
+            return Err(denied(Reason::Frozen, format!("deployments of {} are frozen", configuration.target)));
         }
-        let question = Question {
-            signer,
-            action: "deploy",
-            target: &configuration.target,
-            parameters: &request.parameters,
-            issued_at: request.issued_at,
-            approvals,
+        parameters::check(&configuration.parameters, &request.parameters)
+            .map_err(|error| denied(Reason::Parameter, error))?;
+        let commands = commands(configuration, &request.parameters)?;
+        let approvers = self.approvers();
+        let approvals = persons(&approvers);
+        let times = match stage {
+            Stage::Launch => vec![now, request.issued_at],
+            Stage::Run => vec![request.issued_at],
         };
-        match configuration.policies.ask(&question) {
-            Ok(Some(policies)) => return Ok(Allowed { policies, signer: signer.clone(), approvers, commands }),
-            Ok(None) => refused = Some(not_permitted(configuration, asked, signer, approvals)),
-            Err(error) => return Err(denied(Reason::Policy, error)),
+        let mut refused = None;
+        for signer in self.signers {
+            // The accounts of a signer are its own. A signer that may not use the queue cannot lend
+            // its permission to one that may.
+            if let Err(error) = request.check_queues(&signer.ci_accounts, &configuration.fixed_queues) {
+                refused.get_or_insert(Denied::from(error));
+                continue;
+            }
+            match self.ask(signer, approvals, &times)? {
+                Some(policies) => return Ok(Allowed { policies, signer: signer.clone(), approvers, commands }),
+                None => refused = Some(self.not_permitted(signer, approvals, &times)),
+            }
         }
+        Err(refused.unwrap_or_else(|| denied(Reason::Policy, "no signer of this request may deploy to this target")))
     }
-    Err(refused.unwrap_or_else(|| denied(Reason::Policy, "no signer of this request may deploy to this target")))
+
+    /// Asks the policies about one signer, as of each of these times. Returns the policies that
+    /// permit it as of the last one.
+    fn ask(&self, signer: &KnownSigner, approvals: u32, times: &[Timestamp]) -> Result<Option<Vec<String>>, Denied> {
+        let mut permitted = None;
+        for at in times {
+            let question = Question {
+                signer,
+                action: "deploy",
+                target: &self.configuration.target,
+                parameters: &self.request.parameters,
+                at: *at,
+                approvals,
+            };
+            permitted = self.configuration.policies.ask(&question).map_err(|error| denied(Reason::Policy, error))?;
+            if permitted.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(permitted)
+    }
+
+    /// The denial when no policy permits. It distinguishes a policy that refuses from one that only
+    /// needs more approvals.
+    fn not_permitted(&self, signer: &KnownSigner, approvals: u32, times: &[Timestamp]) -> Denied {
+        let permits = |more: &u32| matches!(self.ask(signer, approvals.saturating_add(*more), times), Ok(Some(_)));
+        // A policy counts few persons. One that asks for a number beyond any team says no.
+        if let Some(missing) = (1..=APPROVERS_MAX).find(permits) {
+            let have = counted(approvals, "person has", "persons have");
+            let offered = counted(u32::try_from(self.approvals.len()).unwrap_or(u32::MAX), "approval", "approvals");
+            let message = format!(
+                "{have} approved exactly this request ({offered} came with it); the policy requires {missing} more"
+            );
+            return Denied { reason: Reason::Approval, message, approvals_missing: missing };
+        }
+        let target = &self.configuration.target;
+        denied(Reason::Policy, format!("no policy of {target} permits {} to deploy this", signer.name))
+    }
+
+    /// The signers who approved exactly this request: one entry per key, without the persons who
+    /// signed the request.
+    fn approvers(&self) -> Vec<KnownSigner> {
+        let subject = self.request.subject();
+        let requesters: BTreeSet<&str> = self.signers.iter().map(|signer| signer.person.as_str()).collect();
+        let mut approvers: BTreeMap<&str, &KnownSigner> = BTreeMap::new();
+        for approval in self.approvals {
+            if approval.statement().covers(subject, self.request.issued_at) {
+                for signer in approval.signers().iter().filter(|signer| !requesters.contains(signer.person.as_str())) {
+                    approvers.insert(&signer.key_id, signer);
+                }
+            }
+        }
+        approvers.into_values().cloned().collect()
+    }
+}
+
+/// The most further approvals that a denial looks for.
+const APPROVERS_MAX: u32 = 16;
+
+fn counted(number: u32, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// Whether `envelope` is a control statement that may stop this deployment. It must be signed by
@@ -151,7 +305,7 @@ pub fn may_cancel(configuration: &Configuration, asked: &Asked, envelope: &Envel
         return ours(control.statement());
     }
     let Ok(control): Result<Verified<Control, _>, _> = configuration.roots.verify(envelope) else { return false };
-    let approvals = persons(&approvers(asked));
+    let approvals = persons(&asked.asking(configuration).approvers());
     ours(control.statement())
         && control.signers().iter().any(|signer| {
             let question = Question {
@@ -159,52 +313,11 @@ pub fn may_cancel(configuration: &Configuration, asked: &Asked, envelope: &Envel
                 action: "cancel",
                 target: &configuration.target,
                 parameters: &request.parameters,
-                issued_at: control.statement().issued_at,
+                at: control.statement().issued_at,
                 approvals,
             };
             matches!(configuration.policies.ask(&question), Ok(Some(_)))
         })
-}
-
-/// The denial when no policy permits. It distinguishes a policy that refuses from one that only
-/// needs more approvals.
-fn not_permitted(configuration: &Configuration, asked: &Asked, signer: &KnownSigner, approvals: u32) -> Denied {
-    let request = asked.request();
-    let with_more = Question {
-        signer,
-        action: "deploy",
-        target: &configuration.target,
-        parameters: &request.parameters,
-        issued_at: request.issued_at,
-        approvals: u32::from(u16::MAX),
-    };
-    if matches!(configuration.policies.ask(&with_more), Ok(Some(_))) {
-        let offered = asked.approvals.len();
-        return denied(
-            Reason::Approval,
-            format!(
-                "{approvals} persons have approved exactly this request ({offered} approvals came with it); the policy requires more"
-            ),
-        );
-    }
-    denied(Reason::Policy, format!("no policy of {} permits {} to deploy this", configuration.target, signer.name))
-}
-
-/// The signers who approved exactly this request: one entry per key, without the persons who signed
-/// the request.
-fn approvers(asked: &Asked) -> Vec<KnownSigner> {
-    let request = asked.request();
-    let subject = request.subject();
-    let requesters: BTreeSet<&str> = asked.request.signers().iter().map(|signer| signer.person.as_str()).collect();
-    let mut approvers: BTreeMap<&str, &KnownSigner> = BTreeMap::new();
-    for approval in &asked.approvals {
-        if approval.statement().covers(subject, request.issued_at) {
-            for signer in approval.signers().iter().filter(|signer| !requesters.contains(signer.person.as_str())) {
-                approvers.insert(&signer.key_id, signer);
-            }
-        }
-    }
-    approvers.into_values().cloned().collect()
 }
 
 type Commands = (Vec<Vec<String>>, Vec<Vec<String>>);
@@ -217,5 +330,12 @@ fn commands(configuration: &Configuration, values: &BTreeMap<ParameterName, Stri
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| denied(Reason::Parameter, error))
     };
-    Ok((fill(&configuration.steps)?, fill(&configuration.rollback)?))
+    let commands: Commands = (fill(&configuration.steps)?, fill(&configuration.rollback)?);
+    let bytes: usize = commands.0.iter().chain(&commands.1).flatten().map(String::len).sum();
+    if bytes > COMMANDS_MAX {
+        let message =
+            format!("the command lines of all steps have {bytes} bytes together; the limit is {COMMANDS_MAX}");
+        return Err(denied(Reason::TooLarge, message));
+    }
+    Ok(commands)
 }

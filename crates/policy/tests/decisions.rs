@@ -44,7 +44,11 @@ const PERMIT: &str = r#"permit(principal in Group::"payments-ci", action == Acti
 const APPROVED: &str = r#"@id("two-persons") permit(principal in Group::"payments-ci", action == Action::"deploy", resource) when { context.approvals >= 1 };"#;
 
 fn request(change: impl FnOnce(&mut Request)) -> Request {
-    let id = DeploymentId::new(1, [1; 10]);
+    request_at(ISSUED, change)
+}
+
+fn request_at(issued: i64, change: impl FnOnce(&mut Request)) -> Request {
+    let id = DeploymentId::new(u64::try_from(issued).unwrap() * 1_000, [1; 10]);
     let queue = |name: String| format!("https://sqs.eu-west-1.amazonaws.com/111111111111/{name}").parse().unwrap();
     let mut request = Request {
         audience: "arn:aws:sns:eu-west-1:222222222222:relay".parse().unwrap(),
@@ -57,8 +61,8 @@ fn request(change: impl FnOnce(&mut Request)) -> Request {
         control_queue: Some(queue(id.control_queue_name())),
         deployment_id: id,
         session_key: key(9).public().clone(),
-        issued_at: Timestamp::from_unix(ISSUED),
-        expires_at: Timestamp::from_unix(ISSUED + 900),
+        issued_at: Timestamp::from_unix(issued),
+        expires_at: Timestamp::from_unix(issued + 900),
         origin: Origin::default(),
         traceparent: None,
     };
@@ -146,16 +150,79 @@ fn time_is_the_requests_own_and_a_forbid_is_a_freeze() {
     let weekend = format!(
         r#"{PERMIT} @id("weekend") forbid(principal, action, resource) when {{ ["saturday", "sunday"].contains(context.weekday) }};"#
     );
-    let saturday = request(|r| {
-        r.issued_at = "2026-11-21T12:00:00Z".parse().unwrap();
-        r.expires_at = r.issued_at.plus(900);
-    });
-    let monday = request(|r| {
-        r.issued_at = "2026-11-23T12:00:00Z".parse().unwrap();
-        r.expires_at = r.issued_at.plus(900);
-    });
+    let at = |text: &str| request_at(text.parse::<Timestamp>().unwrap().unix(), |_| {});
+    let saturday = at("2026-11-21T12:00:00Z");
+    let monday = at("2026-11-23T12:00:00Z");
     assert_eq!(decide(&weekend, &saturday, 1, vec![]), Err(Reason::Policy));
     assert!(decide(&weekend, &monday, 1, vec![]).is_ok());
+}
+
+// clause: LAU-4
+#[test]
+fn a_freeze_cannot_be_dated_back() {
+    let freeze = format!("{PERMIT} forbid(principal, action, resource) when {{ context.hour >= 12 }};");
+    let configuration = Configuration::parse(&text(&freeze)).unwrap();
+    let noon: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+    let before = request_at(noon.unix() - 1, |_| {});
+    let asked = asked(&configuration, &before, 1, vec![]);
+    let at = |now: Timestamp, stage| authorise(&configuration, &asked, now, stage).map(|_| ()).map_err(|d| d.reason);
+    assert_eq!(at(noon.plus(-1), Stage::Launch), Ok(()));
+    assert_eq!(at(noon.plus(960), Stage::Launch), Err(Reason::Expired));
+    assert_eq!(at(noon.plus(899), Stage::Launch), Err(Reason::Policy), "the launcher's own clock says noon");
+    assert_eq!(at(noon.plus(899), Stage::Run), Ok(()), "the runner starts later, and asks as of the request");
+    // A freeze that is over by the launcher's clock was not when the request was made.
+    let late = request_at(noon.unix() + 43_199, |_| {});
+    let asked = self::asked(&configuration, &late, 1, vec![]);
+    assert_eq!(
+        authorise(&configuration, &asked, noon.plus(43_260), Stage::Launch).map(|_| ()).map_err(|d| d.reason),
+        Err(Reason::Policy)
+    );
+}
+
+// clause: LAU-4
+#[test]
+fn a_policy_that_decides_nothing_or_nests_too_deeply_is_refused() {
+    let error = |policy: &str| Configuration::parse(&text(policy)).unwrap_err().to_string();
+    let template = format!(r#"{PERMIT} @id("not-bob") forbid(principal == ?principal, action, resource);"#);
+    assert!(error(&template).contains("not-bob is a template"), "{}", error(&template));
+    let when = |condition: &str| format!("permit(principal, action, resource) when {{ {condition} }};");
+    let nested = |levels: usize| when(&format!("{}true{}", "(".repeat(levels), ")".repeat(levels)));
+    assert!(Configuration::parse(&text(&nested(63))).is_ok());
+    let lists = format!("{}{} == {}{}", "[".repeat(5_000), "]".repeat(5_000), "[".repeat(5_000), "]".repeat(5_000));
+    for odd in [nested(64), nested(152), nested(20_000), when(&lists), when(&"!".repeat(3_000))] {
+        assert!(Configuration::parse(&text(&odd)).is_err(), "{} bytes", odd.len());
+    }
+    let digest = |n: usize| format!("\"sha256:{n:04x}\"");
+    let digests = (0..600).map(digest).collect::<Vec<_>>().join(", ");
+    assert!(Configuration::parse(&text(&when(&format!("[{digests}].contains(context.parameters.image)")))).is_ok());
+}
+
+// clause: LAU-4
+#[test]
+fn a_long_chain_of_alternatives_is_read_and_asked() {
+    let alternative = |n: usize| format!("context.parameters.image == \"sha256:{n:04x}\"");
+    let chain = (0..499).map(alternative).collect::<Vec<_>>().join(" || ");
+    let policy = format!(r#"permit(principal in Group::"payments-ci", action, resource) when {{ {chain} }};"#);
+    assert!(decide(&policy, &request(|_| {}), 1, vec![]).is_ok());
+    let other = request(|r| drop(r.parameters.insert("image".parse().unwrap(), "sha256:ffff".into())));
+    assert_eq!(decide(&policy, &other, 1, vec![]), Err(Reason::Policy));
+}
+
+// clause: LIM-8
+#[test]
+fn the_command_lines_are_bounded() {
+    let long = "x".repeat(16_000);
+    let many = (0..9).map(|_| "\"{image}\"").collect::<Vec<_>>().join(", ");
+    let with = |arguments: &str| {
+        let text = text(PERMIT).replace("sha256:[0-9a-f]{4}", "x*").replace("\"-var\", \"image={image}\"", arguments);
+        let configuration = Configuration::parse(&text).unwrap();
+        let r = request(|r| drop(r.parameters.insert("image".parse().unwrap(), long.clone())));
+        authorise(&configuration, &asked(&configuration, &r, 1, vec![]), r.issued_at, Stage::Launch)
+            .map(|_| ())
+            .map_err(|denied| denied.reason)
+    };
+    assert_eq!(with("\"{image}\""), Ok(()));
+    assert_eq!(with(&many), Err(Reason::TooLarge));
 }
 
 // clause: REQ-9, REQ-10, RUN-5
@@ -233,6 +300,26 @@ fn what_cannot_be_is_refused_with_its_place() {
     assert!(
         matches!(Configuration::parse(&endpoint), Err(ConfigurationError::Field { field, .. }) if field == "endpoint")
     );
+    for (endpoint, good) in [
+        ("https://vpce.example", true),
+        ("https://vpce.example:8443/", true),
+        ("http://127.0.0.1:4566", true),
+        ("http://[::1]:4566", true),
+        ("http://127.0.0.1:80@evil.example/", false),
+        ("http://localhost:80@evil.example", false),
+        ("http://127.0.0.1.evil.example:80", false),
+        ("http://127.0.0.1:80/path", false),
+        ("https://user@host", false),
+        ("ftp://127.0.0.1:1", false),
+        ("127.0.0.1:4566", false),
+        ("not a URL", false),
+    ] {
+        let text = text(PERMIT).replacen("timeout", &format!("endpoint = \"{endpoint}\"\ntimeout"), 1);
+        assert_eq!(Configuration::parse(&text).is_ok(), good, "{endpoint}");
+    }
+    let twice = text(PERMIT).replace(&key(3).public().to_string(), &key(1).public().to_string());
+    let said = Configuration::parse(&twice).unwrap_err().to_string();
+    assert!(said.contains("`signers[2]`: has the same key as signers[0]"), "{said}");
 }
 
 #[test]
@@ -252,6 +339,26 @@ fn doubtful_things_are_found() {
         findings(r#"permit(principal in Group::"typo", action, resource);"#, "", "")
             .contains("no signer is in the group `typo`")
     );
+    let two = APPROVED.replace(">= 1", ">= 2");
+    assert!(findings(&two, "", "").contains("it asks for 2 approvals"), "{}", findings(&two, "", ""));
+    assert!(!findings(APPROVED, "", "").contains("approvals"), "{}", findings(APPROVED, "", ""));
+    for (from, to, expected) in [
+        ("alias/relay-payments-production", "alias/relay-target", "the target's stack makes the key"),
+        ("alias/relay-payments-production", "arn:aws:kms:eu-west-1:333333333333:key/x", "is not the ARN of a KMS key"),
+        (
+            "bucket = \"relay-2222",
+            "bucket = \"relay-3333",
+            "bucket: foundation.yaml makes the bucket relay-222222222222",
+        ),
+        ("evidence = \"relay-", "evidence = \"other-", "evidence: foundation.yaml makes the bucket relay-evidence-"),
+        (":relay\"\nbucket", ":other\"\nbucket", "topic: foundation.yaml makes the topic `relay`"),
+        ("ci_accounts = [\"111111111111\"]", "ci_accounts = [\"222222222222\"]", "the target's own account"),
+        ("image = {", "db_password = { pattern = \"x\" }\nimage = {", "no place for a secret"),
+    ] {
+        let found = findings(PERMIT, from, to);
+        assert!(found.contains(expected), "{to}: {found}");
+    }
+    assert_eq!(findings(PERMIT, "", "").lines().count(), 1, "anna has no CI account");
     let never = r#"permit(principal, action, resource) when { principal is Target };"#;
     assert!(findings(never, "", "").contains("policy:"), "{}", findings(never, "", ""));
 }
