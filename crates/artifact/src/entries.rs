@@ -204,7 +204,23 @@ fn check(header: &Header) -> Result<u64, UnpackError> {
     if header.cksum().map_err(odd)? != expected {
         return Err(UnpackError::Tar("a header's checksum is wrong".to_owned()));
     }
+    // Of the numbers, only the size may have the binary form.
+    let (mode, size, checksum) = (&bytes[100..108], &bytes[124..136], &bytes[148..156]);
+    if !is_octal(mode) || !is_octal(checksum) || !is_octal(size) && !is_binary(size) {
+        return Err(UnpackError::Tar("a header has a number that readers take for different ones".to_owned()));
+    }
     header.entry_size().map_err(odd)
+}
+
+/// Whether a field is an octal number as POSIX has it: digits, and spaces or NUL around them.
+fn is_octal(field: &[u8]) -> bool {
+    field.iter().all(|byte| matches!(byte, b'0'..=b'7' | b' ' | 0))
+}
+
+/// Whether a field is a number in GNU's binary form, not negative and within 64 bits: of the twelve
+/// bytes of a size, readers use the last eight.
+fn is_binary(size: &[u8]) -> bool {
+    size.starts_with(&[0x80, 0, 0, 0])
 }
 
 /// Reads PAX records: `<length> <key>=<value>\n`. The length includes itself.

@@ -254,6 +254,36 @@ fn what_two_readers_would_read_differently() {
     assert_eq!(try_unpack(&archive(&fine)).unwrap(), Unpacked { entries: 1, bytes: 4 });
 }
 
+/// A size beyond 64 bits, a negative one, a signed one, and a mode in another form: GNU tar, the
+/// `tar` crate and Python read each in another way.
+#[test]
+fn numbers_have_one_reading() {
+    let with = |at: usize, field: &[u8]| {
+        let mut entry = file("f");
+        entry[at..at + field.len()].copy_from_slice(field);
+        entry[148..156].fill(b' ');
+        let sum: u32 = entry[..512].iter().map(|byte| u32::from(*byte)).sum();
+        entry[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        entry
+    };
+    let size = |first: [u8; 4]| [&first[..], &4_u64.to_be_bytes()].concat();
+    for entry in [
+        with(124, &size([0x80, 0, 0, 1])),
+        with(124, &size([0x81, 0, 0, 0])),
+        with(124, &size([0xff, 0xff, 0xff, 0xff])),
+        with(124, b"+0000000004\0"),
+        with(124, b"00000000004x"),
+        with(100, &[0x80, 0, 0, 0, 0, 0, 1, 0xa4]),
+        with(100, b"+000644\0"),
+    ] {
+        let error = refused(&[entry]);
+        assert!(matches!(error, UnpackError::Tar(_)), "{error:?}");
+    }
+    // The binary form itself is fine: large files need it.
+    let fine = with(124, &size([0x80, 0, 0, 0]));
+    assert_eq!(try_unpack(&archive(&[fine])).unwrap(), Unpacked { entries: 1, bytes: 4 });
+}
+
 #[test]
 fn modes_are_0644_or_0755_and_the_rest_is_dropped() {
     let into = TempDir::new().unwrap();

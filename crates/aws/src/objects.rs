@@ -69,6 +69,19 @@ impl Objects {
         Ok(output.e_tag.unwrap_or_default())
     }
 
+    /// Writes an object that is written once. Returns `false` if it exists already.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Objects::put`], without [`Kind::Precondition`].
+    pub async fn put_once(&self, bucket: &str, key: &str, bytes: impl Into<Bytes>) -> Result<bool, AwsError> {
+        match self.put(bucket, key, bytes, Condition::Absent).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == Kind::Precondition => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads an object of at most `max` bytes. Returns `None` if it does not exist.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use aws_sdk_ecs::types::{
     AwsVpcConfiguration, ContainerOverride, DesiredStatus, KeyValuePair, LaunchType, NetworkConfiguration, TaskOverride,
 };
 use relay_protocol::task::Task;
-use relay_protocol::{Timestamp, overrides};
+use relay_protocol::{RequestRef, Timestamp, overrides};
 
 use crate::error::from_sdk;
 use crate::{AwsError, Kind, Sdk};
@@ -53,10 +53,8 @@ pub struct Launch<'a> {
     pub cluster: &'a str,
     /// The ARN of the exact revision.
     pub definition: &'a str,
-    /// The deployment id, used as `clientToken` and `startedBy`.
-    pub deployment_id: &'a str,
-    /// The value of `RELAY_ENVELOPE`.
-    pub envelope: &'a str,
+    /// The request. Its deployment id is the `clientToken` and `startedBy`.
+    pub request: &'a RequestRef,
     /// The subnets of the task's network interface.
     pub subnets: Vec<String>,
     /// The security groups of that interface.
@@ -110,8 +108,9 @@ impl Tasks {
         let wrong = |error: aws_smithy_types::error::operation::BuildError| {
             AwsError::new("ecs:RunTask", Kind::Invalid, error.to_string())
         };
-        let envelope = KeyValuePair::builder().name(overrides::VARIABLE).value(launch.envelope).build();
-        let container = ContainerOverride::builder().name(overrides::CONTAINER).environment(envelope).build();
+        let id = launch.request.deployment_id.as_str();
+        let request = KeyValuePair::builder().name(overrides::VARIABLE).value(launch.request.to_json()).build();
+        let container = ContainerOverride::builder().name(overrides::CONTAINER).environment(request).build();
         let network = AwsVpcConfiguration::builder()
             .set_subnets(Some(launch.subnets.clone()))
             .set_security_groups(Some(launch.security_groups.clone()))
@@ -123,8 +122,8 @@ impl Tasks {
             .run_task()
             .cluster(launch.cluster)
             .task_definition(launch.definition)
-            .client_token(launch.deployment_id)
-            .started_by(launch.deployment_id)
+            .client_token(id)
+            .started_by(id)
             .launch_type(LaunchType::Fargate)
             .enable_execute_command(false)
             .count(1)
@@ -224,7 +223,7 @@ impl Tasks {
 fn task(task: &aws_sdk_ecs::types::Task) -> Task {
     let container = task.containers().iter().find(|container| container.name() == Some(overrides::CONTAINER));
     let overridden = task.overrides().map(|all| all.container_overrides()).unwrap_or_default();
-    let envelope =
+    let request =
         overridden.iter().flat_map(|one| one.environment()).find(|pair| pair.name() == Some(overrides::VARIABLE));
     let time = |at: &aws_sdk_ecs::primitives::DateTime| Timestamp::from_unix(at.secs());
     Task {
@@ -240,6 +239,6 @@ fn task(task: &aws_sdk_ecs::types::Task) -> Task {
         stopped_reason: task.stopped_reason().map(str::to_owned),
         exit_code: container.and_then(|container| container.exit_code()),
         container_reason: task.containers().iter().find_map(|container| container.reason()).map(str::to_owned),
-        envelope: envelope.and_then(|pair| pair.value()).map(str::to_owned),
+        request: request.and_then(|pair| RequestRef::parse(pair.value()?).ok()),
     }
 }

@@ -23,8 +23,11 @@ fn json_to<W: std::io::Write + 'static>(writer: impl Fn() -> W + Send + Sync + '
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .parse_lossy("info,aws=warn,hyper=warn,lambda_runtime=warn");
+    // `target` is relay's target. The module that speaks would have the same name, and a line with
+    // one name twice is no JSON to a strict reader.
+    let format = tracing_subscriber::fmt().json().flatten_event(true).with_target(false);
     // A second set-up in one process, as in tests, is not an error.
-    let _ = tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(writer).try_init();
+    let _ = format.with_env_filter(filter).with_writer(writer).try_init();
 }
 
 /// Sets up plain log lines on stderr. They are off unless `RELAY_LOG` asks for them, as
