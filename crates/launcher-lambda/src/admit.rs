@@ -1,5 +1,5 @@
 //! Admits one verified request, in the order of [`admission::next`]: earlier claim or task,
-//! decision, RunTask, answer (clauses LAU-6 to LAU-11).
+//! evidence, decision, RunTask, answer (clauses LAU-6 to LAU-11).
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,18 @@ use relay_engine::launch::admission::{self, Found, Known, Need, Ran};
 use relay_engine::launch::{prior, reasons};
 use relay_engine::lock::{Content, Slot};
 use relay_policy::{Asked, Denied};
-use relay_protocol::claim::{Lock, Verdict};
+use relay_protocol::claim::{Claim, Holder, Lock, Verdict};
+use relay_protocol::evidence::Evidence;
 use relay_protocol::frame::LauncherKind;
 use relay_protocol::limits::CLAIM_MAX;
 use relay_protocol::request::Stage;
 use relay_protocol::task::Task;
-use relay_protocol::{DeploymentId, Digest, Reason, Timestamp};
+use relay_protocol::{Digest, Reason, RequestRef, Timestamp};
 use tracing::{error, info, warn};
 
 use crate::claims::FinalWord;
 use crate::launcher::{Launcher, Target, deadline};
+use crate::record;
 
 /// Time reserved for the answer when the launch takes long.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -28,6 +30,9 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// Age in seconds after which a request's queue either exists or is gone for good. A replayed old
 /// request must not make an invocation wait for it.
 const FRESH: i64 = 60;
+
+/// What a frozen launcher says.
+pub(crate) const FROZEN: &str = "the platform team has frozen this account's deployments";
 
 /// The label with the subnets, separated by commas.
 const SUBNETS: &str = "relay.subnets";
@@ -57,8 +62,8 @@ enum Ending {
 pub(crate) struct Admission<'a> {
     launcher: &'a Launcher,
     target: &'a Target,
-    asked: &'a Asked,
-    id: &'a DeploymentId,
+    asked: Asked,
+    evidence: Evidence,
     digest: Digest,
     /// The latest time at which the server ends the deployment.
     deadline: Timestamp,
@@ -68,30 +73,34 @@ pub(crate) struct Admission<'a> {
 
 impl<'a> Admission<'a> {
     /// Prepares the admission of `asked`, which must be answered by `until`.
-    pub(crate) fn new(launcher: &'a Launcher, target: &'a Target, asked: &'a Asked, until: Instant) -> Self {
-        let (id, digest) = (&asked.request().deployment_id, asked.request.digest());
-        Self { launcher, target, asked, id, digest, deadline: deadline(&target.configuration, now()), until }
+    pub(crate) fn new(launcher: &'a Launcher, target: &'a Target, asked: Asked, until: Instant) -> Self {
+        let (evidence, digest) = (asked.evidence(), asked.request.digest());
+        Self { launcher, target, asked, evidence, digest, deadline: deadline(&target.configuration, now()), until }
     }
 
     /// Runs the admission until the request is answered. An error makes Lambda retry the
     /// invocation.
-    pub(crate) async fn run(&self) -> Result<(), AwsError> {
-        let Self { launcher, id, digest, deadline, .. } = self;
+    pub(crate) async fn run(mut self) -> Result<(), AwsError> {
         let mut known = Known::default();
         let mut answer = None;
         let mut policies = Vec::new();
         let mut denied = None;
+        let mut claim = None;
+        let mut recorded = Ok(());
         loop {
             match admission::next(known) {
                 Need::ReadClaim => {
-                    let claim = launcher.read_claim(id).await?;
-                    answer = claim.map(|claim| prior::of_claim(&claim, *digest, *deadline));
-                    known.claim = found(&answer);
+                    claim = self.launcher.read_claim(&self.evidence).await?;
+                    (known.claim, answer) = self.answer_for_claim(claim.as_ref());
                 }
                 Need::ListTasks => {
-                    let task = launcher.started_task(id).await?;
-                    answer = task.map(|task| self.answer_for(&task));
-                    known.task = found(&answer);
+                    let task = self.launcher.started_task(&self.asked.request().deployment_id).await?;
+                    answer = task.map(|task| self.answer_for_task(&task));
+                    known.task = if answer.is_some() { Found::Something } else { Found::Nothing };
+                }
+                Need::Store => {
+                    let stored = self.store().await?;
+                    (known.stored, answer) = (Some(stored), (!stored).then(|| prior::id_in_use(self.digest)));
                 }
                 Need::Authorise => match self.decide().await? {
                     Decision::Allowed(by) => (known.allowed, policies) = (Some(true), by),
@@ -102,14 +111,44 @@ impl<'a> Admission<'a> {
                     Ending::Failed(why) => (known.ran, denied) = (Some(Ran::Failed), Some(why)),
                 },
                 Need::Claim(verdict) => {
-                    answer = Some(self.refuse(verdict, denied.take()).await?);
-                    known.concluded = true;
+                    claim = Some(self.refuse(verdict, denied.take()).await?);
+                    (known.claim, answer) = self.answer_for_claim(claim.as_ref());
+                }
+                Need::Record => {
+                    // The requester is answered even if this fails. Lambda then tries again.
+                    recorded = self.record(claim.as_ref()).await;
+                    known.recorded = true;
                 }
                 Need::Answer => break,
             }
         }
-        match answer {
-            Some(kind) => self.answer(kind, known.allowed.is_none()).await,
+        if let Some(kind) = answer {
+            self.answer(kind, known.allowed.is_none()).await?;
+        }
+        recorded
+    }
+
+    /// What a claim means for this request.
+    fn answer_for_claim(&self, claim: Option<&Claim>) -> (Found, Option<LauncherKind>) {
+        let Some(claim) = claim else { return (Found::Nothing, None) };
+        let is_verdict = claim.request_digest == self.digest && matches!(claim.holder, Holder::Launcher { .. });
+        let found = if is_verdict { Found::Verdict } else { Found::Something };
+        (found, Some(prior::of_claim(claim, self.digest, self.deadline)))
+    }
+
+    /// Writes the request to the evidence. From here on, what stands there counts. Returns whether
+    /// it is this request.
+    async fn store(&mut self) -> Result<bool, AwsError> {
+        let asked = self.asked.clone();
+        let Some(stands) = self.launcher.store(self.target, asked).await? else { return Ok(false) };
+        self.asked = stands;
+        Ok(true)
+    }
+
+    /// Records the launcher's final verdict.
+    async fn record(&self, claim: Option<&Claim>) -> Result<(), AwsError> {
+        match claim.and_then(|claim| record::Ending::of_claim(claim, None)) {
+            Some(ending) => self.launcher.record(&self.target.configuration, &self.asked, ending).await,
             None => Ok(()),
         }
     }
@@ -117,17 +156,16 @@ impl<'a> Admission<'a> {
     async fn decide(&self) -> Result<Decision, AwsError> {
         let configuration = &self.target.configuration;
         if self.launcher.settings.frozen {
-            let message = "the platform team has frozen this account's deployments".to_owned();
-            return Ok(Decision::Denied(Denied { reason: Reason::Frozen, message }));
+            return Ok(Decision::Denied(Denied::new(Reason::Frozen, FROZEN)));
         }
-        let allowed = match relay_policy::authorise(configuration, self.asked, now(), Stage::Launch) {
+        let allowed = match relay_policy::authorise(configuration, &self.asked, now(), Stage::Launch) {
             Ok(allowed) => allowed,
             Err(denied) => return Ok(Decision::Denied(denied)),
         };
         Ok(match self.busy().await? {
             Some(holder) => {
                 let message = format!("{} is held by {holder}", configuration.target);
-                Decision::Denied(Denied { reason: Reason::Busy, message })
+                Decision::Denied(Denied::new(Reason::Busy, message))
             }
             None => Decision::Allowed(allowed.policies),
         })
@@ -161,7 +199,8 @@ impl<'a> Admission<'a> {
     /// Runs exactly the task definition revision that was decided about. Each retry uses the same
     /// token, while there is time.
     async fn launch(&self, policies: &[String]) -> Result<Ending, AwsError> {
-        let (definition, envelope) = (&self.target.definition, self.asked.canonical());
+        let definition = &self.target.definition;
+        let request = RequestRef::of(self.asked.request(), self.digest);
         let label = |name: &str| {
             let text = definition.labels.get(name).map(String::as_str).unwrap_or_default();
             text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>()
@@ -169,8 +208,7 @@ impl<'a> Admission<'a> {
         let launch = Launch {
             cluster: &self.launcher.settings.cluster,
             definition: &definition.arn,
-            deployment_id: self.id.as_str(),
-            envelope: &envelope,
+            request: &request,
             subnets: label(SUBNETS),
             security_groups: label(SECURITY_GROUPS),
         };
@@ -192,11 +230,11 @@ impl<'a> Admission<'a> {
                 Err(error) if error.kind == Kind::Unreachable => return Err(error),
                 Err(error) => {
                     let reason = reasons::launch_reason(&error.message);
-                    return Ok(Ending::Failed(Denied { reason, message: error.to_string() }));
+                    return Ok(Ending::Failed(Denied::new(reason, error)));
                 }
             };
             if Instant::now() + backoff.peek() + ANSWER_TIME >= self.until {
-                return Ok(Ending::Failed(Denied { reason, message }));
+                return Ok(Ending::Failed(Denied::new(reason, message)));
             }
             warn!(reason = reason.code(), words = message, "not started yet; retrying with the same token");
             tokio::time::sleep(backoff.pause()).await;
@@ -209,23 +247,23 @@ impl<'a> Admission<'a> {
         let launcher = self.launcher;
         for arn in &error.resources {
             if let Some(task) = launcher.tasks.describe(&launcher.settings.cluster, arn).await? {
-                return Ok(self.answer_for(&task));
+                return Ok(self.answer_for_task(&task));
             }
         }
-        let task = launcher.started_task(self.id).await?;
-        task.map(|task| self.answer_for(&task)).ok_or_else(|| error.clone())
+        let task = launcher.started_task(&self.asked.request().deployment_id).await?;
+        task.map(|task| self.answer_for_task(&task)).ok_or_else(|| error.clone())
     }
 
     /// The answer when a task exists already.
-    fn answer_for(&self, task: &Task) -> LauncherKind {
-        let digest = task.envelope.as_deref().and_then(prior::digest_of_envelope);
+    fn answer_for_task(&self, task: &Task) -> LauncherKind {
+        let digest = task.request.as_ref().map(|request| request.request_digest);
         prior::of_task(&task.arn, digest, self.digest, self.deadline)
     }
 
-    async fn refuse(&self, verdict: Verdict, denied: Option<Denied>) -> Result<LauncherKind, AwsError> {
+    async fn refuse(&self, verdict: Verdict, denied: Option<Denied>) -> Result<Claim, AwsError> {
         let nothing = || AwsError::new("s3:PutObject", Kind::Invalid, "there is no refusal to claim");
-        let word = FinalWord { id: self.id, request: self.digest, verdict, denied: denied.ok_or_else(nothing)? };
-        self.launcher.final_word(word, self.deadline).await
+        let denied = denied.ok_or_else(nothing)?;
+        self.launcher.final_word(FinalWord { evidence: &self.evidence, request: self.digest, verdict, denied }).await
     }
 
     /// Answers the requester. `again` means that an earlier delivery was already answered.
@@ -239,21 +277,19 @@ impl<'a> Admission<'a> {
             }
         }
         log(&kind);
-        self.launcher.answers.send(&request.reply_queue, self.id, kind, until).await.map(|_| ())
+        self.launcher.answers.send(&request.reply_queue, &request.deployment_id, kind, until).await.map(|_| ())
     }
 }
 
-/// Whether an answer already exists.
-fn found(answer: &Option<LauncherKind>) -> Found {
-    if answer.is_some() { Found::Something } else { Found::Nothing }
-}
-
-fn log(kind: &LauncherKind) {
+pub(crate) fn log(kind: &LauncherKind) {
     match kind {
         LauncherKind::Admitted { task_arn, policies, .. } => info!(task_arn, policies = policies.join(","), "admitted"),
         LauncherKind::Refused { reason, message, .. } => info!(reason = reason.code(), words = message, "refused"),
         LauncherKind::LaunchFailed { reason, message, .. } => {
             error!(reason = reason.code(), words = message, "launch failed")
+        }
+        LauncherKind::Tried(tried) => {
+            info!(reason = tried.reason.map(Reason::code), words = tried.message, "answered a dry run")
         }
         LauncherKind::Task { .. } | LauncherKind::Unverified { .. } | LauncherKind::Unknown => {}
     }

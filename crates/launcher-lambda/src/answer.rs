@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use relay_aws::keys::Keys;
+use relay_aws::keys::SigningKey;
 use relay_aws::queues::{Entry, Queues};
 use relay_aws::{AwsError, Kind};
 use relay_engine::Backoff;
@@ -15,14 +15,18 @@ use relay_protocol::{DeploymentId, Digest, QueueUrl};
 #[derive(Debug)]
 pub struct Answers {
     queues: Queues,
-    keys: Keys,
-    target_key: String,
+    key: SigningKey,
 }
 
 impl Answers {
-    /// Creates the clients. `target_key` is the KMS key that signs.
-    pub fn new(sdk: &relay_aws::Sdk, target_key: String) -> Self {
-        Self { queues: Queues::new(sdk), keys: Keys::new(sdk), target_key }
+    /// Creates the clients. `answer_key` is the KMS key that signs.
+    pub fn new(sdk: &relay_aws::Sdk, answer_key: &str) -> Self {
+        Self { queues: Queues::new(sdk), key: SigningKey::new(sdk, answer_key) }
+    }
+
+    /// The answer key.
+    pub(crate) fn key(&self) -> &SigningKey {
+        &self.key
     }
 
     /// Sends one frame. Returns whether the queue accepted it.
@@ -44,7 +48,7 @@ impl Answers {
     ) -> Result<bool, AwsError> {
         let body = LauncherFrame { deployment_id: id.clone(), kind }.to_body();
         let digest = Digest::of(&FrameSource::Launcher.pae(&body));
-        let sig = self.keys.sign(&self.target_key, &digest).await?;
+        let sig = self.key.sign(&digest).await?;
         let entry = Entry::from(&SignedFrame::new(FrameSource::Launcher, &sig, None, body));
         let until = until.min(Instant::now() + Duration::from_secs(QUEUE_WAIT_SECONDS));
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));

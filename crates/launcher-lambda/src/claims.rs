@@ -5,14 +5,13 @@ use std::time::Duration;
 use relay_aws::objects::Condition;
 use relay_aws::{AwsError, Kind};
 use relay_engine::claim::{self, After, Put};
-use relay_engine::launch::prior;
 use relay_policy::Denied;
 use relay_protocol::claim::{Claim, Holder, Verdict};
 use relay_protocol::encoding::short;
-use relay_protocol::frame::LauncherKind;
+use relay_protocol::evidence::Evidence;
 use relay_protocol::limits::CLAIM_MAX;
 use relay_protocol::task::Task;
-use relay_protocol::{DeploymentId, Digest, Timestamp};
+use relay_protocol::{DeploymentId, Digest};
 
 use crate::launcher::Launcher;
 
@@ -21,28 +20,28 @@ const TRIES: usize = 5;
 
 /// A final verdict on a request.
 pub(crate) struct FinalWord<'a> {
-    pub(crate) id: &'a DeploymentId,
+    pub(crate) evidence: &'a Evidence,
     pub(crate) request: Digest,
     pub(crate) verdict: Verdict,
     pub(crate) denied: Denied,
 }
 
 impl Launcher {
-    /// Claims the id with a final verdict. If another writer was faster, its claim decides the
-    /// answer (clause CLM-3). `deadline` is part of the answer if that writer is a runner.
-    pub(crate) async fn final_word(&self, word: FinalWord<'_>, deadline: Timestamp) -> Result<LauncherKind, AwsError> {
-        let FinalWord { id, request, verdict, denied: Denied { reason, message } } = word;
+    /// Claims the id with a final verdict, and returns the claim that stands: another writer may
+    /// have been faster (clause CLM-3).
+    pub(crate) async fn final_word(&self, word: FinalWord<'_>) -> Result<Claim, AwsError> {
+        let FinalWord { evidence, request, verdict, denied: Denied { reason, message, .. } } = word;
         // A claim must be small enough to be read back.
         let holder = Holder::Launcher { verdict, reason, message: short(&message) };
         let claim = Claim { request_digest: request, holder };
-        let key = Claim::key(id);
+        let key = evidence.claim();
         for _ in 0..TRIES {
-            let put = self.objects.put(&self.settings.bucket, &key, claim.to_bytes(), Condition::Absent).await;
+            let put = self.objects.put(&self.settings.evidence, &key, claim.to_bytes(), Condition::Absent).await;
             match claim::after_put(put_of(put)?) {
-                After::Won => return Ok(prior::of_claim(&claim, request, deadline)),
+                After::Won => return Ok(claim),
                 After::ReadBack => {
-                    if let Some(stands) = self.read_claim(id).await? {
-                        return Ok(prior::of_claim(&stands, request, deadline));
+                    if let Some(stands) = self.read_claim(evidence).await? {
+                        return Ok(stands);
                     }
                 }
                 After::Again => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -51,15 +50,16 @@ impl Launcher {
         Err(AwsError::new("s3:PutObject", Kind::Conflict, "the claim is still contested after several attempts"))
     }
 
-    /// Reads the claim of the id, if there is one.
-    pub(crate) async fn read_claim(&self, id: &DeploymentId) -> Result<Option<Claim>, AwsError> {
-        let Some(object) = self.objects.get(&self.settings.bucket, &Claim::key(id), CLAIM_MAX as u64).await? else {
+    /// Reads the claim of a deployment, if there is one.
+    pub(crate) async fn read_claim(&self, evidence: &Evidence) -> Result<Option<Claim>, AwsError> {
+        let key = evidence.claim();
+        let Some(object) = self.objects.get(&self.settings.evidence, &key, CLAIM_MAX as u64).await? else {
             return Ok(None);
         };
         // An unreadable claim is still a claim. A deployment that must be requested again is better
         // than one that runs twice.
         let unreadable = |error: serde_json::Error| {
-            AwsError::new("s3:GetObject", Kind::Invalid, format!("cannot read the claim of {id}: {error}"))
+            AwsError::new("s3:GetObject", Kind::Invalid, format!("cannot read {key}: {error}"))
         };
         Claim::parse(&object.bytes).map(Some).map_err(unreadable)
     }

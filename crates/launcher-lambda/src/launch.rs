@@ -5,13 +5,15 @@ use std::time::{Instant, SystemTime};
 
 use lambda_runtime::Error;
 use relay_aws::AwsError;
-use relay_policy::Asked;
-use relay_protocol::frame::LauncherKind;
+use relay_aws::clock::now;
+use relay_policy::{Asked, Denied, Tried};
+use relay_protocol::encoding::short;
+use relay_protocol::frame::{self, LauncherKind};
 use relay_protocol::request::Hints;
-use relay_protocol::{Bundle, Digest, Message, QueueUrl, TargetName};
+use relay_protocol::{Bundle, Digest, Message, QueueUrl, Reason, TargetName};
 use tracing::{Instrument as _, error, info, warn};
 
-use crate::admit::Admission;
+use crate::admit::{self, Admission, FROZEN};
 use crate::event::{self, Delivered, Notification};
 use crate::launcher::{Launcher, Target};
 
@@ -78,7 +80,12 @@ impl Launcher {
         let cause = match Message::parse(notification.body.as_bytes()) {
             Ok(Message::Control(envelope)) => return self.cancel(hints, &envelope, &notification.body).await,
             Ok(Message::Request(bundle)) => match self.verify(&bundle, hints).await {
-                Ok((target, asked)) => return Admission::new(self, &target, &asked, until).run().await,
+                Ok((target, asked)) => return Admission::new(self, &target, asked, until).run().await,
+                Err(NotVerified::Aws(error)) => return Err(error),
+                Err(NotVerified::Because(cause)) => cause,
+            },
+            Ok(Message::DryRun(bundle)) => match self.verify_dry_run(&bundle, hints).await {
+                Ok((target, tried)) => return self.try_request(&target, &tried, until).await,
                 Err(NotVerified::Aws(error)) => return Err(error),
                 Err(NotVerified::Because(cause)) => cause,
             },
@@ -97,6 +104,44 @@ impl Launcher {
             return Err(NotVerified::because("the message's attributes differ from the signed request"));
         }
         Ok((target, asked))
+    }
+
+    /// Does the same for a dry run.
+    async fn verify_dry_run(&self, bundle: &Bundle, hints: &Hints) -> Result<(Target, Tried), NotVerified> {
+        let target = self.target(&hints.target).await?;
+        let tried = relay_policy::verify_dry_run(bundle, &target.configuration)
+            .map_err(|error| NotVerified::Because(error.to_string()))?;
+        if !hints.agree_with(tried.request()) {
+            return Err(NotVerified::because("the message's attributes differ from the signed dry run"));
+        }
+        Ok((target, tried))
+    }
+
+    /// Answers a dry run: decides as for a request, and starts nothing (clause DRY-2).
+    async fn try_request(&self, target: &Target, tried: &Tried, until: Instant) -> Result<(), AwsError> {
+        let Target { definition, configuration } = target;
+        let decision = match self.settings.frozen {
+            true => Err(Denied::new(Reason::Frozen, FROZEN)),
+            false => tried.decide(configuration, now()),
+        };
+        let (reason, message, policies, approvals_missing) = match decision {
+            Ok(allowed) => (None, String::new(), allowed.policies, 0),
+            Err(denied) => (Some(denied.reason), short(&denied.message), Vec::new(), denied.approvals_missing),
+        };
+        let kind = LauncherKind::Tried(Box::new(frame::Tried {
+            request_digest: tried.digest(),
+            reason,
+            message,
+            policies,
+            requesters: tried.requesters(),
+            approvals_missing,
+            configuration_digest: configuration.digest,
+            revision: definition.arn.clone(),
+            target_key_id: self.keys.public_key(&configuration.target_key).await?.key_id(),
+        }));
+        admit::log(&kind);
+        let request = tried.request();
+        self.answers.send(&request.reply_queue, &request.deployment_id, kind, until).await.map(|_| ())
     }
 
     /// The newest active revision of a target, with its pinned configuration.

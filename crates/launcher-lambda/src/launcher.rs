@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use relay_aws::Sdk;
+use relay_aws::keys::Keys;
 use relay_aws::objects::Objects;
 use relay_aws::queues::Queues;
 use relay_aws::tasks::{Definition, Tasks};
@@ -26,6 +27,8 @@ pub(crate) struct Launcher {
     pub(crate) objects: Objects,
     pub(crate) queues: Queues,
     pub(crate) answers: Answers,
+    /// For the public halves of target keys.
+    pub(crate) keys: Keys,
     /// Configurations by the ARN of their revision, which never changes.
     configurations: Mutex<HashMap<String, Arc<Configuration>>>,
 }
@@ -44,7 +47,8 @@ impl Launcher {
             tasks: Tasks::new(&sdk),
             objects: Objects::new(&sdk),
             queues: Queues::new(&sdk),
-            answers: Answers::new(&sdk, settings.target_key.clone()),
+            answers: Answers::new(&sdk, &settings.answer_key),
+            keys: Keys::new(&sdk),
             configurations: Mutex::new(HashMap::new()),
             settings,
         }
@@ -64,6 +68,9 @@ impl Launcher {
             Configuration::parse(text).map_err(|error| format!("cannot read the configuration of {arn}: {error}"))?;
         if configuration.target != pin.target || configuration.topic != self.settings.topic {
             return Err(format!("the configuration of {arn} is for another target or topic"));
+        }
+        if configuration.evidence != self.settings.evidence {
+            return Err(format!("the configuration of {arn} names another evidence bucket"));
         }
         let configuration = Arc::new(configuration);
         let mut known = self.configurations.lock().unwrap_or_else(PoisonError::into_inner);

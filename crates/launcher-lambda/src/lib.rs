@@ -1,15 +1,15 @@
 //! The launcher: a Lambda that verifies and authorises a signed request, and starts exactly one
 //! task for it.
 //!
-//! It has few permissions: run the task definitions of its targets, sign with the target key, write
-//! claims, and answer on `relay-*-reply` queues. Nobody trusts it: the runner verifies again
-//! (promise P2). However often a request is delivered, the answer is the same, and at most one task
-//! starts (promise P3).
+//! It has few permissions: run the task definitions of its targets, sign with the answer key, write
+//! claims, requests and its own records, and answer on `relay-*-reply` queues. Nobody trusts it:
+//! the runner verifies again (promise P2). However often a request is delivered, the answer is the
+//! same, and at most one task starts (promise P3).
 //!
 //! [`event`] reads what AWS delivers, and [`launch`] verifies it. `admit` makes the calls for a
 //! request in the order that [`relay_engine::launch`] decides. [`watch`] follows each task to its
-//! end and forwards cancels. `claims` reads and writes final verdicts. [`answer`] signs and sends
-//! frames.
+//! end and forwards cancels. `store` keeps the requests, `claims` reads and writes final verdicts,
+//! and `record` records what no runner records. [`answer`] signs and sends frames.
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +19,9 @@ mod claims;
 pub mod event;
 mod launch;
 mod launcher;
+mod record;
 pub mod settings;
+mod store;
 pub mod watch;
 
 use std::sync::Arc;

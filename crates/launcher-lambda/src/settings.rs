@@ -9,10 +9,12 @@ pub struct Settings {
     pub topic: TopicArn,
     /// `RELAY_CLUSTER`: the cluster that runs the tasks.
     pub cluster: String,
-    /// `RELAY_BUCKET`: the bucket for claims and locks.
+    /// `RELAY_BUCKET`: the relay bucket, for locks.
     pub bucket: String,
-    /// `RELAY_TARGET_KEY`: the KMS key that signs answers.
-    pub target_key: String,
+    /// `RELAY_EVIDENCE_BUCKET`: the evidence bucket, for claims, requests and records.
+    pub evidence: String,
+    /// `RELAY_ANSWER_KEY`: the KMS key that signs answers and the launcher's records.
+    pub answer_key: String,
     /// `RELAY_CI_ACCOUNTS`, separated by commas: the accounts to which `unverified` may be sent.
     pub ci_accounts: Vec<AccountId>,
     /// `RELAY_FROZEN`: `true` refuses every request, for all targets. A missing variable means
@@ -44,7 +46,8 @@ impl Settings {
             topic: text("RELAY_TOPIC_ARN")?.parse().map_err(odd("RELAY_TOPIC_ARN"))?,
             cluster: text("RELAY_CLUSTER")?,
             bucket: text("RELAY_BUCKET")?,
-            target_key: text("RELAY_TARGET_KEY")?,
+            evidence: text("RELAY_EVIDENCE_BUCKET")?,
+            answer_key: text("RELAY_ANSWER_KEY")?,
             ci_accounts: text("RELAY_CI_ACCOUNTS")?
                 .split(',')
                 .map(|account| account.trim().parse().map_err(odd("RELAY_CI_ACCOUNTS")))

@@ -1,8 +1,7 @@
 //! Follows a task after its launch. ECS events become frames, so the requester learns of a task
 //! that never starts or that dies (clause LAU-12). A cancel by topic reaches the task (clause
 //! CTL-6). A five-minute sweep looks for missed events and for tasks that exceed their time. Each
-//! task is judged by its own revision, and by the envelope that it was started with, verified
-//! again.
+//! task is judged by its own revision, and by the request that it was started for, verified again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +18,7 @@ use relay_protocol::encoding::short;
 use relay_protocol::frame::LauncherKind;
 use relay_protocol::request::{Hints, Stage};
 use relay_protocol::task::Task;
-use relay_protocol::{Bundle, DeploymentId, Envelope, QueueUrl, Timestamp};
+use relay_protocol::{DeploymentId, Envelope, QueueUrl, Timestamp};
 use tracing::{error, info, warn};
 
 use crate::claims::FinalWord;
@@ -46,6 +45,9 @@ fn cancel_key(id: &DeploymentId) -> String {
 /// Size limit in bytes of such a note, which is a time.
 const NOTE_MAX: u64 = 64;
 
+/// A task's configuration and its verified request.
+type Judged = (Arc<Configuration>, Asked);
+
 impl Launcher {
     /// Handles a task event. Only the ARNs are taken from it, and ECS is asked for the task's
     /// state: anyone who may invoke the function could forge an event.
@@ -58,8 +60,8 @@ impl Launcher {
             warn!(task = arn, "dropped an event of a task that ECS does not know");
             return Ok(());
         };
-        let Some((_, asked)) = self.asked(&task).await? else { return Ok(()) };
-        self.tell(&task, &asked, until).await
+        let Some(judged) = self.asked(&task).await? else { return Ok(()) };
+        self.tell(&task, &judged, until).await
     }
 
     /// Runs one round of the watchdog. A failure with one task does not stop the check of the
@@ -88,11 +90,12 @@ impl Launcher {
         if stopped && task.stopped_at.is_none_or(|at| now().since(at) > RECENT) {
             return Ok(());
         }
-        let Some((configuration, asked)) = self.asked(task).await? else { return Ok(()) };
+        let Some(judged) = self.asked(task).await? else { return Ok(()) };
+        let (configuration, asked) = &judged;
         if stopped {
             // One attempt only: a queue that is gone must not delay the other tasks, and the next
             // round reports again.
-            return self.tell(task, &asked, Instant::now()).await;
+            return self.tell(task, &judged, Instant::now()).await;
         }
         if task.is_to_stop() {
             return Ok(());
@@ -109,7 +112,7 @@ impl Launcher {
         };
         let begun = task.created_at.unwrap_or_else(now);
         let late = task.started_at.map(|at| at.plus(configuration.longest_run()));
-        let ends = late.map_or(deadline(&configuration, begun), |late| late.max(deadline(&configuration, begun)));
+        let ends = late.map_or(deadline(configuration, begun), |late| late.max(deadline(configuration, begun)));
         match reasons::to_stop(ends, cancelled_at, grace, now()) {
             Some(words) => self.stop(task, id, words).await,
             None => Ok(()),
@@ -127,7 +130,7 @@ impl Launcher {
         loop {
             match cancel::next(known) {
                 cancel::Need::ReadClaim => {
-                    known.holder = match self.read_claim(id).await?.map(|claim| claim.holder) {
+                    known.holder = match self.read_claim(&Self::evidence_of(hints)).await?.map(|claim| claim.holder) {
                         None => cancel::Holder::Nobody,
                         Some(Holder::Launcher { .. }) => cancel::Holder::Launcher,
                         Some(Holder::Runner { task_arn, .. }) => {
@@ -222,7 +225,7 @@ impl Launcher {
 
     /// Returns the verified request of a task, or `None` if the launcher did not start the task for
     /// an authorised request. The request is authorised as of the task's creation time.
-    async fn asked(&self, task: &Task) -> Result<Option<(Arc<Configuration>, Asked)>, AwsError> {
+    async fn asked(&self, task: &Task) -> Result<Option<Judged>, AwsError> {
         let Some(definition) = self.tasks.definition(&task.definition).await? else {
             error!(
                 task = task.arn,
@@ -231,10 +234,14 @@ impl Launcher {
             );
             return Ok(None);
         };
-        let judged = self.configuration(&definition).and_then(|configuration| {
-            let envelope = task.envelope.as_deref().ok_or("it has no envelope")?;
-            let bundle = Bundle::parse(envelope.as_bytes()).map_err(|error| error.to_string())?;
-            let asked = relay_policy::verify(&bundle, &configuration).map_err(|error| error.to_string())?;
+        let asked = match (self.configuration(&definition), &task.request) {
+            (Ok(configuration), Some(named)) => {
+                self.request_of(named, &configuration).await?.map(|asked| (configuration, asked))
+            }
+            (Ok(_), None) => Err("its override does not name a request".to_owned()),
+            (Err(cause), _) => Err(cause),
+        };
+        let judged = asked.and_then(|(configuration, asked)| {
             // A stranger's task family must not use a configuration that names another's target.
             let family = task.definition.rsplit('/').next().and_then(|name| name.split(':').next());
             if family != Some(configuration.target.family().as_str()) {
@@ -259,29 +266,27 @@ impl Launcher {
     }
 
     /// Whether this task's end is the deployment's end, in the order of [`end::next`].
-    async fn is_last_word(&self, task: &Task, asked: &Asked) -> Result<bool, AwsError> {
-        let (id, digest) = (&asked.request().deployment_id, asked.request.digest());
-        let mut holder = end::Holder::default();
+    async fn is_last_word(&self, task: &Task, (configuration, asked): &Judged) -> Result<bool, AwsError> {
+        let (evidence, digest) = (asked.evidence(), asked.request.digest());
+        let of = |claim: Option<Claim>| match claim {
+            None => end::Holder::Nobody,
+            Some(Claim { holder: Holder::Runner { task_arn, .. }, .. }) if task_arn != task.arn => end::Holder::Another,
+            Some(_) => end::Holder::This,
+        };
+        let mut known = end::Known::default();
         loop {
-            match end::next(holder) {
-                end::Need::ReadClaim => {
-                    holder = match self.read_claim(id).await? {
-                        None => end::Holder::Nobody,
-                        Some(Claim { holder: Holder::Runner { task_arn, .. }, .. }) if task_arn != task.arn => {
-                            end::Holder::Another
-                        }
-                        Some(_) => end::Holder::This,
-                    };
-                }
+            match end::next(known) {
+                end::Need::ReadClaim => known.holder = of(self.read_claim(&evidence).await?),
                 end::Need::Claim => {
                     let (reason, words) = (reasons::stop_reason(task), task.stopped_reason.clone());
-                    let denied = Denied { reason, message: words.unwrap_or_default() };
-                    let word = FinalWord { id, request: digest, verdict: Verdict::LaunchFailed, denied };
-                    let kind = self.final_word(word, now()).await?;
-                    holder = match kind {
-                        LauncherKind::Admitted { task_arn, .. } if task_arn != task.arn => end::Holder::Another,
-                        _ => end::Holder::This,
-                    };
+                    let denied = Denied::new(reason, words.unwrap_or_default());
+                    let (request, verdict) = (digest, Verdict::LaunchFailed);
+                    let word = FinalWord { evidence: &evidence, request, verdict, denied };
+                    known.holder = of(Some(self.final_word(word).await?));
+                }
+                end::Need::Record => {
+                    self.record_end(configuration, asked, task).await?;
+                    known.recorded = true;
                 }
                 end::Need::Tell => return Ok(true),
                 end::Need::Drop => return Ok(false),
@@ -291,10 +296,11 @@ impl Launcher {
 
     /// Sends the state that ECS reports to the requester. A queue that is gone after the task has
     /// stopped is expected.
-    async fn tell(&self, task: &Task, asked: &Asked, until: Instant) -> Result<(), AwsError> {
+    async fn tell(&self, task: &Task, judged: &Judged, until: Instant) -> Result<(), AwsError> {
+        let (_, asked) = judged;
         let request = asked.request();
         let stopped = task.has_stopped();
-        if stopped && !self.is_last_word(task, asked).await? {
+        if stopped && !self.is_last_word(task, judged).await? {
             return Ok(());
         }
         let words = match (&task.stopped_reason, &task.container_reason) {

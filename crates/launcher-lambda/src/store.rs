@@ -1,0 +1,59 @@
+//! The request in the evidence bucket: written before anything is decided, and read again for every
+//! later judgement (clauses EVD-2, LAU-12).
+
+use relay_aws::{AwsError, Kind};
+use relay_policy::{Asked, Configuration};
+use relay_protocol::evidence::Evidence;
+use relay_protocol::limits::BUNDLE_MAX;
+use relay_protocol::{Bundle, RequestRef};
+
+use crate::launcher::{Launcher, Target};
+
+impl Launcher {
+    /// Writes the request and the configuration to the evidence. If a request is there already, it
+    /// stands, with its approvals; `None` means that it is another request.
+    pub(crate) async fn store(&self, target: &Target, asked: Asked) -> Result<Option<Asked>, AwsError> {
+        let (bucket, evidence) = (&self.settings.evidence, asked.evidence());
+        let text = target.configuration.text.clone();
+        self.objects.put_once(bucket, &evidence.configuration(target.configuration.digest), text).await?;
+        if self.objects.put_once(bucket, &evidence.request(), asked.canonical()).await? {
+            return Ok(Some(asked));
+        }
+        let stands = self.read_request(&evidence, &target.configuration).await?;
+        Ok(stands.ok().filter(|stands| stands.request.digest() == asked.request.digest()))
+    }
+
+    /// Reads and verifies a request of the evidence. The inner error says why it does not count.
+    pub(crate) async fn read_request(
+        &self,
+        evidence: &Evidence,
+        configuration: &Configuration,
+    ) -> Result<Result<Asked, String>, AwsError> {
+        let key = evidence.request();
+        let object = match self.objects.get(&self.settings.evidence, &key, BUNDLE_MAX as u64).await {
+            Err(error) if error.kind == Kind::Invalid => return Ok(Err(error.to_string())),
+            object => object?,
+        };
+        let Some(object) = object else { return Ok(Err(format!("the evidence has no {key}"))) };
+        let bundle = match Bundle::parse(&object.bytes) {
+            Ok(bundle) => bundle,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        Ok(relay_policy::verify(&bundle, configuration).map_err(|error| error.to_string()))
+    }
+
+    /// Reads and verifies the request that a task was started for, and compares it with what the
+    /// task's override says.
+    pub(crate) async fn request_of(
+        &self,
+        named: &RequestRef,
+        configuration: &Configuration,
+    ) -> Result<Result<Asked, String>, AwsError> {
+        let evidence = Evidence::of(&named.target, &named.deployment_id);
+        let asked = self.read_request(&evidence, configuration).await?;
+        Ok(asked.and_then(|asked| match named.fits(asked.request(), asked.request.digest()) {
+            true => Ok(asked),
+            false => Err("the request in the evidence is not the one that the task was started for".to_owned()),
+        }))
+    }
+}
