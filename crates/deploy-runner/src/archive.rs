@@ -1,18 +1,17 @@
-//! Archives every signed frame in the relay bucket while the deployment runs (clauses ARC-1 to
+//! Archives every signed frame in the evidence bucket while the deployment runs (clauses ARC-1 to
 //! ARC-3). The transcript survives if the CI agent dies, the queue is deleted or the runner is
 //! killed.
 //!
 //! S3 never delays the deployment: data that it has not accepted yet waits on disk, up to a limit.
-//! Data that cannot be kept is reported in the log.
+//! The reader is told when S3 accepts nothing, and when data cannot be kept.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use relay_aws::objects::{Condition, Objects};
-use relay_aws::{AwsError, Kind};
+use relay_aws::objects::Objects;
 use relay_engine::{Backoff, Spool as _};
-use relay_protocol::{DeploymentId, TargetName, archive};
+use relay_protocol::evidence::Evidence;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -30,6 +29,12 @@ const AGE: Duration = Duration::from_secs(30);
 /// Capacity, in lines, of the channel to the archive task.
 const CHANNEL: usize = 2;
 
+/// How long S3 may refuse an object before the reader is told.
+const TROUBLE: Duration = Duration::from_secs(10);
+
+/// Capacity, in notes, of the channel to the pump. What does not fit is in the log.
+const NOTES: usize = 8;
+
 /// The first and the longest pause after a failed write to S3.
 const PAUSE: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(20));
 
@@ -38,24 +43,22 @@ const PAUSE: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_s
 pub(crate) struct Shelf {
     pub(crate) objects: Objects,
     pub(crate) bucket: String,
-    pub(crate) target: TargetName,
-    pub(crate) id: DeploymentId,
+    pub(crate) evidence: Evidence,
 }
 
 impl Shelf {
-    /// Writes one object, and retries until S3 accepts it. Returns only permanent errors: access
-    /// denied, a missing bucket or an invalid request.
-    async fn write(self, number: u64, bytes: Bytes) -> Result<(), AwsError> {
-        let key = archive::key(&self.target, &self.id, number);
+    /// Writes one object, and retries until S3 accepts it: even a denial may pass.
+    async fn write(self, number: u64, bytes: Bytes, notes: mpsc::Sender<String>) {
+        let key = self.evidence.frames(number);
+        let (began, mut told) = (Instant::now(), false);
         let mut backoff = PAUSE;
-        loop {
-            match self.objects.put(&self.bucket, &key, bytes.clone(), Condition::Absent).await {
-                Ok(_) => return Ok(()),
-                // Only this runner, which holds the claim, writes this key. So an earlier attempt
-                // succeeded, and its response was lost.
-                Err(error) if error.kind == Kind::Precondition => return Ok(()),
-                Err(error) if matches!(error.kind, Kind::Denied | Kind::NotFound | Kind::Invalid) => return Err(error),
-                Err(error) => warn!(%error, key, "cannot write to the archive; retrying"),
+        // Only this runner, which holds the claim, writes this key. If it is there, an earlier
+        // attempt succeeded, and its response was lost.
+        while let Err(error) = self.objects.put_once(&self.bucket, &key, bytes.clone()).await {
+            warn!(%error, key, "cannot write to the archive; retrying");
+            if !told && began.elapsed() >= TROUBLE {
+                let text = format!("the evidence bucket does not accept the output yet; relay keeps trying: {error}");
+                told = notes.try_send(text).is_ok();
             }
             tokio::time::sleep(backoff.pause()).await;
         }
@@ -66,6 +69,7 @@ impl Shelf {
 #[derive(Debug)]
 pub(crate) struct Archive {
     lines: mpsc::Sender<String>,
+    notes: Option<mpsc::Receiver<String>>,
     task: JoinHandle<()>,
 }
 
@@ -73,6 +77,7 @@ impl Archive {
     /// Starts the task. Data that S3 does not accept yet waits in `directory`, up to `max` bytes.
     pub(crate) fn start(shelf: Shelf, directory: PathBuf, max: u64) -> Self {
         let (lines, receiver) = mpsc::channel(CHANNEL);
+        let (notes, told) = mpsc::channel(NOTES);
         let writing = Writing {
             shelf,
             spool: Spool::new(directory, max),
@@ -80,14 +85,19 @@ impl Archive {
             due: None,
             next: 0,
             uploads: JoinSet::new(),
-            given_up: None,
+            notes,
         };
-        Self { lines, task: tokio::spawn(writing.run(receiver)) }
+        Self { lines, notes: Some(told), task: tokio::spawn(writing.run(receiver)) }
     }
 
     /// Returns a sender for frame lines.
     pub(crate) fn lines(&self) -> mpsc::Sender<String> {
         self.lines.clone()
+    }
+
+    /// Returns what the reader should be told. `None` after the first call.
+    pub(crate) fn take_notes(&mut self) -> Option<mpsc::Receiver<String>> {
+        self.notes.take()
     }
 
     /// Waits until everything is written. The task ends only after every sender of lines is
@@ -106,9 +116,8 @@ struct Writing {
     due: Option<Instant>,
     next: u64,
     /// At most one upload runs at a time.
-    uploads: JoinSet<Result<(), AwsError>>,
-    /// The permanent error after which the archive keeps nothing more.
-    given_up: Option<AwsError>,
+    uploads: JoinSet<()>,
+    notes: mpsc::Sender<String>,
 }
 
 impl Writing {
@@ -136,29 +145,22 @@ impl Writing {
                     Some(line) => self.gather(&line),
                     None => open = false,
                 },
-                Some(done) = self.uploads.join_next(), if !self.uploads.is_empty() => {
-                    if let Ok(Err(error)) = done {
-                        warn!(%error, "this deployment's output is no longer archived");
-                        self.given_up = Some(error);
-                    }
-                }
+                Some(_) = self.uploads.join_next(), if !self.uploads.is_empty() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
     }
 
     fn gather(&mut self, line: &str) {
-        if self.given_up.is_none() {
-            self.gathered.extend_from_slice(line.as_bytes());
-            self.due.get_or_insert_with(|| Instant::now() + AGE);
-        }
+        self.gathered.extend_from_slice(line.as_bytes());
+        self.due.get_or_insert_with(|| Instant::now() + AGE);
     }
 
     /// Makes an object of the gathered bytes, and uploads it or puts it into the spool.
     fn cut(&mut self) {
         self.due = None;
         let bytes = std::mem::take(&mut self.gathered);
-        if bytes.is_empty() || self.given_up.is_some() {
+        if bytes.is_empty() {
             return;
         }
         if self.uploads.is_empty() && self.spool.is_empty() {
@@ -175,12 +177,14 @@ impl Writing {
                 bytes = bytes.len(),
                 "S3 is too slow and the output cannot be spooled; the archive will have a gap"
             );
+            let text = format!("the evidence bucket is too slow, and {problem}: its copy of the output has a gap");
+            let _ = self.notes.try_send(text);
         }
     }
 
     fn upload(&mut self, bytes: Vec<u8>) {
         let number = self.next;
         self.next += 1;
-        self.uploads.spawn(self.shelf.clone().write(number, bytes.into()));
+        self.uploads.spawn(self.shelf.clone().write(number, bytes.into(), self.notes.clone()));
     }
 }

@@ -25,14 +25,15 @@ const TRIES: u32 = 8;
 /// Pause after a lost race, so that the winner's write is visible.
 const RACE: Duration = Duration::from_millis(100);
 
-/// Claims `id` for this process, or fails with the holder's name if another process was faster.
+/// Writes the claim `key` for this process, or fails with the holder's name if another process was
+/// faster.
 ///
 /// The claim contains a nonce of this process. If the response to a write is lost, the retry
 /// reports that the object exists. The nonce then tells this process's claim from a stranger's.
 pub(crate) async fn claim(
     objects: &Objects,
     bucket: &str,
-    id: &DeploymentId,
+    key: &str,
     request: Digest,
     task_arn: &str,
 ) -> Result<(), Refusal> {
@@ -49,10 +50,9 @@ pub(crate) async fn claim(
         request_digest: request,
         holder: Holder::Runner { task_arn: task_arn.to_owned(), nonce: HEXLOWER.encode(&random) },
     };
-    let key = Claim::key(id);
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     for attempt in 1.. {
-        let put = match objects.put(bucket, &key, claim.to_bytes(), Condition::Absent).await {
+        let put = match objects.put(bucket, key, claim.to_bytes(), Condition::Absent).await {
             Ok(_) => Put::Written,
             Err(error) if error.kind == Kind::Precondition => Put::Exists,
             Err(error) if error.is_transient() && attempt < TRIES => Put::Unclear,
@@ -61,7 +61,7 @@ pub(crate) async fn claim(
         match claim::after_put(put) {
             After::Won => return Ok(()),
             After::ReadBack => {
-                let stands = objects.get(bucket, &key, CLAIM_MAX as u64).await?;
+                let stands = objects.get(bucket, key, CLAIM_MAX as u64).await?;
                 let stands = stands.and_then(|object| Claim::parse(&object.bytes).ok());
                 return if claim::is_mine(stands.as_ref(), &claim) { Ok(()) } else { Err(lost_to(stands)) };
             }

@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 
 use crate::claim::{self, Held, Taken};
 use crate::deployment::Deployment;
+use crate::evidence::{Desk, Left};
 use crate::pump::Pump;
 use crate::recipe::{Progress, Recipe};
 use crate::report::{self, Facts};
@@ -35,6 +36,8 @@ struct Run {
     progress: Progress,
     /// How the deployment ended, once that is known.
     outcome: Option<Outcome>,
+    /// The record, once it was left in the evidence.
+    left: Option<Left>,
 }
 
 /// Runs a verified deployment to its end and returns the container's exit code.
@@ -78,7 +81,7 @@ pub(crate) async fn deploy(started: Started, outlet: &Outlet) -> u8 {
 impl Run {
     fn new(deployment: Deployment, pump: Pump) -> Self {
         let (watchers, progress) = Default::default();
-        Self { deployment, pump, allowed: None, held: None, watchers, progress, outcome: None }
+        Self { deployment, pump, allowed: None, held: None, watchers, progress, outcome: None, left: None }
     }
 
     /// Runs from the authorisation to the last frame, and returns the container's exit code.
@@ -102,6 +105,10 @@ impl Run {
                     self.release().await;
                     known.released = true;
                 }
+                Need::Record => {
+                    self.record().await;
+                    known.recorded = true;
+                }
                 Need::Finish => {
                     code = self.finish().await;
                     return code;
@@ -122,7 +129,7 @@ impl Run {
         let Deployment { configuration, asked, .. } = &self.deployment;
         match relay_policy::authorise(configuration, asked, now(), Stage::Run) {
             Ok(allowed) => self.allowed = Some(allowed),
-            Err(Denied { reason, message }) => self.ends(Err(StepError { reason, message })),
+            Err(Denied { reason, message, .. }) => self.ends(Err(StepError { reason, message })),
         }
         self.allowed.is_some()
     }
@@ -185,45 +192,57 @@ impl Run {
         }
     }
 
-    /// Signs the record, sends the last frame and returns the exit code.
+    /// Makes the record and leaves it in the evidence. Nothing of the tool runs any more.
+    async fn record(&mut self) {
+        let Self { deployment, pump, allowed, progress, outcome, left, .. } = self;
+        // Every way to end a run sets its outcome; this is a fallback in case one does not.
+        let unknown = || Outcome::Ended { reason: Reason::Runner, message: Reason::Runner.words().to_owned() };
+        let outcome = outcome.get_or_insert_with(unknown);
+        let facts = Facts {
+            asked: &deployment.asked,
+            pin: &deployment.pin,
+            request_json: deployment.request_json,
+            role: deployment.configuration.role.clone(),
+            allowed: allowed.as_ref(),
+            task_arn: &deployment.task_arn,
+            started_at: deployment.started_at,
+            finished_at: now(),
+            subjects: progress.subjects.clone(),
+            steps: progress.steps.clone(),
+            outcome: outcome.clone(),
+            streams: pump.digests().await,
+            outputs: progress.outputs.clone(),
+            isolation: progress.isolation,
+        };
+        let desk = Desk {
+            key: &deployment.key,
+            objects: &deployment.objects,
+            bucket: &deployment.configuration.evidence,
+            evidence: deployment.asked.evidence(),
+            stopper: &deployment.stopper,
+        };
+        *left = Some(desk.leave(report::record(facts)).await);
+    }
+
+    /// Sends the last frame and returns the exit code.
     async fn finish(self) -> u8 {
-        let Self { deployment, pump, allowed, progress, outcome, .. } = self;
+        let Self { deployment, pump, progress, outcome, left, .. } = self;
+        let (Some(outcome), Some(Left { record, problem })) = (outcome, left) else { return ExitCode::Fault.code() };
         let id = &deployment.asked.request().deployment_id;
         let dropped = deployment.mirror.dropped();
         if dropped > 0 {
             warn!(deployment_id = %id, bytes = dropped, "the log driver was too slow, so the log lacks some output; the frames have all of it");
         }
-        // Every way to end a run sets its outcome; this is a fallback in case one does not.
-        let unknown = || Outcome::Ended { reason: Reason::Runner, message: Reason::Runner.words().to_owned() };
-        let outcome = outcome.unwrap_or_else(unknown);
         let code = outcome.exit_code();
-        let Progress { steps, subjects, outputs, step, isolation } = progress;
-        let record = match pump.digests().await {
-            Some(streams) => {
-                let facts = Facts {
-                    asked: &deployment.asked,
-                    pin: &deployment.pin,
-                    allowed: allowed.as_ref(),
-                    task_arn: &deployment.task_arn,
-                    started_at: deployment.started_at,
-                    finished_at: now(),
-                    subjects,
-                    steps,
-                    outcome: outcome.clone(),
-                    streams,
-                    outputs: outputs.clone(),
-                    isolation,
-                };
-                report::sign(&deployment.keys, &deployment.configuration.target_key, report::record(facts))
-                    .await
-                    .inspect_err(|error| error!(%error, "cannot sign the record"))
-                    .ok()
-            }
-            None => None,
-        };
+        let Progress { outputs, step, remains, .. } = progress;
         info!(deployment_id = %id, exit_code = code, "finished");
-        if !pump.finish(Finish { outcome, step, outputs, record }, &deployment.stopper).await {
+        let finish = Finish { outcome, step, outputs, record, record_problem: problem };
+        if !pump.finish(finish, &deployment.stopper).await {
             error!(deployment_id = %id, "cannot send the last frame; the archive has it");
+        }
+        // Last of all, because a tool can make this take long. The container's end would do it too.
+        if let Some(remains) = remains {
+            remains.clear().await;
         }
         code
     }

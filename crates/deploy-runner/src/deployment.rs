@@ -6,34 +6,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relay_aws::clock::now;
-use relay_aws::keys::Keys;
+use relay_aws::keys::SigningKey;
 use relay_aws::objects::Objects;
 use relay_aws::queues::Queues;
 use relay_console::outlet::Outlet;
 use relay_engine::Outbox;
 use relay_policy::{Asked, Configuration, Pin};
 use relay_protocol::keys::PrivateKey;
-use relay_protocol::{Envelope, Reason, Statement as _, Timestamp, Vouch};
+use relay_protocol::{Digest, Envelope, Reason, Statement as _, Timestamp, Vouch};
 use zeroize::Zeroizing;
 
 use crate::archive::{Archive, Shelf};
+use crate::claim;
 use crate::control::{self, Guard};
 use crate::pump::{Address, Pump, RunnerKey};
 use crate::spool::Spool;
 use crate::start::{Refusal, Started};
 use crate::stop::{Stop, Stopper};
 use crate::workplace::StepError;
-use crate::{claim, report};
 
 /// The state that does not change while a deployment runs.
 pub(crate) struct Deployment {
     pub(crate) configuration: Arc<Configuration>,
     pub(crate) asked: Arc<Asked>,
     pub(crate) pin: Pin,
+    pub(crate) request_json: Digest,
     pub(crate) task_arn: String,
     pub(crate) sdk: relay_aws::Sdk,
     pub(crate) objects: Objects,
-    pub(crate) keys: Keys,
+    /// The target key.
+    pub(crate) key: SigningKey,
     pub(crate) stopper: Stopper,
     pub(crate) mirror: Outlet,
     pub(crate) started_at: Timestamp,
@@ -42,14 +44,15 @@ pub(crate) struct Deployment {
 impl Deployment {
     /// Creates the AWS clients and the stopper. The deployment starts now.
     pub(crate) fn new(started: Started, outlet: &Outlet) -> Self {
-        let Started { configuration, pin, asked, sdk, task_arn } = started;
+        let Started { configuration, pin, asked, request_json, sdk, task_arn } = started;
         Self {
-            configuration: Arc::new(configuration),
-            asked: Arc::new(asked),
             pin,
             task_arn,
             objects: Objects::new(&sdk),
-            keys: Keys::new(&sdk),
+            key: SigningKey::new(&sdk, configuration.target_key.as_str()),
+            request_json,
+            configuration: Arc::new(configuration),
+            asked: Arc::new(asked),
             sdk,
             stopper: Stopper::new(),
             mirror: outlet.clone(),
@@ -59,8 +62,8 @@ impl Deployment {
 
     /// Claims the deployment for this process.
     pub(crate) async fn claim(&self) -> Result<(), Refusal> {
-        let (id, digest) = (&self.asked.request().deployment_id, self.asked.request.digest());
-        claim::claim(&self.objects, &self.configuration.bucket, id, digest, &self.task_arn).await
+        let (key, digest) = (self.asked.evidence().claim(), self.asked.request.digest());
+        claim::claim(&self.objects, &self.configuration.evidence, &key, digest, &self.task_arn).await
     }
 
     /// Creates the runner key, has the target key sign a vouch for it, and starts the pump, which
@@ -77,16 +80,13 @@ impl Deployment {
             runner_key: key.public().clone(),
         };
         let envelope = Envelope::new(Vouch::TYPE, vouch.to_payload());
-        let vouch = report::sign(&self.keys, &self.configuration.target_key, envelope)
-            .await
-            .map_err(|error| StepError::new(Reason::Runner, error))?
-            .to_json();
+        let vouch =
+            self.key.sign_envelope(envelope).await.map_err(|error| StepError::new(Reason::Runner, error))?.to_json();
         let directory = PathBuf::from(&self.configuration.workspace);
         let shelf = Shelf {
             objects: self.objects.clone(),
-            bucket: self.configuration.bucket.clone(),
-            target: request.target.clone(),
-            id: request.deployment_id.clone(),
+            bucket: self.configuration.evidence.clone(),
+            evidence: self.asked.evidence(),
         };
         let address = Address { queue: request.reply_queue.clone(), queues: Queues::new(&self.sdk) };
         let spool = Spool::new(directory.clone(), self.configuration.spool);

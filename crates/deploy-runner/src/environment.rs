@@ -8,11 +8,11 @@ use std::process::{Command, ExitCode};
 
 use relay_protocol::outcome;
 
-/// The variables that the runner may read: two whose contents are pinned or signed, and those with
-/// the container's credentials and metadata.
+/// The variables that the runner may read: one whose content is pinned, one that names a signed
+/// request, and those with the container's credentials and metadata.
 const ALLOWED: &[&str] = &[
     "RELAY_CONFIGURATION",
-    "RELAY_ENVELOPE",
+    "RELAY_REQUEST",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
@@ -68,16 +68,16 @@ mod tests {
     // clause: RUN-3
     #[test]
     fn whatever_an_override_could_set_is_dropped() {
-        assert_eq!(names(&["RELAY_CONFIGURATION", "RELAY_ENVELOPE"]), None);
+        assert_eq!(names(&["RELAY_CONFIGURATION", "RELAY_REQUEST"]), None);
         let odd = [
-            "RELAY_ENVELOPE",
+            "RELAY_REQUEST",
             "AWS_ENDPOINT_URL",
             "AWS_REGION",
             "HTTPS_PROXY",
             "SSL_CERT_FILE",
-            "RELAY_ENVELOPE2",
+            "RELAY_REQUEST2",
             "AWS_ACCESS_KEY_ID",
         ];
-        assert_eq!(names(&odd), Some(vec!["RELAY_ENVELOPE".to_owned()]));
+        assert_eq!(names(&odd), Some(vec!["RELAY_REQUEST".to_owned()]));
     }
 }

@@ -1,14 +1,14 @@
 //! The runner: the program that a deployment's container starts. It verifies the request again by
 //! itself, claims the deployment, runs the tool, streams its output, and reports how it ended.
 //!
-//! The runner holds the power to deploy, so it trusts nobody, not even the launcher.
-//! It reads only `RELAY_CONFIGURATION` and `RELAY_ENVELOPE`, whose bytes are pinned or signed, and
-//! the container's own credential and metadata variables. Any other variable could come from an
-//! override.
+//! The runner holds the power to deploy, so it trusts nobody, not even the launcher. It reads only
+//! `RELAY_CONFIGURATION`, whose bytes are pinned, `RELAY_REQUEST`, which names a signed request in
+//! the evidence bucket, and the container's own credential and metadata variables. Any other
+//! variable could come from an override.
 //!
 //! The order is the protocol's (clauses RUN-1 to RUN-12): [`start`] verifies, [`deploy`] runs from
 //! the claim to the last frame, [`pump`] sends frames, [`archive`] keeps them, [`step`] runs one
-//! program.
+//! program, [`evidence`] leaves the record.
 
 #![forbid(unsafe_code)]
 
@@ -19,9 +19,11 @@ mod credentials;
 mod deploy;
 mod deployment;
 pub mod environment;
+mod evidence;
 mod install;
 mod pump;
 mod recipe;
+mod remove;
 mod report;
 mod secrets;
 mod spool;

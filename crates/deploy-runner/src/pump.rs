@@ -43,8 +43,7 @@ const HURRY: Duration = Duration::from_secs(2);
 /// How long the archive may take after the last frame.
 const ARCHIVE: Duration = Duration::from_secs(60);
 
-/// How long to wait for the digests of a full pump. After that the deployment ends without a
-/// record.
+/// How long to wait for the digests of a full pump. After that the record has none.
 const ANSWER: Duration = Duration::from_secs(15);
 
 enum Input {
@@ -124,7 +123,7 @@ impl Pump {
     pub(crate) fn start(
         outbox: Outbox<RunnerKey, Spool>,
         address: Address,
-        archive: Archive,
+        mut archive: Archive,
         stopper: Stopper,
     ) -> Self {
         let (inputs, receiver) = mpsc::channel(CHANNEL);
@@ -133,6 +132,7 @@ impl Pump {
             outbox,
             began: Instant::now(),
             archive: archive.lines(),
+            notes: archive.take_notes(),
             address,
             line: Arc::clone(&line),
             sends: JoinSet::new(),
@@ -231,6 +231,8 @@ struct Pumping {
     outbox: Outbox<RunnerKey, Spool>,
     began: Instant,
     archive: mpsc::Sender<String>,
+    /// What the archive wants the reader to know.
+    notes: Option<mpsc::Receiver<String>>,
     address: Address,
     line: Arc<Line>,
     sends: JoinSet<Sent>,
@@ -261,6 +263,9 @@ impl Pumping {
             let pause = self.outbox.poll_timeout().map_or(Duration::MAX, |at| at.saturating_sub(self.began.elapsed()));
             tokio::select! {
                 Some(input) = inputs.recv(), if self.outbox.has_room() => self.take(input),
+                Some(text) = next_note(&mut self.notes) => {
+                    self.outbox.say(self.began.elapsed(), RunnerKind::Note { text });
+                }
                 Some(sent) = self.sends.join_next_with_id(), if !self.sends.is_empty() => self.handle_sent(sent),
                 () = tokio::time::sleep(pause) => {}
             }
@@ -313,6 +318,14 @@ impl Pumping {
             }
         };
         self.outbox.handle_result(self.began.elapsed(), number, &arrived);
+    }
+}
+
+/// The archive's next note. Without an archive, there is none.
+async fn next_note(notes: &mut Option<mpsc::Receiver<String>>) -> Option<String> {
+    match notes {
+        Some(notes) => notes.recv().await,
+        None => None,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::deployment::Deployment;
 use crate::pump::Sink;
 use crate::step::{self, Ended, Running};
 use crate::stop::{Stop, Stopper};
-use crate::workplace::{StepError, Workplace};
+use crate::workplace::{Remains, StepError, Workplace};
 
 /// The results of the steps so far.
 #[derive(Debug)]
@@ -25,12 +25,14 @@ pub(crate) struct Progress {
     pub(crate) step: Option<String>,
     /// What kept the tool from the runner's credentials.
     pub(crate) isolation: &'static str,
+    /// The work directory, which is removed at the very end.
+    pub(crate) remains: Option<Remains>,
 }
 
 impl Default for Progress {
     fn default() -> Self {
         let (steps, subjects, outputs) = Default::default();
-        Self { steps, subjects, outputs, step: None, isolation: "none" }
+        Self { steps, subjects, outputs, step: None, isolation: "none", remains: None }
     }
 }
 
@@ -48,7 +50,7 @@ impl<'a> Recipe<'a> {
         Self { deployment, sink, allowed, progress: Progress::default() }
     }
 
-    /// Runs the whole recipe and removes its work directory.
+    /// Runs the whole recipe. Its work directory remains.
     pub(crate) async fn carry_out(&mut self) -> Result<Outcome, StepError> {
         let Deployment { configuration, asked, sdk, objects, .. } = self.deployment;
         let mut workplace = Workplace::make(configuration, asked)?;
@@ -61,13 +63,11 @@ impl<'a> Recipe<'a> {
             Err(trouble) => Err(trouble),
         };
         self.progress.isolation = workplace.isolation();
-        let (outputs, problems) = workplace.outputs();
-        self.progress.outputs.extend(outputs);
-        for problem in problems {
+        for problem in workplace.add_outputs(&mut self.progress.outputs) {
             self.sink.note(problem).await;
         }
         self.progress.subjects = std::mem::take(&mut workplace.subjects);
-        workplace.clear();
+        self.progress.remains = Some(workplace.close());
         outcome
     }
 

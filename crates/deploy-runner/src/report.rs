@@ -1,29 +1,20 @@
-//! The record of a deployment, signed by the target key (clauses REC-1 to REC-4).
+//! The statement of the record: who asked, what ran, and how it ended (clauses REC-1 to REC-3).
 
 use std::collections::BTreeMap;
 
-use relay_aws::keys::Keys;
-use relay_aws::{AwsError, Kind};
 use relay_policy::{Allowed, Asked, Pin};
 use relay_protocol::keys::KnownSigner;
 use relay_protocol::outcome::Outcome;
-use relay_protocol::record::{self, Predicate, Record, RecordSigner, RecordStep, StreamDigest, Subject};
-use relay_protocol::{Envelope, PublicKey, Signature, Timestamp};
-
-/// Signs an envelope with the target key.
-pub(crate) async fn sign(keys: &Keys, target_key: &str, envelope: Envelope) -> Result<Envelope, AwsError> {
-    let sig = keys.sign(target_key, &envelope.digest()).await?;
-    let public = PublicKey::from_der(&keys.public_key(target_key).await?).map_err(|_| {
-        AwsError::new("kms:GetPublicKey", Kind::Invalid, "KMS returned an unusable public key for the target key")
-    })?;
-    Ok(envelope.with_signature(Signature::new(public.key_id(), &sig)))
-}
+use relay_protocol::record::{Deployment, Record, RecordSigner, RecordStep, StreamDigest, Subject};
+use relay_protocol::{Digest, Envelope, Timestamp};
 
 /// The contents of the record.
 #[derive(Debug)]
 pub(crate) struct Facts<'a> {
     pub(crate) asked: &'a Asked,
     pub(crate) pin: &'a Pin,
+    pub(crate) request_json: Digest,
+    pub(crate) role: Option<String>,
     pub(crate) allowed: Option<&'a Allowed>,
     pub(crate) task_arn: &'a str,
     pub(crate) started_at: Timestamp,
@@ -31,7 +22,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) subjects: Vec<Subject>,
     pub(crate) steps: Vec<RecordStep>,
     pub(crate) outcome: Outcome,
-    pub(crate) streams: (StreamDigest, StreamDigest),
+    pub(crate) streams: Option<(StreamDigest, StreamDigest)>,
     pub(crate) outputs: BTreeMap<String, String>,
     pub(crate) isolation: &'static str,
 }
@@ -45,12 +36,13 @@ pub(crate) fn record(facts: Facts<'_>) -> Envelope {
     };
     let mut subjects = vec![
         Subject::new("request", facts.asked.request.digest()),
+        Subject::new("request.json", facts.request_json),
         Subject::new("configuration", facts.pin.configuration),
     ];
     subjects.extend(facts.subjects);
     let record = Record::new(
         subjects,
-        Predicate {
+        Deployment {
             deployment_id: request.deployment_id.clone(),
             target: request.target.clone(),
             audience: request.audience.clone(),
@@ -59,16 +51,18 @@ pub(crate) fn record(facts: Facts<'_>) -> Envelope {
             approvers: facts.allowed.map(|allowed| named(&allowed.approvers)).unwrap_or_default(),
             policies: facts.allowed.map(|allowed| allowed.policies.clone()).unwrap_or_default(),
             task_arn: facts.task_arn.to_owned(),
+            role: facts.role,
+            runner_version: env!("CARGO_PKG_VERSION").to_owned(),
             origin: request.origin.clone(),
             started_at: facts.started_at,
             finished_at: facts.finished_at,
             steps: facts.steps,
             outcome: facts.outcome,
-            stdout: facts.streams.0,
-            stderr: facts.streams.1,
+            stdout: facts.streams.map(|(stdout, _)| stdout),
+            stderr: facts.streams.map(|(_, stderr)| stderr),
             outputs: facts.outputs,
             isolation: facts.isolation.to_owned(),
         },
     );
-    Envelope::new(record::TYPE, record.to_payload())
+    record.to_envelope()
 }

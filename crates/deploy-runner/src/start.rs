@@ -1,12 +1,18 @@
 //! Startup: from the container's environment to a deployment that is verified and may be claimed
 //! (clauses RUN-1 to RUN-4).
 
+use std::time::Duration;
+
+use relay_aws::objects::Objects;
 use relay_aws::sessions::Sessions;
-use relay_aws::{AwsError, Sdk, metadata};
+use relay_aws::{AwsError, Kind, Sdk, metadata};
+use relay_engine::Backoff;
 use relay_policy::{Asked, Configuration, ConfigurationError, Pin, PinError};
+use relay_protocol::evidence::Evidence;
+use relay_protocol::limits::BUNDLE_MAX;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::RequestError;
-use relay_protocol::{Bundle, EnvelopeError, VerifyError, overrides};
+use relay_protocol::{Bundle, Digest, EnvelopeError, RequestRef, VerifyError, overrides};
 use tracing::info;
 
 use crate::install;
@@ -16,12 +22,17 @@ const CONFIGURATION: &str = "RELAY_CONFIGURATION";
 /// The variable with the address of the ECS agent's metadata endpoint.
 const METADATA: &str = "ECS_CONTAINER_METADATA_URI_V4";
 
+/// How often the request is read while S3 does not answer.
+const TRIES: u32 = 10;
+
 /// A verified deployment.
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) configuration: Configuration,
     pub(crate) pin: Pin,
     pub(crate) asked: Asked,
+    /// The SHA-256 of the request's object in the evidence bucket.
+    pub(crate) request_json: Digest,
     pub(crate) sdk: Sdk,
     pub(crate) task_arn: String,
 }
@@ -41,6 +52,14 @@ pub(crate) enum Refusal {
     ConfigurationTarget(String),
     #[error("this task runs as {found}; the configuration requires the role {role} in the account {account}")]
     Identity { found: String, role: String, account: String },
+    #[error("RELAY_REQUEST does not name a request: {0}")]
+    RequestRef(#[from] serde_json::Error),
+    #[error("RELAY_REQUEST names a request for {0}, which is another target")]
+    OtherTarget(String),
+    #[error("the evidence bucket has no {0}")]
+    NoRequest(String),
+    #[error("the request in the evidence bucket is not the one that RELAY_REQUEST names")]
+    OtherRequest,
     #[error("{0}")]
     Envelope(#[from] EnvelopeError),
     #[error("{0}")]
@@ -74,16 +93,45 @@ pub(crate) async fn start(arguments: &[String], variable: impl Fn(&str) -> Optio
     if configuration.target != pin.target {
         return Err(Refusal::ConfigurationTarget(configuration.target.to_string()));
     }
-    let envelope = variable(overrides::VARIABLE).ok_or(Refusal::Missing(overrides::VARIABLE))?;
-    let asked = relay_policy::verify(&Bundle::parse(envelope.as_bytes())?, &configuration)?;
-    asked.request().check_place(&configuration.topic, &configuration.target)?;
+    let named = variable(overrides::VARIABLE).ok_or(Refusal::Missing(overrides::VARIABLE))?;
+    let named = RequestRef::parse(&named)?;
+    if named.target != configuration.target {
+        return Err(Refusal::OtherTarget(named.target.to_string()));
+    }
     let sdk = Sdk::pinned(configuration.topic.region(), configuration.endpoint.as_deref(), install::authorities());
     check_identity(&sdk, &configuration).await?;
+    let bytes = read_request(&Objects::new(&sdk), &configuration, &named).await?;
+    let asked = relay_policy::verify(&Bundle::parse(&bytes)?, &configuration)?;
+    if !named.fits(asked.request(), asked.request.digest()) {
+        return Err(Refusal::OtherRequest);
+    }
+    asked.request().check_place(&configuration.topic, &configuration.target)?;
     let endpoint = variable(METADATA).ok_or(Refusal::Missing(METADATA))?;
     let task_arn = metadata::task_arn(&endpoint).await?;
     let id = &asked.request().deployment_id;
     info!(deployment_id = %id, target = %configuration.target, task_arn, "verified");
-    Ok(Started { configuration, pin, asked, sdk, task_arn })
+    Ok(Started { configuration, pin, asked, request_json: Digest::of(&bytes), sdk, task_arn })
+}
+
+/// Reads the request's object. While S3 does not answer, it tries again, for about half a minute.
+async fn read_request(
+    objects: &Objects,
+    configuration: &Configuration,
+    named: &RequestRef,
+) -> Result<Vec<u8>, Refusal> {
+    let key = Evidence::of(&named.target, &named.deployment_id).request();
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    for attempt in 1.. {
+        match objects.get(&configuration.evidence, &key, BUNDLE_MAX as u64).await {
+            Ok(Some(object)) => return Ok(object.bytes),
+            Err(error) if error.is_transient() && attempt < TRIES => {}
+            Err(error) if error.kind != Kind::NotFound => return Err(error.into()),
+            // A bucket that is not there has no request either.
+            Ok(None) | Err(_) => break,
+        }
+        tokio::time::sleep(backoff.pause()).await;
+    }
+    Err(Refusal::NoRequest(key))
 }
 
 /// Checks that the account and the role's name are those of the configuration (clause RUN-4). A

@@ -6,19 +6,26 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use relay_aws::Sdk;
 use relay_aws::objects::Objects;
 use relay_aws::secrets::Secrets as Store;
 use relay_aws::sessions::Sessions;
 use relay_policy::{Asked, Configuration, ParameterRule};
+use relay_protocol::encoding::short;
+use relay_protocol::frame::outputs_size;
 use relay_protocol::limits::OUTPUTS_MAX;
 use relay_protocol::record::Subject;
 use relay_protocol::{Digest, Reason, artifact};
 use rustix::fs::{AtFlags, CWD, Gid, OFlags, Uid, chownat};
 
 use crate::credentials::{Endpoint, Role};
+use crate::remove::remove_tree;
 use crate::secrets::Secrets;
+
+/// How long the removal of the directory may take.
+const CLEAR: Duration = Duration::from_secs(30);
 
 /// An error, other than the tool's own exit, that ends the deployment.
 #[derive(Debug)]
@@ -181,35 +188,49 @@ impl Workplace {
         masked
     }
 
-    /// The `name=value` lines that the steps have written to `$RELAY_OUTPUT` so far, masked. The
-    /// second part says what was left out.
-    pub(crate) fn outputs(&self) -> (BTreeMap<String, String>, Vec<String>) {
-        let mut outputs = BTreeMap::new();
-        let mut problems = Vec::new();
+    /// Adds the `name=value` lines that the steps have written to `$RELAY_OUTPUT`, masked, as far
+    /// as there is room for them (clause FRM-14). Returns what was left out, in words.
+    pub(crate) fn add_outputs(&self, outputs: &mut BTreeMap<String, String>) -> Vec<String> {
         let mut text = Vec::new();
         let file = match open_output(&self.base.join("output")) {
             Ok(file) => file,
-            Err(problem) => return (outputs, vec![format!("$RELAY_OUTPUT is ignored: {problem}")]),
+            Err(problem) => return vec![format!("$RELAY_OUTPUT is ignored: {problem}")],
         };
         if file.take(OUTPUTS_MAX as u64 + 1).read_to_end(&mut text).is_err() || text.len() > OUTPUTS_MAX {
-            return (
-                outputs,
-                vec![format!("$RELAY_OUTPUT is ignored: it is larger than the limit of {OUTPUTS_MAX} bytes")],
-            );
+            return vec![format!("$RELAY_OUTPUT is ignored: it is larger than the limit of {OUTPUTS_MAX} bytes")];
         }
+        let mut room = OUTPUTS_MAX.saturating_sub(outputs_size(outputs));
+        let (mut malformed, mut refused) = (0_usize, Vec::new());
         for line in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
             let masked = self.mask(line);
             let line = String::from_utf8_lossy(&masked);
-            match line.split_once('=') {
-                Some((name, value))
-                    if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b)) =>
-                {
-                    outputs.insert(name.to_owned(), value.to_owned());
+            let Some((name, value)) = line.split_once('=').filter(|(name, _)| is_output_name(name)) else {
+                malformed += 1;
+                continue;
+            };
+            // Braces that every map has, less a comma that one pair alone does not need.
+            let pair = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+            match room.checked_sub(outputs_size(&pair)) {
+                Some(left) => {
+                    room = left;
+                    outputs.extend(pair);
                 }
-                _ => problems.push("a line of $RELAY_OUTPUT is ignored: it is not of the form name=value".to_owned()),
+                None => refused.push(name.to_owned()),
             }
         }
-        (outputs, problems)
+        let mut problems = Vec::new();
+        if malformed > 0 {
+            problems.push(format!(
+                "lines of $RELAY_OUTPUT that are ignored, because they are not of the form name=value: {malformed}"
+            ));
+        }
+        if !refused.is_empty() {
+            let names = short(&refused.join(", "));
+            problems.push(format!(
+                "outputs are refused, because all together may have {OUTPUTS_MAX} bytes as JSON: {names}"
+            ));
+        }
+        problems
     }
 
     /// Packs the paths that a step saves, and stores them in the relay bucket under their digest.
@@ -238,12 +259,36 @@ impl Workplace {
         Ok(packed_as.digest)
     }
 
-    /// Removes the directory.
-    pub(crate) fn clear(self) {
-        if let Err(error) = fs::remove_dir_all(&self.base) {
-            tracing::warn!(%error, folder = %self.base.display(), "cannot remove the work directory");
-        }
+    /// Ends what serves the tool: its credentials and the copies of its secrets.
+    pub(crate) fn close(self) -> Remains {
+        Remains { base: self.base }
     }
+}
+
+/// What is left of a workplace once the tool has ended: its directory.
+#[derive(Debug)]
+pub(crate) struct Remains {
+    base: PathBuf,
+}
+
+impl Remains {
+    /// Removes the directory. After [`CLEAR`], the rest is left to the container's end.
+    pub(crate) async fn clear(self) {
+        let base = self.base.clone();
+        let removing = tokio::task::spawn_blocking(move || remove_tree(&base));
+        let problem = match tokio::time::timeout(CLEAR, removing).await {
+            Ok(Ok(Ok(()))) => return,
+            Ok(Ok(Err(error))) => error.to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("it takes longer than {} s", CLEAR.as_secs()),
+        };
+        tracing::warn!(problem, folder = %self.base.display(), "cannot remove the work directory");
+    }
+}
+
+/// Whether a step may call an output so.
+fn is_output_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
 }
 
 /// Opens the output file. The tool may have replaced it with a link to a file that only the runner
