@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(
     name = "relay",
     version,
-    after_help = "Exit codes: the tool's own, or 119 usage, 120 refused, 121 never started, 122 unknown, 123 output incomplete, 124 timed out, 125 fault, 130/143 cancelled."
+    after_help = "Exit codes: the tool's own, or 119 usage, 120 refused, 121 never started, 122 unknown, 123 output incomplete or record missing, 124 timed out, 125 fault, 130/143 cancelled."
 )]
 pub struct Relay {
     /// The subcommand.
@@ -46,11 +46,19 @@ pub enum Command {
     /// Generate a signing key: the private half goes to a file, the public half to stdout.
     Keygen(Keygen),
     /// Decode a request, an approval, a control statement, a frame or a record for an auditor.
+    ///
+    /// With --key, exits with 1 unless each envelope has a signature that one of the keys made.
     Inspect(Inspect),
+    /// Check a deployment's record, and whatever else of its evidence is there, without a network.
+    ///
+    /// Exits with 0 only if everything that was given is proved, and with 1 otherwise. What cannot
+    /// be proved is said too.
+    Verify(Verify),
     /// Check whether this machine can deploy, and print a remedy for each problem.
     /// Changes nothing, except that `--try` creates two queues and deletes them.
     ///
-    /// Exits with 0 if nothing is bad, with 119 if a setting is bad, and with 125 if a call to AWS
+    /// Exits with 0 if nothing is bad, with 119 if a setting is bad, and else with the code of what
+    /// went wrong: 120 if the target refuses, 122 if it does not answer, 125 if a call to AWS
     /// fails.
     Doctor(Box<Doctor>),
 }
@@ -85,9 +93,14 @@ pub struct Deploy {
     /// later with `relay attach`. A second signal always makes relay exit immediately.
     #[arg(long, value_enum, default_value_t = OnInterrupt::Cancel)]
     pub on_interrupt: OnInterrupt,
+    /// Ask what would become of this deployment, and start nothing: the launcher verifies and
+    /// authorises it, and answers. Exits with 0 if it would be allowed and the pins fit. Artifacts
+    /// are packed but not uploaded.
+    #[arg(long, conflicts_with_all = ["detach", "wait", "timeout", "strict_output", "require_record", "result_file"])]
+    pub dry_run: bool,
     /// Exit as soon as the task is started, and print the deployment id; `relay attach` can then
     /// follow the deployment.
-    #[arg(long, conflicts_with_all = ["timeout", "strict_output", "result_file"])]
+    #[arg(long, conflicts_with_all = ["timeout", "strict_output", "require_record", "result_file"])]
     pub detach: bool,
     /// What to print, and how long to wait.
     #[command(flatten)]
@@ -188,6 +201,10 @@ pub struct Following {
     /// Exit with 123 if any output was lost; without it, relay only prints a warning.
     #[arg(long)]
     pub strict_output: bool,
+    /// Exit with 123 unless the deployment's signed record arrived and proves how it ended; without
+    /// it, relay only prints a warning.
+    #[arg(long)]
+    pub require_record: bool,
     /// Write the result to this file as JSON, with the tool's outputs, the times and the signed
     /// record.
     #[arg(long, value_name = "FILE")]
@@ -210,11 +227,18 @@ pub struct Place {
     /// The signing key: a file with a PKCS#8 PEM, the PEM itself, or the ARN of a KMS key (P-256).
     #[arg(long, value_name = "FILE|ARN", env = "RELAY_SIGNING_KEY", hide_env_values = true)]
     pub key: Option<String>,
-    /// The target account's public key, in base64. relay accepts only answers that are signed by
-    /// this key, or by a runner key that this key vouches for. Without it, relay trusts the first
-    /// runner that answers.
+    /// The target's public key, in base64. relay believes only output that is signed by a runner
+    /// key that this key vouches for, and only records that this key signed.
     #[arg(long, value_name = "BASE64", env = "RELAY_TARGET_PUBLIC_KEY")]
     pub target_key: Option<String>,
+    /// The public key of the target account's launcher, in base64. relay believes only answers of
+    /// the launcher that this key signed.
+    #[arg(long, value_name = "BASE64", env = "RELAY_ANSWER_PUBLIC_KEY")]
+    pub answer_key: Option<String>,
+    /// Deploy without pinned keys, and trust the first runner and any launcher that answers.
+    /// Whoever may write to the reply queue can then forge the whole deployment, and its exit code.
+    #[arg(long)]
+    pub trust_first_answer: bool,
     /// Where `relay deploy` uploads artifacts, as s3://bucket/prefix/; {target} stands for the
     /// target's name.
     #[arg(long, value_name = "S3URL", env = "RELAY_ARTIFACTS")]
@@ -257,6 +281,30 @@ pub struct Inspect {
     pub keys: Vec<String>,
 }
 
+/// Arguments of `relay verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// A record, or a folder with a deployment's evidence as it lies in the bucket.
+    pub path: PathBuf,
+    /// The request's object, `request.json`, that the record must be about.
+    #[arg(long, value_name = "FILE")]
+    pub request: Option<PathBuf>,
+    /// The configuration that the record must be about.
+    #[arg(long, value_name = "FILE")]
+    pub configuration: Option<PathBuf>,
+    /// Archived frames, whose output the record must describe; repeat for more, in order.
+    #[arg(long, value_name = "FILE")]
+    pub transcript: Vec<PathBuf>,
+    /// A public key, in base64, that must have signed the record. The default are the pins in
+    /// relay.toml of the target that the record names; a bare key does not prove the target.
+    #[arg(long = "key", value_name = "BASE64")]
+    pub key: Option<String>,
+    /// The file with the pins; the default is the nearest relay.toml, here or in a parent
+    /// directory.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
 /// Arguments of `relay doctor`.
 #[derive(Debug, Args)]
 pub struct Doctor {
@@ -265,10 +313,13 @@ pub struct Doctor {
     /// How to reach the target.
     #[command(flatten)]
     pub place: Place,
-    /// Create the two queues of a deployment, read from one and delete both: nothing else shows
-    /// whether that is allowed.
+    /// Make a dry run: create the two queues of a deployment, ask the launcher what would become of
+    /// it, and delete both. Nothing else shows whether keys, pins, topic, target and policy agree.
     #[arg(long = "try")]
-    pub try_queues: bool,
+    pub dry_run: bool,
+    /// A parameter for the dry run; repeat for more.
+    #[arg(long = "param", value_name = "NAME=VALUE", requires = "dry_run")]
+    pub parameters: Vec<String>,
     /// Whether to print text for people, or one JSON object per line on stdout.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,

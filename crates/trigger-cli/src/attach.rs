@@ -14,7 +14,7 @@ use relay_protocol::keys::Cached;
 use crate::args;
 use crate::cancel::Canceller;
 use crate::clock::Clock;
-use crate::deploy::Ending;
+use crate::deploy::{Ending, warn_unpinned};
 use crate::follower::Follower;
 use crate::found::{Found, find};
 use crate::progress::Progress;
@@ -28,11 +28,10 @@ use crate::tail::{Patience, Tail, Until};
 pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
     let clock = Clock::start();
     let timeouts = timeouts(&arguments.following)?;
-    let Found { id, target, target_key, queues, pair, tags, .. } = find(&arguments.whose).await?;
+    let Found { id, target, texts, queues, pair, tags, .. } = find(&arguments.whose).await?;
+    let pins = texts.pins(&target)?;
     let mut show = Show::new(arguments.following.output, arguments.following.quiet, clock);
-    if target_key.is_none() {
-        show.warn("no target key is pinned: relay trusts the first runner that answers; add target_key to relay.toml");
-    }
+    warn_unpinned(&show, pins.is_none());
     // A queue that is gone or denies access is reported immediately. The tail retries a transient
     // failure, because it has a timeout for that.
     match queues.peek(&pair.reply).await {
@@ -48,7 +47,7 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
     // earlier reader's position for exact.
     let mine = Tags { left: false, followed: Some(now()), ..tags.clone() };
     let said = pair.own && queues.tag(&pair.reply, &mine.pairs()).await.is_ok();
-    let authenticator = Authenticator::attaching(id.clone(), target_key, Cached::default());
+    let authenticator = Authenticator::attaching(id.clone(), pins, Cached::default());
     let acknowledged = tags.acknowledged;
     let start = if said && tags.left {
         Start::Resume { acknowledged }
@@ -56,6 +55,9 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
         Start::Join { acknowledged, settle: Duration::from_secs(u64::from(VISIBILITY) + 2) }
     };
     let mut inbox = Inbox::new(authenticator, start, timeouts, clock.elapsed(), now());
+    if !pair.own {
+        inbox.share();
+    }
     if let Some(deadline) = mine.deadline {
         inbox.ends_by(deadline);
     }
@@ -66,6 +68,7 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
         canceller: Canceller::default(),
         progress: Progress::default(),
         clock,
+        unfit: None,
     };
     let patience = Patience { timeout: None, on_interrupt: args::OnInterrupt::Detach };
     let left = tail.run(&mut show, &mut Signals::listen()?, patience, Until::End).await;

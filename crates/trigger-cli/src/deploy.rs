@@ -1,7 +1,7 @@
 //! `relay deploy`: from the command line to a published request, and from the deployment's end to
 //! an exit code.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use relay_aws::Sdk;
 use relay_aws::clock::now;
@@ -9,13 +9,14 @@ use relay_aws::objects::Objects;
 use relay_aws::queues::Queues;
 use relay_aws::topic::Topic;
 use relay_console::Failure;
-use relay_engine::{Authenticator, Backoff, Inbox, Start, conclude};
+use relay_engine::conclude::Strict;
+use relay_engine::{Authenticator, Backoff, End, Inbox, Published, Start, conclude};
 use relay_protocol::keys::{Cached, PrivateKey};
-use relay_protocol::limits::REQUEST_LIFETIME_MAX;
+use relay_protocol::limits::{PAYLOAD_MAX, REQUEST_LIFETIME_MAX};
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::Hints;
 use relay_protocol::{
-    AccountId, Bundle, DeploymentId, Digest, Envelope, Request, Statement as _, TargetName, Timestamp, overrides,
+    AccountId, Bundle, DeploymentId, Digest, Envelope, Request, Statement as _, TargetName, Timestamp,
 };
 use serde_json::json;
 
@@ -23,11 +24,12 @@ use crate::args;
 use crate::artifacts;
 use crate::cancel::{CancelRoutes, Canceller, Session};
 use crate::clock::Clock;
+use crate::dry_run::Trial;
 use crate::follower::Follower;
 use crate::last_words;
-use crate::origin;
 use crate::progress::Progress;
 use crate::queues::Pair;
+use crate::request::{new_id, new_key, request_for};
 use crate::result;
 use crate::settings::Settings;
 use crate::show::Show;
@@ -49,11 +51,12 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
         // Find out that the file cannot be written before anything is published.
         result::write(path, &json!({})).map_err(|failure| Failure { exit: ExitCode::Usage, ..failure })?;
     }
-    check_size(&settings).await?;
+    check_request(&settings)?;
     let sdk = Sdk::from_environment(Some(settings.topic.region())).await;
     let mut show = Show::new(arguments.following.output, arguments.following.quiet, clock);
-    if settings.target_key.is_none() {
-        show.warn("no target key is pinned: relay trusts the first runner that answers; add target_key to relay.toml");
+    warn_unpinned(&show, settings.pins.is_none());
+    if arguments.dry_run {
+        return dry_run(&settings, &sdk, &show).await;
     }
     artifacts::upload(&Objects::new(&sdk), settings.artifact_store.as_ref(), &packed).await?;
     let waits_until = settings.wait.map(|wait| Instant::now() + wait);
@@ -78,19 +81,55 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// Checks the size of the request before anything is created or published. The account's digits do
-/// not change the size, so a placeholder will do.
-async fn check_size(settings: &Settings) -> Result<(), Failure> {
+/// Warns of a deployment whose answers nobody can verify.
+pub(crate) fn warn_unpinned(show: &Show, unpinned: bool) {
+    if unpinned {
+        show.warn("no keys are pinned: relay trusts the first runner that answers, and anybody who may write to the reply queue can forge what follows");
+    }
+}
+
+/// Asks what would become of the deployment, and prints the answer.
+async fn dry_run(settings: &Settings, sdk: &Sdk, show: &Show) -> Result<u8, Failure> {
+    let session = new_key()?;
+    let trial = Trial {
+        target: &settings.target,
+        topic: &settings.topic,
+        key: &settings.key,
+        pins: settings.pins.as_ref(),
+        reply_queue: settings.reply_queue.as_ref(),
+        patience: settings.timeouts.admission,
+    };
+    let asked = trial.ask(sdk, |id, now, pair| request(settings, id, now, &session, pair));
+    let mut signals = Signals::listen()?;
+    let tried = tokio::select! {
+        tried = asked => tried?,
+        (code, _) = signals.next() => {
+            show.warn("stopped; nothing was started. If a queue is left behind, `relay gc` deletes it");
+            return Ok(code.code());
+        }
+    };
+    let end = End::Tried(Box::new(tried.clone()));
+    let code = conclude::conclude(Some(&end), None, Strict::default()).code();
+    last_words::say_tried(show, &tried);
+    Ok(code)
+}
+
+/// Checks the size and the form of the request before anything is created or published: a launcher
+/// could only call it `unverified`. The account's digits change neither, so a placeholder will do.
+fn check_request(settings: &Settings) -> Result<(), Failure> {
     let (id, now) = new_id()?;
     let pair = Pair::of(&id, &placeholder_account()?, settings.topic.region())?;
-    let trial = request(settings, &id, now, &new_key()?, &pair);
-    // Every signature has 64 bytes, so any key gives the same size.
-    let throwaway = Signer::Held(new_key()?);
-    overrides::check(&sign(&throwaway, &trial).await?.0).map_err(|error| {
-        Failure::usage(error.to_string()).hint(
-            "pass less in parameters: put data into an artifact (--artifact NAME=PATH); the request then has only its digest",
-        )
-    })
+    let payload = request(settings, &id, now, &new_key()?, &pair).to_payload();
+    let problem = match payload.len() {
+        found if found > PAYLOAD_MAX => format!("the request has {found} bytes; the limit is {PAYLOAD_MAX}"),
+        _ => match Request::parse(&payload) {
+            Ok(_) => return Ok(()),
+            Err(error) => error.to_string(),
+        },
+    };
+    Err(Failure::usage(problem).hint(
+        "pass less in parameters: put data into an artifact (--artifact NAME=PATH); the request then has only its digest",
+    ))
 }
 
 /// The result of one request.
@@ -137,7 +176,7 @@ impl Call<'_> {
                 show.warn("stopped before anything was published");
                 Ok(Done::Ended { code: code.code(), open: false })
             }
-            None => match self.publish(show, &id, &pair, tags).await {
+            None => match self.publish(show, (&id, now), &pair, tags).await {
                 Ok(tail) => Ok(self.follow(show, signals, tail, &id).await),
                 Err(failure) => Err(failure),
             },
@@ -145,11 +184,11 @@ impl Call<'_> {
         match result {
             Ok(Done::Detached) => show.detached(&pair.follow(&settings.target, &id), &id),
             // What the queue holds may still reveal an open outcome.
-            Ok(Done::Ended { open: true, .. }) => show.warn(&format!(
-                "the queue {} keeps its messages for a day; to read them: {}",
-                pair.reply.name(),
-                pair.follow(&settings.target, &id)
-            )),
+            Ok(Done::Ended { open: true, .. }) => {
+                let kept = if pair.own { "keeps its messages for a day" } else { "keeps its messages" };
+                let follow = pair.follow(&settings.target, &id);
+                show.warn(&format!("the queue {} {kept}; to read them: {follow}", pair.reply.name()));
+            }
             _ => {
                 if let Err(failure) = pair.delete(&queues).await {
                     show.warn(&failure.to_string());
@@ -163,11 +202,18 @@ impl Call<'_> {
         })
     }
 
-    /// Publishes the request, and returns a tail that is ready to follow it.
-    async fn publish(&self, show: &Show, id: &DeploymentId, pair: &Pair, tags: Tags) -> Result<Tail, Failure> {
+    /// Publishes the request, and returns a tail that is ready to follow it. The request was issued
+    /// when its id was made (clause REQ-16).
+    async fn publish(
+        &self,
+        show: &Show,
+        (id, issued_at): (&DeploymentId, Timestamp),
+        pair: &Pair,
+        tags: Tags,
+    ) -> Result<Tail, Failure> {
         let (settings, queues) = (self.settings, Queues::new(self.sdk));
         let key = new_key()?;
-        let request = request(settings, id, now(), &key, pair);
+        let request = request(settings, id, issued_at, &key, pair);
         let (body, digest) = sign(&settings.key, &request).await?;
         let (topic, hints) = (Topic::new(self.sdk), Hints::of(&request));
         topic
@@ -180,17 +226,23 @@ impl Call<'_> {
             &format!("{} as {id}", settings.target),
             json!({ "deployment_id": id, "target": settings.target, "request_digest": digest }),
         );
-        let (target_key, body) = (settings.target_key.clone(), Digest::of(body.as_bytes()));
-        let authenticator = Authenticator::new(id.clone(), digest, body, target_key, Cached::default());
+        let body = Digest::of(body.as_bytes());
+        let mine = Published { hints: hints.clone(), request: digest, body, dry_run: false };
+        let authenticator = Authenticator::new(mine, settings.pins.clone(), Cached::default());
         let (topic_arn, queue) = (settings.topic.clone(), pair.control.clone());
         let routes = CancelRoutes { hints, topic, topic_arn, queues: queues.clone(), queue };
+        let mut inbox = Inbox::new(authenticator, Start::Fresh, settings.timeouts, published, now());
+        if !pair.own {
+            inbox.share();
+        }
         Ok(Tail {
-            inbox: Inbox::new(authenticator, Start::Fresh, settings.timeouts, published, now()),
+            inbox,
             follower: Follower::new(queues.clone(), pair.reply.clone(), self.clock),
             tags: TagWriter::new(queues, pair.clone(), Tags { request: Some(digest), ..tags }),
             canceller: Canceller::new(Session { key, request: digest, routes }),
             progress: Progress::published(published),
             clock: self.clock,
+            unfit: None,
         })
     }
 
@@ -226,9 +278,9 @@ impl Ending<'_> {
     pub(crate) fn end(&self, show: &Show, tail: &mut Tail, left: Option<ExitCode>) -> (u8, bool) {
         tail.progress.phases.finished = Some(tail.clock.elapsed());
         let end = tail.inbox.poll_end();
-        let strict = self.following.strict_output;
+        let strict = Strict { output: self.following.strict_output, record: self.following.require_record };
         let code = match conclude::conclude(end, left, strict).code() {
-            _ if strict && show.has_failed() => ExitCode::OutputIncomplete.code(),
+            _ if strict.output && show.has_failed() => ExitCode::Incomplete.code(),
             code => code,
         };
         last_words::say(show, tail, code, left, self.id);
@@ -245,19 +297,7 @@ impl Ending<'_> {
 }
 
 fn request(settings: &Settings, id: &DeploymentId, now: Timestamp, session: &PrivateKey, pair: &Pair) -> Request {
-    Request {
-        deployment_id: id.clone(),
-        audience: settings.topic.clone(),
-        target: settings.target.clone(),
-        parameters: settings.parameters.clone(),
-        reply_queue: pair.reply.clone(),
-        control_queue: pair.control.clone(),
-        session_key: session.public().clone(),
-        issued_at: now,
-        expires_at: now.plus(REQUEST_LIFETIME_MAX),
-        origin: origin::origin(|name| std::env::var(name).ok()),
-        traceparent: std::env::var("TRACEPARENT").ok().and_then(|text| text.try_into().ok()),
-    }
+    request_for((&settings.topic, &settings.target), &settings.parameters, (id, now), session, pair)
 }
 
 /// Returns the body to publish, and the request digest.
@@ -265,24 +305,6 @@ async fn sign(key: &Signer, request: &Request) -> Result<(String, Digest), Failu
     let envelope = key.sign(Envelope::new(Request::TYPE, request.to_payload())).await?;
     let digest = envelope.digest();
     Ok((Bundle { request: envelope, approvals: Vec::new() }.to_json(), digest))
-}
-
-fn no_random(error: getrandom::Error) -> Failure {
-    Failure::new(ExitCode::Fault, format!("cannot read random bytes from the system: {error}"))
-}
-
-fn new_key() -> Result<PrivateKey, Failure> {
-    let mut seed = [0_u8; 32];
-    getrandom::fill(&mut seed).map_err(no_random)?;
-    Ok(PrivateKey::from_seed(seed))
-}
-
-/// Returns a new deployment id and the current time.
-pub(crate) fn new_id() -> Result<(DeploymentId, Timestamp), Failure> {
-    let mut random = [0_u8; 10];
-    getrandom::fill(&mut random).map_err(no_random)?;
-    let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    Ok((DeploymentId::new(u64::try_from(millis).unwrap_or_default(), random), now()))
 }
 
 fn placeholder_account() -> Result<AccountId, Failure> {

@@ -10,29 +10,33 @@ mod findings;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
+use relay_aws::Sdk;
 use relay_aws::objects::Objects;
 use relay_aws::probe::probe;
-use relay_aws::queues::Queues;
-use relay_aws::{Kind, Sdk};
 use relay_console::Failure;
 use relay_protocol::encoding::{ascii_json, printable};
-use relay_protocol::limits::REQUEST_LIFETIME_MAX;
+use relay_protocol::frame::Tried;
 use relay_protocol::outcome::ExitCode;
-use relay_protocol::{TargetName, TopicArn};
+use relay_protocol::{ParameterName, TargetName, TopicArn};
 use serde_json::json;
 
 use crate::args::{self, Output};
-use crate::deploy::new_id;
-use crate::doctor::facts::{Facts, Key, Queue, Store};
+use crate::doctor::facts::{DryRun, Facts, Key, Queue, Store};
 use crate::doctor::findings::{Finding, findings};
-use crate::queues::Pair;
-use crate::settings::{Layers, Texts};
+use crate::dry_run::Trial;
+use crate::request::{new_key, request_for};
+use crate::settings::{Layers, Texts, pairs};
 use crate::signing::Signer;
-use crate::tags::Tags;
+
+/// How long the launcher may take to answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+type Parameters = BTreeMap<ParameterName, String>;
 
 /// Checks each target, and prints each finding once. The exit code is `Usage` if a setting is bad,
-/// else `Fault` if a call to AWS failed, else 0.
+/// else that of the first bad finding, else 0.
 pub(crate) async fn doctor(arguments: &args::Doctor) -> Result<u8, Failure> {
     let layers = Layers::read(&arguments.place)?;
     let targets: Vec<TargetName> = match &arguments.target {
@@ -42,10 +46,11 @@ pub(crate) async fn doctor(arguments: &args::Doctor) -> Result<u8, Failure> {
     if targets.is_empty() {
         return Err(Failure::usage("no target is named").hint("name one, as in `relay doctor payments/production`, or add [targets.\"…\"] to relay.toml (`relay-admin init` writes it)"));
     }
+    let parameters = pairs("--param", &arguments.parameters)?;
     let mut said: Vec<Finding> = Vec::new();
     for target in targets {
         let texts = layers.texts(&target);
-        for finding in findings(&look(target, &texts, arguments.try_queues).await) {
+        for finding in findings(&look(target, &texts, arguments.dry_run.then_some(&parameters)).await) {
             if !said.contains(&finding) {
                 show(&finding, arguments.output)?;
                 said.push(finding);
@@ -53,11 +58,12 @@ pub(crate) async fn doctor(arguments: &args::Doctor) -> Result<u8, Failure> {
         }
     }
     let bad = |exit| said.iter().any(|finding| finding.exit == Some(exit));
-    let code = [ExitCode::Usage, ExitCode::Fault].into_iter().find(|exit| bad(*exit));
-    Ok(code.map_or(0, ExitCode::code))
+    let first = said.iter().find_map(|finding| finding.exit);
+    Ok(if bad(ExitCode::Usage) { Some(ExitCode::Usage) } else { first }.map_or(0, ExitCode::code))
 }
 
-async fn look(target: TargetName, texts: &Texts, try_queues: bool) -> Facts {
+/// Gathers the facts about one target. With `parameters`, it makes a dry run.
+async fn look(target: TargetName, texts: &Texts, parameters: Option<&Parameters>) -> Facts {
     let topic = texts.topic(&target);
     let region = topic.as_ref().ok().map(TopicArn::region);
     let sdk = Sdk::from_environment(region).await;
@@ -67,22 +73,20 @@ async fn look(target: TargetName, texts: &Texts, try_queues: bool) -> Facts {
     };
     // Without an identity, every further call would only fail for the same reason.
     let known = probe.as_ref().is_some_and(|probe| probe.identity.is_ok());
-    let queues = match (texts.reply_queue().transpose(), &topic) {
-        (Some(queue), _) => Queue::Fixed(queue),
-        (None, Ok(topic)) if try_queues && known => Queue::Tried(create_and_delete(&sdk, &target, topic).await),
-        (None, _) => Queue::NotTried,
-    };
-    let artifacts = match texts.artifact_store(&target) {
-        Ok(Some((bucket, prefix))) => {
-            let answer = match known {
-                true => Some(Objects::new(&sdk).look(&bucket, &format!("{prefix}relay-doctor")).await),
-                false => None,
-            };
-            Ok(Some(Store { bucket, prefix, answer }))
+    let (key, pins) = (texts.signer(), texts.pins(&target));
+    let fixed = texts.reply_queue().transpose();
+    let dry_run = match (parameters, &topic, &key, &pins) {
+        (None, ..) => DryRun::NotTried,
+        (Some(parameters), Ok(topic), Ok(key), Ok(pins)) if known => {
+            let reply_queue = fixed.as_ref().and_then(|queue| queue.as_ref().ok());
+            let trial = Trial { target: &target, topic, key, pins: pins.as_ref(), reply_queue, patience: PATIENCE };
+            let answer = Box::new(try_request(&trial, &sdk, parameters).await);
+            DryRun::Tried { answer, parameters: !parameters.is_empty() }
         }
-        Ok(None) => Ok(None),
-        Err(failure) => Err(failure),
+        _ => DryRun::NotPossible,
     };
+    let queues = Queue::of(fixed, &dry_run);
+    let artifacts = store(texts, &target, known.then(|| Objects::new(&sdk))).await;
     let variables: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
@@ -94,7 +98,7 @@ async fn look(target: TargetName, texts: &Texts, try_queues: bool) -> Facts {
         endpoints.push(("endpoint_url of the AWS profile".to_owned(), endpoint.to_owned()));
     }
     Facts {
-        key: match texts.signer() {
+        key: match key {
             Ok(Signer::Held(key)) => Ok(key.public().clone()),
             Ok(Signer::Kms(key)) => key.public().await,
             Err(failure) => Err(failure),
@@ -103,7 +107,7 @@ async fn look(target: TargetName, texts: &Texts, try_queues: bool) -> Facts {
             public,
             file: texts.key_file().and_then(|path| Some((path.clone(), std::fs::metadata(path).ok()?.mode()))),
         }),
-        pin: texts.target_key(),
+        pins,
         region: ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| variables.get(*name)).cloned(),
         proxies: set(|name| ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"].contains(&name.to_uppercase().as_str()))
             .map(|(name, _)| name.clone())
@@ -113,24 +117,26 @@ async fn look(target: TargetName, texts: &Texts, try_queues: bool) -> Facts {
         endpoints,
         probe,
         queues,
+        dry_run,
         artifacts,
     }
 }
 
-/// Creates, reads and deletes queues as a deployment does, and leaves nothing behind.
-async fn create_and_delete(sdk: &Sdk, target: &TargetName, topic: &TopicArn) -> Result<(), Failure> {
-    let queues = Queues::new(sdk);
-    let (id, now) = new_id()?;
-    let tags = Tags::new(&id, target, topic, now.plus(REQUEST_LIFETIME_MAX));
-    let pair = Pair::create(&queues, &id, topic, &tags.pairs()).await?;
-    let read = match queues.receive(&pair.reply, 0).await {
-        // A new queue may need a second to become visible.
-        Err(error) if error.kind != Kind::NotFound => {
-            Err(Failure::aws("reading this deployment's reply queue", &error))
-        }
-        _ => Ok(()),
+/// Looks at the artifact store, if there is one and if AWS can be asked.
+async fn store(texts: &Texts, target: &TargetName, objects: Option<Objects>) -> Result<Option<Store>, Failure> {
+    let Some((bucket, prefix)) = texts.artifact_store(target)? else { return Ok(None) };
+    let answer = match objects {
+        Some(objects) => Some(objects.look(&bucket, &format!("{prefix}relay-doctor")).await),
+        None => None,
     };
-    pair.delete(&queues).await.and(read)
+    Ok(Some(Store { bucket, prefix, answer }))
+}
+
+/// Makes a dry run with these parameters.
+async fn try_request(trial: &Trial<'_>, sdk: &Sdk, parameters: &Parameters) -> Result<Tried, Failure> {
+    let session = new_key()?;
+    let place = (trial.topic, trial.target);
+    trial.ask(sdk, |id, now, pair| request_for(place, parameters, (id, now), &session, pair)).await
 }
 
 fn show(finding: &Finding, output: Output) -> Result<(), Failure> {

@@ -110,10 +110,13 @@ impl Follower {
                 let full = messages.len() == BATCH_ENTRIES_MAX;
                 self.wanted = if full { self.wanted + 1 } else { self.wanted - 1 }.clamp(1, RECEIVERS);
                 for message in messages {
+                    let frame = SignedFrame::from_message(message.attributes, message.body);
+                    if inbox.is_anothers(&frame) {
+                        continue;
+                    }
                     let token = self.next_token;
                     self.next_token += 1;
                     self.receipts.insert(token, message.receipt);
-                    let frame = SignedFrame::from_message(message.attributes, message.body);
                     inbox.handle(self.clock.elapsed(), token, frame);
                 }
             }

@@ -6,7 +6,7 @@ use relay_aws::queues::Queues;
 use relay_aws::sessions::Sessions;
 use relay_aws::{Kind, Sdk};
 use relay_console::Failure;
-use relay_protocol::{AccountId, DeploymentId, PublicKey, Region, TargetName, TopicArn};
+use relay_protocol::{AccountId, DeploymentId, Region, TargetName, TopicArn};
 
 use crate::args;
 use crate::queues::Pair;
@@ -20,7 +20,6 @@ pub(crate) struct Found {
     pub(crate) target: TargetName,
     pub(crate) topic: TopicArn,
     pub(crate) texts: Texts,
-    pub(crate) target_key: Option<PublicKey>,
     pub(crate) sdk: Sdk,
     pub(crate) queues: Queues,
     pub(crate) pair: Pair,
@@ -66,8 +65,7 @@ pub(crate) async fn find(whose: &args::DeploymentRef) -> Result<Found, Failure> 
         let texts = layers.texts(&target);
         // Local configuration takes precedence over what a queue says.
         let topic = texts.topic(&target).or_else(|failure| tags.topic.clone().ok_or(failure))?;
-        let target_key = texts.target_key()?;
-        return Ok(Found { id, target, topic, texts, target_key, sdk, queues, pair, tags });
+        return Ok(Found { id, target, topic, texts, sdk, queues, pair, tags });
     }
     let regions: Vec<&str> = regions.iter().map(Region::as_str).collect();
     Err(Failure::usage(match regions.as_slice() {

@@ -6,10 +6,11 @@ use std::time::Duration;
 use relay_aws::Kind;
 use relay_engine::conclude::{is_open, never_ran};
 use relay_engine::{End, Missing};
-use relay_protocol::frame::Finished;
+use relay_protocol::frame::{Finished, Tried};
 use relay_protocol::outcome::{ExitCode, Outcome};
 use relay_protocol::time::plain_elapsed;
 use relay_protocol::{DeploymentId, Reason};
+use serde_json::json;
 
 use crate::show::Show;
 use crate::tail::Tail;
@@ -19,9 +20,13 @@ pub(crate) fn say(show: &Show, tail: &Tail, code: u8, stopping: Option<ExitCode>
     let inbox = &tail.inbox;
     let end = inbox.poll_end();
     match end {
-        Some(End::Finished { finished, missing, verified }) => {
-            say_finished(show, tail, code, finished, (missing, *verified))
+        Some(End::Finished { finished, missing, verified, record }) => {
+            say_finished(show, tail, code, finished, (missing, *verified));
+            if let Err(problem) = record {
+                show.warn(&format!("this end is not proved by a signed record: {problem}"));
+            }
         }
+        Some(End::Tried(tried)) => say_tried(show, tried),
         Some(End::Refused { reason, message }) => {
             show.end_line("refused", &format!("{message} ({reason})"), false);
             hint(show, *reason);
@@ -65,14 +70,48 @@ pub(crate) fn say(show: &Show, tail: &Tail, code: u8, stopping: Option<ExitCode>
     if is_open(end) {
         say_what_is_known(show, tail);
     }
+    say_what_was_not_shown(show, tail);
+}
+
+/// Tells of frames that came and were not shown.
+fn say_what_was_not_shown(show: &Show, tail: &Tail) {
+    let inbox = &tail.inbox;
     if inbox.earlier() > 0 {
         show.warn(&format!(
             "{} frames from before this call arrived late and were not shown; the previous call has most likely shown them",
             inbox.earlier()
         ));
     }
+    if inbox.unvouched() > 0 {
+        show.warn(&format!(
+            "{} frames were not shown, because no key that a pin vouches for has signed them",
+            inbox.unvouched()
+        ));
+    }
     if inbox.dropped() > 0 {
         show.warn(&format!("{} frames that were not signed by this deployment's keys were dropped", inbox.dropped()));
+    }
+}
+
+/// Prints the answer to a dry run.
+pub(crate) fn say_tried(show: &Show, tried: &Tried) {
+    let Tried { reason, message, policies, requesters, approvals_missing, configuration_digest, revision, .. } = tried;
+    let as_whom = requesters.join(", ");
+    let (name, text) = match reason {
+        None => ("would run", format!("allowed by {} (signer {as_whom}); nothing was started", policies.join(", "))),
+        Some(reason) => ("would be refused", format!("{message} ({reason}; signer {as_whom}); nothing was started")),
+    };
+    let more = json!({
+        "reason": reason,
+        "policies": policies,
+        "requesters": requesters,
+        "approvals_missing": approvals_missing,
+        "configuration_sha256": configuration_digest,
+        "revision": revision,
+    });
+    show.result(name, &text, more);
+    if let Some(reason) = reason {
+        hint(show, *reason);
     }
 }
 
@@ -125,12 +164,23 @@ fn say_what_is_known(show: &Show, tail: &Tail) {
     match tail.inbox.task_arn() {
         Some(arn) => {
             let cluster = arn.split('/').nth(1).unwrap_or("CLUSTER");
-            show.warn(&format!("known: the task is {arn}; {} bytes of stdout and {} of stderr are verified", offset.stdout, offset.stderr));
-            show.warn(&format!("to find out more, in the target account: aws ecs describe-tasks --cluster {cluster} --tasks {arn}"));
+            show.warn(&format!(
+                "known: the task is {arn}; {} bytes of stdout and {} of stderr are verified",
+                offset.stdout, offset.stderr
+            ));
+            show.warn(&format!(
+                "to find out more, in the target account: aws ecs describe-tasks --cluster {cluster} --tasks {arn}"
+            ));
         }
-        None => show.warn(
-            "known: relay published the request, and no answer arrived; look into the launcher's log and its dead-letter queue in the target account",
-        ),
+        None => {
+            let known = match tail.progress.phases.published {
+                Some(_) => "relay published the request, and no answer arrived",
+                None => "no message of the deployment arrived",
+            };
+            show.warn(&format!(
+                "known: {known}; look into the launcher's log and its dead-letter queue in the target account"
+            ));
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod cancel;
 mod clock;
 mod deploy;
 mod doctor;
+mod dry_run;
 mod follower;
 mod found;
 mod gc;
@@ -23,6 +24,7 @@ mod last_words;
 mod origin;
 mod progress;
 mod queues;
+mod request;
 mod result;
 mod settings;
 mod show;
@@ -31,6 +33,7 @@ mod signing;
 mod status;
 mod tags;
 mod tail;
+mod verify;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -68,6 +71,7 @@ pub async fn main() -> ExitCode {
         Command::Gc(arguments) => Box::pin(gc::gc(&arguments)).await,
         Command::Keygen(arguments) => keygen::keygen(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
+        Command::Verify(arguments) => verify::verify(&arguments),
         Command::Doctor(arguments) => Box::pin(doctor::doctor(&arguments)).await,
     };
     match result {

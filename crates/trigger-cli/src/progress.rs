@@ -31,7 +31,7 @@ pub(crate) struct Progress {
     /// The last state of the task that ECS reported.
     task: Option<String>,
     /// The number of steps that the runner announced.
-    steps: usize,
+    steps: Option<usize>,
     /// How long each step may take to end when it is asked to stop.
     grace: Option<Duration>,
     /// The running step, and whether it belongs to the rollback.
@@ -57,7 +57,7 @@ impl Progress {
             }
             Event::Started { steps, grace, .. } => {
                 self.phases.started = Some(now);
-                (self.steps, self.grace) = (steps.len(), Some(*grace));
+                (self.steps, self.grace) = (Some(steps.len()), Some(*grace));
             }
             Event::Step { name, rollback, .. } => self.step = Some((name.clone(), *rollback)),
             Event::Launcher(_) | Event::Output(_) | Event::Note(_) | Event::Gap(_) => {}
@@ -65,9 +65,8 @@ impl Progress {
         true
     }
 
-    /// Returns how many steps the runner announced, or 0 for a reader that joined too late to see
-    /// it.
-    pub(crate) fn steps(&self) -> usize {
+    /// Returns how many steps the runner announced, or `None` for a reader that has not seen it.
+    pub(crate) fn steps(&self) -> Option<usize> {
         self.steps
     }
 

@@ -24,13 +24,15 @@ pub(crate) fn result(id: &DeploymentId, target: &TargetName, exit_code: u8, tail
             | End::NeverStarted { reason, message }
             | End::Stopped { reason, message, .. },
         ) => ("relay", Some(*reason), Some(message.clone())),
+        // A dry run has no result file.
+        Some(End::Tried(_)) => ("relay", None, None),
         Some(End::Silent { waiting_for, .. }) => {
             ("relay", None, Some(format!("no message arrived while waiting for {waiting_for}")))
         }
         None => ("relay", None, Some("relay exited before the end of the deployment".to_owned())),
     };
     let finished = match end {
-        Some(End::Finished { finished, missing, verified }) => Some((finished, missing, *verified)),
+        Some(End::Finished { finished, missing, verified, .. }) => Some((finished, missing, *verified)),
         _ => None,
     };
     json!({
@@ -52,6 +54,11 @@ pub(crate) fn result(id: &DeploymentId, target: &TargetName, exit_code: u8, tail
         })),
         "outputs": finished.map(|(finished, ..)| finished.outputs.clone()),
         "record": finished.and_then(|(finished, ..)| finished.record.clone()),
+        "record_sha256": finished.map(|(finished, ..)| finished.record_sha256),
+        "record_problem": match end {
+            Some(End::Finished { record: Err(problem), .. }) => Some(problem.to_string()),
+            _ => None,
+        },
     })
 }
 

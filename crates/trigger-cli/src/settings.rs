@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use relay_aws::Sdk;
 use relay_console::Failure;
-use relay_engine::Timeouts;
-use relay_protocol::keys::PrivateKey;
+use relay_engine::{Pins, Timeouts};
+use relay_protocol::keys::{PrivateKey, VerifyingKey};
 use relay_protocol::{ParameterName, PublicKey, QueueUrl, Region, TargetName, TopicArn};
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -16,13 +16,17 @@ use zeroize::Zeroizing;
 use crate::args;
 use crate::signing::{KmsKey, Signer};
 
+/// Where right pins come from.
+pub(crate) const PIN_HINT: &str = "correct target_key and answer_key in relay.toml: the output RelayToml of the target's stack has the commands that print them";
+
 /// Everything that a deployment needs, validated.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) target: TargetName,
     pub(crate) topic: TopicArn,
     pub(crate) key: Signer,
-    pub(crate) target_key: Option<PublicKey>,
+    /// `None` if the caller wants to trust whoever answers first.
+    pub(crate) pins: Option<Pins>,
     pub(crate) parameters: BTreeMap<ParameterName, String>,
     pub(crate) artifacts: BTreeMap<ParameterName, PathBuf>,
     /// Bucket and prefix.
@@ -51,6 +55,7 @@ struct Target {
     topic: Option<String>,
     key: Option<String>,
     target_key: Option<String>,
+    answer_key: Option<String>,
     artifacts: Option<String>,
     reply_queue_url: Option<String>,
 }
@@ -63,7 +68,7 @@ impl Settings {
         Ok(Self {
             topic: texts.topic(&target)?,
             key: texts.signer()?,
-            target_key: texts.target_key()?,
+            pins: texts.pins(&target)?,
             parameters: pairs("--param", &arguments.parameters)?,
             artifacts: pairs("--artifact", &arguments.artifacts)?
                 .into_iter()
@@ -109,6 +114,8 @@ pub(crate) struct Texts {
     /// The directory of relay.toml, if the key comes from there.
     key_folder: Option<PathBuf>,
     target_key: Option<String>,
+    answer_key: Option<String>,
+    trust_first_answer: bool,
     artifacts: Option<String>,
     reply_queue_url: Option<String>,
 }
@@ -159,6 +166,8 @@ impl Layers {
             key: pick(&self.flags.key, |t| &t.key),
             key_folder: self.flags.key.as_deref().is_none_or(str::is_empty).then(|| self.folder.clone()),
             target_key: pick(&self.flags.target_key, |t| &t.target_key),
+            answer_key: pick(&self.flags.answer_key, |t| &t.answer_key),
+            trust_first_answer: self.flags.trust_first_answer,
             artifacts: pick(&self.flags.artifact_store, |t| &t.artifacts),
             reply_queue_url: pick(&self.flags.reply_queue_url, |t| &t.reply_queue_url),
         }
@@ -196,10 +205,20 @@ impl Texts {
             .map(|text| key_file(text, self.key_folder.as_deref()))
     }
 
-    /// Returns the target account's pinned key, if there is one.
-    pub(crate) fn target_key(&self) -> Result<Option<PublicKey>, Failure> {
-        let key = self.target_key.as_deref().map(str::parse).transpose();
-        key.map_err(|error| Failure::usage(format!("the target key is {error}")))
+    /// Returns the pinned keys, which must be known unless the caller wants to trust whoever
+    /// answers first.
+    pub(crate) fn pins(&self, target: &TargetName) -> Result<Option<Pins>, Failure> {
+        let target_key = pin("target key", self.target_key.as_deref())?;
+        let answer_key = pin("answer key", self.answer_key.as_deref())?;
+        let missing = match (target_key, answer_key) {
+            (Some(target), Some(answer)) => return Ok(Some(Pins { target, answer })),
+            (None, None) if self.trust_first_answer => return Ok(None),
+            (None, None) => "neither target_key nor answer_key is pinned",
+            (None, Some(_)) => "target_key is not pinned",
+            (Some(_), None) => "answer_key is not pinned",
+        };
+        Err(Failure::usage(format!("{missing} for {target}, so relay could not tell a true answer from a forged one"))
+            .hint("the output RelayToml of the target's stack has the section for relay.toml, with the commands that print both keys; for a trial without pins: --trust-first-answer"))
     }
 
     /// Returns the artifact store's bucket and prefix, if one is named.
@@ -212,6 +231,20 @@ impl Texts {
         let queue = self.reply_queue_url.as_deref().map(str::parse).transpose();
         queue.map_err(|error| Failure::usage(format!("--reply-queue-url: {error}")))
     }
+}
+
+/// Reads a pin. It must be a key that can verify something: nothing is published otherwise.
+fn pin(name: &str, text: Option<&str>) -> Result<Option<PublicKey>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    let wrong = |problem: String| Failure::usage(format!("the pinned {name} is {problem}")).hint(PIN_HINT);
+    public_key(text).map(Some).map_err(wrong)
+}
+
+/// Reads a public key that can verify something; an error says what the text is instead.
+pub(crate) fn public_key(text: &str) -> Result<PublicKey, String> {
+    let key: PublicKey = text.trim().parse().map_err(|error| format!("{error}"))?;
+    VerifyingKey::from_spki(&key).map_err(|error| error.to_string())?;
+    Ok(key)
 }
 
 /// Reads the relay.toml that the flag names, else the nearest one in this directory or above. It is
@@ -260,7 +293,7 @@ fn key_file(text: &str, folder: Option<&Path>) -> PathBuf {
     folder.map_or_else(|| PathBuf::from(text), |folder| folder.join(text))
 }
 
-fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<ParameterName, String>, Failure> {
+pub(crate) fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<ParameterName, String>, Failure> {
     let mut map = BTreeMap::new();
     for text in texts {
         let form = if flag == "--artifact" { "NAME=PATH" } else { "NAME=VALUE" };

@@ -59,8 +59,10 @@ impl Show {
     }
 
     /// Prints that a step begins: `relay step 1/2 plan`.
-    pub(crate) fn step(&self, kind: &str, number: usize, of: usize, name: &str) {
-        let plain = format!("{kind} {number}/{of} {}", printable(name));
+    /// `of` is `None` if nobody said how many there are.
+    pub(crate) fn step(&self, kind: &str, number: usize, of: Option<usize>, name: &str) {
+        let of_all = of.map(|of| format!("/{of}")).unwrap_or_default();
+        let plain = format!("{kind} {number}{of_all} {}", printable(name));
         if let Some(bar) = &self.bar {
             bar.set_message(plain.clone());
         }
@@ -72,6 +74,11 @@ impl Show {
     pub(crate) fn end_line(&self, name: &str, text: &str, plain_end: bool) {
         let importance = if plain_end { Importance::Progress } else { Importance::Must };
         self.tell(&format!("{name}: {}", printable(text)), importance, self.json(name, text, json!({})));
+    }
+
+    /// Prints the one result that the command was for.
+    pub(crate) fn result(&self, name: &str, text: &str, more: Value) {
+        self.tell(&format!("{name}: {}", printable(text)), Importance::Must, self.json(name, text, more));
     }
 
     /// Says that the deployment goes on without this command. Its id goes alone to stdout, for

@@ -42,9 +42,8 @@ impl KmsKey {
 
     /// Fetches the public half, which targets list among their signers.
     pub(crate) async fn public(&self) -> Result<PublicKey, Failure> {
-        let der = self.keys().await.public_key(&self.arn).await;
-        let der = der.map_err(|error| Failure::aws(&format!("reading the public half of {}", self.arn), &error))?;
-        PublicKey::from_der(&der).map_err(|error| Failure::usage(format!("{}: {error}", self.arn)))
+        let public = self.keys().await.public_key(&self.arn).await;
+        public.map_err(|error| Failure::aws(&format!("reading the public half of {}", self.arn), &error))
     }
 }
 

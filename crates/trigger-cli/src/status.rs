@@ -45,7 +45,7 @@ impl Seen {
                 LauncherKind::Task { .. } => self.reach(2, "starting", None),
                 LauncherKind::Refused { message, .. } => self.reach(5, "refused", Some(message)),
                 LauncherKind::LaunchFailed { message, .. } => self.reach(5, "never started", Some(message)),
-                LauncherKind::Unverified { .. } | LauncherKind::Unknown => {}
+                LauncherKind::Unverified { .. } | LauncherKind::Tried(_) | LauncherKind::Unknown => {}
             },
             Authentic::Runner(frame) => {
                 self.highest = self.highest.max(Some(frame.seq));
@@ -79,7 +79,8 @@ pub(crate) async fn vouched_request(found: &Found) -> Result<Option<Digest>, Fai
 
 async fn look(found: &Found) -> Result<Seen, Failure> {
     let mut seen = Seen::default();
-    let mut authenticator = Authenticator::attaching(found.id.clone(), found.target_key.clone(), Cached::default());
+    let pins = found.texts.pins(&found.target)?;
+    let mut authenticator = Authenticator::attaching(found.id.clone(), pins, Cached::default());
     let mut waiting = Vec::new();
     for _ in 0..LOOKS {
         let messages = match found.queues.peek(&found.pair.reply).await {

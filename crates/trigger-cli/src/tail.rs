@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use relay_engine::{End, Event, Inbox};
+use relay_engine::{End, Event, Inbox, Unfit};
 use relay_protocol::Cancel;
 use relay_protocol::frame::LauncherKind;
 use relay_protocol::keys::Cached;
@@ -15,6 +15,7 @@ use crate::cancel::Canceller;
 use crate::clock::Clock;
 use crate::follower::Follower;
 use crate::progress::Progress;
+use crate::settings::PIN_HINT;
 use crate::show::Show;
 use crate::signals::Signals;
 use crate::tags::TagWriter;
@@ -57,6 +58,8 @@ pub(crate) struct Tail {
     pub(crate) canceller: Canceller,
     pub(crate) progress: Progress,
     pub(crate) clock: Clock,
+    /// The key that the user was told a pin does not fit.
+    pub(crate) unfit: Option<Unfit>,
 }
 
 /// Why the deployment was asked to stop, and when the signal came.
@@ -110,6 +113,7 @@ impl Tail {
             self.write_out(show);
             self.inbox.handle_timeout(self.clock.elapsed());
             self.write_out(show);
+            self.warn_unfit(show);
             self.follower.delete(&mut self.inbox, false);
             self.tags.write(&self.inbox, false);
             if self.inbox.poll_end().is_some() {
@@ -151,6 +155,20 @@ impl Tail {
             self.inbox.handle_stalled(waited);
         }
         asked
+    }
+
+    /// Warns once if an answer came that a pin does not fit. Reading goes on: a stranger could have
+    /// made that answer.
+    fn warn_unfit(&mut self, show: &Show) {
+        if let Some(unfit) = self.inbox.unfit().filter(|unfit| self.unfit != Some(*unfit)) {
+            self.unfit = Some(unfit);
+            let (who, key) = match unfit {
+                Unfit::Target => ("a runner", "target key"),
+                Unfit::Answer => ("the launcher", "answer key"),
+            };
+            show.warn(&format!("{who} has answered, but the pinned {key} does not fit the answer: if the pin is wrong, the deployment may be running, and relay cannot show it"));
+            show.warn(&format!("hint: {PIN_HINT}"));
+        }
     }
 
     /// Stops receiving, and leaves a position in the tags from which the next reader can continue.
@@ -198,10 +216,9 @@ impl Tail {
                 show.event("running", "", json!({ "task_arn": task_arn, "steps": steps }));
             }
             Event::Step { index, name, rollback } => {
-                // A rollback does not announce how many steps it has; the step's own number is
-                // enough.
+                // A rollback does not announce how many steps it has.
                 let number = index.saturating_add(1);
-                let (kind, of) = if rollback { ("rollback", number) } else { ("step", self.progress.steps()) };
+                let (kind, of) = if rollback { ("rollback", None) } else { ("step", self.progress.steps()) };
                 show.step(kind, number, of, &name);
             }
             Event::Note(text) => show.say(&text),

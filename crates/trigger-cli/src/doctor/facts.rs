@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use relay_aws::AwsError;
 use relay_aws::probe::Probe;
 use relay_console::Failure;
+use relay_engine::Pins;
+use relay_protocol::frame::Tried;
 use relay_protocol::{PublicKey, QueueUrl, TargetName, TopicArn};
 
 /// What was found out about one target.
@@ -13,8 +15,8 @@ pub(super) struct Facts {
     pub(super) target: TargetName,
     pub(super) topic: Result<TopicArn, Failure>,
     pub(super) key: Result<Key, Failure>,
-    /// The target account's pinned public key.
-    pub(super) pin: Result<Option<PublicKey>, Failure>,
+    /// The pinned keys; `None` if the caller wants to trust whoever answers first.
+    pub(super) pins: Result<Option<Pins>, Failure>,
     /// The region that the environment names. The topic's region beats it.
     pub(super) region: Option<String>,
     /// Variables that redirect AWS endpoints, and where they lead.
@@ -24,6 +26,7 @@ pub(super) struct Facts {
     /// `None` without a topic, because then the region to ask is unknown.
     pub(super) probe: Option<Probe>,
     pub(super) queues: Queue,
+    pub(super) dry_run: DryRun,
     /// The artifact store, if one is named, with S3's answer.
     pub(super) artifacts: Result<Option<Store>, Failure>,
 }
@@ -43,8 +46,33 @@ pub(super) enum Queue {
     Fixed(Result<QueueUrl, Failure>),
     /// Queues that CI creates; creating them was not tried.
     NotTried,
-    /// Queues that CI creates, and the result of `--try`.
-    Tried(Result<(), Failure>),
+    /// Queues that CI creates, which a dry run has created, read and deleted.
+    Tried,
+    /// Queues that CI creates; a dry run failed, for this or for another reason.
+    SeeDryRun,
+}
+
+impl Queue {
+    /// From the reply queue of the settings, if there is one, and the dry run.
+    pub(super) fn of(fixed: Option<Result<QueueUrl, Failure>>, dry_run: &DryRun) -> Self {
+        match (fixed, dry_run) {
+            (Some(queue), _) => Self::Fixed(queue),
+            (None, DryRun::Tried { answer, .. }) if answer.is_ok() => Self::Tried,
+            (None, DryRun::Tried { .. }) => Self::SeeDryRun,
+            (None, _) => Self::NotTried,
+        }
+    }
+}
+
+/// The dry run of `--try`.
+#[derive(Debug)]
+pub(super) enum DryRun {
+    /// It was not asked for.
+    NotTried,
+    /// It could not be made, because a setting is missing that another finding names.
+    NotPossible,
+    /// It was made. `parameters` says whether parameters were given.
+    Tried { answer: Box<Result<Tried, Failure>>, parameters: bool },
 }
 
 /// The artifact store.

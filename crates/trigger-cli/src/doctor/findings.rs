@@ -2,13 +2,15 @@
 
 use relay_aws::probe::Probe;
 use relay_console::Failure;
-use relay_protocol::TopicArn;
-use relay_protocol::keys::VerifyingKey;
+use relay_engine::Pins;
+use relay_protocol::frame::Tried;
 use relay_protocol::limits::CLOCK_SKEW;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::time::plain_duration;
+use relay_protocol::{Reason, TopicArn};
 
-use super::facts::{Facts, Queue, Store};
+use super::facts::{DryRun, Facts, Queue, Store};
+use crate::settings::PIN_HINT;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +68,7 @@ fn bad(check: &'static str, failure: &Failure) -> Finding {
 
 /// Returns all findings, in the order in which a deployment would meet them.
 pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
-    let mut all = vec![topic(facts), key(facts), pin(facts)];
+    let mut all = vec![topic(facts), key(facts), pins(facts)];
     if let Ok(topic) = &facts.topic {
         all.push(region(facts, topic));
     }
@@ -80,14 +82,41 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     }
     all.push(queues(facts));
     all.push(artifacts(facts));
-    if let Ok(topic) = &facts.topic {
-        all.push(skip(
-            "publish",
-            format!("not checked: whether these credentials may publish to {topic}"),
-            "only a real request shows it; the role's policy and the topic's policy must both allow sns:Publish",
-        ));
-    }
+    all.push(dry_run(facts));
     all
+}
+
+/// What the launcher says. A dry run shows at once whether topic, key, pins, target and policy
+/// agree.
+fn dry_run(facts: &Facts) -> Finding {
+    let (answer, parameters) = match &facts.dry_run {
+        DryRun::NotTried => {
+            return skip(
+                "dry run",
+                "not checked: whether the launcher answers, knows the target and the key, fits the pins, and would allow a deployment",
+                "only asking shows it: `relay doctor --try` asks, starts nothing, and leaves nothing behind",
+            );
+        }
+        DryRun::NotPossible => return skip("dry run", "not made", "mend what is bad above first"),
+        DryRun::Tried { answer, parameters } => (answer.as_ref(), *parameters),
+    };
+    match answer {
+        Err(failure) => bad("dry run", failure),
+        Ok(Tried { reason: None, policies, requesters, .. }) => {
+            ok("dry run", format!("{} may deploy, allowed by {}", requesters.join(", "), policies.join(", ")))
+        }
+        // Everything before the parameters was in order.
+        Ok(Tried { reason: Some(Reason::Parameter), message, .. }) if !parameters => skip(
+            "dry run",
+            format!(
+                "the launcher knows the target and the key, and the pins fit; not checked: the policy, because {message}"
+            ),
+            "pass the target's parameters: --param NAME=VALUE",
+        ),
+        Ok(Tried { reason: Some(reason), message, .. }) => {
+            bad("dry run", &Failure::new(reason.exit_code(), format!("{message} ({reason})")).hint(reason.hint()))
+        }
+    }
 }
 
 fn topic(facts: &Facts) -> Finding {
@@ -114,18 +143,15 @@ fn key(facts: &Facts) -> Finding {
     }
 }
 
-fn pin(facts: &Facts) -> Finding {
-    match &facts.pin {
-        Err(failure) => bad("target key", failure),
-        Ok(Some(key)) => match VerifyingKey::from_spki(key) {
-            Ok(_) => ok("target key", format!("pinned, id {}", key.key_id())),
-            Err(error) => bad("target key", &Failure::usage(format!("the target key is {error}"))),
-        },
-        Ok(None) => warn(
-            "target key",
-            format!("none is pinned for {}, so relay trusts the first runner that answers", facts.target),
-            "set target_key in relay.toml to the output of this command in the target account: aws kms get-public-key --key-id alias/relay-target --query PublicKey --output text",
-        ),
+fn pins(facts: &Facts) -> Finding {
+    match &facts.pins {
+        Err(failure) => bad("pins", failure),
+        Ok(Some(Pins { target, answer })) => {
+            ok("pins", format!("target key {}, answer key {}", target.key_id(), answer.key_id()))
+        }
+        Ok(None) => {
+            warn("pins", format!("none for {}, so relay trusts the first runner that answers", facts.target), PIN_HINT)
+        }
     }
 }
 
@@ -210,7 +236,7 @@ fn clock(probe: &Probe) -> Finding {
 
 fn queues(facts: &Facts) -> Finding {
     match &facts.queues {
-        Queue::Fixed(Err(failure)) | Queue::Tried(Err(failure)) => bad("queues", failure),
+        Queue::Fixed(Err(failure)) => bad("queues", failure),
         Queue::Fixed(Ok(queue)) => match &facts.topic {
             Ok(topic) if topic.region() != queue.region() => bad(
                 "queues",
@@ -228,7 +254,8 @@ fn queues(facts: &Facts) -> Finding {
                 "a check would take a running deployment's frames from the queue",
             ),
         },
-        Queue::Tried(Ok(())) => ok("queues", "a reply and a control queue were created, read and deleted"),
+        Queue::Tried => ok("queues", "a reply and a control queue were created, read and deleted"),
+        Queue::SeeDryRun => skip("queues", "not known, because the dry run failed", "see dry run"),
         Queue::NotTried => skip(
             "queues",
             "not checked: whether these credentials may create, read and delete relay-* queues",
@@ -292,18 +319,33 @@ mod tests {
         AwsError { operation, kind: Kind::Denied, code: Some(code.to_owned()), message, resources: Vec::new() }
     }
 
+    fn tried() -> Tried {
+        Tried {
+            request_digest: relay_protocol::Digest::of(b"dry run"),
+            reason: None,
+            message: String::new(),
+            policies: vec!["policy0".to_owned()],
+            requesters: vec!["ci".to_owned()],
+            approvals_missing: 0,
+            configuration_digest: relay_protocol::Digest::of(b"configuration"),
+            revision: "arn".to_owned(),
+            target_key_id: String::new(),
+        }
+    }
+
     fn healthy() -> Facts {
         let public = PrivateKey::from_seed([1; 32]).public().clone();
         Facts {
             target: "payments/production".parse().unwrap(),
             topic: Ok("arn:aws:sns:eu-west-1:222222222222:relay".parse().unwrap()),
             key: Ok(Key { public: public.clone(), file: Some(("ci.pem".into(), 0o100_600)) }),
-            pin: Ok(Some(public)),
+            pins: Ok(Some(Pins { target: public.clone(), answer: public })),
             region: None,
             endpoints: Vec::new(),
             proxies: Vec::new(),
             probe: Some(identity("arn:aws:sts::111111111111:assumed-role/ci/run", "111111111111", 1)),
-            queues: Queue::Tried(Ok(())),
+            queues: Queue::Tried,
+            dry_run: DryRun::Tried { answer: Box::new(Ok(tried())), parameters: false },
             artifacts: Ok(Some(Store {
                 bucket: "b".to_owned(),
                 prefix: "p/".to_owned(),
@@ -329,8 +371,7 @@ mod tests {
     #[test]
     fn what_is_well_is_said_to_be_and_what_cannot_be_told_is_not() {
         for finding in findings(&healthy()) {
-            let expected = if finding.check == "publish" { Level::Skip } else { Level::Ok };
-            assert_eq!(finding.level, expected, "{finding:?}");
+            assert_eq!(finding.level, Level::Ok, "{finding:?}");
         }
         assert_eq!(of("queues", |facts| facts.queues = Queue::NotTried).0, Level::Skip);
     }
@@ -341,11 +382,21 @@ mod tests {
         let bad = |code| (Level::Bad, "odd — mend it".to_owned(), Some(code));
         assert_eq!(of("topic", |facts| facts.topic = Err(usage())), bad(119));
         assert_eq!(of("key", |facts| facts.key = Err(usage())), bad(119));
-        assert_eq!(of("target key", |facts| facts.pin = Err(usage())), bad(119));
+        assert_eq!(of("pins", |facts| facts.pins = Err(usage())), bad(119));
         assert_eq!(of("artifacts", |facts| facts.artifacts = Err(usage())), bad(119));
         assert_eq!(of("queues", |facts| facts.queues = Queue::Fixed(Err(usage()))), bad(119));
         let denied = || Failure { exit: ExitCode::Fault, ..usage() };
-        assert_eq!(of("queues", |facts| facts.queues = Queue::Tried(Err(denied()))), bad(125));
+        let answer = |answer| {
+            of("dry run", |facts| facts.dry_run = DryRun::Tried { answer: Box::new(answer), parameters: true })
+        };
+        assert_eq!(answer(Err(denied())), bad(125));
+        let refused = |reason| Ok(Tried { reason: Some(reason), ..tried() });
+        assert_eq!(answer(refused(Reason::Policy)).2, Some(120));
+        assert_eq!(answer(refused(Reason::Parameter)).2, Some(120));
+        let without = DryRun::Tried { answer: Box::new(refused(Reason::Parameter)), parameters: false };
+        assert_eq!(of("dry run", |facts| facts.dry_run = without).0, Level::Skip);
+        assert_eq!(of("dry run", |facts| facts.dry_run = DryRun::NotTried).0, Level::Skip);
+        assert_eq!(of("dry run", |facts| facts.dry_run = DryRun::NotPossible).0, Level::Skip);
         let (level, text, code) = of("identity", |facts| {
             facts.probe = Some(Probe { identity: Err(no("InvalidClientTokenId")), clocks: None });
         });
@@ -369,9 +420,7 @@ mod tests {
         let (level, text, _) = of("key", mode(0o100_640));
         assert!(level == Level::Warn && text.contains("mode 640") && text.contains("chmod 600 ci.pem"), "{text}");
         assert_eq!(of("key", |facts| facts.key.as_mut().unwrap().file = None).0, Level::Ok);
-        assert_eq!(of("target key", |facts| facts.pin = Ok(None)).0, Level::Warn);
-        let no_key = relay_protocol::PublicKey::from_der(b"no key").unwrap();
-        assert_eq!(of("target key", |facts| facts.pin = Ok(Some(no_key))).2, Some(119));
+        assert_eq!(of("pins", |facts| facts.pins = Ok(None)).0, Level::Warn);
     }
 
     #[test]
