@@ -45,7 +45,7 @@ pub(crate) enum Command {
     Stop(Stop),
     /// Verify a deployment's archived output, and print it.
     ///
-    /// Needs s3:GetObject and s3:ListBucket on the relay bucket, kms:Decrypt on the key that
+    /// Needs s3:GetObject and s3:ListBucket on the evidence bucket, kms:Decrypt on the key that
     /// encrypts the bucket, and kms:GetPublicKey on the target key. Exits with 0 when the output is
     /// complete, and with 1 when it is not, or when the archive does not have the deployment's last
     /// message.
@@ -176,13 +176,16 @@ pub(crate) struct Init {
     /// git.
     #[arg(long, conflicts_with = "signer_key")]
     pub(crate) new_key: bool,
-    /// ARN of the target key, if the foundation is already deployed: its output TargetKeyArn.
+    /// ARN of a target key that this target is to share with another. Without it, the target's
+    /// stack makes a key.
     #[arg(long, value_name = "ARN")]
     pub(crate) target_key: Option<String>,
-    /// The public half of the target key in base64: run the command in the foundation's output
-    /// TargetPublicKey, and pass its result.
+    /// The public half of the target key in base64, if it exists already.
     #[arg(long, value_name = "BASE64")]
     pub(crate) target_public_key: Option<String>,
+    /// The public half of the foundation's answer key in base64, if it exists already.
+    #[arg(long, value_name = "BASE64")]
+    pub(crate) answer_public_key: Option<String>,
     /// Use arm64. The launcher and the images must be built for it.
     #[arg(long)]
     pub(crate) arm64: bool,
@@ -201,6 +204,10 @@ pub(crate) struct Ps {
     /// Name of the ECS cluster.
     #[arg(long, default_value = "relay")]
     pub(crate) cluster: String,
+    /// The evidence bucket, to show where each request says that it comes from. Needs s3:GetObject
+    /// there.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) evidence: Option<String>,
     /// Print a table, or one JSON object per line.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) output: Format,

@@ -36,6 +36,7 @@ struct Answers {
     new_key: Option<PrivateKey>,
     target_key: Option<String>,
     target_public_key: Option<PublicKey>,
+    answer_public_key: Option<PublicKey>,
     arm64: bool,
 }
 
@@ -157,9 +158,10 @@ fn answers<W: Write>(arguments: Init, questions: &mut Questions<'_, '_, W>) -> R
     };
     let home = format!("arn:{}:kms:{region}:{target_account}:key/", partition(&region));
     let target_key = arguments.target_key.map(|arn| key_arn(arn, &home));
-    let target_public_key = arguments
-        .target_public_key
-        .map(|text| public_key(&text).map_err(|error| Failure::usage(format!("--target-public-key: {error}"))));
+    let pin = |flag: &str, text: Option<String>| {
+        let key = text.map(|text| public_key(&text)).transpose();
+        key.map_err(|error| Failure::usage(format!("{flag}: {error}")))
+    };
     Ok(Answers {
         target,
         region,
@@ -171,7 +173,8 @@ fn answers<W: Write>(arguments: Init, questions: &mut Questions<'_, '_, W>) -> R
         signer,
         new_key,
         target_key: target_key.transpose()?,
-        target_public_key: target_public_key.transpose()?,
+        target_public_key: pin("--target-public-key", arguments.target_public_key)?,
+        answer_public_key: pin("--answer-public-key", arguments.answer_public_key)?,
         arm64: arguments.arm64,
     })
 }
@@ -328,10 +331,21 @@ impl Answers {
     }
 
     fn relay_toml(&self) -> String {
-        let pin = match &self.target_public_key {
-            Some(key) => format!("target_key = \"{key}\""),
-            None => "# The foundation's output TargetPublicKey is the command that prints this key. Until it is set, relay trusts the first runner that answers.\n# target_key = \"MFkw…\"".to_owned(),
+        let pin = |name: &str, key: &Option<PublicKey>| match key {
+            Some(key) => format!("{name} = \"{key}\""),
+            None => format!("# {name} = \"MFkw…\""),
         };
+        let from = match (&self.target_public_key, &self.answer_public_key) {
+            (Some(_), Some(_)) => "",
+            _ => {
+                "# Both keys come from the target's stack, by its output RelayToml. Until they are set, relay deploys nothing.\n"
+            }
+        };
+        let pins = format!(
+            "{from}{}\n{}",
+            pin("target_key", &self.target_public_key),
+            pin("answer_key", &self.answer_public_key)
+        );
         let key = match &self.new_key {
             Some(_) => format!(
                 "# For use on a workstation. In CI the secret RELAY_SIGNING_KEY takes precedence.\nkey = \"{KEY_FILE}\"\n"
@@ -343,7 +357,7 @@ impl Answers {
 [targets."{target}"]
 topic = "{topic}"
 artifacts = "s3://relay-artifacts-{ci}-{region}/{{target}}/"
-{pin}
+{pins}
 {key}"#,
             target = self.target,
             topic = self.topic(),
@@ -354,18 +368,14 @@ artifacts = "s3://relay-artifacts-{ci}-{region}/{{target}}/"
 
     fn target_toml(&self) -> String {
         let (partition, region, account) = (self.partition(), &self.region, &self.target_account);
-        let target_key = match &self.target_key {
-            Some(arn) => format!("target_key = \"{arn}\""),
-            None => format!(
-                "# Put the foundation's output TargetKeyArn here: the runner's role may use that key only.\ntarget_key = \"arn:{partition}:kms:{region}:{account}:alias/relay-target\""
-            ),
-        };
+        let target_key = self.target_key.clone().unwrap_or_else(|| self.target.key_alias());
         format!(
             r#"# What may run in this target, and who may request it.
 target = "{target}"
 topic = "{topic}"
 bucket = "relay-{account}-{region}"
-{target_key}
+evidence = "relay-evidence-{account}-{region}"
+target_key = "{target_key}"
 runner_role = "{runner_role}"
 # The tool's role. Its permissions are in {name}.policy.json.
 role = "arn:{partition}:iam::{account}:role/relay-deploy/{name}"
@@ -514,6 +524,8 @@ pipeline {{
                 "aws cloudformation deploy --region {region} --stack-name {stack} --template-file {template} --capabilities CAPABILITY_NAMED_IAM"
             )
         };
+        // This template is too large to be passed inline.
+        let foundation = format!("{} --s3-bucket {}", deploy("relay", "infra/foundation.yaml"), self.code_bucket);
         let provider = match self.ci {
             Ci::Github | Ci::Gitlab => {
                 "\n   (set CreateProvider to true in that file if the account has no OpenID Connect provider for this CI system yet)"
@@ -524,17 +536,17 @@ pipeline {{
             Some(_) => format!("\nGive {KEY_FILE} to CI as the secret RELAY_SIGNING_KEY.\n"),
             None => String::new(),
         };
-        let outputs = match (&self.target_key, &self.target_public_key) {
+        let outputs = match (&self.target_public_key, &self.answer_public_key) {
             (Some(_), Some(_)) => String::new(),
             _ => format!(
-                "\n   then show the stack's outputs:\n   aws cloudformation describe-stacks --region {region} --stack-name relay --query 'Stacks[0].Outputs' --output table\n   Put TargetKeyArn into targets/{name}.toml. TargetPublicKey is a command: run it, and put the key that it prints into relay.toml."
+                "\n   then print both pins, and put them into relay.toml:\n   eval \"$(aws cloudformation describe-stacks --region {region} --stack-name relay-{name} --query \"Stacks[0].Outputs[?OutputKey=='RelayToml'].OutputValue\" --output text)\""
             ),
         };
         format!(
             "\nNext steps (infra/ is in relay's repository):\n\n\
              1. in the CI account {ci_account}:\n   {ci} --parameter-overrides file://parameters/ci-account.json{provider}\n\n\
-             2. in the target account {target_account}, once relay-launcher.zip is at s3://{bucket}/{code_key}:\n   {foundation} --parameter-overrides file://parameters/foundation.json{outputs}\n\n\
-             3. in the target account as well:\n   relay-admin target render targets/{name}.toml --image IMAGE@sha256:… --runner-image IMAGE@sha256:… --deploy-policy targets/{name}.policy.json{arm64} --out {name}.yaml\n   {target} --parameter-overrides VpcId=vpc-… Subnets=subnet-…,subnet-…\n\
+             2. in the target account {target_account}, once relay-launcher.zip is at s3://{bucket}/{code_key}:\n   {foundation} --parameter-overrides file://parameters/foundation.json\n\n\
+             3. in the target account as well:\n   relay-admin target render targets/{name}.toml --image IMAGE@sha256:… --runner-image IMAGE@sha256:… --deploy-policy targets/{name}.policy.json{arm64} --out {name}.yaml\n   {target} --parameter-overrides VpcId=vpc-… Subnets=subnet-…,subnet-…{outputs}\n\
              {secret}\nThen, in a CI job: relay doctor --try {target_name}\n",
             ci_account = self.ci_account,
             target_account = self.target_account,
@@ -542,7 +554,6 @@ pipeline {{
             code_key = self.code_key(),
             arm64 = if self.arm64 { " --arm64" } else { "" },
             ci = deploy("relay-ci", "infra/ci-account.yaml"),
-            foundation = deploy("relay", "infra/foundation.yaml"),
             target = deploy(&format!("relay-{name}"), &format!("{name}.yaml")),
             target_name = self.target,
         )

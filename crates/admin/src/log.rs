@@ -1,5 +1,5 @@
-//! `log`: prints a deployment's output from the archive, with an operator's credentials in the
-//! target account, for when the CI log does not have it.
+//! `log`: prints a deployment's output from the evidence bucket, with an operator's credentials in
+//! the target account, for when the CI log does not have it.
 //!
 //! The code that `relay deploy` uses verifies and orders every frame, so only signed output is
 //! shown.
@@ -12,12 +12,12 @@ use relay_aws::clock::now;
 use relay_aws::keys::Keys;
 use relay_aws::objects::Objects;
 use relay_console::Failure;
-use relay_engine::{Authenticator, End, Event, Inbox, Start, Timeouts};
+use relay_engine::{Authenticator, End, Event, Inbox, Pins, Start, Timeouts};
 use relay_protocol::encoding::printable;
+use relay_protocol::evidence::{Evidence, frames};
 use relay_protocol::frame::Stream;
 use relay_protocol::keys::Cached;
 use relay_protocol::outcome::ExitCode;
-use relay_protocol::{PublicKey, archive};
 
 use crate::cli::Log;
 use crate::target;
@@ -32,19 +32,20 @@ pub(crate) async fn log(arguments: &Log, out: &mut impl Write, err: &mut impl Wr
     let sdk = Sdk::from_environment(Some(configuration.topic.region())).await;
     let key = Keys::new(&sdk).public_key(&configuration.target_key).await;
     let key = key.map_err(|error| Failure::aws("reading the target key's public half", &error))?;
-    let key = PublicKey::from_der(&key)
-        .map_err(|_| Failure::usage("the target key's public half is not usable".to_owned()))?;
-    let authenticator = Authenticator::attaching(arguments.id.clone(), Some(key), Cached::default());
+    // The archive has no frames of the launcher.
+    let pins = Pins { target: key.clone(), answer: key };
+    let authenticator = Authenticator::attaching(arguments.id.clone(), Some(pins), Cached::default());
+    let evidence = Evidence::of(&configuration.target, &arguments.id);
     let mut reader = Inbox::new(authenticator, Start::Fresh, Timeouts::default(), Duration::ZERO, now());
     let objects = Objects::new(&sdk);
     let mut token = 0;
     for number in 0.. {
-        let name = archive::key(&configuration.target, &arguments.id, number);
-        let object = objects.get(&configuration.bucket, &name, OBJECT_MAX).await;
+        let name = evidence.frames(number);
+        let object = objects.get(&configuration.evidence, &name, OBJECT_MAX).await;
         let object =
-            object.map_err(|error| Failure::aws(&format!("reading s3://{}/{name}", configuration.bucket), &error))?;
+            object.map_err(|error| Failure::aws(&format!("reading s3://{}/{name}", configuration.evidence), &error))?;
         let Some(object) = object else { break };
-        for frame in archive::frames(&object.bytes) {
+        for frame in frames(&object.bytes) {
             let Ok(frame) = frame else {
                 writeln!(err, "relay: {name} has a line that is not a frame")?;
                 continue;

@@ -1,22 +1,26 @@
 //! `ps` and `stop`: list and stop deployments that are alive, with an operator's credentials in the
 //! target account.
 //!
-//! The state of a task is shown as ECS reports it. The origin in a request is shown unverified: it
-//! is only a claim, even in a verified request.
+//! The state of a task is shown as ECS reports it. The origin comes from the request in the
+//! evidence bucket, where one is named, and is shown unverified: it is only a claim, even in a
+//! verified request.
 
 use std::io::Write;
 
 use relay_aws::Sdk;
 use relay_aws::clock::now;
+use relay_aws::objects::Objects;
 use relay_aws::sessions::Sessions;
 use relay_aws::tasks::Tasks;
 use relay_console::Failure;
 use relay_protocol::encoding::{ascii_json, printable};
+use relay_protocol::evidence::Evidence;
+use relay_protocol::limits::BUNDLE_MAX;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::{Origin, Text};
 use relay_protocol::task::Task;
 use relay_protocol::time::plain_duration;
-use relay_protocol::{Bundle, DeploymentId, Request, Statement as _, TargetName, Timestamp};
+use relay_protocol::{Bundle, DeploymentId, Request, RequestRef, Statement as _, TargetName, Timestamp};
 use serde_json::json;
 
 use crate::cli::{Format, Ps, Stop};
@@ -32,6 +36,8 @@ struct Live {
     task: String,
     state: String,
     since: Option<Timestamp>,
+    /// The request that the task was started for.
+    request: Option<RequestRef>,
     origin: Origin,
 }
 
@@ -42,8 +48,6 @@ impl Live {
         let (service, environment) = revision.split(':').next()?.strip_prefix("relay_")?.split_once('_')?;
         // After a StopTask call, ECS changes `last_status` late.
         let stopping = task.desired_status == "STOPPED" && task.last_status == "RUNNING";
-        let request = task.envelope.as_deref().and_then(|bundle| Bundle::parse(bundle.as_bytes()).ok());
-        let request = request.and_then(|bundle| Request::parse(bundle.request.unverified_payload()).ok());
         (task.last_status != "STOPPED").then_some(())?;
         Some(Self {
             id: task.started_by.parse().ok()?,
@@ -51,7 +55,8 @@ impl Live {
             task: task.arn.clone(),
             state: if stopping { "STOPPING".to_owned() } else { task.last_status.clone() },
             since: task.started_at.or(task.created_at),
-            origin: request.map(|request| request.origin).unwrap_or_default(),
+            request: task.request.clone(),
+            origin: Origin::default(),
         })
     }
 
@@ -80,11 +85,18 @@ async fn sdk() -> Result<Sdk, Failure> {
 
 /// Lists the deployments that are alive.
 pub(crate) async fn ps(arguments: &Ps, out: &mut impl Write, err: &mut impl Write) -> Result<u8, Failure> {
-    let tasks = Tasks::new(&sdk().await?).all(&arguments.cluster).await;
+    let sdk = sdk().await?;
+    let tasks = Tasks::new(&sdk).all(&arguments.cluster).await;
     let tasks = tasks
         .map_err(|error| Failure::aws(&format!("listing the tasks of the cluster {}", arguments.cluster), &error))?;
     let mut live: Vec<Live> = tasks.iter().filter_map(Live::of).collect();
     live.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
+    if let Some(bucket) = &arguments.evidence {
+        let objects = Objects::new(&sdk);
+        for one in &mut live {
+            one.origin = origin(&objects, bucket, one).await;
+        }
+    }
     let now = now();
     match arguments.output {
         Format::Json => {
@@ -109,6 +121,16 @@ pub(crate) async fn ps(arguments: &Ps, out: &mut impl Write, err: &mut impl Writ
         }
     }
     Ok(0)
+}
+
+/// The origin in a deployment's request, as far as the request can be read.
+async fn origin(objects: &Objects, bucket: &str, live: &Live) -> Origin {
+    let Some(request) = &live.request else { return Origin::default() };
+    let key = Evidence::of(&request.target, &request.deployment_id).request();
+    let object = objects.get(bucket, &key, BUNDLE_MAX as u64).await.ok().flatten();
+    let bundle = object.and_then(|object| Bundle::parse(&object.bytes).ok());
+    let request = bundle.and_then(|bundle| Request::parse(bundle.request.unverified_payload()).ok());
+    request.map(|request| request.origin).unwrap_or_default()
 }
 
 fn table(rows: &[[String; 6]], out: &mut impl Write) -> Result<(), Failure> {

@@ -30,12 +30,7 @@ pub(crate) fn render(arguments: &Render, out: &mut impl Write, err: &mut impl Wr
             "{file} contains `{{{{resolve:`, which CloudFormation would replace: the configuration would no longer match its digest"
         )));
     }
-    if configuration.target_key.contains(":alias/") {
-        return Err(Failure::usage(format!(
-            "`target_key` is the alias {}, but an IAM policy must name the key itself: use the foundation's output TargetKeyArn",
-            configuration.target_key
-        )));
-    }
+    let key = Key::of(&configuration)?;
     let policy = arguments.deploy_policy.as_deref().map(policy).transpose()?;
     let role = configuration.role.as_deref().filter(|_| !arguments.no_deploy_role);
     let role = role.map(|arn| deploy_role(arn, &configuration)).transpose()?;
@@ -50,12 +45,59 @@ pub(crate) fn render(arguments: &Render, out: &mut impl Write, err: &mut impl Wr
             "note: the deploy role has no permissions: add them with --deploy-policy FILE or --managed-policy ARN"
         )?;
     }
-    let template = template(&text, &configuration, arguments, role.as_ref(), policy.as_ref())?;
+    let parts = Parts { text: &text, configuration: &configuration, key, role: role.as_ref(), policy: policy.as_ref() };
+    let template = template(&parts, arguments)?;
     match &arguments.out {
         Some(path) => std::fs::write(path, template).map_err(|error| unreadable(path, &error))?,
         None => out.write_all(template.as_bytes())?,
     }
     Ok(0)
+}
+
+/// The target key: the one that this template makes, or one that other targets share.
+enum Key {
+    /// The template makes it, under the alias that the configuration names.
+    Own,
+    /// Its ARN.
+    Shared(String),
+}
+
+impl Key {
+    fn of(configuration: &Configuration) -> Result<Self, Failure> {
+        let (key, alias) = (&configuration.target_key, configuration.target.key_alias());
+        match key {
+            key if *key == alias => Ok(Self::Own),
+            key if key.starts_with("arn:") && key.contains(":key/") => Ok(Self::Shared(key.clone())),
+            _ => Err(Failure::usage(format!(
+                "`target_key` is {key}: name the key that this template makes, {alias}, or the ARN of a key that this target shares"
+            ))),
+        }
+    }
+
+    /// The key in an IAM policy, as YAML.
+    fn arn(&self) -> String {
+        match self {
+            Self::Own => "!GetAtt TargetKey.Arn".to_owned(),
+            Self::Shared(arn) => json!(arn).to_string(),
+        }
+    }
+
+    /// The key in a command, inside `Fn::Sub`.
+    fn id(&self) -> &str {
+        match self {
+            Self::Own => "${TargetKey}",
+            Self::Shared(arn) => arn,
+        }
+    }
+}
+
+/// What a template is made of, beside the flags.
+struct Parts<'a> {
+    text: &'a str,
+    configuration: &'a Configuration,
+    key: Key,
+    role: Option<&'a DeployRole>,
+    policy: Option<&'a Value>,
 }
 
 /// The deploy role that this template creates.
@@ -120,13 +162,9 @@ fn install_container(image: &Image, log_prefix: &str) -> String {
     .join("\n        ")
 }
 
-fn template(
-    text: &str,
-    configuration: &Configuration,
-    arguments: &Render,
-    role: Option<&DeployRole>,
-    policy: Option<&Value>,
-) -> Result<String, Failure> {
+fn template(parts: &Parts<'_>, arguments: &Render) -> Result<String, Failure> {
+    let Parts { text, configuration, key, role, policy } = parts;
+    let (role, policy) = (*role, *policy);
     let target = &configuration.target;
     let (account, region) = (configuration.topic.account(), configuration.topic.region());
     let partition = partition(configuration);
@@ -138,15 +176,13 @@ fn template(
         ),
         None => (String::new(), "", ""),
     };
+    let allow = |sid: &str, actions: Value, resources: &str| {
+        format!("              - {{ Sid: {sid}, Effect: Allow, Action: {actions}, Resource: {resources} }}\n")
+    };
     let statements: String = statements(configuration, partition, role, &arguments.secrets_keys)
         .iter()
-        .map(|(sid, actions, resources)| {
-            format!(
-                "              - {{ Sid: {sid}, Effect: Allow, Action: {}, Resource: {} }}\n",
-                json!(actions),
-                json!(resources)
-            )
-        })
+        .map(|(sid, actions, resources)| allow(sid, json!(actions), &json!(resources).to_string()))
+        .chain([allow("Sign", json!(["kms:Sign", "kms:GetPublicKey"]), &key.arn())])
         .collect();
     let (deploy_role, deploy_output) = role.map_or_else(Default::default, |role| {
         (
@@ -175,6 +211,8 @@ fn template(
         ("source_arn", json!(format!("arn:{partition}:ecs:{region}:{account}:*")).to_string()),
         ("statements", statements),
         ("via_s3", json!(format!("s3.{region}.amazonaws.com")).to_string()),
+        ("target_key", target_key(key, configuration, partition)),
+        ("relay_toml", relay_toml(key, configuration)),
         ("deploy_role", deploy_role),
         ("deploy_output", deploy_output),
         ("group_description", json!(format!("relay: the tasks of {target}")).to_string()),
@@ -191,6 +229,9 @@ fn statements(
     let (account, region) = (configuration.topic.account(), configuration.topic.region());
     let target = &configuration.target;
     let bucket = format!("arn:{partition}:s3:::{}", configuration.bucket);
+    let evidence = format!("arn:{partition}:s3:::{}", configuration.evidence);
+    // Only this target's: another target's runner must not claim its deployments.
+    let own = format!("{evidence}/deployments/{target}");
     let ci: BTreeSet<&str> = configuration
         .roots
         .signers()
@@ -209,17 +250,17 @@ fn statements(
     let mut all = vec![
         (sid("Answer"), vec!["sqs:SendMessage"], queues("reply")),
         (sid("Control"), vec!["sqs:ReceiveMessage", "sqs:DeleteMessage"], queues("control")),
-        (sid("Claim"), vec!["s3:GetObject", "s3:PutObject"], vec![format!("{bucket}/claims/*")]),
-        (sid("Archive"), vec!["s3:PutObject"], vec![format!("{bucket}/archive/{target}/*")]),
+        (sid("Request"), vec!["s3:GetObject"], vec![format!("{own}/*/request.json")]),
+        (sid("Claim"), vec!["s3:GetObject", "s3:PutObject"], vec![format!("{own}/*/claim")]),
+        (sid("Evidence"), vec!["s3:PutObject"], vec![format!("{own}/*/runner/*")]),
         (sid("Lock"), vec!["s3:GetObject", "s3:PutObject"], vec![format!("{bucket}/locks/{target}/*")]),
         // Without ListBucket, S3 answers 403 for a missing object, as for a forbidden one.
-        (sid("Missing"), vec!["s3:ListBucket"], vec![bucket.clone()]),
+        (sid("Missing"), vec!["s3:ListBucket"], vec![bucket.clone(), evidence.clone()]),
         (
             sid("HolderOfTheLock"),
             vec!["ecs:DescribeTasks"],
             vec![format!("arn:{partition}:ecs:{region}:{account}:task/relay/*")],
         ),
-        (sid("Vouch"), vec!["kms:Sign", "kms:GetPublicKey"], vec![configuration.target_key.clone()]),
     ];
     let saves = configuration.steps.iter().chain(&configuration.rollback).any(|step| !step.save.is_empty());
     if saves {
@@ -257,6 +298,89 @@ fn statements(
         all.push((sid("BecomeTheTool"), vec!["sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession"], vec![arn]));
     }
     all
+}
+
+/// The target's own key, if the template makes one.
+fn target_key(key: &Key, configuration: &Configuration, partition: &str) -> String {
+    if let Key::Shared(_) = key {
+        return String::new();
+    }
+    let (target, account) = (&configuration.target, configuration.topic.account());
+    let root = json!(format!("arn:{partition}:iam::{account}:root"));
+    let runner = json!(format!("arn:{partition}:iam::{account}:role/relay/runner/{}", configuration.runner_role));
+    let tools = json!(format!("arn:{partition}:iam::{account}:role/relay-deploy/*"));
+    format!(
+        r#"  # Vouches for the key of each of this target's runners, and signs their records. It is kept when
+  # the stack goes: relay.toml pins it, and old records are checked with it.
+  TargetKey:
+    Type: AWS::KMS::Key
+    DeletionPolicy: Retain
+    UpdateReplacePolicy: Retain
+    Properties:
+      Description: {description}
+      KeySpec: ECC_NIST_P256
+      KeyUsage: SIGN_VERIFY
+      KeyPolicy:
+        Version: "2012-10-17"
+        Statement:
+          - Sid: AccountAdministers
+            Effect: Allow
+            Principal: {{ AWS: {root} }}
+            # Each action is named: kms:* would include Sign and CreateGrant.
+            Action: ["kms:CancelKeyDeletion", "kms:CreateAlias", "kms:DeleteAlias", "kms:DescribeKey", "kms:DisableKey", "kms:EnableKey", "kms:GetKeyPolicy", "kms:ListGrants", "kms:ListKeyPolicies", "kms:ListResourceTags", "kms:PutKeyPolicy", "kms:RevokeGrant", "kms:ScheduleKeyDeletion", "kms:TagResource", "kms:UntagResource", "kms:UpdateAlias", "kms:UpdateKeyDescription"]
+            Resource: "*"
+          - Sid: AccountReadsThePublicHalf
+            Effect: Allow
+            Principal: {{ AWS: {root} }}
+            Action: ["kms:GetPublicKey", "kms:Verify"]
+            Resource: "*"
+          - Sid: TheRunnerOfThisTargetSigns
+            Effect: Allow
+            Principal: {{ AWS: {root} }}
+            Action: kms:Sign
+            Resource: "*"
+            Condition:
+              ArnEquals: {{ "aws:PrincipalArn": {runner} }}
+          # This denies administrators too, and grants, which would be a way round it.
+          - Sid: NobodyElseSigns
+            Effect: Deny
+            Principal: "*"
+            Action: ["kms:CreateGrant", "kms:Sign"]
+            Resource: "*"
+            Condition:
+              ArnNotEquals: {{ "aws:PrincipalArn": {runner} }}
+          # A tool with administrator rights must not give itself access to the key.
+          - Sid: NoDeployRoleAdministers
+            Effect: Deny
+            Principal: "*"
+            Action: ["kms:DisableKey", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion"]
+            Resource: "*"
+            Condition:
+              ArnLike: {{ "aws:PrincipalArn": {tools} }}
+  TargetKeyAlias:
+    Type: AWS::KMS::Alias
+    Properties:
+      AliasName: {alias}
+      TargetKeyId: !Ref TargetKey
+"#,
+        description = json!(format!("relay: the target key of {target}")),
+        alias = json!(target.key_alias()),
+    )
+}
+
+/// A command that prints the target's section for relay.toml, with both pins.
+fn relay_toml(key: &Key, configuration: &Configuration) -> String {
+    let print = |id: &str| {
+        format!("$(aws kms get-public-key --region ${{AWS::Region}} --key-id {id} --query PublicKey --output text)")
+    };
+    let section = format!(
+        "printf '%s\\n' '[targets.\"{target}\"]' 'topic = \"{topic}\"' \"target_key = \\\"{target_key}\\\"\" \"answer_key = \\\"{answer_key}\\\"\"",
+        target = configuration.target,
+        topic = configuration.topic,
+        target_key = print(key.id()),
+        answer_key = print("alias/relay-answer"),
+    );
+    json!(section).to_string()
 }
 
 fn deploy_role_resource(

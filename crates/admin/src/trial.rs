@@ -72,8 +72,7 @@ fn asked(arguments: &Test, configuration: &mut Configuration) -> Result<Result<A
         if arguments.signer.is_some() || arguments.approvals > 0 || !arguments.approved_by.is_empty() {
             return Err(Failure::usage("the request is signed: leave out --signer, --approvals and --approved-by"));
         }
-        let unverified =
-            |error: relay_protocol::VerifyError| Denied { reason: Reason::Unverified, message: error.to_string() };
+        let unverified = |error: relay_protocol::VerifyError| Denied::new(Reason::Unverified, error);
         return Ok(verify(&bundle, configuration).map_err(unverified));
     }
     let name = arguments
@@ -100,13 +99,13 @@ fn asked(arguments: &Test, configuration: &mut Configuration) -> Result<Result<A
     let request = key.sign_envelope(Envelope::new(Request::TYPE, request.to_payload()));
     match verify(&Bundle { request, approvals }, configuration) {
         Ok(asked) => Ok(Ok(asked)),
-        Err(error) => Ok(Err(Denied {
-            reason: Reason::Unverified,
-            message: match configuration.roots.signers().get(signer).map(|signer| &signer.proof) {
+        Err(error) => {
+            let message = match configuration.roots.signers().get(signer).map(|signer| &signer.proof) {
                 Some(Proof::Token(_)) => format!("{name} signs with tokens, which this version does not accept yet"),
                 _ => error.to_string(),
-            },
-        })),
+            };
+            Ok(Err(Denied::new(Reason::Unverified, message)))
+        }
     }
 }
 

@@ -85,7 +85,7 @@ fn errors_have_a_place_and_findings_a_field() {
     };
     for (from, to, expected) in [
         ("bucket =", "buckett =", &["error: t.toml: ", "line 3", "unknown field `buckett`"] as &[&str]),
-        ("[[steps]]", "[[steps]", &["error: t.toml: ", "line 32"]),
+        ("[[steps]]", "[[steps]", &["error: t.toml: ", "line 33"]),
         ("sha256:[0-9a-f]{4}", "sha256:[0-9a-f", &["error: t.toml: `parameters.image`"]),
         ("\"sha256:", "\"^sha256:", &["t.toml: parameters.image: ", "an anchor at one end only"]),
         ("sha256:[0-9a-f]{4}", ".*", &["t.toml: parameters.image: ", "accepts any value"]),
@@ -187,7 +187,8 @@ fn approvals_and_the_time_are_as_in_a_real_deployment() {
 }
 
 fn request() -> Request {
-    let id = DeploymentId::new(1, [1; 10]);
+    let issued_at = Timestamp::from_unix(1_795_300_000);
+    let id = DeploymentId::new(issued_at.unix().unsigned_abs() * 1000, [1; 10]);
     let queue = |name| format!("https://sqs.eu-west-1.amazonaws.com/111111111111/{name}").parse().unwrap();
     Request {
         audience: "arn:aws:sns:eu-west-1:222222222222:relay".parse().unwrap(),
@@ -197,7 +198,7 @@ fn request() -> Request {
         control_queue: Some(queue(id.control_queue_name())),
         deployment_id: id,
         session_key: key(9).public().clone(),
-        issued_at: Timestamp::from_unix(1_795_300_000),
+        issued_at,
         expires_at: Timestamp::from_unix(1_795_300_900),
         origin: Origin::default(),
         traceparent: None,

@@ -13,6 +13,7 @@ mod demo;
 mod dispatch;
 mod effects;
 mod exec;
+mod folder;
 mod holds;
 mod launchers;
 mod log;

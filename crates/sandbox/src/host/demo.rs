@@ -61,13 +61,14 @@ fn explain(entry: &Entry) -> Option<&'static str> {
             "The launcher started the task with the deployment's id as the client token, so repeating the call never starts a second task."
         }
         ("kms", "Sign") if launcher => {
-            "The launcher signed its answer with the account's key, so that no one else can forge it."
+            "The launcher signed its answer with the answer key, so that no one else can forge it."
         }
         ("credentials", "Get") => "The runner fetched its role's credentials.",
         ("s3", "PutObject") if !launcher && !ci => {
             "The runner verified everything again and claimed the deployment. A claim can never be made twice."
         }
-        ("kms", "Sign") => "The runner created a key for this deployment, and had the account's key vouch for it.",
+        ("s3", "PutObject") if launcher => "The launcher left the signed request in the evidence bucket.",
+        ("kms", "Sign") => "The runner created a key for this deployment, and had the target key vouch for it.",
         ("sqs", "SendMessage" | "SendMessageBatch") if !launcher && !ci => {
             "The runner ran the tool and sent the output as signed frames."
         }

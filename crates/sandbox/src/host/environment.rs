@@ -54,16 +54,53 @@ pub struct Given {
 pub(super) struct Facts {
     pub(super) topic: String,
     pub(super) bucket: String,
-    pub(super) target_key: String,
+    pub(super) evidence: String,
+    pub(super) answer_key: String,
 }
 
-/// A policy that denies `actions` to the tool's roles, whatever other policies allow.
+/// The roles of the tools, of relay's programs, and of the launcher.
+const TOOLS: &str = "arn:aws:iam::*:role/relay-deploy/*";
+const RELAY: &str = "arn:aws:iam::*:role/relay/*";
+const LAUNCHER: &str = "arn:aws:iam::*:role/relay/relay-launcher";
+
+/// A statement that denies `actions` on `resources` to these principals, whatever else allows it.
+fn deny(actions: &[&str], resources: &[String], condition: Value) -> Value {
+    json!({"Effect": "Deny", "Principal": "*", "Action": actions, "Resource": resources, "Condition": condition})
+}
+
+fn policy(statements: &[Value]) -> String {
+    json!({"Version": "2012-10-17", "Statement": statements}).to_string()
+}
+
+/// A policy that denies `actions` to the tool's roles.
 fn guard(actions: &[&str]) -> String {
-    json!({"Version": "2012-10-17", "Statement": [{
-        "Effect": "Deny", "Principal": "*", "Action": actions, "Resource": "*",
-        "Condition": {"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/relay-deploy/*"}},
-    }]})
-    .to_string()
+    policy(&[deny(actions, &["*".to_owned()], json!({"ArnLike": {"aws:PrincipalArn": TOOLS}}))])
+}
+
+/// A policy for the answer key: of relay's roles, only the launcher signs with it.
+fn answers_only() -> String {
+    let others = json!({"ArnLike": {"aws:PrincipalArn": RELAY}, "ArnNotLike": {"aws:PrincipalArn": LAUNCHER}});
+    policy(&[
+        deny(&["kms:Sign"], &["*".to_owned()], json!({"ArnLike": {"aws:PrincipalArn": TOOLS}})),
+        deny(&["kms:Sign"], &["*".to_owned()], others),
+    ])
+}
+
+/// A policy for the evidence bucket: launcher and runner each write names of their own, and the
+/// tool writes none.
+fn writers(bucket: &str) -> String {
+    let names = |parts: &[&str]| -> Vec<String> {
+        parts.iter().map(|part| format!("arn:aws:s3:::{bucket}/deployments/*/*/*/*/{part}")).collect()
+    };
+    let everything = [format!("arn:aws:s3:::{bucket}/*")];
+    let tools = json!({"ArnLike": {"aws:PrincipalArn": TOOLS}});
+    let runners = json!({"ArnLike": {"aws:PrincipalArn": RELAY}, "ArnNotLike": {"aws:PrincipalArn": LAUNCHER}});
+    let launcher = json!({"ArnLike": {"aws:PrincipalArn": LAUNCHER}});
+    policy(&[
+        deny(&["s3:PutObject", "s3:DeleteObject"], &everything, tools),
+        deny(&["s3:PutObject"], &names(&["request.json", "configuration/*", "launcher/*"]), runners),
+        deny(&["s3:PutObject"], &names(&["runner/*"]), launcher),
+    ])
 }
 
 fn artifacts_policy() -> String {
@@ -74,6 +111,21 @@ fn artifacts_policy() -> String {
     .to_string()
 }
 
+/// Makes buckets, secrets and clusters.
+fn fill(host: &Host, bucket: &str, evidence: &str) -> Result<(), String> {
+    let services = &host.services;
+    lock(&services.s3).make(bucket, TARGET_ACCOUNT, Some(&guard(&["s3:PutObject", "s3:DeleteObject"])))?;
+    lock(&services.s3).make(evidence, TARGET_ACCOUNT, Some(&writers(evidence)))?;
+    lock(&services.s3).make(ARTIFACTS, CI_ACCOUNT, Some(&artifacts_policy()))?;
+    for (name, value) in SECRETS {
+        lock(&services.secrets).put(&format!("arn:aws:{name}"), value);
+    }
+    for cluster in ["relay", "default"] {
+        lock(&services.ecs).add_cluster(TARGET_ACCOUNT, cluster);
+    }
+    Ok(())
+}
+
 /// Fills both accounts, and returns what a command and the launcher need.
 pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts), String> {
     let signer = SigningKey::from_bytes(&random::<32>());
@@ -82,17 +134,12 @@ pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts)
     let (settings, services) = (&host.settings, &host.services);
     let topic = settings.topic.clone().unwrap_or_else(|| format!("arn:aws:sns:{REGION}:{TARGET_ACCOUNT}:relay"));
     let bucket = settings.bucket.clone().unwrap_or_else(|| format!("relay-{TARGET_ACCOUNT}-{REGION}"));
+    let evidence = settings.evidence.clone().unwrap_or_else(|| format!("relay-evidence-{TARGET_ACCOUNT}-{REGION}"));
     let (made_key, target_public) = lock(&services.kms).make(TARGET_ACCOUNT, Some(&guard(&["kms:Sign"])))?;
+    let (answer_key, answer_public) = lock(&services.kms).make(TARGET_ACCOUNT, Some(&answers_only()))?;
     let target_key = settings.target_key.clone().unwrap_or(made_key);
     lock(&services.sns).preset(&topic, CI_ACCOUNT)?;
-    lock(&services.s3).make(&bucket, TARGET_ACCOUNT, Some(&guard(&["s3:PutObject", "s3:DeleteObject"])))?;
-    lock(&services.s3).make(ARTIFACTS, CI_ACCOUNT, Some(&artifacts_policy()))?;
-    for (name, value) in SECRETS {
-        lock(&services.secrets).put(&format!("arn:aws:{name}"), value);
-    }
-    for cluster in ["relay", "default"] {
-        lock(&services.ecs).add_cluster(TARGET_ACCOUNT, cluster);
-    }
+    fill(host, &bucket, &evidence)?;
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
     let work = host.places.state_dir.join("work");
     std::fs::create_dir_all(&work).map_err(|e| format!("{}: {e}", work.display()))?;
@@ -102,7 +149,8 @@ pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts)
         workspace: work.to_string_lossy().into_owned(),
         topic: topic.clone(),
         bucket: bucket.clone(),
-        target_key: target_key.clone(),
+        evidence: evidence.clone(),
+        target_key,
         signer_key: signer_key.clone(),
         path: path.clone(),
         artifacts: ARTIFACTS.to_owned(),
@@ -120,6 +168,7 @@ pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts)
         ("RELAY_TOPIC_ARN", topic.clone()),
         ("RELAY_SIGNING_KEY", private.to_string()),
         ("RELAY_TARGET_PUBLIC_KEY", BASE64.encode(&target_public)),
+        ("RELAY_ANSWER_PUBLIC_KEY", BASE64.encode(&answer_public)),
         ("RELAY_ARTIFACTS", format!("s3://{ARTIFACTS}/{{target}}/")),
         ("RELAY_SANDBOX_STATE", host.places.state_dir.to_string_lossy().into_owned()),
         ("RELAY_SANDBOX_ENDPOINT", host.places.endpoint.clone()),
@@ -128,13 +177,13 @@ pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts)
     ];
     if host.third_party.is_some() {
         pairs.push(("AWS_ENDPOINT_URL_ECS", host.places.endpoint.clone()));
-        pairs.retain(|(name, _)| *name != "RELAY_TARGET_PUBLIC_KEY");
+        pairs.retain(|(name, _)| !name.ends_with("_PUBLIC_KEY"));
     }
     let pairs: Vec<(String, String)> = pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     let as_json: serde_json::Map<String, Value> = pairs.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
     let file = host.places.state_dir.join("environment.json");
     std::fs::write(&file, Value::Object(as_json).to_string()).map_err(|e| format!("{}: {e}", file.display()))?;
-    Ok((Environment { pairs, notes }, Facts { topic, bucket, target_key }))
+    Ok((Environment { pairs, notes }, Facts { topic, bucket, evidence, answer_key }))
 }
 
 /// EventBridge's schedule: it wakes the launcher's watchdog.

@@ -121,7 +121,7 @@ async fn run_once(host: &Arc<Host>, program: &Path, slot: usize, port: u16, fact
 }
 
 /// The environment that Lambda gives a process, and the variables of relay's template.
-fn environment(host: &Host, slot: usize, port: u16, keys: Credentials, facts: &Facts) -> [(&'static str, String); 16] {
+fn environment(host: &Host, slot: usize, port: u16, keys: Credentials, facts: &Facts) -> [(&'static str, String); 17] {
     [
         ("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{port}")),
         ("AWS_LAMBDA_FUNCTION_NAME", "relay-launcher".to_owned()),
@@ -137,7 +137,8 @@ fn environment(host: &Host, slot: usize, port: u16, keys: Credentials, facts: &F
         ("RELAY_TOPIC_ARN", facts.topic.clone()),
         ("RELAY_CLUSTER", "relay".to_owned()),
         ("RELAY_BUCKET", facts.bucket.clone()),
-        ("RELAY_TARGET_KEY", facts.target_key.clone()),
+        ("RELAY_EVIDENCE_BUCKET", facts.evidence.clone()),
+        ("RELAY_ANSWER_KEY", facts.answer_key.clone()),
         ("RELAY_CI_ACCOUNTS", CI_ACCOUNT.to_owned()),
     ]
 }

@@ -106,6 +106,7 @@ fn adapt(text: &str, context: &Context) -> Result<Own, String> {
     let own = [
         ("topic", &context.topic),
         ("bucket", &context.bucket),
+        ("evidence", &context.evidence),
         ("target_key", &context.target_key),
         ("endpoint", &context.endpoint),
         ("workspace", &context.workspace),
@@ -175,6 +176,7 @@ mod tests {
             workspace: text("/state/work"),
             topic: text("arn:aws:sns:eu-west-1:222222222222:relay"),
             bucket: text("relay-222222222222-eu-west-1"),
+            evidence: text("relay-evidence-222222222222-eu-west-1"),
             target_key: text("arn:aws:kms:eu-west-1:222222222222:key/1"),
             signer_key: text("the sandbox's"),
             path: text("/bin"),

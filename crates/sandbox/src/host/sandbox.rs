@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::environment::{self, Environment, Given};
 use super::faults::{FaultRules, Plan};
+use super::folder::Folder;
 use super::settings::Settings;
 use super::shared::{Ends, Host, Places, ThirdParty};
 use super::{effects, launchers, server};
@@ -44,7 +45,7 @@ pub struct Sandbox {
     address: SocketAddr,
     ended: mpsc::Receiver<()>,
     /// Holds a temporary state folder until the end.
-    _temporary: Option<tempfile::TempDir>,
+    _temporary: Option<Folder>,
 }
 
 impl Sandbox {
@@ -105,14 +106,14 @@ impl Sandbox {
     }
 }
 
-fn state_folder(named: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>), String> {
+fn state_folder(named: Option<&Path>) -> Result<(PathBuf, Option<Folder>), String> {
     match named {
         Some(dir) => {
             std::fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
             Ok((dir.canonicalize().map_err(|e| e.to_string())?, None))
         }
         None => {
-            let dir = tempfile::Builder::new().prefix("relay-sandbox-").tempdir().map_err(|e| e.to_string())?;
+            let dir = Folder::new("relay-sandbox-").map_err(|e| e.to_string())?;
             Ok((dir.path().to_owned(), Some(dir)))
         }
     }

@@ -32,6 +32,8 @@ pub struct Settings {
     /// See `topic`.
     pub bucket: Option<String>,
     /// See `topic`.
+    pub evidence: Option<String>,
+    /// See `topic`.
     pub target_key: Option<String>,
 }
 
@@ -57,6 +59,7 @@ impl Default for Settings {
             cloudformation_secret_key: "test".to_owned(),
             topic: None,
             bucket: None,
+            evidence: None,
             target_key: None,
         }
     }
@@ -101,6 +104,7 @@ impl Settings {
             "cloudformation_secret_key" => value.clone_into(&mut self.cloudformation_secret_key),
             "topic" => self.topic = Some(value.to_owned()),
             "bucket" => self.bucket = Some(value.to_owned()),
+            "evidence" => self.evidence = Some(value.to_owned()),
             "target_key" => self.target_key = Some(value.to_owned()),
             _ => return Err(format!("unknown option `{key}`")),
         }

@@ -18,6 +18,7 @@ pub(super) struct Context {
     pub(super) workspace: String,
     pub(super) topic: String,
     pub(super) bucket: String,
+    pub(super) evidence: String,
     pub(super) target_key: String,
     pub(super) signer_key: String,
     pub(super) path: String,
@@ -27,6 +28,7 @@ pub(super) struct Context {
 const HEAD: &str = r#"target = "${TARGET}"
 topic = "${TOPIC}"
 bucket = "${BUCKET}"
+evidence = "${EVIDENCE}"
 target_key = "${TARGET_KEY}"
 runner_role = "${RUNNER_ROLE}"
 endpoint = "${ENDPOINT}"
@@ -138,6 +140,7 @@ pub(super) fn register(host: &Host, context: &Context, folder: Option<&Path>) ->
             ("RUNNER_ROLE", role.to_owned()),
             ("TOPIC", context.topic.clone()),
             ("BUCKET", context.bucket.clone()),
+            ("EVIDENCE", context.evidence.clone()),
             ("TARGET_KEY", context.target_key.clone()),
             ("ENDPOINT", context.endpoint.clone()),
             ("WORKSPACE", context.workspace.clone()),
@@ -213,6 +216,7 @@ mod tests {
             "TARGET",
             "TOPIC",
             "BUCKET",
+            "EVIDENCE",
             "TARGET_KEY",
             "RUNNER_ROLE",
             "ENDPOINT",

@@ -11,6 +11,7 @@ use tokio::process::Child;
 use tokio::sync::watch;
 
 use super::children;
+use super::folder::Folder;
 use super::processes::id;
 use super::shared::Host;
 use crate::services::ecs::{Change, Container};
@@ -86,7 +87,7 @@ impl Life<'_> {
     async fn run(&mut self, container: Container) -> Change {
         let program = program(self.host, &container);
         // Dropping this deletes the folder when the container has ended.
-        let work = tempfile::Builder::new().prefix("relay-task-").tempdir();
+        let work = Folder::new("relay-task-");
         let started = work.as_ref().map_err(ToString::to_string);
         let started = started.and_then(|work| spawn(self.host, &program, &container, work.path()));
         let mut child = match started {

@@ -82,6 +82,9 @@ impl S3 {
             return Err(AwsError::client("BadDigest", message));
         }
         call.note("bytes", call.body.len());
+        if let Some(tag) = call.rest.header("if-none-match").map(str::to_owned) {
+            call.note("if_none_match", tag);
+        }
         let body = call.body.clone();
         let etag = format!("\"{}\"", HEXLOWER.encode(&Md5::digest(&body)));
         let content_type = call.rest.header("content-type").map(str::to_owned);
