@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::kit::sandbox::bin_dir;
 use crate::kit::targets::{Head, target};
+use crate::kit::venv::virtual_environment;
 
 /// The number of the CI account.
 pub const CI: &str = "111111111111";
@@ -28,6 +29,9 @@ pub const TARGET: &str = "222222222222";
 pub const REGION: &str = "eu-west-1";
 /// The name of the launcher's Lambda function.
 pub const FUNCTION: &str = "relay-launcher";
+
+/// The evidence bucket.
+pub const EVIDENCE: &str = "relay-evidence-222222222222-eu-west-1";
 
 const TOPIC: &str = "arn:aws:sns:eu-west-1:222222222222:relay";
 const BUCKET: &str = "relay-222222222222-eu-west-1";
@@ -179,6 +183,10 @@ pub struct World {
     pub target_key: String,
     /// The public half of the target key, in base64.
     pub target_public_key: String,
+    /// The ARN of the answer key.
+    pub answer_key: String,
+    /// The public half of the answer key, in base64.
+    pub answer_public_key: String,
     environment: Vec<(String, String)>,
     client: Client,
     /// Child processes. Their stdin stays open while this process lives. They end when it ends,
@@ -209,7 +217,7 @@ fn scripts() -> PathBuf {
 impl Places {
     fn find(name: &str) -> Outcome<Self> {
         let scripts = scripts();
-        let venv = virtual_environment(&scripts)?;
+        let venv = virtual_environment("src/emulator/ministack.txt")?;
         let runs = bin_dir().with_file_name("ministack-run");
         sweep(&runs);
         let folder = runs.join(format!("{}-{name}", std::process::id()));
@@ -229,17 +237,6 @@ impl Places {
         build(&mut command);
         piped(command, &self.folder.join(log))
     }
-}
-
-/// Runs `venv.sh`, which makes the virtual environment or says why it cannot.
-fn virtual_environment(scripts: &Path) -> Outcome<PathBuf> {
-    let make = Path::new(env!("CARGO_MANIFEST_DIR")).join("venv.sh");
-    let output = Command::new(&make).arg(scripts.join("ministack.txt")).stdin(Stdio::null()).output();
-    let output = output.map_err(named(make.display()))?;
-    if output.status.success() {
-        return Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
-    }
-    Err(format!("{} failed, so nothing was tested:\n{}", make.display(), String::from_utf8_lossy(&output.stderr)))
 }
 
 /// Removes the folders of processes that have ended.
@@ -292,6 +289,8 @@ impl World {
             sandbox: String::new(),
             target_key: String::new(),
             target_public_key: String::new(),
+            answer_key: String::new(),
+            answer_public_key: String::new(),
             environment: Vec::new(),
             client,
             alive: vec![ministack],
@@ -364,16 +363,18 @@ impl World {
         }]});
         let attribute = json!({"TopicArn": TOPIC, "AttributeName": "Policy", "AttributeValue": policy.to_string()});
         self.call(TARGET, "sns", "SetTopicAttributes", attribute)?;
-        let key = self.call(
-            TARGET,
-            "kms",
-            "CreateKey",
-            json!({"KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY", "Description": "relay's target key"}),
-        )?;
-        self.target_key = text(&key, &["KeyMetadata", "Arn"])?;
-        let public = self.call(TARGET, "kms", "GetPublicKey", json!({"KeyId": self.target_key}))?;
-        self.target_public_key = text(&public, &["PublicKey", "$bytes"])?;
-        self.make_bucket(TARGET, BUCKET)
+        (self.target_key, self.target_public_key) = self.make_key("relay's target key")?;
+        (self.answer_key, self.answer_public_key) = self.make_key("relay's answer key")?;
+        self.make_bucket(TARGET, BUCKET)?;
+        self.make_bucket(TARGET, EVIDENCE)
+    }
+
+    /// Makes a key that signs. Returns its ARN and its public half.
+    fn make_key(&self, description: &str) -> Outcome<(String, String)> {
+        let parameters = json!({"KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY", "Description": description});
+        let key = text(&self.call(TARGET, "kms", "CreateKey", parameters)?, &["KeyMetadata", "Arn"])?;
+        let public = self.call(TARGET, "kms", "GetPublicKey", json!({"KeyId": key}))?;
+        Ok((key, text(&public, &["PublicKey", "$bytes"])?))
     }
 
     fn make_ci_account(&self) -> Outcome<()> {
@@ -411,29 +412,12 @@ impl World {
     /// Makes the roles: one runner role for each target, with the permissions that the design gives
     /// a runner; the launcher's; and one for a tool.
     fn make_roles(&self) -> Outcome<()> {
-        let queues = |kind: &str| format!("arn:aws:sqs:{REGION}:{CI}:relay-*{kind}");
-        let objects = |prefixes: &[&str]| -> Vec<String> {
-            prefixes.iter().map(|prefix| format!("arn:aws:s3:::{BUCKET}/{prefix}/*")).collect()
-        };
-        let common = [
-            json!({"Effect": "Allow", "Action": ["sqs:SendMessage", "sqs:SendMessageBatch"], "Resource": queues("-reply")}),
-            json!({"Effect": "Allow", "Action": "kms:Sign", "Resource": self.target_key}),
-            json!({"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": objects(&["claims", "locks", "saved"])}),
-            json!({"Effect": "Allow", "Action": "s3:ListBucket", "Resource": format!("arn:aws:s3:::{BUCKET}")}),
-        ];
-        let mut runner = common.to_vec();
-        runner.extend([
-            json!({"Effect": "Allow", "Action": ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], "Resource": queues("-control")}),
-            json!({"Effect": "Allow", "Action": "kms:GetPublicKey", "Resource": self.target_key}),
-            json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": format!("arn:aws:s3:::{ARTIFACTS}/*")}),
-            json!({"Effect": "Allow", "Action": ["sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession"], "Resource": format!("arn:aws:iam::{TARGET}:role/relay-deploy/*")}),
-        ]);
         let credentials = self.folder.join("task-credentials");
         fs::create_dir_all(&credentials).map_err(named(credentials.display()))?;
         let ecs = json!({"AWS": format!("arn:aws:iam::{TARGET}:root"), "Service": "ecs-tasks.amazonaws.com"});
         for target in ["hello", "shell", "source", "cloudformation", "role", "fixed"] {
-            let name = format!("relay-demo-{target}");
-            let arn = self.make_role(TARGET, &format!("/relay/{name}"), &ecs, &json!(runner))?;
+            let (name, may) = (format!("relay-demo-{target}"), self.runner_may(&format!("demo/{target}")));
+            let arn = self.make_role(TARGET, &format!("/relay/{name}"), &ecs, &may)?;
             let session = self.call(TARGET, "sts", "AssumeRole", json!({"RoleArn": arn, "RoleSessionName": "task"}))?;
             let answer = json!({
                 "RoleArn": arn, "AccessKeyId": session["Credentials"]["AccessKeyId"],
@@ -444,10 +428,44 @@ impl World {
             fs::write(&file, answer.to_string()).map_err(named(file.display()))?;
         }
         let lambda = json!({"Service": "lambda.amazonaws.com"});
-        self.make_role(TARGET, &format!("/relay/{FUNCTION}"), &lambda, &json!(common))?;
+        self.make_role(TARGET, &format!("/relay/{FUNCTION}"), &lambda, &self.launcher_may())?;
         let runner = json!({"AWS": format!("arn:aws:iam::{TARGET}:role/relay/relay-demo-role")});
         let may = json!([{"Effect": "Allow", "Action": "ssm:GetParameter", "Resource": "*"}]);
         self.make_role(TARGET, "/relay-deploy/demo", &runner, &may).map(|_| ())
+    }
+
+    /// What the launcher may do: answer with the answer key, and write its part of the evidence.
+    fn launcher_may(&self) -> Value {
+        let evidence = |names: &[&str]| objects(EVIDENCE, "deployments/*/*/*/*", names);
+        let mut may = both_may();
+        may.extend([
+            json!({"Effect": "Allow", "Action": ["kms:Sign", "kms:GetPublicKey"], "Resource": self.answer_key}),
+            json!({"Effect": "Allow", "Action": "kms:GetPublicKey", "Resource": self.target_key}),
+            json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": evidence(&["claim", "record.json", "request.json"])}),
+            json!({"Effect": "Allow", "Action": "s3:PutObject", "Resource": evidence(&["claim", "configuration/*", "launcher/*", "request.json"])}),
+            json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": format!("arn:aws:s3:::{BUCKET}/locks/*")}),
+        ]);
+        json!(may)
+    }
+
+    /// What a target's runner may do: vouch and sign with the target key, and write its part of its
+    /// target's evidence.
+    fn runner_may(&self, target: &str) -> Value {
+        let evidence = |names: &[&str]| objects(EVIDENCE, &format!("deployments/{target}/*"), names);
+        let own = [format!("locks/{target}/*"), format!("saved/{target}/*")]
+            .map(|own| format!("arn:aws:s3:::{BUCKET}/{own}"));
+        let control = format!("arn:aws:sqs:{REGION}:{CI}:relay-*-control");
+        let mut may = both_may();
+        may.extend([
+            json!({"Effect": "Allow", "Action": ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], "Resource": control}),
+            json!({"Effect": "Allow", "Action": ["kms:Sign", "kms:GetPublicKey"], "Resource": self.target_key}),
+            json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": evidence(&["claim", "request.json"])}),
+            json!({"Effect": "Allow", "Action": "s3:PutObject", "Resource": evidence(&["claim", "runner/*"])}),
+            json!({"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": own}),
+            json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": format!("arn:aws:s3:::{ARTIFACTS}/*")}),
+            json!({"Effect": "Allow", "Action": ["sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession"], "Resource": format!("arn:aws:iam::{TARGET}:role/relay-deploy/*")}),
+        ]);
+        json!(may)
     }
 
     /// Writes targets beside those of the sandbox. One is for a CI that may not create queues: its
@@ -476,6 +494,7 @@ impl World {
         let options = [
             ("topic", TOPIC.to_owned()),
             ("bucket", BUCKET.to_owned()),
+            ("evidence", EVIDENCE.to_owned()),
             ("target_key", self.target_key.clone()),
             ("aws", self.venv.join("bin/aws").display().to_string()),
             ("cloudformation_endpoint", self.endpoint.clone()),
@@ -499,6 +518,7 @@ impl World {
             serde_json::from_slice(&bytes).map_err(named(file.display()))?;
         self.environment = read.into_iter().collect();
         self.environment.push(("RELAY_TARGET_PUBLIC_KEY".to_owned(), self.target_public_key.clone()));
+        self.environment.push(("RELAY_ANSWER_PUBLIC_KEY".to_owned(), self.answer_public_key.clone()));
         self.sandbox = self.variable("RELAY_SANDBOX_ENDPOINT")?;
         Ok(child)
     }
@@ -517,7 +537,8 @@ impl World {
         let code = pack_function(places, binaries)?;
         let variables = json!({
             "AWS_ENDPOINT_URL": self.endpoint, "AWS_ENDPOINT_URL_ECS": self.sandbox, "RELAY_TOPIC_ARN": TOPIC,
-            "RELAY_CLUSTER": "relay", "RELAY_BUCKET": BUCKET, "RELAY_TARGET_KEY": self.target_key, "RELAY_CI_ACCOUNTS": CI,
+            "RELAY_CLUSTER": "relay", "RELAY_BUCKET": BUCKET, "RELAY_EVIDENCE_BUCKET": EVIDENCE,
+            "RELAY_ANSWER_KEY": self.answer_key, "RELAY_CI_ACCOUNTS": CI,
         });
         let function = self.call(
             TARGET,
@@ -594,6 +615,22 @@ impl World {
         Ok(all.into_iter().filter(|task| task["startedBy"] == deployment_id).collect())
     }
 
+    /// The names of a deployment's objects in the evidence bucket, inside its folder, and the name
+    /// of that folder. Without evidence, both are empty.
+    ///
+    /// # Errors
+    ///
+    /// A message with AWS's refusal, or with what prevented the call.
+    pub fn evidence(&self, target: &str, deployment_id: &str) -> Outcome<(String, Vec<String>)> {
+        let prefix = json!({"Bucket": EVIDENCE, "Prefix": format!("deployments/{target}/")});
+        let listed = self.call(TARGET, "s3", "ListObjectsV2", prefix)?;
+        let keys = listed["Contents"].as_array().into_iter().flatten().filter_map(|object| object["Key"].as_str());
+        let of = format!("/{deployment_id}/");
+        let found = keys.filter_map(|key| key.split_once(&of)).collect::<Vec<_>>();
+        let folder = found.first().map(|(day, _)| format!("{day}{of}")).unwrap_or_default();
+        Ok((folder, found.iter().map(|(_, name)| (*name).to_owned()).collect()))
+    }
+
     /// The lines that the launcher logged about a deployment, read from CloudWatch Logs.
     ///
     /// # Errors
@@ -609,6 +646,21 @@ impl World {
         let lines = events.iter().filter_map(|event| event["message"].as_str()).flat_map(str::lines);
         Ok(lines.filter(|line| line.contains(deployment_id)).map(str::to_owned).collect())
     }
+}
+
+/// What launcher and runner both may do.
+fn both_may() -> Vec<Value> {
+    let replies = format!("arn:aws:sqs:{REGION}:{CI}:relay-*-reply");
+    let buckets = [BUCKET, EVIDENCE].map(|bucket| format!("arn:aws:s3:::{bucket}"));
+    vec![
+        json!({"Effect": "Allow", "Action": ["sqs:SendMessage", "sqs:SendMessageBatch"], "Resource": replies}),
+        json!({"Effect": "Allow", "Action": "s3:ListBucket", "Resource": buckets}),
+    ]
+}
+
+/// The ARNs of objects in one folder of a bucket.
+fn objects(bucket: &str, folder: &str, names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| format!("arn:aws:s3:::{bucket}/{folder}/{name}")).collect()
 }
 
 fn start_ministack(places: &Places, permissions: Permissions) -> Outcome<(Child, String)> {

@@ -12,6 +12,7 @@ pub mod docker;
 pub mod kill;
 pub mod sandbox;
 pub mod targets;
+pub mod venv;
 pub mod wait;
 
 pub use asking::{Asking, Reply};

@@ -60,6 +60,14 @@ fn folder(name: &str) -> std::path::PathBuf {
     folder
 }
 
+/// An object of a deployment's evidence, as bytes.
+fn evidence(target: &str, id: &str, name: &str) -> Vec<u8> {
+    let (folder, names) = world().evidence(target, id).unwrap();
+    assert!(names.iter().any(|known| known == name), "{target} {id}: {names:?}");
+    let object = json!({"Bucket": EVIDENCE, "Key": format!("{folder}{name}")});
+    unwrap_bytes(&world().call(TARGET, "s3", "GetObject", object).unwrap()["Body"])
+}
+
 /// The bytes in an answer of botocore, which encodes them in JSON.
 fn unwrap_bytes(value: &Value) -> Vec<u8> {
     relay_protocol::encoding::from_base64(value["$bytes"].as_str().unwrap()).unwrap()
@@ -77,16 +85,15 @@ fn hello_comes_back_through_five_services() {
     // The queues have been deleted; the claim stays.
     let queues = world().call(CI, "sqs", "ListQueues", json!({"QueueNamePrefix": format!("relay-{id}")})).unwrap();
     assert!(queues["QueueUrls"].as_array().is_none_or(Vec::is_empty), "{queues}");
-    let claim = json!({"Bucket": "relay-222222222222-eu-west-1", "Key": format!("claims/{id}")});
-    let claim: Value =
-        serde_json::from_slice(&unwrap_bytes(&world().call(TARGET, "s3", "GetObject", claim).unwrap()["Body"]))
-            .unwrap();
+    let claim: Value = serde_json::from_slice(&evidence("demo/hello", &id, "claim")).unwrap();
     assert_eq!(claim["holder"]["runner"]["task_arn"], ended.result["task_arn"]);
     let tasks = world().tasks(&id).unwrap();
     assert_eq!(tasks.len(), 1, "startedBy is the deployment's id");
     let overrides = tasks[0]["overrides"]["containerOverrides"].as_array().unwrap();
     assert_eq!((overrides.len(), overrides[0]["environment"].as_array().unwrap().len()), (1, 1));
-    assert_eq!(overrides[0]["environment"][0]["name"], "RELAY_ENVELOPE");
+    assert_eq!(overrides[0]["environment"][0]["name"], "RELAY_REQUEST");
+    let named: Value = serde_json::from_str(overrides[0]["environment"][0]["value"].as_str().unwrap()).unwrap();
+    assert_eq!((&named["deployment_id"], &named["request_digest"]), (&json!(id), &claim["request_digest"]));
 }
 
 // clause: OUT-1
@@ -196,7 +203,7 @@ fn a_request_that_is_published_three_times_and_launched_twice_runs_once() {
     wait_for("the answers to all three", LIMIT, || Ok((said("\"admitted\"") == 3).then_some(()))).unwrap();
     assert_eq!(world().tasks(&id).unwrap().len(), 1, "the launcher started the task once");
 
-    // A caller who may run tasks starts another with the same envelope. Only the claim, on
+    // A caller who may run tasks starts another for the same request. Only the claim, on
     // ministack's S3, prevents a second run.
     let first = world().tasks(&id).unwrap().remove(0);
     let second = world()
@@ -250,8 +257,7 @@ fn a_bad_parameter_is_refused_and_stays_refused() {
     assert_eq!(ended.result["reason"], "parameter");
     let id = text(&ended.result, &["deployment_id"]).unwrap();
     assert_eq!(world().tasks(&id).unwrap(), Vec::<Value>::new());
-    let claim = json!({"Bucket": "relay-222222222222-eu-west-1", "Key": format!("claims/{id}")});
-    let claim = unwrap_bytes(&world().call(TARGET, "s3", "GetObject", claim).unwrap()["Body"]);
+    let claim = evidence("demo/hello", &id, "claim");
     assert_eq!(serde_json::from_slice::<Value>(&claim).unwrap()["holder"]["launcher"]["verdict"], "refused");
 }
 
@@ -266,9 +272,7 @@ fn a_strangers_signature_is_not_verified_and_nothing_is_claimed() {
     assert_eq!(ended.result["reason"], "unverified");
     let id = text(&ended.result, &["deployment_id"]).unwrap();
     assert_eq!(world().tasks(&id).unwrap(), Vec::<Value>::new());
-    let claims = json!({"Bucket": "relay-222222222222-eu-west-1", "Prefix": format!("claims/{id}")});
-    let claims = world().call(TARGET, "s3", "ListObjectsV2", claims).unwrap();
-    assert_eq!(claims["KeyCount"], 0, "{claims}");
+    assert_eq!(world().evidence("demo/hello", &id).unwrap(), (String::new(), Vec::new()));
 }
 
 fn make_key(file: &Path) {
@@ -314,26 +318,24 @@ fn the_record_verifies_by_ministacks_kms_and_by_the_auditors_program() {
     assert_eq!(predicate["outcome"], json!({"exited": {"code": 5}}));
     assert_eq!(predicate["stdout"]["sha256"], json!(Digest::of(b"audited\n")));
 
-    // The request in the task's override is a subject of the record. Its signer is the one in the
+    // The request in the evidence is a subject of the record. Its signer is the one in the
     // configuration.
-    let tasks = world().tasks(ended.result["deployment_id"].as_str().unwrap()).unwrap();
-    let bundle = tasks[0]["overrides"]["containerOverrides"][0]["environment"][0]["value"].as_str().unwrap();
-    let request = &serde_json::from_str::<Value>(bundle).unwrap()["request"];
+    let bundle = evidence("demo/shell", ended.result["deployment_id"].as_str().unwrap(), "request.json");
+    let request = &serde_json::from_slice::<Value>(&bundle).unwrap()["request"];
     let asked = audit(&world().variable("RELAY_SANDBOX_SIGNER_KEY").unwrap(), request);
     let digest = String::from_utf8(asked.stderr).unwrap();
     let subjects = statement["subject"].as_array().unwrap();
     let subject = subjects.iter().find(|subject| subject["name"] == "request").unwrap();
     assert_eq!(digest.trim(), format!("digest {}", subject["digest"]["sha256"].as_str().unwrap()));
 
-    // Asks KMS itself, with the signature in DER, which KMS uses.
+    // Asks KMS itself, which takes the signature as it is.
     let envelope = Envelope::parse(record.to_string().as_bytes(), 1 << 20).unwrap();
-    let raw = envelope.signatures()[0].bytes().unwrap();
-    let der = p256::ecdsa::Signature::from_slice(&raw).unwrap().to_der();
+    let signature = envelope.signatures()[0].bytes().unwrap();
     let verify = |pae: &[u8]| {
         let base64 = |bytes: &[u8]| json!({"$bytes": relay_protocol::encoding::base64(bytes)});
         let parameters = json!({
             "KeyId": world().target_key, "MessageType": "DIGEST", "SigningAlgorithm": "ECDSA_SHA_256",
-            "Message": base64(Digest::of(pae).as_bytes()), "Signature": base64(der.as_bytes()),
+            "Message": base64(Digest::of(pae).as_bytes()), "Signature": base64(&signature),
         });
         world().ask(&Caller::root(TARGET), "kms", "Verify", parameters).unwrap()
     };
@@ -516,16 +518,21 @@ fn with_policies_checked_ci_may_publish_to_one_topic_and_read_one_queue_and_noth
     // What it may not do. The first call proves that policies are checked at all. Without it, the
     // others would prove nothing.
     let id = ended.result["deployment_id"].as_str().unwrap();
-    let (key, bucket) = (&world.target_key, "relay-222222222222-eu-west-1");
-    let body = json!({"Bucket": bucket, "Key": "claims/x", "Body": {"$bytes": ""}});
+    let sign = |key| json!({"KeyId": key, "Message": {"$bytes": "eA=="}, "SigningAlgorithm": "ECDSA_SHA_256"});
+    let (folder, _) = world.evidence("demo/fixed", id).unwrap();
+    let of_evidence = |name: &str| json!({"Bucket": EVIDENCE, "Key": format!("{folder}{name}")});
     for (service, operation, parameters) in [
         ("iam", "ListRoles", json!({})),
         ("sns", "SetTopicAttributes", json!({"TopicArn": topic, "AttributeName": "Policy", "AttributeValue": "{}"})),
         ("sqs", "CreateQueue", json!({"QueueName": "relay-x-reply"})),
         ("sqs", "SendMessage", json!({"QueueUrl": queue, "MessageBody": "forged"})),
-        ("kms", "Sign", json!({"KeyId": key, "Message": {"$bytes": "eA=="}, "SigningAlgorithm": "ECDSA_SHA_256"})),
-        ("s3", "GetObject", json!({"Bucket": bucket, "Key": format!("claims/{id}")})),
-        ("s3", "PutObject", body),
+        ("kms", "Sign", sign(&world.target_key)),
+        ("kms", "Sign", sign(&world.answer_key)),
+        ("s3", "GetObject", of_evidence("claim")),
+        ("s3", "GetObject", of_evidence("runner/record.json")),
+        ("s3", "ListObjectsV2", json!({"Bucket": EVIDENCE})),
+        ("s3", "PutObject", of_evidence("launcher/record.json")),
+        ("s3", "PutObject", json!({"Bucket": "relay-222222222222-eu-west-1", "Key": "locks/demo/fixed/0"})),
         ("lambda", "Invoke", json!({"FunctionName": format!("arn:aws:lambda:{REGION}:{TARGET}:function:{FUNCTION}")})),
         (
             "sts",

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use relay_tests::infra::{Exception, Infra, Kind, Role, faults, without};
+use relay_tests::infra::{Exception, Infra, Kind, Role, Statement, faults, without};
 
 /// The permissions of a role: the beginning of the role's path and name, the calls it makes, and
 /// what else it needs and why.
@@ -36,6 +36,7 @@ const RIGHTS: &[Rights] = &[
             "ecs:ListTasks",
             "ecs:RunTask",
             "ecs:StopTask",
+            "kms:GetPublicKey",
             "kms:Sign",
             "s3:GetObject",
             "s3:PutObject",
@@ -55,7 +56,13 @@ const RIGHTS: &[Rights] = &[
             LOG[0],
             LOG[1],
         ],
-        writes: &["cancels/*", "claims/*"],
+        writes: &[
+            "cancels/*",
+            "deployments/*/*/*/*/claim",
+            "deployments/*/*/*/*/configuration/*",
+            "deployments/*/*/*/*/launcher/*",
+            "deployments/*/*/*/*/request.json",
+        ],
     },
     Rights {
         role: "/relay/relay-jwks-<region>",
@@ -104,7 +111,12 @@ const RIGHTS: &[Rights] = &[
             DECRYPT,
             ENCRYPT,
         ],
-        writes: &["archive/<target>/*", "claims/*", "locks/<target>/*", "saved/<target>/*"],
+        writes: &[
+            "deployments/<target>/*/claim",
+            "deployments/<target>/*/runner/*",
+            "locks/<target>/*",
+            "saved/<target>/*",
+        ],
     },
     Rights {
         role: "/relay-ci/relay-ci",
@@ -366,10 +378,77 @@ fn across_accounts_ci_may_only_ask() {
 /// upload it to.
 const TEMPLATE_MAX: u64 = 51_200;
 
+/// The one template that every command uploads, to the bucket that holds the launcher's zip anyway.
+const UPLOADED: &str = "foundation.yaml";
+
+/// Who may write an object of the evidence bucket, by the bucket's policy alone.
 #[test]
-fn each_template_can_be_deployed_as_it_is() {
+fn evidence_has_one_writer_for_each_object() {
+    let infra = read();
+    let policies = infra.policies.iter().filter(|policy| policy.place.contains("EvidenceBucketPolicy"));
+    let denies: Vec<&Statement> = policies
+        .flat_map(|policy| &policy.statements)
+        .filter(|statement| !statement.allows && statement.actions.iter().any(|action| action == "s3:PutObject"))
+        .collect();
+    let launcher = "arn:<partition>:iam::<account>:role/relay/relay-launcher-<region>";
+    let runner = "arn:<partition>:iam::<account>:role/relay/runner/relay-a";
+    let other = "arn:<partition>:iam::<account>:role/administrator";
+    let may = |who: &str, key: &str| {
+        let object = format!("<EvidenceBucket.Arn>/deployments/{key}");
+        denies.iter().filter(|deny| deny.resources.iter().any(|pattern| matches(pattern, &object))).all(|deny| {
+            let except = deny.condition(&["ArnNotLike", "ArnNotEquals"], "aws:PrincipalArn");
+            // The statements without this condition are about how an object is written.
+            except.is_none_or(|except| except.iter().any(|pattern| matches(pattern, who)))
+        })
+    };
+    // Also for targets whose names are those of folders.
+    for target in ["payments/production", "runner/launcher", "launcher/runner", "configuration/claim", "a/request"] {
+        let place = format!("{target}/2026-11-27/id");
+        for (name, by_launcher, by_runner) in [
+            ("claim", true, true),
+            ("request.json", true, false),
+            ("configuration/digest.toml", true, false),
+            ("launcher/record.json", true, false),
+            ("launcher/record.sigstore.json", true, false),
+            ("runner/000000.jsonl", false, true),
+            ("runner/record.json", false, true),
+        ] {
+            let key = format!("{place}/{name}");
+            assert_eq!((may(launcher, &key), may(runner, &key)), (by_launcher, by_runner), "{key}");
+            assert!(!may(other, &key), "{key}");
+        }
+    }
+    assert!(
+        denies.iter().any(|deny| deny.condition(&["Null"], "s3:if-none-match").is_some()),
+        "every object is written once"
+    );
+}
+
+/// Whether an ARN matches a pattern of IAM, in which `*` stands for any text.
+fn matches(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[test]
+fn each_template_can_be_deployed_as_the_documents_say() {
+    let file = |path: &str| std::fs::read_to_string(infra().join(path)).unwrap();
+    for document in ["README.md", "../docs/operations.md"] {
+        for line in file(document).lines().filter(|line| line.contains("--template-file infra/foundation.yaml")) {
+            assert!(line.contains("--s3-bucket"), "{document}: {line}");
+        }
+    }
     for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra")).unwrap().flatten() {
-        if file.path().extension().is_some_and(|kind| kind == "yaml") {
+        if file.path().extension().is_some_and(|kind| kind == "yaml") && file.file_name() != UPLOADED {
             assert!(file.metadata().unwrap().len() <= TEMPLATE_MAX, "{} is too large", file.path().display());
         }
     }
@@ -413,7 +492,7 @@ Resources:
               - Sid: Read
                 Effect: Allow
                 Action: s3:GetObject
-                Resource: !Sub ${Bucket.Arn}/claims/*
+                Resource: !Sub ${Bucket.Arn}/saved/*
   Boundary:
     Type: AWS::IAM::ManagedPolicy
     Properties:
@@ -459,7 +538,7 @@ fn found(text: &str) -> Vec<String> {
 #[test]
 fn the_rules_find_each_fault() {
     none(&found(ROLE));
-    let read = "Action: s3:GetObject\n                Resource: !Sub ${Bucket.Arn}/claims/*";
+    let read = "Action: s3:GetObject\n                Resource: !Sub ${Bucket.Arn}/saved/*";
     let on =
         |resource: &str| ROLE.replace(read, &format!("Action: s3:GetObject\n                Resource: {resource}"));
     for (spoilt, rule) in [
@@ -471,14 +550,14 @@ fn the_rules_find_each_fault() {
         (on("'*'"), "resource s3:GetObject on *"),
         (on("!If [C, a, '*']"), "resource s3:GetObject on *"),
         (on("!Sub '${Bucket.Arn}/*'"), "resource s3:GetObject on <Bucket.Arn>/*"),
-        (on("arn:aws:s3:::*/claims/*"), "resource s3:GetObject on arn:aws:s3:::*/claims/*"),
+        (on("arn:aws:s3:::*/saved/*"), "resource s3:GetObject on arn:aws:s3:::*/saved/*"),
         (on("arn:aws:sqs:eu-west-1:*:relay-a"), "resource s3:GetObject on arn:aws:sqs:eu-west-1:*:relay-a"),
         (on("arn:aws:kms:*:222222222222:key/a"), "resource s3:GetObject on arn:aws:kms:*:222222222222:key/a"),
         (
             on("arn:aws:kms:eu-west-1:222222222222:key/*"),
             "resource s3:GetObject on arn:aws:kms:eu-west-1:222222222222:key/*",
         ),
-        (ROLE.replace("                Resource: !Sub ${Bucket.Arn}/claims/*\n", ""), "resource none"),
+        (ROLE.replace("                Resource: !Sub ${Bucket.Arn}/saved/*\n", ""), "resource none"),
         (
             ROLE.replace(
                 "                Condition: { StringEquals: { iam:PassedToService: ecs-tasks.amazonaws.com } }\n",

@@ -279,6 +279,19 @@ impl Account {
         serde_json::from_slice(&self.get_object(bucket, key)?).ok()
     }
 
+    /// The names of the objects that begin with `prefix`.
+    pub fn keys(&self, bucket: &str, prefix: &str) -> Vec<String> {
+        let mut keys = Vec::new();
+        let mut after = String::new();
+        loop {
+            let list = self.s3.list_objects_v2().bucket(bucket).prefix(prefix).start_after(&after);
+            let page = self.wait(list.send()).expect("ListObjectsV2").contents.unwrap_or_default();
+            let Some(last) = page.last().and_then(|object| object.key.clone()) else { return keys };
+            keys.extend(page.into_iter().filter_map(|object| object.key));
+            after = last;
+        }
+    }
+
     /// Writes an object.
     pub fn put_object(&self, bucket: &str, key: &str, body: Vec<u8>) {
         self.wait(self.s3.put_object().bucket(bucket).key(key).body(body.into()).send()).expect("PutObject");

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use relay_protocol::evidence::Evidence;
 use relay_protocol::frame::FrameSource;
 use relay_protocol::keys::{PrivateKey, SingleKey};
 use relay_protocol::limits::REQUEST_LIFETIME_MAX;
 use relay_protocol::request::Hints;
 use relay_protocol::{
-    Bundle, Cancel, Control, DeploymentId, Digest, Envelope, Message, QueueUrl, Request, Statement as _, Timestamp,
-    Vouch, overrides,
+    Bundle, Cancel, Control, DeploymentId, Digest, Envelope, Message, QueueUrl, Request, RequestRef, Statement as _,
+    Timestamp, Vouch, overrides,
 };
 use serde_json::{Value, json};
 
@@ -20,7 +21,7 @@ use crate::kit::sandbox::{CI, Sandbox};
 use crate::kit::wait::eventually;
 
 /// The kinds of frames that end a deployment.
-const TERMINAL: [&str; 4] = ["finished", "refused", "launch_failed", "unverified"];
+const TERMINAL: [&str; 5] = ["finished", "refused", "launch_failed", "unverified", "tried"];
 
 /// A request that a test makes itself. The test may change its members before it is signed.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ pub struct Reply {
     pub body: Value,
     /// The vouch attribute, if there is one.
     pub vouch: Option<String>,
-    /// Whether its sender signed it: the launcher with the target key, or the runner with a key
+    /// Whether its sender signed it: the launcher with the answer key, or the runner with a key
     /// that the target key vouches for.
     pub genuine: bool,
     /// The message as received.
@@ -84,10 +85,14 @@ pub fn new_key() -> PrivateKey {
 
 /// A new deployment id.
 pub fn new_id() -> DeploymentId {
-    let millis = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_millis();
+    id_at(now())
+}
+
+/// A new deployment id of this time.
+pub fn id_at(time: Timestamp) -> DeploymentId {
     let mut random = [0; 10];
     random.copy_from_slice(&seed()[..10]);
-    DeploymentId::new(u64::try_from(millis).expect("milliseconds"), random)
+    DeploymentId::new(u64::try_from(time.unix()).expect("after 1970") * 1_000, random)
 }
 
 /// The current time, in whole seconds.
@@ -133,11 +138,17 @@ impl Asking {
         self.sandbox.ci().create_queue(&id.control_queue_name());
     }
 
-    /// Moves its times by a number of seconds.
+    /// Moves its times by a number of seconds, with a new id of that time and queues for it.
     #[must_use]
     pub fn moved(mut self, seconds: i64) -> Self {
         self.request.issued_at = self.request.issued_at.plus(seconds);
         self.request.expires_at = self.request.expires_at.plus(seconds);
+        let id = id_at(self.request.issued_at);
+        let queue = |old: &QueueUrl, name: String| QueueUrl::of(old.region(), old.account(), &name).expect("a queue");
+        self.request.reply_queue = queue(&self.request.reply_queue, id.reply_queue_name());
+        self.request.control_queue = self.request.control_queue.as_ref().map(|old| queue(old, id.control_queue_name()));
+        self.request.deployment_id = id;
+        self.create_queues();
         self
     }
 
@@ -199,15 +210,29 @@ impl Asking {
         }}]})
     }
 
-    /// A RunTask call with this request and its own client token, as any caller with that
-    /// permission could make it.
+    /// A RunTask call for this request with its own client token, as any caller with that
+    /// permission could make it. The request is in the evidence, as the launcher would write it.
     pub fn launch(&self) -> Launch {
+        self.launch_of(&self.bundle(), self.digest())
+    }
+
+    /// The same, with any bytes in place of the request, and any digest.
+    pub fn launch_of(&self, body: &str, digest: Digest) -> Launch {
+        let key = self.evidence().request();
+        let bucket = self.sandbox.evidence_bucket();
+        self.sandbox.operator().put_object(&bucket, &key, body.as_bytes().to_vec());
+        let named = RequestRef::of(&self.request, digest);
         Launch {
             definition: self.request.target.family(),
-            environment: vec![(overrides::VARIABLE.to_owned(), self.bundle())],
+            environment: vec![(overrides::VARIABLE.to_owned(), named.to_json())],
             started_by: Some(self.id()),
             ..Launch::default()
         }
+    }
+
+    /// The names of its objects in the evidence.
+    pub fn evidence(&self) -> Evidence {
+        Evidence::of(&self.request.target, &self.request.deployment_id)
     }
 
     /// A cancel statement about the request `digest`, signed by `key`.
@@ -240,7 +265,7 @@ impl Asking {
         let (from, sig) = (text("from").unwrap_or_default(), text("sig").unwrap_or_default());
         let target = self.sandbox.target_key();
         let key = match FrameSource::parse(&from) {
-            Some(FrameSource::Launcher) => Some(target),
+            Some(FrameSource::Launcher) => Some(self.sandbox.answer_key()),
             Some(FrameSource::Runner) => text("vouch").and_then(|vouch| runner_key(&vouch, &target, self)),
             None => None,
         };

@@ -23,7 +23,7 @@ pub const TARGET: &str = "image/tool";
 const PROGRAMS: &[&str] = &["sh", "cat", "dd", "id", "sleep", "stat"];
 /// The variables that ECS gives to a task's process.
 const VARIABLES: &[&str] =
-    &["RELAY_CONFIGURATION", "RELAY_ENVELOPE", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "ECS_CONTAINER_METADATA_URI_V4"];
+    &["RELAY_CONFIGURATION", "RELAY_REQUEST", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "ECS_CONTAINER_METADATA_URI_V4"];
 
 /// Runs `docker` and returns its stdout. Panics if it fails.
 #[track_caller]

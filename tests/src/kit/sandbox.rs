@@ -251,17 +251,40 @@ impl Sandbox {
         format!("relay-{TARGET}-eu-west-1")
     }
 
+    /// The evidence bucket.
+    pub fn evidence_bucket(&self) -> String {
+        format!("relay-evidence-{TARGET}-eu-west-1")
+    }
+
+    /// The object `name` of a deployment's evidence, such as `claim`; `None` if it is not there.
+    pub fn evidence(&self, id: &str, name: &str) -> Option<Vec<u8>> {
+        let (bucket, end) = (self.evidence_bucket(), format!("/{id}/{name}"));
+        let key = self.operator().keys(&bucket, "deployments/").into_iter().find(|key| key.ends_with(&end))?;
+        self.operator().get_object(&bucket, &key)
+    }
+
+    /// The claim of a deployment.
+    pub fn claim(&self, id: &str) -> Option<Value> {
+        serde_json::from_slice(&self.evidence(id, "claim")?).ok()
+    }
+
     /// CI's signing key.
     pub fn signing_key(&self) -> PrivateKey {
         PrivateKey::from_pem(self.variable("RELAY_SIGNING_KEY")).expect("the signing key")
     }
 
-    /// The public half of the target account's key.
+    /// The answer key as the only trust root.
+    pub fn answer_key(&self) -> SingleKey {
+        let key = self.variable("RELAY_ANSWER_PUBLIC_KEY").parse().expect("the answer key");
+        SingleKey::new(&key).expect("the answer key")
+    }
+
+    /// The public half of the target key.
     pub fn target_public_key(&self) -> PublicKey {
         self.variable("RELAY_TARGET_PUBLIC_KEY").parse().expect("the target key")
     }
 
-    /// The target account's key as the only trust root.
+    /// The target key as the only trust root.
     pub fn target_key(&self) -> SingleKey {
         SingleKey::new(&self.target_public_key()).expect("the target key")
     }

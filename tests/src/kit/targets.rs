@@ -39,6 +39,7 @@ pub fn target(name: &str, head: &Head, body: &str) -> String {
         r#"target = "{name}"
 topic = "${{TOPIC}}"
 bucket = "${{BUCKET}}"
+evidence = "${{EVIDENCE}}"
 target_key = "${{TARGET_KEY}}"
 runner_role = "{role}"
 endpoint = "${{ENDPOINT}}"

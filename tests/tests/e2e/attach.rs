@@ -149,3 +149,22 @@ fn who_attaches_may_be_killed_too() {
     assert!(whole.starts_with(&before) && whole.ends_with(&done.out()), "{before}\n{}", done.out());
     assert!(before.len() + done.out().len() >= whole.len() && !done.err().contains("GAP"), "{}", done.err());
 }
+
+/// What relay says at an open end is what it knows: it has not seen the publication, the first
+/// message or the number of steps of a deployment that it only attaches to, and knows nothing of a
+/// queue that somebody else made.
+#[test]
+fn an_open_end_says_only_what_is_known() {
+    let fixed = "https://sqs.eu-west-1.amazonaws.com/111111111111/fixed";
+    let own = target("test/fixed", &Head::default(), SHELL)
+        .replace("\ntimeout", &format!("\nfixed_queues = [\"{fixed}\"]\ntimeout"));
+    let sandbox = Sandbox::start(Options { launchers: 0, ..Options::default() }.target("test/fixed", own));
+    let asking = relay_tests::Asking::new(&sandbox, "demo/shell", &[("script", "true")]);
+    let silent = attach(&sandbox, &asking.id()).args(&["--target", "demo/shell", "--start-timeout", "2s"]).run();
+    let silent = silent.exits(122).says("no message of the deployment arrived");
+    assert!(!silent.err().contains("published the request"), "{}", silent.err());
+    let queue = sandbox.ci().create_queue("fixed");
+    let fixed = sandbox.deploy("test/fixed").param("script", "true").env("RELAY_REPLY_QUEUE_URL", &queue);
+    let fixed = fixed.args(&["--admission-timeout", "2s"]).run().exits(122).says("fixed keeps its messages");
+    assert!(!fixed.err().contains("for a day"), "{}", fixed.err());
+}

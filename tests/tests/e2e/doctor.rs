@@ -52,14 +52,14 @@ fn an_open_way_is_told_and_nothing_is_changed() {
     for line in [
         "ok    topic: arn:aws:sns:eu-west-1:222222222222:relay for demo/hello",
         "ok    key: the target's signers must include MCowBQYDK2VwAyEA",
-        "ok    target key: pinned",
+        "ok    pins: target key ",
         "ok    region: eu-west-1",
         "ok    endpoint: AWS_ENDPOINT_URL points to 127.0.0.1:",
         "ok    identity: arn:aws:sts::111111111111:assumed-role/ci/ci; the signer's ci_accounts must include 111111111111",
         "ok    clock: ",
         "skip  queues: ",
         "ok    artifacts: s3://relay-sandbox-artifacts/demo/hello/ is reachable",
-        "skip  publish: ",
+        "skip  dry run: ",
     ] {
         says(&words, line);
     }
@@ -69,7 +69,7 @@ fn an_open_way_is_told_and_nothing_is_changed() {
 
 #[test]
 fn a_try_leaves_nothing_behind() {
-    let sandbox = Sandbox::start(Options { launchers: 0, ..Options::default() });
+    let sandbox = Sandbox::start(Options::default());
     let try_it = || doctor(&sandbox, &TempDir::new().unwrap(), &["demo/hello", "--try"], &[]);
     let queues = |operation| -> Vec<String> {
         let mut names: Vec<String> = sandbox
@@ -84,6 +84,10 @@ fn a_try_leaves_nothing_behind() {
     let (code, words) = try_it();
     assert_eq!(code, 0, "{words}");
     says(&words, "ok    queues: ");
+    says(
+        &words,
+        "skip  dry run: the launcher knows the target and the key, and the pins fit; not checked: the policy, because",
+    );
     assert_eq!((queues("CreateQueue").len(), queues("CreateQueue")), (2, queues("DeleteQueue")));
     for operation in ["CreateQueue", "ReceiveMessage", "DeleteQueue"] {
         sandbox.set_faults(&format!(
@@ -91,7 +95,8 @@ fn a_try_leaves_nothing_behind() {
         ));
         let (code, words) = try_it();
         assert_eq!(code, 125, "{words}");
-        says(&words, "bad   queues: ");
+        says(&words, "bad   dry run: ");
+        says(&words, "skip  queues: not known");
         assert!(words.contains(&format!("credentials in use lack sqs:{operation}")), "{words}");
     }
     // Both queues that could not be read have been deleted. The two whose deletion the fault denied
@@ -100,19 +105,26 @@ fn a_try_leaves_nothing_behind() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn each_thing_in_the_way_has_its_line_and_its_code() {
     let folder = TempDir::new().unwrap();
     let key = folder.path().join("ci.pem");
     std::fs::write(&key, sandbox().variable("RELAY_SIGNING_KEY")).unwrap();
     let mode = |mode| std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
     let path = key.to_str().unwrap();
-    let rows: [Row; 14] = [
+    let rows: [Row; 15] = [
         (&[], &[("RELAY_TOPIC_ARN", "")], 119, "bad   topic: no topic is configured for demo/hello — add"),
         (&["--topic", "relay"], &[], 119, "bad   topic: the topic is not the ARN"),
         (&[], &[("RELAY_SIGNING_KEY", "")], 119, "bad   key: no signing key is configured — pass --key FILE"),
         (&["--key", "/nowhere/ci.pem"], &[], 119, "bad   key: /nowhere/ci.pem is neither a PEM nor a file"),
-        (&[], &[("RELAY_TARGET_PUBLIC_KEY", "")], 0, "warn  target key: none is pinned"),
-        (&["--target-key", "no key"], &[], 119, "bad   target key: "),
+        (&[], &[("RELAY_TARGET_PUBLIC_KEY", "")], 119, "bad   pins: target_key is not pinned for demo/hello"),
+        (
+            &["--trust-first-answer"],
+            &[("RELAY_TARGET_PUBLIC_KEY", ""), ("RELAY_ANSWER_PUBLIC_KEY", "")],
+            0,
+            "warn  pins: none for demo/hello",
+        ),
+        (&["--target-key", "no key"], &[], 119, "bad   pins: "),
         (&[], &[("AWS_REGION", "us-east-1")], 0, "ok    region: eu-west-1, from the topic; relay ignores us-east-1"),
         (
             &[],
@@ -196,6 +208,6 @@ fn as_json_it_is_an_object_a_line() {
     let topic = lines.iter().find(|line| line["check"] == "topic").unwrap();
     assert_eq!(topic["level"], "bad");
     assert!(topic["text"].as_str().unwrap().contains("the topic is not") && !words.contains('\u{1b}'), "{words}");
-    let pin = lines.iter().find(|line| line["check"] == "target key").unwrap();
+    let pin = lines.iter().find(|line| line["check"] == "pins").unwrap();
     assert_eq!((&pin["level"], &pin["remedy"]), (&Value::from("ok"), &Value::Null));
 }

@@ -219,12 +219,12 @@ fn table() -> Vec<Row> {
             "new queues are not visible for five seconds",
             json!([with(rule("sqs", "CreateQueue", "not-visible"), "delay_ms", json!([5_000, 5_000]))]),
         ),
-        overcome("the claim races", json!([with(on(put("conflict"), "claims/"), "count", json!(2))])),
+        overcome("the claim races", json!([with(on(put("conflict"), "/claim"), "count", json!(2))])),
         Row {
             target: SINGLE,
             ..overcome("the only lock races", json!([with(on(put("conflict"), "locks/"), "count", json!(3))]))
         },
-        overcome("the claim's answer is lost", json!([on(lost("s3", "PutObject"), "claims/")])),
+        overcome("the claim's answer is lost", json!([on(lost("s3", "PutObject"), "/claim")])),
         overcome("the lock's answer is lost", json!([on(lost("s3", "PutObject"), "locks/")])),
         overcome("RunTask's answer is lost", json!([lost("ecs", "RunTask")])),
         overcome("answers to sent batches are lost", json!([with(lost("sqs", "SendMessageBatch"), "count", json!(3))])),

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use relay_protocol::evidence::Evidence;
 use relay_tests::kit::sandbox::{TARGET, command};
 use relay_tests::kit::targets::{Head, SHELL, target};
 use relay_tests::{Options, Sandbox, eventually};
@@ -31,8 +32,7 @@ fn outage(operation: &str, matching: &str, milliseconds: u64) -> String {
 
 /// How many bytes the archive has of a deployment of `demo/shell`.
 fn archived(sandbox: &Sandbox, id: &str) -> usize {
-    let key = |number: usize| format!("archive/demo/shell/{id}/{number:06}.jsonl");
-    let object = |number| sandbox.operator().get_object(&sandbox.bucket(), &key(number));
+    let object = |number: usize| sandbox.evidence(id, &format!("runner/{number:06}.jsonl"));
     (0..).map_while(|number| object(number).map(|object| object.len())).sum()
 }
 
@@ -238,11 +238,16 @@ fn a_disk_that_forgets_what_waits_is_told_and_the_archive_has_it_all() {
 #[test]
 fn an_archive_that_takes_nothing_for_a_while_is_whole_in_the_end() {
     let sandbox = Sandbox::start(Options::default());
-    sandbox.set_faults(&outage("PutObject", "archive/", 4_000));
-    let done = sandbox.shell("head -c 6000000 /dev/urandom; echo done >&2").run().exits(0);
-    until("the runner has ended", || sandbox.tasks_of(&done.id()).iter().all(|task| task.status() == "STOPPED"));
-    let (code, stdout, stderr) = log(&sandbox, "demo/shell", &done.id());
-    assert_eq!((code, stdout == done.stdout), (0, true), "{stderr}");
+    // S3 is away, and S3 denies, as while a permission is on its way.
+    let denied = "[[rule]]\nservice = \"s3\"\noperation = \"PutObject\"\nkind = \"error\"\ncode = \"AccessDenied\"\n\
+                  match = \"/runner/0\"\ncount = 3\n";
+    for rule in [outage("PutObject", "/runner/0", 4_000).as_str(), denied] {
+        sandbox.set_faults(rule);
+        let done = sandbox.shell("head -c 6000000 /dev/urandom; echo done >&2").run().exits(0);
+        until("the runner has ended", || sandbox.tasks_of(&done.id()).iter().all(|task| task.status() == "STOPPED"));
+        let (code, stdout, stderr) = log(&sandbox, "demo/shell", &done.id());
+        assert_eq!((code, stdout == done.stdout), (0, true), "{rule}: {stderr}");
+    }
 }
 
 // clause: ARC-1, ARC-3
@@ -253,8 +258,8 @@ fn a_killed_runner_leaves_what_it_had_archived_and_nobody_can_add_to_it() {
     let deployment =
         sandbox.shell("head -c 4000000 /dev/urandom; echo; sleep 600").args(&["--drain-timeout", "2s"]).start();
     let id = deployment.id();
-    let key = format!("archive/demo/shell/{id}/000000.jsonl");
-    until("an object is in the archive", || sandbox.operator().get_object(&sandbox.bucket(), &key).is_some());
+    let object = |number: usize| format!("runner/{number:06}.jsonl");
+    until("an object is in the archive", || sandbox.evidence(&id, &object(0)).is_some());
     let task = sandbox.tasks_of(&id).remove(0);
     rustix::process::kill_process(task.pid().unwrap(), rustix::process::Signal::KILL).unwrap();
     let done = deployment.wait().exits(122);
@@ -270,9 +275,10 @@ fn a_killed_runner_leaves_what_it_had_archived_and_nobody_can_add_to_it() {
     assert!(same == both || done.err().contains("GAP in the output"), "they differ from {same} on: {}", done.err());
     // A line that another writer put there is not believed.
     let forged = r#"{"from":"runner","sig":"","body":"{\"deployment_id\":\"x\",\"seq\":1,\"kind\":\"heartbeat\"}"}"#;
-    let numbered = |number: u64| key.replace("000000", &format!("{number:06}"));
-    let free = (1..).map(numbered).find(|key| sandbox.operator().get_object(&sandbox.bucket(), key).is_none());
-    sandbox.operator().put_object(&sandbox.bucket(), &free.unwrap(), forged.as_bytes().to_vec());
+    let free = (1..).map(object).find(|name| sandbox.evidence(&id, name).is_none()).unwrap();
+    let evidence = Evidence::of(&"demo/shell".parse().unwrap(), &id.parse().unwrap());
+    let key = format!("{}/{free}", evidence.folder());
+    sandbox.operator().put_object(&sandbox.evidence_bucket(), &key, forged.as_bytes().to_vec());
     let (code, again, stderr) = log(&sandbox, "demo/shell", &id);
     assert!(code == 1 && again == stdout && stderr.contains("1 frames were dropped"), "{stderr}");
 }

@@ -13,7 +13,9 @@ mod bad_input; // bad input is refused, by the program that must refuse it
 mod cli; // the command line, and what a recipe can express
 mod doctor; // what `relay doctor` reports about each thing that can be wrong
 mod documents; // the commands that the documents name exist
+mod dry_run; // `--dry-run`, `doctor --try` and pins: nothing starts, and what is wrong is named
 mod ends; // ECS's events end a deployment whose task dies, not a timeout
+mod evidence; // every deployment leaves a record, and evidence that can be checked
 mod fault_ends; // how a deployment ends under each single fault
 mod fault_matrix; // every AWS operation under every kind of fault
 mod faults; // many faults together, seeded

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use relay_protocol::overrides;
+use relay_protocol::{RequestRef, overrides};
 use relay_tests::kit::asking::{self, now};
 use relay_tests::kit::targets::{Head, SHELL, target};
 use relay_tests::{Asking, Options, Sandbox, eventually};
@@ -41,13 +41,13 @@ impl Marker {
 }
 
 fn claim(sandbox: &Sandbox, id: &str) -> Option<Value> {
-    sandbox.operator().get_json(&sandbox.bucket(), &format!("claims/{id}"))
+    sandbox.claim(id)
 }
 
 /// Counts the successful writes of a claim.
 fn claims_written(sandbox: &Sandbox, id: &str) -> usize {
-    let key = format!("claims/{id}");
-    sandbox.calls("s3", "PutObject").iter().filter(|entry| entry.ok && entry.text("key") == key).count()
+    let key = format!("/{id}/claim");
+    sandbox.calls("s3", "PutObject").iter().filter(|entry| entry.ok && entry.text("key").ends_with(&key)).count()
 }
 
 // clause: CLM-1, REQ-3, LAU-7
@@ -117,10 +117,13 @@ fn run_task_says_exactly_what_was_verified() {
     assert_eq!(asking.end().kind(), "finished");
     let tasks = sandbox.tasks_of(&asking.id());
     let [task] = tasks.as_slice() else { panic!("{} tasks", tasks.len()) };
+    let named = RequestRef::of(&asking.request, asking.digest());
     assert_eq!(
         task.0["overrides"]["containerOverrides"],
-        json!([{ "name": "runner", "environment": [{ "name": overrides::VARIABLE, "value": asking.bundle() }] }])
+        json!([{ "name": "runner", "environment": [{ "name": overrides::VARIABLE, "value": named.to_json() }] }])
     );
+    let stored = sandbox.evidence(&asking.id(), "request.json").unwrap();
+    assert_eq!(String::from_utf8(stored).unwrap(), asking.bundle(), "the evidence has the canonical form");
     let runs = sandbox.run_tasks(&asking.id());
     let (arn, ..) = sandbox.operator().definition("relay_demo_shell");
     assert_eq!(runs.len(), 1);
@@ -185,20 +188,20 @@ fn a_replay_in_mid_run_disturbs_nothing() {
 fn a_claim_whose_answer_was_lost_is_known_by_its_nonce() {
     let sandbox = Sandbox::start(Options::default());
     let marker = Marker::new(&sandbox, "lost-answer");
-    sandbox.set_faults("[[rule]]\nservice = \"s3\"\noperation = \"PutObject\"\nmatch = \"claims/\"\nkind = \"lost-response\"\ncount = 1\n");
+    sandbox.set_faults("[[rule]]\nservice = \"s3\"\noperation = \"PutObject\"\nmatch = \"/claim\"\nkind = \"lost-response\"\ncount = 1\n");
     let done = sandbox.shell(&marker.script("exit 6")).run().exits(6);
     let writes = sandbox
         .calls("s3", "PutObject")
         .into_iter()
-        .filter(|entry| entry.text("key") == format!("claims/{}", done.id()));
+        .filter(|entry| entry.text("key").ends_with(&format!("/{}/claim", done.id())));
     let writes: Vec<String> = writes.map(|entry| entry.error.unwrap_or_default()).collect();
     assert!(writes.len() >= 2 && writes[1].starts_with("PreconditionFailed"), "{writes:?}");
     assert_eq!(marker.runs(), 1);
 
     // A claim that cannot be read back decides nothing, and its writer stops.
     sandbox.set_faults(
-        "[[rule]]\nservice = \"s3\"\noperation = \"PutObject\"\nmatch = \"claims/\"\nkind = \"lost-response\"\ncount = 1\n\
-         [[rule]]\nservice = \"s3\"\noperation = \"GetObject\"\nmatch = \"claims/\"\nkind = \"error\"\n",
+        "[[rule]]\nservice = \"s3\"\noperation = \"PutObject\"\nmatch = \"/claim\"\nkind = \"lost-response\"\ncount = 1\n\
+         [[rule]]\nservice = \"s3\"\noperation = \"GetObject\"\nmatch = \"/claim\"\nkind = \"error\"\n",
     );
     let marker = Marker::new(&sandbox, "unreadable");
     let asking = Asking::new(&sandbox, "demo/shell", &[("script", &marker.script(""))]);
@@ -260,8 +263,8 @@ fn a_refused_id_stays_refused() {
     let good = Asking::new(&sandbox, "demo/shell", &[("script", &marker.script(""))]);
     let verdict = json!({ "request_digest": good.digest(), "holder": { "launcher": stands["holder"]["launcher"] } });
     sandbox.operator().put_object(
-        &sandbox.bucket(),
-        &format!("claims/{}", good.id()),
+        &sandbox.evidence_bucket(),
+        &good.evidence().claim(),
         verdict.to_string().into_bytes(),
     );
     good.publish();
@@ -469,7 +472,7 @@ fn the_lock_is_held_from_before_the_artifacts_to_after_the_steps() {
         .iter()
         .filter(|entry| entry.service == "s3" && entry.ok)
         .filter_map(|entry| match (entry.operation.as_str(), entry.text("key")) {
-            ("PutObject", key) if key.starts_with("claims/") => Some("claim"),
+            ("PutObject", key) if key.ends_with("/claim") => Some("claim"),
             ("PutObject", key) if key.starts_with("locks/") => Some("lock"),
             ("GetObject", key) if key.contains(".tar.zst") => Some("artifact"),
             _ => None,

@@ -57,9 +57,18 @@ fn what_is_alive_is_listed_and_can_be_stopped() {
     let id = running.id();
     let seen = live(&sandbox, &id).expect("it is alive");
     assert_eq!((&seen["target"], &seen["state"]), (&json!("demo/shell"), &json!("RUNNING")));
+    // What the request says of itself is in the evidence.
+    assert_eq!(seen["says"]["run_url"], Value::Null);
+    let evidence = ["--evidence", &sandbox.evidence_bucket()];
+    let (_, out, _) = admin(&sandbox, &[&["ps", "--output", "json"], &evidence[..]].concat());
+    let seen: Value = out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .find(|one: &Value| one["deployment_id"] == *id)
+        .unwrap();
     assert_eq!(seen["says"]["run_url"], "https://github.example/example/payments/actions/runs/7");
     assert_eq!(seen["task_arn"], sandbox.tasks_of(&id)[0].arn());
-    let (code, out, _) = admin(&sandbox, &["ps"]);
+    let (code, out, _) = admin(&sandbox, &[&["ps"], &evidence[..]].concat());
     let row = out.lines().find(|line| line.starts_with(&id)).expect("a row");
     assert_eq!((code, out.lines().next().unwrap().split_whitespace().next()), (0, Some("DEPLOYMENT")));
     // What the request says about itself is untrusted text, and cannot reverse the row.
@@ -128,7 +137,7 @@ fn what_cannot_be_done_is_said_with_its_reason() {
 
 /// Adds the settings that only a sandbox needs, and replaces the account's key with the sandbox's.
 fn for_the_sandbox(configuration: &str) -> String {
-    let key = "\"arn:aws:kms:eu-west-1:222222222222:alias/relay-target\"";
+    let key = "\"alias/relay-payments-production\"";
     assert!(configuration.contains(key), "{configuration}");
     format!(
         "endpoint = \"${{ENDPOINT}}\"\nworkspace = \"${{WORKSPACE}}\"\nuid = 0\n{}",

@@ -23,9 +23,11 @@ fn of_launcher(entry: &Entry) -> Option<admission::Need> {
     use relay_protocol::claim::Verdict;
     let key = entry.text("key");
     match (entry.service.as_str(), entry.operation.as_str()) {
-        ("s3", "GetObject") if key.starts_with("claims/") => Some(admission::Need::ReadClaim),
+        ("s3", "GetObject") if key.ends_with("/claim") => Some(admission::Need::ReadClaim),
         ("s3", "GetObject") if key.starts_with("locks/") => Some(admission::Need::Authorise),
-        ("s3", "PutObject") if key.starts_with("claims/") => Some(admission::Need::Claim(Verdict::Refused)),
+        ("s3", "PutObject") if key.ends_with("/request.json") => Some(admission::Need::Store),
+        ("s3", "PutObject") if key.ends_with("/launcher/record.json") => Some(admission::Need::Record),
+        ("s3", "PutObject") if key.ends_with("/claim") => Some(admission::Need::Claim(Verdict::Refused)),
         ("ecs", "ListTasks") => Some(admission::Need::ListTasks),
         ("ecs", "RunTask") => Some(admission::Need::RunTask),
         ("sqs", "SendMessageBatch") => Some(admission::Need::Answer),
@@ -49,7 +51,9 @@ fn the_launcher_calls_in_the_engines_order() {
         admission::Need::ReadClaim => known.claim = Found::Nothing,
         admission::Need::ListTasks => known.task = Found::Nothing,
         admission::Need::RunTask => known.ran = Some(Ran::Task),
-        admission::Need::Claim(_) => known.concluded = true,
+        admission::Need::Claim(_) => known.claim = Found::Verdict,
+        admission::Need::Store => known.stored = Some(true),
+        admission::Need::Record => known.recorded = true,
         _ => {}
     };
     let sandbox = Sandbox::start(Options { launchers: 1, ..Options::default() });
@@ -91,7 +95,7 @@ fn the_runner_calls_in_the_engines_order() {
     sandbox.task_when(task.arn(), "STOPPED");
     let log = sandbox.done_by(&task);
     let calls = |service: &str, operation: &str, key: &str| {
-        let is = |entry: &&Entry| entry.is(service, operation) && entry.ok && entry.text("key").starts_with(key);
+        let is = |entry: &&Entry| entry.is(service, operation) && entry.ok && entry.text("key").contains(key);
         log.iter().filter(is).map(|entry| entry.n).collect::<Vec<_>>()
     };
     let (signs, sends) = (calls("kms", "Sign", ""), calls("sqs", "SendMessageBatch", ""));
@@ -99,12 +103,13 @@ fn the_runner_calls_in_the_engines_order() {
     // The first and last calls that each need must have made. Deciding and running the tool make no
     // calls.
     let mut called = [
-        (calls("s3", "PutObject", "claims/")[0], Need::Claim),
+        (calls("s3", "PutObject", "/claim")[0], Need::Claim),
         (signs[0], Need::Vouch),
         (sends[0], Need::SayStarted),
         (locks[0], Need::TakeLock),
         (calls("sqs", "ReceiveMessage", "")[0], Need::LookForCancel),
         (locks[1], Need::Release),
+        (calls("s3", "PutObject", "/runner/record.json")[0], Need::Record),
         (sends[sends.len() - 1], Need::Finish),
     ];
     called.sort_unstable_by_key(|(n, _)| *n);

@@ -185,9 +185,12 @@ fn the_record_is_signed_and_says_what_happened() {
     let (_, _, configuration) = sandbox.operator().definition("relay_demo_shell");
     assert_eq!(subject("configuration"), Some(Digest::of(configuration.as_bytes())));
     let task = sandbox.tasks_of(&done.id()).pop().unwrap();
-    let bundle = task.0["overrides"]["containerOverrides"][0]["environment"][0]["value"].as_str().unwrap().to_owned();
-    let request = relay_protocol::Bundle::parse(bundle.as_bytes()).unwrap().request;
-    assert_eq!(subject("request"), Some(request.digest()));
+    let bundle = sandbox.evidence(&done.id(), "request.json").unwrap();
+    let request = relay_protocol::Bundle::parse(&bundle).unwrap().request;
+    assert_eq!((subject("request"), subject("request.json")), (Some(request.digest()), Some(Digest::of(&bundle))));
+    // The override names the request and has nothing of it.
+    let named = task.0["overrides"]["containerOverrides"][0]["environment"][0]["value"].as_str().unwrap();
+    assert!(named.contains(&request.digest().to_string()) && !named.contains("script"), "{named}");
 
     let predicate = serde_json::to_value(&record.predicate).unwrap();
     assert_eq!(predicate["deployment_id"], json!(done.id()));

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Output;
 
 use relay_tests::kit::sandbox::command;
+use relay_tests::{Options, Sandbox};
 
 /// Texts without NUL, which no argument can contain.
 const HOSTILE: &[&str] = &[
@@ -31,6 +32,13 @@ fn harmless(place: &str, output: &Output) {
         }
     }
 }
+
+/// A launcher's record, with a text of somebody else's in each place that takes any text.
+const UNFINISHED: &str = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[],
+"predicateType":"urn:relay:launcher-record:v1","predicate":{"deployment_id":"01980000-0000-7000-8000-000000000000",
+"target":"demo/hello","audience":"arn:aws:sns:eu-west-1:222222222222:relay","parameters":{},"signers":[],"approvers":[],
+"recorded_at":"2026-11-27T00:00:00Z","outcome":"refused","reason":"policy","message":"HOSTILE","task_arn":"HOSTILE",
+"launcher_version":"HOSTILE"}}"#;
 
 fn run(folder: &Path, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = command(program);
@@ -59,8 +67,20 @@ fn no_argument_file_or_variable_becomes_a_command() {
             &["deploy", "demo/hello", "--topic", topic, "--key", hostile],
             &["deploy", "demo/hello", "--topic", topic, "--key", "key.pem", "--artifact", &pair],
             &["deploy", "demo/hello", "--timeout", hostile],
+            &["deploy", "demo/hello", "--topic", topic, "--key", "key.pem", "--target-key", hostile],
+            &["deploy", "demo/hello", "--topic", topic, "--key", "key.pem", "--answer-key", hostile],
+            &["deploy", "demo/hello", "--topic", topic, "--reply-queue-url", hostile],
+            &["deploy", hostile, "--dry-run"],
+            &["doctor", hostile, "--try"],
             &["attach", hostile],
+            &["status", hostile],
+            &["cancel", hostile],
+            &["gc", "--region", hostile, "--keep", hostile],
             &["inspect", hostile],
+            &["inspect", "key.pem", "--key", hostile],
+            &["verify", hostile],
+            &["verify", "record.json", "--key", hostile],
+            &["verify", "record.json", "--config", hostile],
             &["keygen", "--out", hostile],
         ] {
             harmless(&format!("relay {arguments:?}"), &run(here, "relay", arguments, &[]));
@@ -80,6 +100,13 @@ fn no_argument_file_or_variable_becomes_a_command() {
             harmless(&format!("doctor, {text:?}"), &run(here, "relay", &["doctor", "demo/hello"], &[]));
             std::fs::remove_file(here.join(name)).unwrap();
         }
+        let payload = UNFINISHED.replace("\"HOSTILE\"", &quoted);
+        let record = relay_protocol::Envelope::new(relay_protocol::record::TYPE, payload.into_bytes());
+        write("record.json", &record.to_json());
+        let key = relay_tests::kit::asking::new_key().public().to_string();
+        let verified = run(here, "relay", &["verify", "record.json", "--key", &key], &[]);
+        assert!(String::from_utf8_lossy(&verified.stdout).contains("it says: "), "the record is read: {verified:?}");
+        harmless("verify", &verified);
         write("body.json", &format!("{{\"request\":{quoted},{quoted}:1}}"));
         harmless("inspect", &run(here, "relay", &["inspect", "body.json"], &[]));
         let good = include_str!("../../../infra/examples/payments-production.toml");
@@ -107,8 +134,50 @@ fn no_argument_file_or_variable_becomes_a_command() {
             &["target", "test", "t.toml", "--request", "body.json"],
             &["target", "test", "t.toml", "--signer", "ci", "--at", hostile],
             &["target", "render", "t.toml", "--image", hostile],
+            &["log", "t.toml", hostile],
+            &["log", hostile, "01980000-0000-7000-8000-000000000000"],
+            &["stop", hostile],
+            &["ps", "--cluster", hostile, "--evidence", hostile],
+            &["init", hostile, "--target", hostile],
         ] {
             harmless(&format!("relay-admin {arguments:?}"), &run(here, "relay-admin", arguments, &[]));
         }
+    }
+}
+
+// clause: FRM-17
+/// AWS's errors, and the reason of a stop, which any operator may write.
+#[test]
+fn what_aws_or_an_operator_says_becomes_no_command() {
+    let sandbox = Sandbox::start(Options::default().set("task_events=true"));
+    // All in one, since each failed call is tried again for a while.
+    let hostile = HOSTILE.join("\n");
+    let quoted = serde_json::json!(hostile).to_string();
+    for (service, operation) in [("sqs", "CreateQueue"), ("sns", "Publish"), ("sts", "GetCallerIdentity")] {
+        let code = format!("code = {quoted}");
+        sandbox.set_faults(&format!(
+            "[[rule]]\nservice = \"{service}\"\noperation = \"{operation}\"\nkind = \"error\"\n{code}\n"
+        ));
+        for arguments in [&["deploy", "demo/hello", "--param", "name=x"] as &[&str], &["doctor", "demo/hello", "--try"]]
+        {
+            let mut relay = command("relay");
+            relay.args(arguments).envs(sandbox.environment());
+            harmless(&format!("{operation}: {hostile:?}, {arguments:?}"), &relay.output().unwrap());
+        }
+    }
+    sandbox.set_faults("");
+    let running = sandbox.shell("echo begun; while :; do sleep 0.1; done").start();
+    running.until_stdout("begun");
+    let task = sandbox.tasks_of(&running.id()).remove(0);
+    sandbox.operator().stop_task(task.arn(), &hostile);
+    let done = running.wait().exits(122);
+    harmless(
+        "a stop",
+        &Output { status: std::process::ExitStatus::default(), stdout: done.stdout, stderr: done.stderr },
+    );
+    for arguments in [&["ps"] as &[&str], &["stop", task.0["startedBy"].as_str().unwrap()]] {
+        let mut admin = command("relay-admin");
+        admin.args(arguments).envs(sandbox.environment()).env("AWS_ACCESS_KEY_ID", "222222222222");
+        harmless(&format!("{arguments:?}"), &admin.output().unwrap());
     }
 }

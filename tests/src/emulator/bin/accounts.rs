@@ -13,11 +13,16 @@ use crate::deviations::{self, File as Template};
 
 pub(crate) const TOPIC: &str = "arn:aws:sns:eu-west-1:222222222222:relay";
 pub(crate) const BUCKET: &str = "relay-222222222222-eu-west-1";
+pub(crate) const EVIDENCE: &str = "relay-evidence-222222222222-eu-west-1";
 pub(crate) const ARTIFACTS: &str = "relay-artifacts-111111111111-eu-west-1";
 pub(crate) const CI_ROLE: &str = "arn:aws:iam::111111111111:role/relay-ci/relay-ci";
 pub(crate) const RUNNER_ROLE: &str = "arn:aws:iam::222222222222:role/relay/runner/relay-example-shop";
 pub(crate) const DEPLOY_ROLE: &str = "arn:aws:iam::222222222222:role/relay-deploy/shop";
+/// The alias of the target key.
+pub(crate) const TARGET_KEY: &str = "alias/relay-example-shop";
 pub(crate) const BOUNDARY: &str = "arn:aws:iam::222222222222:policy/relay/relay-boundary-eu-west-1";
+/// The bucket with the launcher's zip.
+const CODE: &str = "example-code";
 /// The password that the tool prints. It must be masked in the output.
 pub(crate) const PASSWORD: &str = "correct-horse-battery";
 /// The programs that the image contains beside the runner.
@@ -55,7 +60,10 @@ pub(crate) fn docker(arguments: &[&str]) -> Outcome<String> {
 /// The two accounts, ready for deployments. Dropping the value removes its containers and images.
 pub(crate) struct Accounts {
     pub(crate) world: World,
+    /// The ARN of the target key.
     pub(crate) target_key: String,
+    /// The ARN of the answer key.
+    pub(crate) answer_key: String,
     /// CI's key in KMS, which signs the requests.
     pub(crate) request_key: String,
     /// CI's session of the role in ci-account.yaml.
@@ -104,6 +112,7 @@ impl Accounts {
         let files = world.serve(&served)?;
         let mut this = Self {
             target_key: String::new(),
+            answer_key: String::new(),
             request_key: String::new(),
             ci: Caller::root(CI),
             runner: Caller::root(TARGET),
@@ -144,21 +153,20 @@ impl Accounts {
     }
 
     fn install_foundation(&mut self) -> Outcome<()> {
-        let code = json!({"Bucket": "example-code", "CreateBucketConfiguration": {"LocationConstraint": REGION}});
+        let code = json!({"Bucket": CODE, "CreateBucketConfiguration": {"LocationConstraint": REGION}});
         self.world.call(TARGET, "s3", "CreateBucket", code)?;
         let zip = json!({"$file": self.package.join("relay-launcher.zip")});
-        let zip = json!({"Bucket": "example-code", "Key": "relay-launcher.zip", "Body": zip});
+        let zip = json!({"Bucket": CODE, "Key": "relay-launcher.zip", "Body": zip});
         self.world.call(TARGET, "s3", "PutObject", zip)?;
         let parameters = [
             &format!("CiAccountIds={CI}"),
             &format!("CiRoleArns={CI_ROLE}"),
-            "CodeBucket=example-code",
+            &format!("CodeBucket={CODE}"),
             "CodeKey=relay-launcher.zip",
             &format!("Architecture={}", if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }),
         ];
-        let outputs =
-            self.stack(TARGET, "relay", (&template("foundation.yaml")?, Some(Template::Foundation)), &parameters)?;
-        self.target_key = outputs.get("TargetKeyArn").cloned().ok_or("foundation.yaml has no output TargetKeyArn")?;
+        self.stack(TARGET, "relay", (&template("foundation.yaml")?, Some(Template::Foundation)), &parameters)?;
+        self.answer_key = self.key_of("alias/relay-answer")?;
         wait_for("the launcher to be active", LIMIT, || {
             let name = json!({"FunctionName": "relay-launcher"});
             let function = self.world.call(TARGET, "lambda", "GetFunctionConfiguration", name)?;
@@ -183,7 +191,8 @@ impl Accounts {
             r#"target = "example/shop"
 topic = "{TOPIC}"
 bucket = "{BUCKET}"
-target_key = "{target_key}"
+evidence = "{EVIDENCE}"
+target_key = "{TARGET_KEY}"
 runner_role = "relay-example-shop"
 role = "{DEPLOY_ROLE}"
 endpoint = "{endpoint}"
@@ -212,7 +221,6 @@ name = "build"
 run = ["sh", "-c", {step}, "sh", "{{code}}", "{{wait}}"]
 save = ["made"]
 "#,
-            target_key = self.target_key,
             endpoint = self.world.endpoint,
             step = json!(STEP),
         );
@@ -228,16 +236,56 @@ save = ["made"]
             .map(|name| format!("{name}={}", network.get(*name).map(String::as_str).unwrap_or_default()))
             .collect();
         let parameters: Vec<&str> = parameters.iter().map(String::as_str).collect();
-        self.stack(TARGET, "relay-example-shop", (&rendered, Some(Template::Target)), &parameters)?;
+        let outputs = self.stack(TARGET, "relay-example-shop", (&rendered, Some(Template::Target)), &parameters)?;
+        self.target_key = self.key_of(TARGET_KEY)?;
+        let print = outputs.get("RelayToml").ok_or("the target's stack has no output RelayToml")?;
+        let pins = said(self.aws_environment(TARGET, Command::new("sh").args(["-c", print])))?;
+        fs::write(self.pins(), pins).map_err(named("relay.toml"))?;
         self.environment = BTreeMap::from([
-            ("RELAY_TOPIC_ARN", TOPIC.to_owned()),
             ("RELAY_SIGNING_KEY", self.request_key.clone()),
-            ("RELAY_TARGET_PUBLIC_KEY", self.public_key(TARGET, &self.target_key)?),
             ("RELAY_ARTIFACTS", format!("s3://{ARTIFACTS}/{{target}}/")),
             ("AWS_ENDPOINT_URL", self.world.endpoint.clone()),
             ("AWS_REGION", REGION.to_owned()),
         ]);
         Ok(())
+    }
+
+    /// The relay.toml that the target's stack printed: topic and pins.
+    pub(crate) fn pins(&self) -> PathBuf {
+        self.world.folder.join("relay.toml")
+    }
+
+    /// The ARN of the key with this alias.
+    fn key_of(&self, alias: &str) -> Outcome<String> {
+        text(&self.world.call(TARGET, "kms", "DescribeKey", json!({"KeyId": alias}))?, &["KeyMetadata", "Arn"])
+    }
+
+    /// Gives a command the AWS CLI, as the root user of `account`.
+    fn aws_environment<'a>(&self, account: &str, command: &'a mut Command) -> &'a mut Command {
+        let inherited = std::env::var_os("PATH").unwrap_or_default();
+        let path = [self.world.venv.join("bin")].into_iter().chain(std::env::split_paths(&inherited));
+        command.env_clear().env("PATH", std::env::join_paths(path).unwrap_or_default());
+        command.envs(Caller::root(account).variables()).env("AWS_ENDPOINT_URL", &self.world.endpoint);
+        command.env("AWS_DEFAULT_REGION", REGION).env("AWS_PAGER", "")
+    }
+
+    /// Copies a folder of the evidence bucket to this machine with the AWS CLI, as an auditor does.
+    pub(crate) fn copy_evidence(&self, folder: &str) -> Outcome<PathBuf> {
+        let to = tempfile::tempdir_in(&self.world.folder).map_err(named("a folder for the evidence"))?.keep();
+        let mut aws = Command::new("aws");
+        aws.args(["s3", "cp", "--recursive", &format!("s3://{EVIDENCE}/{folder}")]).arg(&to);
+        said(self.aws_environment(TARGET, &mut aws))?;
+        Ok(to)
+    }
+
+    /// Runs `relay verify` on a folder, with the pins and without any credentials. Returns the exit
+    /// code and what it printed.
+    pub(crate) fn verify(&self, folder: &Path) -> Outcome<(Option<i32>, String)> {
+        let mut relay = Command::new(self.package.join("relay"));
+        relay.arg("verify").arg(folder).arg("--config").arg(self.pins()).env_clear();
+        let output = relay.stdin(Stdio::null()).output().map_err(named("relay"))?;
+        let words = [output.stdout, output.stderr].concat();
+        Ok((output.status.code(), String::from_utf8_lossy(&words).into_owned()))
     }
 
     fn public_key(&self, account: &str, key: &str) -> Outcome<String> {
@@ -299,12 +347,14 @@ save = ["made"]
         };
         let file = self.world.folder.join(format!("{name}.yaml"));
         fs::write(&file, template).map_err(named(file.display()))?;
-        let mut aws = Command::new(self.world.venv.join("bin/aws"));
+        let mut aws = Command::new("aws");
         aws.args(["cloudformation", "deploy", "--stack-name", name, "--capabilities", "CAPABILITY_NAMED_IAM"]);
         aws.arg("--template-file").arg(&file).arg("--parameter-overrides").args(parameters);
-        aws.env_clear().envs(Caller::root(account).variables()).env("AWS_ENDPOINT_URL", &self.world.endpoint);
-        aws.env("AWS_DEFAULT_REGION", REGION).env("AWS_PAGER", "");
-        said(&mut aws)?;
+        if kind == Some(Template::Foundation) {
+            // It is too large for a request.
+            aws.args(["--s3-bucket", CODE]);
+        }
+        said(self.aws_environment(account, &mut aws))?;
         println!("stack {name} in {account}");
         let stacks = self.world.call(account, "cloudformation", "DescribeStacks", json!({"StackName": name}))?;
         let outputs = stacks["Stacks"][0]["Outputs"].as_array().cloned().unwrap_or_default();
@@ -357,7 +407,10 @@ save = ["made"]
         let folder = tempfile::tempdir_in(&self.world.folder).map_err(named("a folder for the result"))?.keep();
         let file = |name: &str| File::create(folder.join(name)).map_err(named(name));
         let mut relay = Command::new(self.package.join("relay"));
-        relay.args(["deploy", "example/shop", "--result-file", "result.json"]).args(arguments).current_dir(&folder);
+        relay.args(["deploy", "example/shop", "--config"]).arg(self.pins()).args(arguments).current_dir(&folder);
+        if !arguments.contains(&"--dry-run") {
+            relay.args(["--result-file", "result.json"]);
+        }
         if !arguments.contains(&"--artifact") {
             relay.arg("--artifact").arg(format!("source={}", self.world.folder.join("target/source").display()));
         }

@@ -14,6 +14,10 @@ pub(crate) enum Who {
     Admin,
     /// A role under relay's path that may do anything.
     RelayAdmin,
+    /// The launcher's role, as far as conditions can tell, which may do anything.
+    LauncherAdmin,
+    /// Another target's runner role, which may do anything.
+    RunnerAdmin,
     /// A deploy role that may do anything.
     ToolAdmin,
 }
@@ -27,6 +31,8 @@ pub(crate) enum Way {
     Upload,
     /// A deployment that is refused.
     Refused,
+    /// A dry run.
+    DryRun,
     /// A deployment that is interrupted.
     Cancel,
     /// A deployment after another one that died while it held the lock.
@@ -79,6 +85,8 @@ const TAGS: Way = Way::Call(
 const SEND_CANCEL: Way = Way::Call(Who::Ci, "sqs", "SendMessage", SEND);
 /// Only `relay doctor` makes this call; a deployment does not.
 const SEE_KEY: Way = Way::Call(Who::Ci, "kms", "GetPublicKey", r#"{"KeyId": "{request key}"}"#);
+/// A function that stays warm makes this call only once, for its first record.
+const SEE_ANSWER_KEY: Way = Way::Call(Who::Launcher, "kms", "GetPublicKey", r#"{"KeyId": "{answer key}"}"#);
 /// A cancel that does not arrive leaves no trace in the output.
 const LISTEN: Way = Way::Call(Who::Runner, "sqs", "ReceiveMessage", RECEIVE);
 const DELETE_CANCEL: Way = Way::Call(Who::Runner, "sqs", "DeleteMessageBatch", DELETE);
@@ -89,11 +97,9 @@ const READ_NOTE: Way = Way::Call(Who::Launcher, "s3", "GetObject", r#"{"Bucket":
 const STOP: Way = Way::Call(Who::Launcher, "ecs", "StopTask", r#"{"cluster": "relay", "task": "{task}"}"#);
 const SETTING: Way = Way::Call(Who::Deploy, "ssm", "GetParameter", r#"{"Name": "/shop/setting"}"#);
 const WRITE_JWKS: Way = Way::Call(Who::Jwks, "s3", "PutObject", r#"{"Bucket": "{bucket}", "Key": "jwks/trial"}"#);
-/// A transcript that cannot be archived changes nothing for CI.
-const ARCHIVE: Way =
-    Way::Call(Who::Runner, "s3", "PutObject", r#"{"Bucket": "{bucket}", "Key": "archive/example/shop/trial"}"#);
 /// The runner reads a claim only when it is contested, which takes two tasks of one deployment.
-const READ_CLAIM: Way = Way::Call(Who::Runner, "s3", "ListObjectsV2", r#"{"Bucket": "{bucket}"}"#);
+const READ_CLAIM: Way = Way::Call(Who::Runner, "s3", "GetObject", CLAIM);
+const LIST: Way = Way::Call(Who::Runner, "s3", "ListObjectsV2", r#"{"Bucket": "{evidence}"}"#);
 
 /// Used instead of an action for a statement that denies. The call is denied with the statement,
 /// and allowed without it.
@@ -122,6 +128,27 @@ const ADMINISTER: Way = Way::Call(
     "PutBucketVersioning",
     r#"{"Bucket": "{bucket}", "VersioningConfiguration": {"Status": "Enabled"}}"#,
 );
+const WRITE_CLAIM: Way = Way::Call(Who::Admin, "s3", "PutObject", CLAIM);
+const WRITE_THE_LAUNCHERS: Way = Way::Call(Who::RunnerAdmin, "s3", "PutObject", LAUNCHER_RECORD);
+const WRITE_A_RUNNERS: Way = Way::Call(Who::LauncherAdmin, "s3", "PutObject", RECORD);
+/// Nothing reads this object.
+const DELETE_EVIDENCE: Way = Way::Call(Who::Admin, "s3", "DeleteObject", TRANSCRIPT);
+const WRITE_CLAIM_PLAIN: Way = Way::Call(
+    Who::RunnerAdmin,
+    "s3",
+    "PutObject",
+    r#"{"Bucket": "{evidence}", "Key": "deployments/example/shop/2026-01-01/trial/claim", "ServerSideEncryption": "AES256"}"#,
+);
+const ADMINISTER_EVIDENCE: Way = Way::Call(
+    Who::ToolAdmin,
+    "s3",
+    "PutBucketVersioning",
+    r#"{"Bucket": "{evidence}", "VersioningConfiguration": {"Status": "Enabled"}}"#,
+);
+/// Without the denial, this replaces the whole policy. It is put back immediately afterwards.
+const ADMINISTER_ANSWER_KEY: Way = Way::Call(Who::ToolAdmin, "kms", "PutKeyPolicy", OPEN_ANSWER_KEY);
+const ADMINISTER_TARGET_KEY: Way = Way::Call(Who::ToolAdmin, "kms", "PutKeyPolicy", OPEN_TARGET_KEY);
+const ADMINISTER_DATA_KEY: Way = Way::Call(Who::ToolAdmin, "kms", "PutKeyPolicy", OPEN_DATA_KEY);
 
 /// The cases, in the order of the templates.
 pub(crate) const CASES: &[Case] = &[
@@ -149,23 +176,28 @@ pub(crate) const CASES: &[Case] = &[
     case("launcher", "NoteCancel", "s3:PutObject", NOTE, ""),
     case("launcher", "ReadCancel", "s3:GetObject", READ_NOTE, ""),
     case("launcher", "PassCancelOn", "sqs:SendMessage", PASS_ON, ""),
-    case("launcher", "ReadClaim", "s3:GetObject", Way::Deploy, "s3:GetObject"),
+    case("launcher", "ReadEvidence", "s3:GetObject", Way::Deploy, "s3:GetObject"),
     case("launcher", "ReadLock", "s3:GetObject", Way::Deploy, "s3:GetObject"),
     case("launcher", "WriteVerdict", "s3:PutObject", Way::Refused, "s3:PutObject"),
+    case("launcher", "WriteEvidence", "s3:PutObject", Way::Deploy, "s3:PutObject"),
     case("launcher", "SignAnswer", "kms:Sign", Way::Deploy, "kms:Sign"),
+    case("launcher", "SignAnswer", "kms:GetPublicKey", SEE_ANSWER_KEY, ""),
+    case("launcher", "NameTargetKey", "kms:GetPublicKey", Way::DryRun, "kms:GetPublicKey"),
     case("launcher", "Answer", "sqs:SendMessage", Way::Refused, NO_LAUNCHER),
     case("jwks", "WriteKeySet", "s3:PutObject", WRITE_JWKS, ""),
     case("runner", "Answer", "sqs:SendMessage", Way::Deploy, NO_RUNNER),
     case("runner", "Control", "sqs:ReceiveMessage", LISTEN, ""),
     case("runner", "Control", "sqs:DeleteMessage", DELETE_CANCEL, ""),
+    case("runner", "Request", "s3:GetObject", Way::Deploy, "s3:GetObject"),
+    case("runner", "Claim", "s3:GetObject", READ_CLAIM, ""),
     case("runner", "Claim", "s3:PutObject", Way::Deploy, "s3:PutObject"),
-    case("runner", "Archive", "s3:PutObject", ARCHIVE, ""),
+    case("runner", "Evidence", "s3:PutObject", Way::Deploy, "the record is not in the evidence bucket"),
     case("runner", "Lock", "s3:GetObject", Way::Deploy, "s3:GetObject"),
     case("runner", "Lock", "s3:PutObject", Way::Deploy, "s3:PutObject"),
-    case("runner", "Missing", "s3:ListBucket", READ_CLAIM, ""),
+    case("runner", "Missing", "s3:ListBucket", LIST, ""),
     case("runner", "HolderOfTheLock", "ecs:DescribeTasks", Way::Takeover, "ecs:DescribeTasks"),
-    case("runner", "Vouch", "kms:Sign", Way::Deploy, "kms:Sign"),
-    case("runner", "Vouch", "kms:GetPublicKey", Way::Deploy, "kms:GetPublicKey"),
+    case("runner", "Sign", "kms:Sign", Way::Deploy, "kms:Sign"),
+    case("runner", "Sign", "kms:GetPublicKey", Way::Deploy, "kms:GetPublicKey"),
     case("runner", "Save", "s3:PutObject", Way::Deploy, "s3:PutObject"),
     case("runner", "ArtifactSource", "s3:GetObject", Way::Deploy, "s3:GetObject"),
     case("runner", "Secrets", "secretsmanager:GetSecretValue", Way::Deploy, "secretsmanager:GetSecretValue"),
@@ -178,25 +210,36 @@ pub(crate) const CASES: &[Case] = &[
     case("boundary", "Tasks", "ecs:RunTask", Way::Deploy, "ecs:RunTask"),
     case("boundary", "Tasks", "ecs:StopTask", STOP, ""),
     case("boundary", "DeployRoles", "sts:AssumeRole", Way::Deploy, "sts:AssumeRole"),
-    case("boundary", "RelayBucket", "s3:GetObject", Way::Deploy, "s3:GetObject"),
-    case("boundary", "RelayBucket", "s3:ListBucket", READ_CLAIM, ""),
-    case("boundary", "RelayBucket", "s3:PutObject", Way::Deploy, "s3:PutObject"),
+    case("boundary", "RelayBuckets", "s3:GetObject", Way::Deploy, "s3:GetObject"),
+    case("boundary", "RelayBuckets", "s3:ListBucket", LIST, ""),
+    case("boundary", "RelayBuckets", "s3:PutObject", Way::Deploy, "s3:PutObject"),
     case("boundary", "Artifacts", "s3:GetObject", Way::Deploy, "s3:GetObject"),
-    case("boundary", "TargetKey", "kms:Sign", Way::Deploy, "kms:Sign"),
-    case("boundary", "TargetKey", "kms:GetPublicKey", Way::Deploy, "kms:GetPublicKey"),
+    case("boundary", "SigningKeys", "kms:Sign", Way::Deploy, "kms:Sign"),
+    case("boundary", "SigningKeys", "kms:GetPublicKey", Way::Deploy, "kms:GetPublicKey"),
     case("boundary", "Queues", "sqs:SendMessage", Way::Deploy, NO_LAUNCHER),
     case("boundary", "Queues", "sqs:ReceiveMessage", LISTEN, ""),
     case("boundary", "Queues", "sqs:DeleteMessage", DELETE_CANCEL, ""),
     case("boundary", "Secrets", "secretsmanager:GetSecretValue", Way::Deploy, "secretsmanager:GetSecretValue"),
     case("boundary", "Secrets", "ssm:GetParameter", Way::Deploy, "ssm:GetParameter"),
-    case("target key", "LauncherAndRunnersSign", "kms:Sign", Way::Deploy, "kms:Sign"),
+    case("answer key", "AccountReadsThePublicHalf", "kms:GetPublicKey", SEE_ANSWER_KEY, ""),
+    case("answer key", "TheLauncherSigns", "kms:Sign", Way::Deploy, "kms:Sign"),
+    case("answer key", "NoDeployRoleAdministers", DENIES, ADMINISTER_ANSWER_KEY, ""),
     case("target key", "AccountReadsThePublicHalf", "kms:GetPublicKey", Way::Deploy, "kms:GetPublicKey"),
+    case("target key", "TheRunnerOfThisTargetSigns", "kms:Sign", Way::Deploy, "kms:Sign"),
+    case("target key", "NoDeployRoleAdministers", DENIES, ADMINISTER_TARGET_KEY, ""),
+    case("data key", "NoDeployRoleAdministers", DENIES, ADMINISTER_DATA_KEY, ""),
     case("topic", "OnlyTheLauncherListens", DENIES, TAP, ""),
     case("relay bucket", "OnlyRelayRolesWrite", DENIES, WRITE, ""),
     case("relay bucket", "OnlyTheJwksRoleWritesJwks", DENIES, WRITE_JWKS_TOO, ""),
     case("relay bucket", "NobodyDeletes", DENIES, DELETE_OBJECT, ""),
     case("relay bucket", "NoOtherEncryption", DENIES, WRITE_PLAIN, ""),
     case("relay bucket", "NoDeployRoleAdministers", DENIES, ADMINISTER, ""),
+    case("evidence bucket", "OnlyLauncherAndRunnersWrite", DENIES, WRITE_CLAIM, ""),
+    case("evidence bucket", "OnlyTheLauncherWritesItsOwn", DENIES, WRITE_THE_LAUNCHERS, ""),
+    case("evidence bucket", "OnlyRunnersWriteTheirs", DENIES, WRITE_A_RUNNERS, ""),
+    case("evidence bucket", "NobodyDeletes", DENIES, DELETE_EVIDENCE, ""),
+    case("evidence bucket", "NoOtherEncryption", DENIES, WRITE_CLAIM_PLAIN, ""),
+    case("evidence bucket", "NoDeployRoleAdministers", DENIES, ADMINISTER_EVIDENCE, ""),
 ];
 
 const BY_S3: &str = "S3 requires no permission on the key that it encrypts with";
@@ -231,7 +274,6 @@ pub(crate) const NOT_JUDGED: &[(&str, &str, &str, &str)] = &[
     ("execution", "LogInToRegistry", "*", FARGATE),
     ("execution", "PullImages", "*", FARGATE),
     ("execution", "Log", "*", FARGATE),
-    ("runner", "Claim", "s3:GetObject", "only a contested claim is read, which takes two tasks of one deployment"),
     ("runner", "BecomeTheTool", "sts:SetSourceIdentity", SOURCE),
     ("runner", "BecomeTheTool", "sts:TagSession", SOURCE),
     ("runner", "DataKey", "*", BY_S3),
@@ -250,39 +292,67 @@ pub(crate) const NOT_JUDGED: &[(&str, &str, &str, &str)] = &[
     ("boundary", "NeverAShellLater", "*", "ECS has no condition key for it"),
     ("boundary", "NeverIam", "*", TWICE),
     ("boundary", "NeverDefineOrDelete", "*", TWICE),
+    ("answer key", "AccountAdministers", "*", ADMIN),
+    ("answer key", "AccountReadsThePublicHalf", "kms:Verify", ADMIN),
+    ("answer key", "NobodyElseSigns", "*", TWICE),
+    ("target key", "AccountAdministers", "*", ADMIN),
+    ("target key", "AccountReadsThePublicHalf", "kms:Verify", ADMIN),
     ("target key", "NobodyElseSigns", "*", TWICE),
-    (
-        "target key",
-        "NoDeployRoleAdministers",
-        "*",
-        "a call that shows it would make the key unusable for all later calls",
-    ),
+    ("data key", "AccountAdministers", "*", ADMIN),
+    ("data key", "AccountReadsByS3", "*", BY_S3),
+    ("data key", "RelayRolesWriteByS3", "*", BY_S3),
+    ("data key", "LogsOfRelay", "*", "CloudWatch Logs encrypts nothing"),
     ("relay bucket", "TlsOnly", "*", TLS),
-    ("relay bucket", "WrittenOnce", "*", NO_KEY),
     ("relay bucket", "LocksOnlyConditionally", "*", NO_KEY),
     ("relay bucket", "NoOtherKey", "*", NO_KEY),
     ("relay bucket", "NoCustomerKey", "*", NO_KEY),
-    ("target key", "AccountAdministers", "*", ADMIN),
-    ("target key", "AccountReadsThePublicHalf", "kms:Verify", ADMIN),
+    ("evidence bucket", "TlsOnly", "*", TLS),
+    ("evidence bucket", "WrittenOnce", "*", NO_KEY),
+    ("evidence bucket", "NoOtherKey", "*", NO_KEY),
+    ("evidence bucket", "NoCustomerKey", "*", NO_KEY),
 ];
 
 const RUN_TASK: &str = r#"{"cluster": "relay", "taskDefinition": "relay_example_shop"}"#;
 const REGISTER: &str =
     r#"{"family": "relay_example_shop", "containerDefinitions": [{"name": "runner", "image": "x"}]}"#;
-const SIGN: &str = r#"{"KeyId": "{key}", "Message": {"$bytes": "eA=="}, "SigningAlgorithm": "ECDSA_SHA_256"}"#;
+const SIGN_ANSWER: &str =
+    r#"{"KeyId": "{answer key}", "Message": {"$bytes": "eA=="}, "SigningAlgorithm": "ECDSA_SHA_256"}"#;
+const SIGN_RECORD: &str =
+    r#"{"KeyId": "{target key}", "Message": {"$bytes": "eA=="}, "SigningAlgorithm": "ECDSA_SHA_256"}"#;
+const SIGN_BY_ALIAS: &str =
+    r#"{"KeyId": "alias/relay-example-shop", "Message": {"$bytes": "eA=="}, "SigningAlgorithm": "ECDSA_SHA_256"}"#;
+const GRANT_ANSWER: &str =
+    r#"{"KeyId": "{answer key}", "GranteePrincipal": "arn:aws:iam::222222222222:role/admin", "Operations": ["Sign"]}"#;
+const GRANT_RECORD: &str =
+    r#"{"KeyId": "{target key}", "GranteePrincipal": "arn:aws:iam::222222222222:role/admin", "Operations": ["Sign"]}"#;
 const PUBLISH: &str = r#"{"TopicArn": "{topic}", "Message": "x"}"#;
 const BE_LAUNCHER: &str =
     r#"{"RoleArn": "arn:aws:iam::222222222222:role/relay/relay-launcher-eu-west-1", "RoleSessionName": "thief"}"#;
 const BE_RUNNER: &str =
     r#"{"RoleArn": "arn:aws:iam::222222222222:role/relay/runner/relay-example-shop", "RoleSessionName": "thief"}"#;
 const BE_TOOL: &str = r#"{"RoleArn": "arn:aws:iam::222222222222:role/relay-deploy/shop", "RoleSessionName": "thief"}"#;
-const CLAIM: &str = r#"{"Bucket": "{bucket}", "Key": "claims/x"}"#;
+const CLAIM: &str = r#"{"Bucket": "{evidence}", "Key": "deployments/example/shop/2026-01-01/trial/claim"}"#;
+const REQUEST: &str = r#"{"Bucket": "{evidence}", "Key": "deployments/example/shop/2026-01-01/trial/request.json"}"#;
+const CONFIGURATION: &str =
+    r#"{"Bucket": "{evidence}", "Key": "deployments/example/shop/2026-01-01/trial/configuration/x.toml"}"#;
+const TRANSCRIPT: &str =
+    r#"{"Bucket": "{evidence}", "Key": "deployments/example/shop/2026-01-01/trial/runner/000000.jsonl"}"#;
+const RECORD: &str =
+    r#"{"Bucket": "{evidence}", "Key": "deployments/example/shop/2026-01-01/trial/runner/record.json"}"#;
+const LAUNCHER_RECORD: &str =
+    r#"{"Bucket": "{evidence}", "Key": "deployments/example/shop/2026-01-01/trial/launcher/record.json"}"#;
+const OTHER_CLAIM: &str = r#"{"Bucket": "{evidence}", "Key": "deployments/other/target/2026-01-01/trial/claim"}"#;
+const OTHER_REQUEST: &str =
+    r#"{"Bucket": "{evidence}", "Key": "deployments/other/target/2026-01-01/trial/request.json"}"#;
+const OTHER_RECORD: &str =
+    r#"{"Bucket": "{evidence}", "Key": "deployments/other/target/2026-01-01/trial/runner/record.json"}"#;
+const OTHER_TRANSCRIPT: &str =
+    r#"{"Bucket": "{evidence}", "Key": "deployments/other/target/2026-01-01/trial/runner/000000.jsonl"}"#;
+const LIST_EVIDENCE: &str = r#"{"Bucket": "{evidence}"}"#;
 const OWN_LOCK: &str = r#"{"Bucket": "{bucket}", "Key": "locks/example/shop/0"}"#;
 const OTHER_LOCK: &str = r#"{"Bucket": "{bucket}", "Key": "locks/other/target/0"}"#;
 const OWN_SAVED: &str = r#"{"Bucket": "{bucket}", "Key": "saved/example/shop/x"}"#;
 const OTHER_SAVED: &str = r#"{"Bucket": "{bucket}", "Key": "saved/other/target/x"}"#;
-const OWN_ARCHIVE: &str = r#"{"Bucket": "{bucket}", "Key": "archive/example/shop/x"}"#;
-const OTHER_ARCHIVE: &str = r#"{"Bucket": "{bucket}", "Key": "archive/other/target/x"}"#;
 const JWKS: &str = r#"{"Bucket": "{bucket}", "Key": "jwks/x"}"#;
 const ARTIFACT: &str = r#"{"Bucket": "{artifacts}", "Key": "example/shop/x"}"#;
 const FUNCTION: &str = r#"{"FunctionName": "arn:aws:lambda:eu-west-1:222222222222:function:relay-launcher"}"#;
@@ -291,21 +361,33 @@ const FORGE: &str =
     r#"{"QueueUrl": "https://sqs.eu-west-1.amazonaws.com/222222222222/relay-dead-letters", "MessageBody": "x"}"#;
 const SECRET: &str = r#"{"SecretId": "shop/password"}"#;
 const ROLE: &str = r#"{"RoleName": "relay-launcher-eu-west-1"}"#;
-const SCHEDULE: &str = r#"{"KeyId": "{key}", "PendingWindowInDays": 7}"#;
-const OPEN_KEY: &str = r#"{"KeyId": "{key}", "PolicyName": "default", "Policy": "{}"}"#;
+const SCHEDULE_ANSWER_KEY: &str = r#"{"KeyId": "{answer key}", "PendingWindowInDays": 7}"#;
+const SCHEDULE_TARGET_KEY: &str = r#"{"KeyId": "{target key}", "PendingWindowInDays": 7}"#;
+const OPEN_ANSWER_KEY: &str = r#"{"KeyId": "{answer key}", "PolicyName": "default", "Policy": "{}"}"#;
+const OPEN_TARGET_KEY: &str = r#"{"KeyId": "{target key}", "PolicyName": "default", "Policy": "{}"}"#;
+const OPEN_DATA_KEY: &str = r#"{"KeyId": "alias/relay-data", "PolicyName": "default", "Policy": "{}"}"#;
 const OPEN_BUCKET: &str = r#"{"Bucket": "{bucket}", "Policy": "{}"}"#;
+const OPEN_EVIDENCE: &str = r#"{"Bucket": "{evidence}", "Policy": "{}"}"#;
 
 /// The calls that a principal may not make.
 pub(crate) const DENIED: &[(Who, &str, &str, &str)] = &[
-    // CI may send requests, and no more.
+    // CI may send requests, and no more. It reads and writes no evidence.
     (Who::Ci, "ecs", "RunTask", RUN_TASK),
     (Who::Ci, "ecs", "RegisterTaskDefinition", REGISTER),
     (Who::Ci, "lambda", "Invoke", FUNCTION),
-    (Who::Ci, "kms", "Sign", SIGN),
+    (Who::Ci, "kms", "Sign", SIGN_ANSWER),
+    (Who::Ci, "kms", "Sign", SIGN_RECORD),
+    (Who::Ci, "s3", "ListObjectsV2", LIST_EVIDENCE),
     (Who::Ci, "s3", "GetObject", CLAIM),
+    (Who::Ci, "s3", "GetObject", REQUEST),
+    (Who::Ci, "s3", "GetObject", CONFIGURATION),
+    (Who::Ci, "s3", "GetObject", TRANSCRIPT),
+    (Who::Ci, "s3", "GetObject", RECORD),
+    (Who::Ci, "s3", "GetObject", LAUNCHER_RECORD),
     (Who::Ci, "s3", "PutObject", CLAIM),
+    (Who::Ci, "s3", "PutObject", REQUEST),
+    (Who::Ci, "s3", "DeleteObject", CLAIM),
     (Who::Ci, "s3", "GetObject", OWN_SAVED),
-    (Who::Ci, "s3", "GetObject", OWN_ARCHIVE),
     (Who::Ci, "sqs", "ReceiveMessage", DEAD),
     (Who::Ci, "secretsmanager", "GetSecretValue", SECRET),
     (Who::Ci, "iam", "GetRole", ROLE),
@@ -314,9 +396,16 @@ pub(crate) const DENIED: &[(Who, &str, &str, &str)] = &[
     (Who::Ci, "sts", "AssumeRole", BE_TOOL),
     // The launcher starts tasks and must not act as one.
     (Who::Launcher, "ecs", "RegisterTaskDefinition", REGISTER),
+    (Who::Launcher, "kms", "Sign", SIGN_RECORD),
+    (Who::Launcher, "kms", "Sign", SIGN_BY_ALIAS),
     (Who::Launcher, "sts", "AssumeRole", BE_RUNNER),
     (Who::Launcher, "sts", "AssumeRole", BE_TOOL),
+    (Who::Launcher, "s3", "PutObject", RECORD),
+    (Who::Launcher, "s3", "PutObject", TRANSCRIPT),
+    (Who::Launcher, "s3", "GetObject", TRANSCRIPT),
     (Who::Launcher, "s3", "DeleteObject", CLAIM),
+    (Who::Launcher, "s3", "DeleteObject", REQUEST),
+    (Who::Launcher, "s3", "DeleteObject", LAUNCHER_RECORD),
     (Who::Launcher, "s3", "PutObject", OWN_LOCK),
     (Who::Launcher, "s3", "DeleteObject", OWN_LOCK),
     (Who::Launcher, "s3", "PutObject", JWKS),
@@ -324,36 +413,82 @@ pub(crate) const DENIED: &[(Who, &str, &str, &str)] = &[
     (Who::Launcher, "secretsmanager", "GetSecretValue", SECRET),
     (Who::Launcher, "sns", "Publish", PUBLISH),
     (Who::Launcher, "sqs", "ReceiveMessage", DEAD),
+    (Who::LauncherAdmin, "kms", "Sign", SIGN_RECORD),
+    (Who::LauncherAdmin, "s3", "DeleteObject", CLAIM),
     // The role that writes key sets may do nothing else.
     (Who::Jwks, "s3", "PutObject", CLAIM),
-    (Who::Jwks, "kms", "Sign", SIGN),
+    (Who::Jwks, "kms", "Sign", SIGN_ANSWER),
+    (Who::Jwks, "kms", "Sign", SIGN_RECORD),
     (Who::Jwks, "ecs", "RunTask", RUN_TASK),
-    // A runner serves one target only.
+    // A runner serves one target only, and does not speak for the launcher.
     (Who::Runner, "ecs", "RunTask", RUN_TASK),
     (Who::Runner, "ecs", "RegisterTaskDefinition", REGISTER),
     (Who::Runner, "sns", "Publish", PUBLISH),
+    (Who::Runner, "kms", "Sign", SIGN_ANSWER),
+    (Who::Runner, "s3", "PutObject", REQUEST),
+    (Who::Runner, "s3", "PutObject", CONFIGURATION),
+    (Who::Runner, "s3", "PutObject", LAUNCHER_RECORD),
+    (Who::Runner, "s3", "GetObject", LAUNCHER_RECORD),
+    (Who::Runner, "s3", "GetObject", TRANSCRIPT),
+    (Who::Runner, "s3", "GetObject", OTHER_REQUEST),
+    (Who::Runner, "s3", "GetObject", OTHER_CLAIM),
+    (Who::Runner, "s3", "PutObject", OTHER_CLAIM),
+    (Who::Runner, "s3", "PutObject", OTHER_RECORD),
+    (Who::Runner, "s3", "PutObject", OTHER_TRANSCRIPT),
     (Who::Runner, "s3", "DeleteObject", CLAIM),
+    (Who::Runner, "s3", "DeleteObject", RECORD),
+    (Who::Runner, "s3", "DeleteObject", TRANSCRIPT),
     (Who::Runner, "s3", "DeleteObject", OWN_LOCK),
     (Who::Runner, "s3", "PutObject", OTHER_LOCK),
-    (Who::Runner, "s3", "GetObject", OWN_ARCHIVE),
-    (Who::Runner, "s3", "PutObject", OTHER_ARCHIVE),
     (Who::Runner, "s3", "PutObject", OTHER_SAVED),
     (Who::Runner, "s3", "GetObject", OTHER_SAVED),
     (Who::Runner, "s3", "PutObject", JWKS),
     (Who::Runner, "s3", "PutObject", ARTIFACT),
     (Who::Runner, "sts", "AssumeRole", BE_LAUNCHER),
     (Who::Runner, "sqs", "SendMessage", FORGE),
+    // Even a runner's role that may do anything signs nothing for another target, or for the
+    // launcher, and writes nothing of the launcher's.
+    (Who::RunnerAdmin, "kms", "Sign", SIGN_ANSWER),
+    (Who::RunnerAdmin, "kms", "Sign", SIGN_RECORD),
+    (Who::RunnerAdmin, "s3", "PutObject", REQUEST),
+    (Who::RunnerAdmin, "s3", "PutObject", CONFIGURATION),
+    (Who::RunnerAdmin, "s3", "DeleteObject", CLAIM),
+    // An administrator signs, writes and deletes nothing, unless a policy is changed first.
+    (Who::Admin, "kms", "Sign", SIGN_ANSWER),
+    (Who::Admin, "kms", "Sign", SIGN_RECORD),
+    (Who::Admin, "kms", "CreateGrant", GRANT_ANSWER),
+    (Who::Admin, "kms", "CreateGrant", GRANT_RECORD),
+    (Who::Admin, "s3", "PutObject", REQUEST),
+    (Who::Admin, "s3", "PutObject", RECORD),
+    (Who::Admin, "s3", "PutObject", LAUNCHER_RECORD),
+    (Who::Admin, "s3", "DeleteObject", RECORD),
+    (Who::Admin, "s3", "DeleteObject", OWN_LOCK),
+    (Who::RelayAdmin, "kms", "Sign", SIGN_ANSWER),
+    (Who::RelayAdmin, "kms", "Sign", SIGN_RECORD),
+    (Who::RelayAdmin, "s3", "PutObject", CLAIM),
     // The tool has its own permissions and none of relay's.
-    (Who::Deploy, "kms", "Sign", SIGN),
-    (Who::Deploy, "kms", "PutKeyPolicy", OPEN_KEY),
-    (Who::Deploy, "kms", "ScheduleKeyDeletion", SCHEDULE),
+    (Who::Deploy, "kms", "Sign", SIGN_ANSWER),
+    (Who::Deploy, "kms", "Sign", SIGN_RECORD),
+    (Who::Deploy, "kms", "PutKeyPolicy", OPEN_TARGET_KEY),
+    (Who::Deploy, "kms", "ScheduleKeyDeletion", SCHEDULE_TARGET_KEY),
+    (Who::Deploy, "s3", "GetObject", REQUEST),
     (Who::Deploy, "s3", "PutObject", CLAIM),
+    (Who::Deploy, "s3", "PutObject", RECORD),
     (Who::Deploy, "s3", "GetObject", OWN_LOCK),
     (Who::Deploy, "s3", "PutObject", OWN_LOCK),
-    (Who::Deploy, "s3", "PutObject", OWN_ARCHIVE),
     (Who::Deploy, "s3", "PutBucketPolicy", OPEN_BUCKET),
+    (Who::Deploy, "s3", "PutBucketPolicy", OPEN_EVIDENCE),
     (Who::Deploy, "ecs", "RunTask", RUN_TASK),
     (Who::Deploy, "sns", "Publish", PUBLISH),
     (Who::Deploy, "secretsmanager", "GetSecretValue", SECRET),
     (Who::Deploy, "sts", "AssumeRole", BE_RUNNER),
+    // Nor does a tool with an administrator's rights get them.
+    (Who::ToolAdmin, "kms", "Sign", SIGN_ANSWER),
+    (Who::ToolAdmin, "kms", "Sign", SIGN_RECORD),
+    (Who::ToolAdmin, "kms", "ScheduleKeyDeletion", SCHEDULE_ANSWER_KEY),
+    (Who::ToolAdmin, "kms", "ScheduleKeyDeletion", SCHEDULE_TARGET_KEY),
+    (Who::ToolAdmin, "s3", "PutObject", CLAIM),
+    (Who::ToolAdmin, "s3", "PutObject", RECORD),
+    (Who::ToolAdmin, "s3", "DeleteObject", CLAIM),
+    (Who::ToolAdmin, "s3", "PutBucketPolicy", OPEN_EVIDENCE),
 ];

@@ -86,7 +86,17 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
             (
                 File::Foundation,
                 "aws:PrincipalArn:\n                  - !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay/relay-launcher-${AWS::Region}\"\n                  - !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay/runner/*\"",
-                "aws:PrincipalArn:\n                  - !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-launcher-${AWS::Region}/*\"\n                  - !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-example-shop/*\"",
+                "aws:PrincipalArn:\n                  - !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-launcher-${AWS::Region}*\"\n                  - !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-example-*\"",
+            ),
+            (
+                File::Foundation,
+                "aws:PrincipalArn: !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay/relay-launcher-${AWS::Region}\"",
+                "aws:PrincipalArn: !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-launcher-${AWS::Region}*\"",
+            ),
+            (
+                File::Foundation,
+                "aws:PrincipalArn: !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay/runner/*\"",
+                "aws:PrincipalArn: !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-example-*\"",
             ),
             (
                 File::Foundation,
@@ -107,6 +117,16 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
                 File::Ci,
                 "[!Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay-ci/relay-ci\"]",
                 "[!Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-ci/*\"]",
+            ),
+            (
+                File::Target,
+                "\"aws:PrincipalArn\": \"arn:aws:iam::222222222222:role/relay/runner/relay-example-shop\"",
+                "\"aws:PrincipalArn\": \"arn:aws:sts::222222222222:assumed-role/relay-example-shop/*\"",
+            ),
+            (
+                File::Target,
+                "\"aws:PrincipalArn\": \"arn:aws:iam::222222222222:role/relay-deploy/*\"",
+                "\"aws:PrincipalArn\": \"arn:aws:sts::222222222222:assumed-role/shop*\"",
             ),
             (File::Queue, "arn:aws:iam::222222222222:role/relay/*", "arn:aws:sts::222222222222:assumed-role/relay-*"),
         ],
@@ -156,6 +176,26 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
             "Resource: !Sub \"arn:${AWS::Partition}:s3:::*/*\"\n            Condition:\n              StringEquals: { aws:ResourceAccount: !Ref CiAccountIds }",
             "Resource: !Sub \"arn:${AWS::Partition}:s3:::relay-artifacts-*/*\"",
         )],
+    ),
+    checked(
+        "If a call names a key by its alias, the checked ARN is the alias's, and there is no kms:ResourceAliases.",
+        &[
+            (
+                File::Foundation,
+                "Resource: !Sub \"arn:${AWS::Partition}:kms:${AWS::Region}:${AWS::AccountId}:key/*\"\n            Condition:\n              ForAnyValue:StringLike: { kms:ResourceAliases: alias/relay-* }",
+                "Resource: [!GetAtt AnswerKey.Arn, !Sub \"arn:aws:kms:${AWS::Region}:${AWS::AccountId}:alias/relay-*\"]",
+            ),
+            (
+                File::Foundation,
+                "Resource: !Sub \"arn:${AWS::Partition}:kms:${AWS::Region}:${AWS::AccountId}:key/*\"\n                Condition:\n                  ForAnyValue:StringLike: { kms:ResourceAliases: alias/relay-* }",
+                "Resource: !Sub \"arn:aws:kms:${AWS::Region}:${AWS::AccountId}:alias/relay-*\"",
+            ),
+            (
+                File::Target,
+                "Resource: !GetAtt TargetKey.Arn",
+                "Resource: \"arn:aws:kms:eu-west-1:222222222222:alias/relay-example-shop\"",
+            ),
+        ],
     ),
     checked(
         "If a call names a parameter by its ARN, the checked ARN contains that ARN.",

@@ -19,7 +19,7 @@ macro_rules! must {
 
 pub(crate) fn run(package: &Path) -> Outcome<()> {
     let accounts = Accounts::make("e2e", package, false)?;
-    [succeeds, fails_with_the_tools_code, is_refused, is_cancelled]
+    [is_tried, succeeds, fails_with_the_tools_code, is_refused, is_cancelled]
         .iter()
         .try_for_each(|step| step(&accounts))
         .map_err(|error| accounts.with_logs(&error))?;
@@ -49,7 +49,7 @@ fn succeeds(accounts: &Accounts) -> Outcome<()> {
     must!(ended.result["record"]["payload"].is_string(), "the record is missing: {}", words(&ended));
     let id = text(&ended.result, &["deployment_id"])?;
     let world = &accounts.world;
-    world.call(TARGET, "s3", "HeadObject", json!({"Bucket": BUCKET, "Key": format!("claims/{id}")}))?;
+    evidence_proves(accounts, &ended, &["claim", "request.json", "runner/record.json", "runner/record.sigstore.json"])?;
     let saved =
         world.call(TARGET, "s3", "ListObjectsV2", json!({"Bucket": BUCKET, "Prefix": "saved/example/shop/"}))?;
     must!(saved["KeyCount"] == 1, "the saved files are missing: {saved}");
@@ -64,8 +64,36 @@ fn succeeds(accounts: &Accounts) -> Outcome<()> {
     let log = accounts.log("/relay/launcher")?;
     must!(log.contains("\"admitted\"") && log.contains(&id), "the launcher's log is not in /relay/launcher:\n{log}");
     println!(
-        "ok: exit 0, live, with artifact, secrets, outputs, saved files and record; claim, queues, task and logs are as expected"
+        "ok: exit 0, live, with artifact, secrets, outputs, saved files and record; evidence, queues, task and logs are as expected"
     );
+    Ok(())
+}
+
+/// Checks that the deployment left evidence with these names, and that `relay verify` proves a copy
+/// of it, but not after a change.
+fn evidence_proves(accounts: &Accounts, ended: &Ended, names: &[&str]) -> Outcome<()> {
+    let id = text(&ended.result, &["deployment_id"])?;
+    let (folder, found) = accounts.world.evidence("example/shop", &id)?;
+    let missing = names.iter().find(|name| !found.iter().any(|one| one == *name));
+    must!(missing.is_none(), "the evidence has no {missing:?}, only {found:?}");
+    let configurations = found.iter().filter(|name| name.starts_with("configuration/")).count();
+    must!(configurations == 1, "the evidence has {configurations} configurations: {found:?}");
+    let copy = accounts.copy_evidence(&folder)?;
+    let (code, words) = accounts.verify(&copy)?;
+    must!(code == Some(0), "relay verify ends with {code:?}:\n{words}");
+    let request = copy.join("request.json");
+    let bytes = std::fs::read(&request).map_err(|error| error.to_string())?;
+    std::fs::write(&request, [&bytes[..], b" "].concat()).map_err(|error| error.to_string())?;
+    let (code, words) = accounts.verify(&copy)?;
+    must!(code != Some(0), "relay verify proves evidence that was changed:\n{words}");
+    Ok(())
+}
+
+/// A dry run answers with the key id of the target key, which must be the pinned one.
+fn is_tried(accounts: &Accounts) -> Outcome<()> {
+    let ended = accounts.deploy(&["--dry-run", "--param", "code=0", "--param", "wait=no"])?.end()?;
+    must!(ended.code == Some(0), "the dry run should have been allowed: {}", words(&ended));
+    println!("ok: a dry run is allowed, and its answer fits the pins");
     Ok(())
 }
 
@@ -88,7 +116,12 @@ fn is_refused(accounts: &Accounts) -> Outcome<()> {
         words(&ended)
     );
     must!(ended.stdout.is_empty(), "something ran: {}", words(&ended));
-    println!("ok: a bad parameter is refused, exit 120");
+    evidence_proves(
+        accounts,
+        &ended,
+        &["claim", "request.json", "launcher/record.json", "launcher/record.sigstore.json"],
+    )?;
+    println!("ok: a bad parameter is refused, exit 120, and the launcher's record says so");
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use relay_tests::emulator::{CI, Caller, Outcome, REGION, TARGET, text, wait_for};
 use serde_json::{Value, json};
 
-use crate::accounts::{ARTIFACTS, Accounts, BOUNDARY, BUCKET, DEPLOY_ROLE, Deployment, LIMIT, TOPIC, docker};
+use crate::accounts::{ARTIFACTS, Accounts, BOUNDARY, BUCKET, DEPLOY_ROLE, Deployment, EVIDENCE, LIMIT, TOPIC, docker};
 use crate::cases::{CASES, Case, DENIED, DENIES, NOT_JUDGED, Way, Who};
 use crate::deviations;
 
@@ -27,7 +27,7 @@ enum Place {
     Inline(String, &'static str),
     /// The policy's ARN.
     Managed(&'static str),
-    /// The key's ARN.
+    /// The key's ARN or alias.
     Key(String),
     Topic,
     Bucket(&'static str),
@@ -111,7 +111,8 @@ impl Check<'_> {
         ))
     }
 
-    /// Creates queues for single calls, like the CLI's, and roles that are limited only by denials.
+    /// Creates queues for single calls, like the CLI's, a claim, and roles that are limited only by
+    /// denials.
     fn make_trials(&self) -> Outcome<()> {
         for name in ["relay-trial-reply", "relay-trial-control"] {
             let policy = json!({"Version": "2012-10-17", "Statement": [{
@@ -120,8 +121,17 @@ impl Check<'_> {
             let queue = json!({"QueueName": name, "Attributes": {"Policy": policy.to_string()}});
             self.accounts.world.call(CI, "sqs", "CreateQueue", queue)?;
         }
-        // Roles that may do anything that no statement denies: a person, a role of relay, a tool.
-        for (path, name) in [("/", "admin"), ("/relay/", "relay-admin"), ("/relay-deploy/", "shop-admin")] {
+        let claim = json!({"Bucket": EVIDENCE, "Key": "deployments/example/shop/2026-01-01/trial/claim"});
+        self.accounts.world.call(TARGET, "s3", "PutObject", claim)?;
+        // Roles that may do anything that no statement denies: a person, a role of relay, the
+        // launcher, another target's runner, a tool.
+        for (path, name) in [
+            ("/", "admin"),
+            ("/relay/", "relay-admin"),
+            ("/relay/", "relay-launcher-eu-west-1-admin"),
+            ("/relay/runner/", "relay-example-admin"),
+            ("/relay-deploy/", "shop-admin"),
+        ] {
             let root = json!({"AWS": format!("arn:aws:iam::{TARGET}:root")});
             let all = json!([{"Effect": "Allow", "Action": "*", "Resource": "*"}]);
             self.accounts.world.make_role(TARGET, &format!("{path}{name}"), &root, &all)?;
@@ -150,13 +160,16 @@ impl Check<'_> {
             inline("runner", "relay-example-shop", "runner"),
             inline("deploy", "shop", "deploy"),
             here("boundary", Place::Managed(BOUNDARY)),
+            here("answer key", Place::Key(self.accounts.answer_key.clone())),
             here("target key", Place::Key(self.accounts.target_key.clone())),
+            here("data key", Place::Key("alias/relay-data".to_owned())),
             here("relay bucket", Place::Bucket(BUCKET)),
+            here("evidence bucket", Place::Bucket(EVIDENCE)),
         ])
     }
 
     fn with_everything(&self) -> Outcome<()> {
-        for way in [Way::Deploy, Way::Upload, Way::Refused, Way::Cancel, Way::Takeover] {
+        for way in [Way::DryRun, Way::Deploy, Way::Upload, Way::Refused, Way::Cancel, Way::Takeover] {
             self.prepare(way)?;
             let deployment = self.set_off(way)?;
             let ended = deployment.end().map_err(|error| self.accounts.with_logs(&error))?;
@@ -261,6 +274,7 @@ impl Check<'_> {
         let slow = ["--param", "code=0", "--param", "wait=yes"];
         match way {
             Way::Deploy | Way::Takeover => deploy(&quick),
+            Way::DryRun => deploy(&[&quick[..], &["--dry-run"]].concat()),
             Way::Refused => deploy(&["--param", "code=none", "--param", "wait=no"]),
             Way::Upload => {
                 let folder =
@@ -326,10 +340,12 @@ impl Check<'_> {
     /// Makes a call as `who`. The inner error is AWS's.
     fn ask(&self, who: Who, service: &str, operation: &str, parameters: &str) -> Outcome<Outcome<Value>> {
         let filled = parameters
-            .replace("{key}", &self.accounts.target_key)
+            .replace("{target key}", &self.accounts.target_key)
+            .replace("{answer key}", &self.accounts.answer_key)
             .replace("{request key}", &self.accounts.request_key)
             .replace("{topic}", TOPIC)
             .replace("{bucket}", BUCKET)
+            .replace("{evidence}", EVIDENCE)
             .replace("{artifacts}", ARTIFACTS)
             .replace("{task}", &self.stopped_task()?);
         let parameters: Value = serde_json::from_str(&filled).map_err(|error| format!("{parameters}: {error}"))?;
@@ -359,6 +375,12 @@ impl Check<'_> {
             Who::Deploy => (self.accounts.runner.clone(), DEPLOY_ROLE.to_owned()),
             Who::Admin => (Caller::root(TARGET), format!("arn:aws:iam::{TARGET}:role/admin")),
             Who::RelayAdmin => (Caller::root(TARGET), format!("arn:aws:iam::{TARGET}:role/relay/relay-admin")),
+            Who::LauncherAdmin => {
+                (Caller::root(TARGET), format!("arn:aws:iam::{TARGET}:role/relay/relay-launcher-{REGION}-admin"))
+            }
+            Who::RunnerAdmin => {
+                (Caller::root(TARGET), format!("arn:aws:iam::{TARGET}:role/relay/runner/relay-example-admin"))
+            }
             Who::ToolAdmin => (Caller::root(TARGET), format!("arn:aws:iam::{TARGET}:role/relay-deploy/shop-admin")),
         };
         let answer = world.ask(&by, "sts", "AssumeRole", json!({"RoleArn": role, "RoleSessionName": "trial"}))?;
@@ -438,7 +460,7 @@ impl Row {
 impl std::fmt::Display for Row {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let found = self.found.as_deref().unwrap_or("FAILED");
-        write!(f, "{:<15} {:<26} {:<34} {found}", self.of, self.sid, self.action)
+        write!(f, "{:<15} {:<27} {:<34} {found}", self.of, self.sid, self.action)
     }
 }
 

@@ -227,9 +227,9 @@ impl<'a> Stage<'a> {
         let plan = match self.cell.phase {
             Phase::Asking => hold("before", "sns", "Publish", CI, ""),
             Phase::Published => hold("after", "sns", "Publish", CI, ""),
-            Phase::Deciding => hold("before", "s3", "GetObject", LAUNCHER, "claims/"),
+            Phase::Deciding => hold("before", "s3", "GetObject", LAUNCHER, "/claim"),
             Phase::Launched => hold("before", "kms", "Sign", LAUNCHER, ""),
-            Phase::Claiming => hold("before", "s3", "PutObject", RUNNER, "claims/"),
+            Phase::Claiming => hold("before", "s3", "PutObject", RUNNER, "/claim"),
             Phase::Claimed => hold("before", "kms", "Sign", RUNNER, ""),
             Phase::Between => hold("before", "s3", "PutObject", RUNNER, "saved/"),
             Phase::Ended if self.cell.process != Process::Runner => hold("before", "sqs", "DeleteQueue", CI, ""),
@@ -327,10 +327,10 @@ impl<'a> Stage<'a> {
         self.until_over();
         self.sandbox.launcher_idle();
         self.go_on();
-        let envelope = &self.task().0["overrides"]["containerOverrides"][0]["environment"][0]["value"];
+        let named = &self.task().0["overrides"]["containerOverrides"][0]["environment"][0]["value"];
         let launch = Launch {
             definition: "relay_test_kill".to_owned(),
-            environment: vec![(overrides::VARIABLE.to_owned(), envelope.as_str().unwrap_or_default().to_owned())],
+            environment: vec![(overrides::VARIABLE.to_owned(), named.as_str().unwrap_or_default().to_owned())],
             ..Launch::default()
         };
         let arn = self.sandbox.operator().run_task(&launch).expect("RunTask");

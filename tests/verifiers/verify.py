@@ -1,0 +1,72 @@
+"""Judges relay's records and keys with third-party libraries only.
+
+verify.py record RECORD BUNDLE PUBLIC_KEY    the DSSE envelope, the in-toto statement, the bundle
+verify.py key PRIVATE_PEM PUBLIC_KEY         a key of `relay keygen`
+verify.py request REQUEST_JSON PUBLIC_KEY    the envelope of a request
+
+A public key is base64 of its SubjectPublicKeyInfo, as relay writes it. Prints the statement.
+"""
+
+import base64
+import json
+import sys
+
+from cryptography.hazmat.primitives import serialization
+from google.protobuf.json_format import ParseDict
+from in_toto_attestation.v1.statement import Statement
+from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import VerificationError
+from securesystemslib.signer import SSlibKey
+from sigstore_models.bundle.v1 import Bundle
+
+
+def public_key(text):
+    return serialization.load_der_public_key(base64.b64decode(text, validate=True))
+
+
+def dsse(envelope, key):
+    """Verifies the envelope with securesystemslib; one signature by this key is enough."""
+    # relay's key id is SHA-256 of the SubjectPublicKeyInfo; a key id is only a hint in DSSE.
+    sslib = SSlibKey.from_crypto(public_key(key), envelope["signatures"][0]["keyid"])
+    parsed = Envelope.from_dict(json.loads(json.dumps(envelope)))
+    assert len(parsed.verify([sslib], 1)) == 1
+    return parsed
+
+
+def record(record_path, bundle_path, key):
+    text = open(record_path, "rb").read()
+    envelope = json.loads(text)
+    parsed = dsse(envelope, key)
+    assert parsed.payload_type == "application/vnd.in-toto+json"
+
+    message = ParseDict(json.loads(parsed.payload), StatementMessage())
+    Statement.copy_from_pb(message).validate()
+
+    bundle = Bundle.from_json(open(bundle_path, "rb").read())
+    assert bundle.media_type == "application/vnd.dev.sigstore.bundle.v0.3+json"
+    assert bundle.dsse_envelope.payload in (parsed.payload, base64.b64encode(parsed.payload))
+    assert len(bundle.dsse_envelope.signatures) == 1
+
+    # The judgement can fail.
+    envelope["payload"] = base64.b64encode(parsed.payload + b" ").decode()
+    try:
+        dsse(envelope, key)
+    except VerificationError:
+        print(parsed.payload.decode())
+        return
+    raise AssertionError("a changed payload was accepted")
+
+
+def request(path, key):
+    print(dsse(json.load(open(path, "rb"))["request"], key).payload.decode())
+
+
+def key(private_path, public):
+    private = serialization.load_pem_private_key(open(private_path, "rb").read(), None)
+    public_key(public).verify(private.sign(b"text"), b"text")
+    print(private.__class__.__name__)
+
+
+if __name__ == "__main__":
+    {"record": record, "request": request, "key": key}[sys.argv[1]](*sys.argv[2:])
