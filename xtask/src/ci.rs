@@ -12,7 +12,7 @@ use cargo_metadata::{MetadataCommand, TargetKind};
 
 use crate::run::{answers, cargo, has_engine, said, succeed};
 use crate::tree::{programs, root};
-use crate::{Outcome, cycles, direction, docs, emulator, infra, package};
+use crate::{Outcome, cycles, direction, docs, emulator, infra, mutants, package};
 
 /// The choice of a lane.
 #[derive(Debug, clap::Args)]
@@ -37,6 +37,7 @@ const MODEL: &[&str] = &["checks", "walks"];
 const END_TO_END: &[&str] = &["e2e"];
 const IMAGE: &[&str] = &["image"];
 const EMULATOR: &[&str] = &["emulator"];
+const VERIFIERS: &[&str] = &["verifiers"];
 const NONE: &[&str] = &[];
 
 /// A check by third-party tools, and the paths that it covers.
@@ -46,8 +47,14 @@ struct Integration {
     run: fn() -> Outcome,
 }
 
-/// Empty until the first CI files and the first recipe add their checks.
-const INTEGRATIONS: &[Integration] = &[];
+const INTEGRATIONS: &[Integration] = &[Integration {
+    name: "third-party verifiers",
+    paths: &["crates/", "tests/", "Cargo.lock"],
+    run: || {
+        cargo(&["build", "--workspace", "--bins"])?;
+        tests(&[], VERIFIERS)
+    },
+}];
 
 /// The steps that ran, and the skipped ones.
 #[derive(Default)]
@@ -143,13 +150,21 @@ fn integrations(run: &mut Run, changed_since: Option<&str>) -> Outcome {
             run.skip(&format!("{} (nothing of it changed)", integration.name));
         }
     }
-    Ok(())
+    match changed_since {
+        Some(commit) if mutants::can_run() => run.step("mutants of what changed", || mutants::of_change(commit)),
+        Some(_) => {
+            run.skip("mutants of what changed (not installed: cargo install --locked cargo-mutants)");
+            Ok(())
+        }
+        None => Ok(()),
+    }
 }
 
 /// The integration tests of all crates, except those that have a step of their own.
 fn unit_tests() -> Outcome<Vec<String>> {
     let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec()?;
-    let own_step = |name: &str| [MODEL, END_TO_END, IMAGE, EMULATOR].iter().any(|names| names.contains(&name));
+    let own_step =
+        |name: &str| [MODEL, END_TO_END, IMAGE, EMULATOR, VERIFIERS].iter().any(|names| names.contains(&name));
     let targets = metadata.packages.into_iter().flat_map(|package| package.targets);
     let tests = targets.filter(|target| target.kind.contains(&TargetKind::Test) && !own_step(&target.name));
     Ok(tests.map(|target| target.name).collect())

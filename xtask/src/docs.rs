@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 
 use crate::tree::Tree;
-use crate::{Outcome, clauses, columns, links};
+use crate::{Outcome, clauses, columns, links, names};
 
 /// Runs all checks, and prints every finding before it fails.
 pub(crate) fn check() -> Outcome {
@@ -11,6 +11,7 @@ pub(crate) fn check() -> Outcome {
     let (mut findings, reserved) = clauses::check(&tree)?;
     findings.extend(links::check(&tree));
     findings.extend(columns::check(&tree));
+    findings.extend(names::check(&tree));
     let mut out = io::stdout().lock();
     for finding in &findings {
         writeln!(out, "{finding}")?;

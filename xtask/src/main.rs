@@ -16,6 +16,7 @@ mod fuzz;
 mod infra;
 mod links;
 mod mutants;
+mod names;
 mod package;
 mod run;
 mod soak;
