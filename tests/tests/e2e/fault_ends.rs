@@ -267,6 +267,11 @@ fn check(row: &Row) -> Result<(), String> {
     let options = row.settings.iter().fold(Options::default(), |options, setting| options.set(setting));
     let options = options.target(SINGLE, single);
     let sandbox = Sandbox::start(options);
+    // A launcher that is still starting would meet the faults of a start before any request comes.
+    if row.rules.as_array().unwrap().iter().any(|rule| rule["operation"] == "Init") {
+        sandbox.deploy("demo/hello").param("name", "warm").run().exits(0);
+        sandbox.launcher_idle();
+    }
     sandbox.set_faults(&json!({"seed": 7, "rule": row.rules}).to_string());
     let marker = sandbox.folder().join("ran");
     let script = format!("echo ran >> {}; {}", marker.display(), row.script);
