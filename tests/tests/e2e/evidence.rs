@@ -194,7 +194,7 @@ fn launcher_and_runners_each_write_what_is_theirs_and_nobody_writes_twice() {
     let sandbox = sandbox();
     let done = sandbox.shell("true").run().exits(0);
     let id = done.id();
-    eventually("the record", || sandbox.evidence(&id, "runner/record.json"));
+    sandbox.task_when(sandbox.tasks_of(&id)[0].arn(), "STOPPED");
     let folder = sandbox.operator().keys(&sandbox.evidence_bucket(), "deployments/demo/shell/");
     let written: Vec<_> = sandbox
         .calls("s3", "PutObject")
