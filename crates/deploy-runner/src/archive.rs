@@ -69,13 +69,13 @@ impl Shelf {
 #[derive(Debug)]
 pub(crate) struct Archive {
     lines: mpsc::Sender<String>,
-    notes: Option<mpsc::Receiver<String>>,
     task: JoinHandle<()>,
 }
 
 impl Archive {
-    /// Starts the task. Data that S3 does not accept yet waits in `directory`, up to `max` bytes.
-    pub(crate) fn start(shelf: Shelf, directory: PathBuf, max: u64) -> Self {
+    /// Starts the task, and returns it with what the reader should be told. Data that S3 does not
+    /// accept yet waits in `directory`, up to `max` bytes.
+    pub(crate) fn start(shelf: Shelf, directory: PathBuf, max: u64) -> (Self, mpsc::Receiver<String>) {
         let (lines, receiver) = mpsc::channel(CHANNEL);
         let (notes, told) = mpsc::channel(NOTES);
         let writing = Writing {
@@ -87,17 +87,12 @@ impl Archive {
             uploads: JoinSet::new(),
             notes,
         };
-        Self { lines, notes: Some(told), task: tokio::spawn(writing.run(receiver)) }
+        (Self { lines, task: tokio::spawn(writing.run(receiver)) }, told)
     }
 
     /// Returns a sender for frame lines.
     pub(crate) fn lines(&self) -> mpsc::Sender<String> {
         self.lines.clone()
-    }
-
-    /// Returns what the reader should be told. `None` after the first call.
-    pub(crate) fn take_notes(&mut self) -> Option<mpsc::Receiver<String>> {
-        self.notes.take()
     }
 
     /// Waits until everything is written. The task ends only after every sender of lines is

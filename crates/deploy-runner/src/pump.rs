@@ -123,7 +123,7 @@ impl Pump {
     pub(crate) fn start(
         outbox: Outbox<RunnerKey, Spool>,
         address: Address,
-        mut archive: Archive,
+        (archive, notes): (Archive, mpsc::Receiver<String>),
         stopper: Stopper,
     ) -> Self {
         let (inputs, receiver) = mpsc::channel(CHANNEL);
@@ -132,7 +132,7 @@ impl Pump {
             outbox,
             began: Instant::now(),
             archive: archive.lines(),
-            notes: archive.take_notes(),
+            notes,
             address,
             line: Arc::clone(&line),
             sends: JoinSet::new(),
@@ -232,7 +232,7 @@ struct Pumping {
     began: Instant,
     archive: mpsc::Sender<String>,
     /// What the archive wants the reader to know.
-    notes: Option<mpsc::Receiver<String>>,
+    notes: mpsc::Receiver<String>,
     address: Address,
     line: Arc<Line>,
     sends: JoinSet<Sent>,
@@ -263,7 +263,7 @@ impl Pumping {
             let pause = self.outbox.poll_timeout().map_or(Duration::MAX, |at| at.saturating_sub(self.began.elapsed()));
             tokio::select! {
                 Some(input) = inputs.recv(), if self.outbox.has_room() => self.take(input),
-                Some(text) = next_note(&mut self.notes) => {
+                Some(text) = self.notes.recv() => {
                     self.outbox.say(self.began.elapsed(), RunnerKind::Note { text });
                 }
                 Some(sent) = self.sends.join_next_with_id(), if !self.sends.is_empty() => self.handle_sent(sent),
@@ -318,14 +318,6 @@ impl Pumping {
             }
         };
         self.outbox.handle_result(self.began.elapsed(), number, &arrived);
-    }
-}
-
-/// The archive's next note. Without an archive, there is none.
-async fn next_note(notes: &mut Option<mpsc::Receiver<String>>) -> Option<String> {
-    match notes {
-        Some(notes) => notes.recv().await,
-        None => None,
     }
 }
 
