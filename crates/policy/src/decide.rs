@@ -180,14 +180,13 @@ pub fn authorise(
     now: Timestamp,
     stage: Stage,
 ) -> Result<Allowed, Denied> {
+    let allowed = asked.asking(configuration).decide(now, stage)?;
     let found = asked.canonical().len();
-    asked.asking(configuration).decide(now, stage).and_then(|allowed| match found {
-        found if found > BUNDLE_MAX => Err(denied(
-            Reason::TooLarge,
-            format!("the request and its approvals have {found} bytes; the limit is {BUNDLE_MAX}"),
-        )),
-        _ => Ok(allowed),
-    })
+    if found > BUNDLE_MAX {
+        let message = format!("the request and its approvals have {found} bytes; the limit is {BUNDLE_MAX}");
+        return Err(denied(Reason::TooLarge, message));
+    }
+    Ok(allowed)
 }
 
 /// A verified question: may this be deployed?
