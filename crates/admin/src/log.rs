@@ -12,7 +12,7 @@ use relay_aws::clock::now;
 use relay_aws::keys::Keys;
 use relay_aws::objects::Objects;
 use relay_console::Failure;
-use relay_engine::{Authenticator, End, Event, Inbox, Pins, Start, Timeouts};
+use relay_engine::{Authenticator, End, Event, Inbox, Start, Timeouts};
 use relay_protocol::encoding::printable;
 use relay_protocol::evidence::{Evidence, frames};
 use relay_protocol::frame::Stream;
@@ -32,9 +32,7 @@ pub(crate) async fn log(arguments: &Log, out: &mut impl Write, err: &mut impl Wr
     let sdk = Sdk::from_environment(Some(configuration.topic.region())).await;
     let key = Keys::new(&sdk).public_key(&configuration.target_key).await;
     let key = key.map_err(|error| Failure::aws("reading the target key's public half", &error))?;
-    // The archive has no frames of the launcher.
-    let pins = Pins { target: key.clone(), answer: key };
-    let authenticator = Authenticator::attaching(arguments.id.clone(), Some(pins), Cached::default());
+    let authenticator = Authenticator::archived(arguments.id.clone(), key, Cached::default());
     let evidence = Evidence::of(&configuration.target, &arguments.id);
     let mut reader = Inbox::new(authenticator, Start::Fresh, Timeouts::default(), Duration::ZERO, now());
     let objects = Objects::new(&sdk);

@@ -14,7 +14,6 @@ use relay_aws::sessions::Sessions;
 use relay_aws::tasks::Tasks;
 use relay_console::Failure;
 use relay_protocol::encoding::{ascii_json, printable};
-use relay_protocol::evidence::Evidence;
 use relay_protocol::limits::BUNDLE_MAX;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::{Origin, Text};
@@ -126,7 +125,7 @@ pub(crate) async fn ps(arguments: &Ps, out: &mut impl Write, err: &mut impl Writ
 /// The origin in a deployment's request, as far as the request can be read.
 async fn origin(objects: &Objects, bucket: &str, live: &Live) -> Origin {
     let Some(request) = &live.request else { return Origin::default() };
-    let key = Evidence::of(&request.target, &request.deployment_id).request();
+    let key = request.evidence().request();
     let object = objects.get(bucket, &key, BUNDLE_MAX as u64).await.ok().flatten();
     let bundle = object.and_then(|object| Bundle::parse(&object.bytes).ok());
     let request = bundle.and_then(|bundle| Request::parse(bundle.request.unverified_payload()).ok());

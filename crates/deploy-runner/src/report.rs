@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use relay_policy::{Allowed, Asked, Pin};
 use relay_protocol::keys::KnownSigner;
 use relay_protocol::outcome::Outcome;
-use relay_protocol::record::{Deployment, Record, RecordSigner, RecordStep, StreamDigest, Subject};
+use relay_protocol::record::{self, Deployment, Record, RecordSigner, RecordStep, StreamDigest, Subject};
 use relay_protocol::{Digest, Envelope, Timestamp};
 
 /// The contents of the record.
@@ -30,15 +30,8 @@ pub(crate) struct Facts<'a> {
 /// Builds the record's statement, ready to be signed.
 pub(crate) fn record(facts: Facts<'_>) -> Envelope {
     let request = facts.asked.request();
-    let named = |signers: &[KnownSigner]| {
-        let one = |signer: &KnownSigner| RecordSigner { key_id: signer.key_id.clone(), name: signer.name.clone() };
-        signers.iter().map(one).collect::<Vec<_>>()
-    };
-    let mut subjects = vec![
-        Subject::new("request", facts.asked.request.digest()),
-        Subject::new("request.json", facts.request_json),
-        Subject::new("configuration", facts.pin.configuration),
-    ];
+    let named = |signers: &[KnownSigner]| signers.iter().map(RecordSigner::from).collect::<Vec<_>>();
+    let mut subjects = record::subjects(facts.asked.request.digest(), facts.request_json, facts.pin.configuration);
     subjects.extend(facts.subjects);
     let record = Record::new(
         subjects,

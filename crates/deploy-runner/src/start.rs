@@ -8,7 +8,6 @@ use relay_aws::sessions::Sessions;
 use relay_aws::{AwsError, Kind, Sdk, metadata};
 use relay_engine::Backoff;
 use relay_policy::{Asked, Configuration, ConfigurationError, Pin, PinError};
-use relay_protocol::evidence::Evidence;
 use relay_protocol::limits::BUNDLE_MAX;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::RequestError;
@@ -119,7 +118,7 @@ async fn read_request(
     configuration: &Configuration,
     named: &RequestRef,
 ) -> Result<Vec<u8>, Refusal> {
-    let key = Evidence::of(&named.target, &named.deployment_id).request();
+    let key = named.evidence().request();
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     for attempt in 1.. {
         match objects.get(&configuration.evidence, &key, BUNDLE_MAX as u64).await {

@@ -8,10 +8,9 @@ use relay_engine::launch::reasons;
 use relay_policy::{Asked, Configuration};
 use relay_protocol::claim::{Claim, Holder, Verdict};
 use relay_protocol::encoding::short;
-use relay_protocol::evidence::{Evidence, Writer};
-use relay_protocol::keys::KnownSigner;
+use relay_protocol::evidence::Writer;
 use relay_protocol::limits::RECORD_MAX;
-use relay_protocol::record::{self, LauncherOutcome, Record, RecordSigner, Subject, Unfinished};
+use relay_protocol::record::{self, LauncherOutcome, Record, RecordSigner, Unfinished};
 use relay_protocol::task::Task;
 use relay_protocol::{Digest, Envelope, Reason};
 
@@ -76,46 +75,46 @@ impl Launcher {
     ) -> Result<(), AwsError> {
         let (bucket, evidence) = (&self.settings.evidence, asked.evidence());
         let key = evidence.record(Writer::Launcher);
-        if !self.objects.exists(bucket, &key).await? {
+        let mut stands = self.standing(&key).await?;
+        if stands.is_none() {
             let unsigned = statement(configuration, asked, ending).to_envelope();
             let signed = self.answers.key().sign_envelope(unsigned).await?;
-            self.objects.put_once(bucket, &key, signed.to_json()).await?;
+            // Two deliveries may race, each with a record of its own. The bundle is made of the one
+            // that stands.
+            stands = match self.objects.put_once(bucket, &key, signed.to_json()).await? {
+                true => Some(signed),
+                false => self.standing(&key).await?,
+            };
         }
-        // Two deliveries may race, each with a record of its own. The bundle is made of the one
-        // that stands.
-        let stands = self.objects.get(bucket, &key, 2 * RECORD_MAX as u64).await?;
-        match stands.map(|object| Envelope::parse(&object.bytes, 2 * RECORD_MAX)) {
-            Some(Ok(stands)) => {
+        match stands {
+            Some(stands) => {
                 let bundle = record::sigstore(&stands);
                 self.objects.put_once(bucket, &evidence.sigstore(Writer::Launcher), bundle).await.map(|_| ())
             }
             // Nobody but launchers may write it; `relay verify` tells whoever looks.
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
-    /// The evidence's folder of a deployment, for a caller that has only its names.
-    pub(crate) fn evidence_of(hints: &relay_protocol::request::Hints) -> Evidence {
-        Evidence::of(&hints.target, &hints.deployment_id)
+    /// The record that was written before, if it is there and can be read.
+    async fn standing(&self, key: &str) -> Result<Option<Envelope>, AwsError> {
+        let object = self.objects.get(&self.settings.evidence, key, 2 * RECORD_MAX as u64).await?;
+        Ok(object.and_then(|object| Envelope::parse(&object.bytes, 2 * RECORD_MAX).ok()))
     }
 }
 
 fn statement(configuration: &Configuration, asked: &Asked, ending: Ending<'_>) -> Record<Unfinished> {
     let request = asked.request();
-    let named = |signer: &KnownSigner| RecordSigner { key_id: signer.key_id.clone(), name: signer.name.clone() };
     let Ending { outcome, reason, message, task } = ending;
-    let subjects = vec![
-        Subject::new("request", asked.request.digest()),
-        Subject::new("request.json", Digest::of(asked.canonical().as_bytes())),
-        Subject::new("configuration", configuration.digest),
-    ];
+    let request_json = Digest::of(asked.canonical().as_bytes());
+    let subjects = record::subjects(asked.request.digest(), request_json, configuration.digest);
     let unfinished = Unfinished {
         deployment_id: request.deployment_id.clone(),
         target: request.target.clone(),
         audience: request.audience.clone(),
         parameters: request.parameters.clone(),
-        signers: asked.request.signers().iter().map(named).collect(),
-        approvers: asked.approvals.iter().flat_map(|approval| approval.signers()).map(named).collect(),
+        signers: asked.request.signers().iter().map(RecordSigner::from).collect(),
+        approvers: asked.approvals.iter().flat_map(|approval| approval.signers()).map(RecordSigner::from).collect(),
         origin: request.origin.clone(),
         recorded_at: now(),
         outcome,

@@ -49,8 +49,7 @@ impl Launcher {
         named: &RequestRef,
         configuration: &Configuration,
     ) -> Result<Result<Asked, String>, AwsError> {
-        let evidence = Evidence::of(&named.target, &named.deployment_id);
-        let asked = self.read_request(&evidence, configuration).await?;
+        let asked = self.read_request(&named.evidence(), configuration).await?;
         Ok(asked.and_then(|asked| match named.fits(asked.request(), asked.request.digest()) {
             true => Ok(asked),
             false => Err("the request in the evidence is not the one that the task was started for".to_owned()),

@@ -15,6 +15,7 @@ use relay_engine::launch::{end, reasons};
 use relay_policy::{Asked, Configuration, Denied};
 use relay_protocol::claim::{Claim, Holder, Verdict};
 use relay_protocol::encoding::short;
+use relay_protocol::evidence::Evidence;
 use relay_protocol::frame::LauncherKind;
 use relay_protocol::request::{Hints, Stage};
 use relay_protocol::task::Task;
@@ -130,14 +131,15 @@ impl Launcher {
         loop {
             match cancel::next(known) {
                 cancel::Need::ReadClaim => {
-                    known.holder = match self.read_claim(&Self::evidence_of(hints)).await?.map(|claim| claim.holder) {
-                        None => cancel::Holder::Nobody,
-                        Some(Holder::Launcher { .. }) => cancel::Holder::Launcher,
-                        Some(Holder::Runner { task_arn, .. }) => {
-                            arns.push(task_arn);
-                            cancel::Holder::Runner
-                        }
-                    };
+                    known.holder =
+                        match self.read_claim(&Evidence::of(&hints.target, id)).await?.map(|claim| claim.holder) {
+                            None => cancel::Holder::Nobody,
+                            Some(Holder::Launcher { .. }) => cancel::Holder::Launcher,
+                            Some(Holder::Runner { task_arn, .. }) => {
+                                arns.push(task_arn);
+                                cancel::Holder::Runner
+                            }
+                        };
                 }
                 cancel::Need::ListTasks => {
                     arns = self.tasks.started_by(&self.settings.cluster, id.as_str()).await?;

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::encoding::{Digest, to_json};
+use crate::evidence::Evidence;
 use crate::names::{DeploymentId, TargetName};
 use crate::request::Request;
 use crate::strict;
@@ -37,6 +38,11 @@ impl RequestRef {
     /// Whether this refers to `request`, whose digest is `digest`.
     pub fn fits(&self, request: &Request, digest: Digest) -> bool {
         *self == Self::of(request, digest)
+    }
+
+    /// The names of the deployment's objects in the evidence.
+    pub fn evidence(&self) -> Evidence {
+        Evidence::of(&self.target, &self.deployment_id)
     }
 
     /// The text for the variable.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::encoding::{Digest, to_json};
 use crate::envelope::Envelope;
+use crate::keys::KnownSigner;
 use crate::limits;
 use crate::names::{DeploymentId, ParameterName, TargetName, TopicArn};
 use crate::outcome::{Outcome, Reason};
@@ -28,14 +29,42 @@ const SIGSTORE_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 pub trait Predicate: Serialize + serde::de::DeserializeOwned {
     /// The predicate type.
     const TYPE: &'static str;
+
+    /// What every record says of its request and its task.
+    fn about(&self) -> About<'_>;
+}
+
+/// What every record says of its request and its task, whoever made the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct About<'a> {
+    /// The id of the deployment.
+    pub deployment_id: &'a DeploymentId,
+    /// The target of the request.
+    pub target: &'a TargetName,
+    /// The topic through which the request came.
+    pub audience: &'a TopicArn,
+    /// The parameters of the request.
+    pub parameters: &'a BTreeMap<ParameterName, String>,
+    /// The task, if one was started.
+    pub task_arn: Option<&'a str>,
 }
 
 impl Predicate for Deployment {
     const TYPE: &'static str = "urn:relay:deployment:v1";
+
+    fn about(&self) -> About<'_> {
+        let Self { deployment_id, target, audience, parameters, task_arn, .. } = self;
+        About { deployment_id, target, audience, parameters, task_arn: Some(task_arn) }
+    }
 }
 
 impl Predicate for Unfinished {
     const TYPE: &'static str = "urn:relay:launcher-record:v1";
+
+    fn about(&self) -> About<'_> {
+        let Self { deployment_id, target, audience, parameters, task_arn, .. } = self;
+        About { deployment_id, target, audience, parameters, task_arn: task_arn.as_deref() }
+    }
 }
 
 /// An in-toto Statement v1 about one deployment.
@@ -68,6 +97,13 @@ impl Subject {
     pub fn new(name: impl Into<String>, digest: Digest) -> Self {
         Self { name: name.into(), digest: BTreeMap::from([("sha256".to_owned(), digest)]) }
     }
+}
+
+/// The subjects of every record: the request by its digest, the object with it, and the
+/// configuration (clause REC-2).
+pub fn subjects(request: Digest, request_json: Digest, configuration: Digest) -> Vec<Subject> {
+    let named = [("request", request), ("request.json", request_json), ("configuration", configuration)];
+    named.map(|(name, digest)| Subject::new(name, digest)).into()
 }
 
 /// What happened in a deployment that a runner ran.
@@ -176,6 +212,12 @@ pub struct RecordSigner {
     pub key_id: String,
     /// The signer's name in the configuration.
     pub name: String,
+}
+
+impl From<&KnownSigner> for RecordSigner {
+    fn from(signer: &KnownSigner) -> Self {
+        Self { key_id: signer.key_id.clone(), name: signer.name.clone() }
+    }
 }
 
 /// A step that ran.

@@ -135,6 +135,12 @@ impl<V: Verifier> Authenticator<V> {
         Self { id, published: None, request: None, pins, runner: None, unfit: None, verifier }
     }
 
+    /// For frames of the evidence, which has none of the launcher.
+    pub fn archived(id: DeploymentId, target_key: PublicKey, verifier: V) -> Self {
+        let pins = Pins { answer: target_key.clone(), target: target_key };
+        Self::attaching(id, Some(pins), verifier)
+    }
+
     /// The deployment whose frames are accepted.
     pub(super) fn id(&self) -> &DeploymentId {
         &self.id

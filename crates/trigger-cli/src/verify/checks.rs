@@ -9,7 +9,7 @@ use relay_protocol::evidence::frames;
 use relay_protocol::keys::{Cached, SingleKey, TrustRoots, TrustedSigner};
 use relay_protocol::limits::RECORD_MAX;
 use relay_protocol::outcome::Outcome;
-use relay_protocol::record::{Deployment, Predicate, Record, StreamDigest, Unfinished};
+use relay_protocol::record::{About, Deployment, Predicate, Record, StreamDigest, Unfinished};
 use relay_protocol::{Bundle, Digest, Envelope, PublicKey, Request, Statement as _, TargetName, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
@@ -101,9 +101,13 @@ impl Signed {
 
     /// The target that the record names, whose pins are to be used.
     pub(super) fn target(&self) -> &TargetName {
+        self.about().target
+    }
+
+    fn about(&self) -> About<'_> {
         match &self.statement {
-            Statement::Runner(record) => &record.predicate.target,
-            Statement::Launcher(record) => &record.predicate.target,
+            Statement::Runner(record) => record.predicate.about(),
+            Statement::Launcher(record) => record.predicate.about(),
         }
     }
 
@@ -114,26 +118,10 @@ impl Signed {
         }
     }
 
-    fn task_arn(&self) -> Option<&str> {
-        match &self.statement {
-            Statement::Runner(record) => Some(&record.predicate.task_arn),
-            Statement::Launcher(record) => record.predicate.task_arn.as_deref(),
-        }
-    }
-
     /// Whether the record says the same as the request that it is about.
     fn agrees_with(&self, request: &Request) -> bool {
-        let (id, target, audience, parameters) = match &self.statement {
-            Statement::Runner(record) => {
-                let it = &record.predicate;
-                (&it.deployment_id, &it.target, &it.audience, &it.parameters)
-            }
-            Statement::Launcher(record) => {
-                let it = &record.predicate;
-                (&it.deployment_id, &it.target, &it.audience, &it.parameters)
-            }
-        };
-        *id == request.deployment_id
+        let About { deployment_id, target, audience, parameters, .. } = self.about();
+        *deployment_id == request.deployment_id
             && *target == request.target
             && *audience == request.audience
             && *parameters == request.parameters
@@ -305,7 +293,7 @@ fn claim(bytes: &[u8], signed: &Signed) -> Result<String, String> {
         return Err("is for another request".to_owned());
     }
     match (&claim.holder, &signed.statement) {
-        (Holder::Runner { task_arn, .. }, _) if Some(task_arn.as_str()) == signed.task_arn() => {
+        (Holder::Runner { task_arn, .. }, _) if Some(task_arn.as_str()) == signed.about().task_arn => {
             Ok(format!("it is held by the task of the record, {task_arn}"))
         }
         (Holder::Launcher { .. }, Statement::Launcher(_)) => {
@@ -323,13 +311,8 @@ fn transcript(
     signed: &Signed,
     target_key: &PublicKey,
 ) -> Result<String, String> {
-    let id = match &signed.statement {
-        Statement::Runner(record) => &record.predicate.deployment_id,
-        Statement::Launcher(record) => &record.predicate.deployment_id,
-    };
-    // The archive has no frames of the launcher.
-    let pins = Pins { target: target_key.clone(), answer: target_key.clone() };
-    let authenticator = Authenticator::attaching(id.clone(), Some(pins), Cached::default());
+    let id = signed.about().deployment_id.clone();
+    let authenticator = Authenticator::archived(id, target_key.clone(), Cached::default());
     let now = Duration::ZERO;
     let mut inbox = Inbox::new(authenticator, Start::Fresh, Timeouts::default(), now, Timestamp::from_unix(0));
     let mut vouch = None;
