@@ -98,6 +98,8 @@ fn the_tool_runs_as_another_user_where_the_runner_is_root() {
         assert_eq!(isolation(&done), "none");
     }
     assert_eq!(done.result("/outputs/name"), "value");
-    // The work directory could be removed, although its files belonged to the other user.
+    // The work directory could be removed, although its files belonged to the other user. That is
+    // the last thing that the runner does.
+    sandbox.task_when(sandbox.tasks_of(&done.id())[0].arn(), "STOPPED");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
