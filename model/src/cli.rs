@@ -140,7 +140,9 @@ fn lead(way: &[Input]) -> Inbox<Honest> {
             Input::Silence => reader.handle_timeout(SILENCE),
         }
         while reader.poll_event().is_some() {}
-        reader.written();
+        if let Some(mark) = reader.polled() {
+            reader.written(mark);
+        }
         reader.take_deletable();
     }
     reader

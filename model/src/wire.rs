@@ -282,7 +282,9 @@ impl Wire {
                 _ => {}
             }
         }
-        reader.written();
+        if let Some(mark) = reader.polled() {
+            reader.written(mark);
+        }
         for message in reader.take_deletable() {
             // If the delete fails, the message comes again.
             if !rng.chance(5) {

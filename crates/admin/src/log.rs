@@ -115,7 +115,9 @@ fn show(reader: &mut Inbox<Cached>, out: &mut impl Write, err: &mut impl Write) 
             Event::Launcher(_) | Event::Gap(_) => {}
         }
     }
-    reader.written();
+    if let Some(mark) = reader.polled() {
+        reader.written(mark);
+    }
     drop(reader.take_deletable());
     Ok(())
 }

@@ -11,6 +11,7 @@
 mod failure;
 mod lines;
 pub mod outlet;
+pub mod panics;
 pub mod telemetry;
 
 pub use failure::Failure;

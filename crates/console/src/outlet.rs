@@ -1,19 +1,26 @@
-//! Output to stdout and stderr that never blocks. A slow or stuck log driver must not stop a
-//! deployment, nor the frames that report it. Output that does not fit into the buffer is dropped
-//! and counted.
+//! Output to stdout and stderr, which has one owner. Two threads write, one for each stream, so
+//! that a reader who has stopped reading never blocks a program, nor its messages on the other
+//! stream.
+//!
+//! A program that must not lose output uses [`Outlet::put`], and looks at [`Outlet::waiting`]
+//! before it makes more. A program for which a log is less important than its work uses
+//! [`Outlet::offer`], which drops what finds no room. Both streams keep the order in which their
+//! pieces came, until one of them is stuck.
 
-use std::io::{self, Write as _};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-/// How many pieces may wait for the log driver.
-const BUFFER: usize = 128;
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio::sync::Notify;
 
-/// How many times [`Outlet::settle`] checks whether everything is written, and its pause between
-/// checks: one second in total.
-const SETTLE: (u32, Duration) = (100, Duration::from_millis(10));
+/// How many bytes may wait before [`Outlet::offer`] drops more.
+const OFFERED_MAX: usize = 8 * 1_024 * 1_024;
+
+/// How long a stream waits for the earlier pieces of the other one, if that makes no progress.
+const STUCK: Duration = Duration::from_millis(250);
 
 /// The stream that a piece of output goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,73 +31,369 @@ pub enum To {
     Stderr,
 }
 
-/// A thread that writes, behind a bounded buffer. Clones share both.
+impl To {
+    fn other(self) -> Self {
+        match self {
+            Self::Stdout => Self::Stderr,
+            Self::Stderr => Self::Stdout,
+        }
+    }
+
+    fn descriptor(self) -> BorrowedFd<'static> {
+        match self {
+            Self::Stdout => rustix::stdio::stdout(),
+            Self::Stderr => rustix::stdio::stderr(),
+        }
+    }
+}
+
+/// Writes all of `bytes` to a standard stream, and blocks until they are written.
+///
+/// Another process may have made the stream non-blocking, because the setting belongs to the open
+/// file and not to a process. A full pipe then reports an error, which says nothing about the
+/// stream: this function waits and goes on where it stopped.
+///
+/// # Errors
+///
+/// What the operating system reports, such as [`ErrorKind::BrokenPipe`] if the reader has gone.
+pub fn write(to: To, bytes: &[u8]) -> io::Result<()> {
+    write_all(to.descriptor(), bytes, || {})
+}
+
+/// Writes all of `bytes`, and reports each part that was written.
+fn write_all(descriptor: BorrowedFd<'_>, mut bytes: &[u8], mut moved: impl FnMut()) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(descriptor, bytes).map_err(io::Error::from) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                bytes = bytes.get(count..).unwrap_or_default();
+                moved();
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                match poll(&mut [PollFd::new(&descriptor, PollFlags::OUT)], None).map_err(io::Error::from) {
+                    Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                    _ => {}
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Two threads that write. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Outlet {
-    sender: SyncSender<(To, Vec<u8>)>,
-    waiting: Arc<AtomicU64>,
-    dropped: Arc<AtomicU64>,
+pub struct Outlet(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    progress: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How many pieces were taken so far; the number of the last one.
+    taken: u64,
+    waiting: usize,
+    dropped: u64,
+    streams: [Stream; 2],
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    pieces: VecDeque<Piece>,
+    /// When it last took bytes, or began to wait for that.
+    moved: Option<Instant>,
+    /// Why it takes no more.
+    closed: Option<ErrorKind>,
+}
+
+/// A piece that waits. While it is being written it stays in its place, without its bytes.
+#[derive(Debug)]
+struct Piece {
+    number: u64,
+    size: usize,
+    bytes: Vec<u8>,
+}
+
+impl Stream {
+    fn first(&self) -> Option<u64> {
+        self.pieces.front().map(|piece| piece.number)
+    }
 }
 
 impl Outlet {
-    /// Starts the thread, which ends with the process.
+    /// Starts the threads, which end with the process.
     pub fn start() -> Self {
-        let (sender, receiver) = sync_channel::<(To, Vec<u8>)>(BUFFER);
-        let waiting = Arc::new(AtomicU64::new(0));
-        let written = Arc::clone(&waiting);
-        std::thread::spawn(move || {
-            for (to, bytes) in receiver {
-                // The loss of the log driver is no reason to end a deployment.
-                let _ = match to {
-                    To::Stdout => {
-                        let mut out = io::stdout().lock();
-                        out.write_all(&bytes).and_then(|()| out.flush())
-                    }
-                    To::Stderr => io::stderr().lock().write_all(&bytes),
-                };
-                written.fetch_sub(1, Ordering::Release);
-            }
-        });
-        Self { sender, waiting, dropped: Arc::default() }
+        Self::over([rustix::stdio::stdout(), rustix::stdio::stderr()])
     }
 
-    /// Queues `bytes` to be written. If the buffer is full, they are dropped and counted.
+    fn over(descriptors: [impl AsFd + Send + 'static; 2]) -> Self {
+        let outlet = Self(Arc::default());
+        for (to, descriptor) in [To::Stdout, To::Stderr].into_iter().zip(descriptors) {
+            let shared = Arc::clone(&outlet.0);
+            std::thread::spawn(move || shared.write(to, descriptor.as_fd()));
+        }
+        outlet
+    }
+
+    /// Takes `bytes` to be written, however many wait, and never blocks.
     pub fn put(&self, to: To, bytes: Vec<u8>) {
-        self.waiting.fetch_add(1, Ordering::Acquire);
-        if let Err(TrySendError::Full((_, bytes)) | TrySendError::Disconnected((_, bytes))) =
-            self.sender.try_send((to, bytes))
-        {
-            self.waiting.fetch_sub(1, Ordering::Release);
-            self.dropped.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        }
+        let mut state = self.0.lock();
+        state.put(to, bytes);
+        self.0.changed.notify_all();
     }
 
-    /// Gives the log driver time to take the rest before the process ends. Blocks for at most one
-    /// second.
-    pub fn settle(&self) {
-        let (tries, pause) = SETTLE;
-        for _ in 0..tries {
-            if self.waiting.load(Ordering::Acquire) == 0 {
-                return;
+    /// Returns how many pieces were taken. This is also the number of the last one.
+    pub fn taken(&self) -> u64 {
+        self.0.lock().taken
+    }
+
+    /// Takes `bytes` to be written if there is room for them. Drops and counts them otherwise.
+    pub fn offer(&self, to: To, bytes: Vec<u8>) {
+        let mut state = self.0.lock();
+        if state.waiting.saturating_add(bytes.len()) > OFFERED_MAX {
+            state.dropped = state.dropped.saturating_add(bytes.len() as u64);
+            return;
+        }
+        state.put(to, bytes);
+        self.0.changed.notify_all();
+    }
+
+    /// Returns how many bytes wait to be written.
+    pub fn waiting(&self) -> usize {
+        self.0.lock().waiting
+    }
+
+    /// Returns the number of the last piece before which everything is written, or cannot be.
+    pub fn written(&self) -> u64 {
+        let state = self.0.lock();
+        let first = state.streams.iter().filter_map(Stream::first).min();
+        first.map_or(state.taken, |first| first.saturating_sub(1))
+    }
+
+    /// Waits until a piece is written, or a stream has closed.
+    pub async fn progress(&self) {
+        self.0.progress.notified().await;
+    }
+
+    /// Returns for how long a stream has taken nothing that waits for it.
+    pub fn stuck_for(&self) -> Duration {
+        let state = self.0.lock();
+        let stuck = state.streams.iter().filter(|stream| !stream.pieces.is_empty());
+        stuck.filter_map(|stream| stream.moved).map(|moved| moved.elapsed()).max().unwrap_or_default()
+    }
+
+    /// Returns why the stream takes no more, if it does not.
+    pub fn closed(&self, to: To) -> Option<ErrorKind> {
+        self.0.lock().streams[to as usize].closed
+    }
+
+    /// Gives up each stream that has pieces waiting: drops them, and all that come. A thread that
+    /// hangs in a write stays there until the process ends.
+    pub fn abandon(&self) {
+        let mut state = self.0.lock();
+        for to in [To::Stdout, To::Stderr] {
+            if !state.streams[to as usize].pieces.is_empty() {
+                state.close(to, ErrorKind::TimedOut);
             }
-            std::thread::sleep(pause);
         }
+        self.0.changed.notify_all();
+        self.0.progress.notify_one();
     }
 
-    /// Returns how many bytes were dropped.
+    /// Blocks until everything is written, or cannot be, for at most `limit`.
+    pub fn settle(&self, limit: Duration) {
+        let state = self.0.lock();
+        // Either result is fine: after the limit, the process ends.
+        drop(self.0.changed.wait_timeout_while(state, limit, |state| state.waiting > 0));
+    }
+
+    /// Returns how many bytes were dropped for lack of room.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.0.lock().dropped
     }
 }
 
-/// Writes log lines to stderr.
+impl State {
+    fn put(&mut self, to: To, bytes: Vec<u8>) {
+        self.taken = self.taken.saturating_add(1);
+        let number = self.taken;
+        let stream = &mut self.streams[to as usize];
+        if stream.closed.is_some() || bytes.is_empty() {
+            return;
+        }
+        if stream.pieces.is_empty() {
+            stream.moved = Some(Instant::now());
+        }
+        self.waiting += bytes.len();
+        stream.pieces.push_back(Piece { number, size: bytes.len(), bytes });
+    }
+
+    fn close(&mut self, to: To, why: ErrorKind) {
+        let stream = &mut self.streams[to as usize];
+        stream.closed.get_or_insert(why);
+        let lost: usize = stream.pieces.drain(..).map(|piece| piece.size).sum();
+        self.waiting -= lost;
+    }
+
+    /// The piece to write next, or how long to wait before asking again.
+    fn next(&mut self, to: To) -> Result<(u64, Vec<u8>), Option<Duration>> {
+        let other = &self.streams[to.other() as usize];
+        let (earlier, moved) = (other.first(), other.moved);
+        let piece = self.streams[to as usize].pieces.front_mut().ok_or(None)?;
+        let left = STUCK.saturating_sub(moved.map(|at| at.elapsed()).unwrap_or_default());
+        match earlier {
+            Some(earlier) if earlier < piece.number && !left.is_zero() => Err(Some(left)),
+            _ => Ok((piece.number, std::mem::take(&mut piece.bytes))),
+        }
+    }
+}
+
+impl Shared {
+    /// A thread that panicked while it held the lock would be a bug; its state is still whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, to: To, descriptor: BorrowedFd<'_>) {
+        let mut state = self.lock();
+        loop {
+            let (number, bytes) = match state.next(to) {
+                Ok(next) => next,
+                Err(pause) => {
+                    let pause = pause.unwrap_or(Duration::MAX);
+                    let waited = self.changed.wait_timeout(state, pause);
+                    (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+            };
+            drop(state);
+            let moved = || self.lock().streams[to as usize].moved = Some(Instant::now());
+            let result = write_all(descriptor, &bytes, moved);
+            state = self.lock();
+            let stream = &mut state.streams[to as usize];
+            if stream.first() == Some(number) {
+                stream.pieces.pop_front();
+                stream.moved = Some(Instant::now());
+                state.waiting -= bytes.len();
+            }
+            if let Err(error) = result {
+                state.close(to, error.kind());
+            }
+            self.changed.notify_all();
+            self.progress.notify_one();
+        }
+    }
+}
+
+/// Writes log lines to stderr, as far as there is room.
 impl io::Write for Outlet {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.put(To::Stderr, line.to_vec());
+        self.offer(To::Stderr, line.to_vec());
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// A standard stream for a program that may block on it, such as one that only prints a result. It
+/// writes as [`write`] does.
+#[derive(Clone, Copy, Debug)]
+pub struct Blocking(pub To);
+
+impl io::Write for Blocking {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        write(self.0, bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Read as _, pipe};
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    /// More than a pipe holds.
+    fn much() -> Vec<u8> {
+        (0..400_000_u32).flat_map(u32::to_le_bytes).collect()
+    }
+
+    #[test]
+    fn a_full_pipe_that_does_not_block_is_no_error() {
+        let (mut reader, writer) = pipe().unwrap();
+        rustix::io::ioctl_fionbio(&writer, true).unwrap();
+        let outlet = Outlet::over([OwnedFd::from(writer.try_clone().unwrap()), writer.into()]);
+        outlet.put(To::Stdout, much());
+        let mut found = vec![0; much().len()];
+        reader.read_exact(&mut found).unwrap();
+        assert_eq!(found, much());
+        outlet.settle(LIMIT);
+        assert_eq!((outlet.waiting(), outlet.written(), outlet.closed(To::Stdout)), (0, 1, None));
+    }
+
+    #[test]
+    fn who_stops_reading_one_stream_still_reads_the_other() {
+        let ((_unread, stdout), (mut reader, stderr)) = (pipe().unwrap(), pipe().unwrap());
+        let outlet = Outlet::over([OwnedFd::from(stdout), stderr.into()]);
+        outlet.put(To::Stdout, much());
+        outlet.put(To::Stderr, b"a warning".to_vec());
+        let mut found = [0; 9];
+        reader.read_exact(&mut found).unwrap();
+        assert_eq!(&found, b"a warning");
+        assert!(outlet.written() < outlet.taken(), "what is stuck is not written");
+        assert!(outlet.stuck_for() >= STUCK);
+        outlet.abandon();
+        outlet.settle(LIMIT);
+        assert_eq!((outlet.waiting(), outlet.closed(To::Stdout)), (0, Some(ErrorKind::TimedOut)));
+    }
+
+    #[test]
+    fn pieces_of_both_streams_keep_their_order() {
+        let (mut reader, writer) = pipe().unwrap();
+        let outlet = Outlet::over([OwnedFd::from(writer.try_clone().unwrap()), writer.into()]);
+        let lines: Vec<String> = (0..500).map(|line| format!("{line}\n")).collect();
+        for (at, line) in lines.iter().enumerate() {
+            outlet.put(if at % 3 == 0 { To::Stdout } else { To::Stderr }, line.clone().into_bytes());
+        }
+        let mut found = vec![0; lines.concat().len()];
+        reader.read_exact(&mut found).unwrap();
+        assert_eq!(String::from_utf8(found).unwrap(), lines.concat());
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_and_a_full_disk_close_a_stream() {
+        let (reader, writer) = pipe().unwrap();
+        drop(reader);
+        let full: OwnedFd = File::options().write(true).open("/dev/full").unwrap().into();
+        let outlet = Outlet::over([writer.into(), full]);
+        outlet.put(To::Stdout, b"x".to_vec());
+        outlet.put(To::Stderr, b"x".to_vec());
+        outlet.settle(LIMIT);
+        assert_eq!(outlet.closed(To::Stdout), Some(ErrorKind::BrokenPipe));
+        assert_eq!(outlet.closed(To::Stderr), Some(ErrorKind::StorageFull));
+    }
+
+    #[test]
+    fn an_offer_that_finds_no_room_is_dropped_and_counted() {
+        let (_unread, writer) = pipe().unwrap();
+        let outlet = Outlet::over([OwnedFd::from(writer.try_clone().unwrap()), writer.into()]);
+        outlet.offer(To::Stdout, vec![0; OFFERED_MAX]);
+        outlet.offer(To::Stdout, b"no room".to_vec());
+        assert_eq!(outlet.dropped(), 7);
     }
 }

@@ -3,12 +3,12 @@
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::outlet::Outlet;
+use crate::outlet::{Blocking, Outlet, To};
 
 /// Sets up JSON log lines on stderr at level `info`. They contain no payloads, because relay logs
 /// none.
 pub fn json() {
-    json_to(std::io::stderr);
+    json_to(|| Blocking(To::Stderr));
 }
 
 /// Does the same as [`json`], but through an outlet that never blocks.
@@ -35,5 +35,5 @@ fn json_to<W: std::io::Write + 'static>(writer: impl Fn() -> W + Send + Sync + '
 pub fn plain() {
     let filter =
         EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).with_env_var("RELAY_LOG").from_env_lossy();
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Blocking(To::Stderr)).try_init();
 }

@@ -33,11 +33,15 @@ mod stop;
 mod workplace;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use relay_console::outlet::Outlet;
 use relay_console::telemetry;
 use relay_protocol::outcome;
 use tracing::error;
+
+/// How long the log driver may take for the rest of the log before the process ends.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// Runs `install DIRECTORY`, or the deployment that the pinned arguments and the environment
 /// describe. The exit code is the tool's own, or one of relay's exit codes.
@@ -47,7 +51,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
     let outlet = Outlet::start();
     telemetry::json_by(&outlet);
     let code = install_or_run(arguments, &outlet);
-    outlet.settle();
+    outlet.settle(SETTLE);
     code
 }
 

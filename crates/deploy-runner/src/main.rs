@@ -7,5 +7,5 @@ fn main() -> ExitCode {
     if let Err(code) = relay_runner::environment::cleanse(&arguments) {
         return code;
     }
-    relay_runner::main(&arguments)
+    relay_console::panics::run(|| relay_runner::main(&arguments))
 }

@@ -287,6 +287,6 @@ async fn show(sink: &Sink, mirror: &Outlet, stream: Stream, bytes: Vec<u8>) {
         sink.output(stream, bytes).await;
         // The requester waits for the frame, but nobody waits for the log: let the frame go first.
         tokio::task::yield_now().await;
-        mirror.put(if stream == Stream::Stdout { To::Stdout } else { To::Stderr }, copy);
+        mirror.offer(if stream == Stream::Stdout { To::Stdout } else { To::Stderr }, copy);
     }
 }

@@ -29,7 +29,7 @@ use relay_protocol::outcome::{ExitCode, Reason};
 
 pub use authenticate::{Authentic, Authenticator, Pins, Published, Rejected, Unfit, Verdict};
 pub use event::{End, Event, Missing};
-pub use receipts::Token;
+pub use receipts::{Mark, Token};
 pub use reorder::Start;
 pub use timeouts::Timeouts;
 
@@ -241,11 +241,15 @@ impl<V: Verifier> Inbox<V> {
         self.events.pop_front()
     }
 
-    /// Marks everything polled so far as written out. Does nothing while events are left to poll.
-    pub fn written(&mut self) {
-        if self.events.is_empty() {
-            self.receipts.written(self.order.next());
-        }
+    /// Marks what was polled so far, for [`Inbox::written`]. Returns `None` while events are left to
+    /// poll.
+    pub fn polled(&self) -> Option<Mark> {
+        self.events.is_empty().then(|| self.receipts.mark(self.order.next()))
+    }
+
+    /// Everything up to `mark` is written out. The caller may now delete its messages.
+    pub fn written(&mut self, mark: Mark) {
+        self.receipts.written(mark);
     }
 
     /// The messages that may be deleted now. Each is returned once.

@@ -39,8 +39,8 @@ use relay_protocol::record::StreamDigest;
 
 pub use backoff::Backoff;
 pub use inbox::{
-    Authentic, Authenticator, End, Event, Inbox, Missing, Pins, Published, Rejected, Start, Timeouts, Token, Unfit,
-    Verdict,
+    Authentic, Authenticator, End, Event, Inbox, Mark, Missing, Pins, Published, Rejected, Start, Timeouts, Token,
+    Unfit, Verdict,
 };
 pub use mask::Masker;
 pub use outbox::{Batch, Finish, Frame, MemorySpool, Outbox, Seal, Spool};

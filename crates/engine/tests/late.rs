@@ -78,7 +78,9 @@ impl Late {
                 _ => {}
             }
         }
-        self.reader.written();
+        if let Some(mark) = self.reader.polled() {
+            self.reader.written(mark);
+        }
         self.reader.take_deletable()
     }
 

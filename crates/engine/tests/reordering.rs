@@ -113,7 +113,9 @@ proptest! {
                     printed.extend(chunks.into_iter().flat_map(|chunk| chunk.bytes.into_iter().map(move |byte| (chunk.stream, byte))));
                 }
             }
-            reader.written();
+            if let Some(mark) = reader.polled() {
+                reader.written(mark);
+            }
             deleted.extend(reader.take_deletable());
             // Everything before the first hole is printed, and only the messages of those frames
             // may be deleted.

@@ -140,7 +140,9 @@ fn drain(reader: &mut Inbox<Toy>, printed: &mut Printed) -> Offsets {
             _ => {}
         }
     }
-    reader.written();
+    if let Some(mark) = reader.polled() {
+        reader.written(mark);
+    }
     reader.offset()
 }
 

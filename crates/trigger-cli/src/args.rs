@@ -1,5 +1,6 @@
 //! The command line of `relay`. The doc comments are the text of `--help`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -61,6 +62,26 @@ pub enum Command {
     /// went wrong: 120 if the target refuses, 122 if it does not answer, 125 if a call to AWS
     /// fails.
     Doctor(Box<Doctor>),
+}
+
+impl Command {
+    /// The format in which the caller reads the output.
+    pub(crate) fn output(&self) -> Output {
+        match self {
+            Self::Deploy(deploy) => deploy.following.output,
+            Self::Attach(attach) => attach.following.output,
+            Self::Status(status) => status.output,
+            Self::Doctor(doctor) => doctor.output,
+            Self::Cancel(_) | Self::Gc(_) | Self::Keygen(_) | Self::Inspect(_) | Self::Verify(_) => Output::Text,
+        }
+    }
+}
+
+/// The format that a command line asks for which has a mistake, so that its caller can read of it.
+pub(crate) fn output_of(arguments: impl IntoIterator<Item = OsString>) -> Output {
+    let arguments: Vec<OsString> = arguments.into_iter().take_while(|argument| argument != "--").collect();
+    let apart = arguments.windows(2).any(|pair| matches!(pair, [flag, value] if flag == "--output" && value == "json"));
+    if apart || arguments.iter().any(|argument| argument == "--output=json") { Output::Json } else { Output::Text }
 }
 
 /// Arguments of `relay deploy`.
@@ -198,6 +219,11 @@ pub struct Following {
     /// How long SQS may be unreachable in total; the other timeouts are paused meanwhile.
     #[arg(long, value_name = "DURATION", default_value = "15m")]
     pub outage_timeout: String,
+    /// How long nothing may be printed before relay prints a line that says what is running, since
+    /// CI systems end jobs that print nothing; 0s turns this off. A terminal shows a live line
+    /// instead.
+    #[arg(long, value_name = "DURATION", default_value = "4m")]
+    pub heartbeat: String,
     /// Exit with 123 if any output was lost; without it, relay only prints a warning.
     #[arg(long)]
     pub strict_output: bool,

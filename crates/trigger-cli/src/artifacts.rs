@@ -2,19 +2,21 @@
 //! that digest.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{BufWriter, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use relay_aws::objects::Objects;
 use relay_console::Failure;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::{Digest, ParameterName, artifact};
-use tempfile::NamedTempFile;
 
 /// A packed artifact that is not uploaded yet.
 #[derive(Debug)]
 pub(crate) struct Packed {
-    file: NamedTempFile,
+    /// Without a name, so that nothing is left behind however this process ends.
+    file: File,
     pub(crate) digest: Digest,
 }
 
@@ -25,7 +27,7 @@ pub(crate) fn pack(artifacts: &BTreeMap<ParameterName, PathBuf>) -> Result<BTree
 
 fn pack_one(name: &ParameterName, path: &Path) -> Result<Packed, Failure> {
     let wrong = |problem: String| Failure::usage(format!("--artifact {name}={}: {problem}", path.display()));
-    let file = NamedTempFile::new().map_err(|error| wrong(error.to_string()))?;
+    let file = tempfile::tempfile().map_err(|error| wrong(error.to_string()))?;
     let mut out = BufWriter::new(file);
     let packed = relay_artifact::pack(path, &[], &mut out).map_err(|error| wrong(error.to_string()))?;
     out.flush().map_err(|error| wrong(error.to_string()))?;
@@ -52,7 +54,8 @@ pub(crate) async fn upload(
         let doing = format!("uploading the artifact `{name}` to s3://{bucket}/{key}");
         let there = objects.exists(bucket, &key).await.map_err(|error| Failure::aws(&doing, &error))?;
         if !there {
-            objects.put_file(bucket, &key, packed.file.path()).await.map_err(|error| Failure::aws(&doing, &error))?;
+            let path = format!("/dev/fd/{}", packed.file.as_raw_fd());
+            objects.put_file(bucket, &key, Path::new(&path)).await.map_err(|error| Failure::aws(&doing, &error))?;
         }
     }
     Ok(())

@@ -2,11 +2,12 @@
 //! that the other call printed and deleted does not come again. Output that it only received does
 //! come again, so it may be printed twice rather than never.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use relay_aws::Kind;
 use relay_aws::clock::now;
-use relay_aws::queues::VISIBILITY;
+use relay_aws::queues::{Queues, VISIBILITY};
 use relay_console::Failure;
 use relay_engine::{Authenticator, Inbox, Start};
 use relay_protocol::keys::Cached;
@@ -14,11 +15,13 @@ use relay_protocol::keys::Cached;
 use crate::args;
 use crate::cancel::Canceller;
 use crate::clock::Clock;
-use crate::deploy::{Ending, warn_unpinned};
+use crate::deploy::{DRAIN, Ending, warn_unpinned};
 use crate::follower::Follower;
 use crate::found::{Found, find};
 use crate::progress::Progress;
-use crate::settings::timeouts;
+use crate::queues::Pair;
+use crate::result::ResultFile;
+use crate::settings::{heartbeat, timeouts};
 use crate::show::Show;
 use crate::signals::Signals;
 use crate::tags::{TagWriter, Tags};
@@ -27,22 +30,19 @@ use crate::tail::{Patience, Tail, Until};
 /// Follows a deployment to its end, and returns the exit code (clauses OUT-1 to OUT-4).
 pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
     let clock = Clock::start();
+    let mut signals = Signals::listen()?;
     let timeouts = timeouts(&arguments.following)?;
+    let patience = Patience {
+        timeout: None,
+        on_interrupt: args::OnInterrupt::Detach,
+        heartbeat: heartbeat(&arguments.following)?,
+        stuck: (timeouts.outage, timeouts.drain),
+    };
     let Found { id, target, texts, queues, pair, tags, .. } = find(&arguments.whose).await?;
     let pins = texts.pins(&target)?;
     let mut show = Show::new(arguments.following.output, arguments.following.quiet, clock);
-    warn_unpinned(&show, pins.is_none());
-    // A queue that is gone or denies access is reported immediately. The tail retries a transient
-    // failure, because it has a timeout for that.
-    match queues.peek(&pair.reply).await {
-        Err(error) if error.kind == Kind::NotFound => {
-            return Err(Failure::usage(format!("the queue {} no longer exists", pair.reply.name())).hint(
-                "the call that followed the deployment to its end deleted it, or a sweep of old queues did: ask the platform team for the output (`relay-admin log`)",
-            ));
-        }
-        Err(error) if !error.is_transient() => return Err(Failure::aws("reading the deployment's queue", &error)),
-        _ => {}
-    }
+    warn_unpinned(&mut show, pins.is_none());
+    check_queue(&queues, &pair).await?;
     // From here on this call is the reader. If it is killed, the next reader must not take the
     // earlier reader's position for exact.
     let mine = Tags { left: false, followed: Some(now()), ..tags.clone() };
@@ -68,10 +68,14 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
         canceller: Canceller::default(),
         progress: Progress::default(),
         clock,
+        printing: VecDeque::new(),
         unfit: None,
     };
-    let patience = Patience { timeout: None, on_interrupt: args::OnInterrupt::Detach };
-    let left = tail.run(&mut show, &mut Signals::listen()?, patience, Until::End).await;
+    let mut result = match &arguments.following.result_file {
+        Some(path) => Some(ResultFile::open(path).await?),
+        None => None,
+    };
+    let left = tail.run(&mut show, &mut signals, patience, Until::End).await;
     if left.is_some() && tail.inbox.poll_end().is_none() {
         show.warn(&format!(
             "stopped following; the deployment continues. To follow it again: {}",
@@ -79,10 +83,24 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
         ));
     }
     let ending = Ending { following: &arguments.following, target: &target, id: &id };
-    let (code, open) = ending.end(&show, &mut tail, left);
+    let (code, open) = ending.end(&mut show, &mut tail, left, &mut result);
     if !open && let Err(failure) = pair.delete(&queues).await {
         show.warn(&failure.to_string());
     }
-    show.end();
+    show.drain(&mut signals, DRAIN).await;
     Ok(code)
+}
+
+/// Reports a queue that is gone or denies access immediately. The tail retries a transient failure,
+/// because it has a timeout for that.
+async fn check_queue(queues: &Queues, pair: &Pair) -> Result<(), Failure> {
+    match queues.peek(&pair.reply).await {
+        Err(error) if error.kind == Kind::NotFound => {
+            Err(Failure::usage(format!("the queue {} no longer exists", pair.reply.name())).hint(
+                "the call that followed the deployment to its end deleted it, or a sweep of old queues did: ask the platform team for the output (`relay-admin log`)",
+            ))
+        }
+        Err(error) if !error.is_transient() => Err(Failure::aws("reading the deployment's queue", &error)),
+        _ => Ok(()),
+    }
 }

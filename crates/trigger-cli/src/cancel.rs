@@ -1,7 +1,7 @@
 //! `relay cancel`: asks another call's deployment to stop, with a cancel that this caller's own key
 //! signs. The target's policy decides whether that key may (clause CTL-2).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use relay_aws::clock::now;
 use relay_aws::queues::{Entry, Queues};
@@ -16,7 +16,12 @@ use tokio::task::JoinSet;
 use crate::args;
 use crate::found::find;
 use crate::show::line;
+use crate::signals::Asked;
 use crate::status::vouched_request;
+
+/// How often the cancel is sent again until the deployment has ended. A statement that overtakes its
+/// request finds neither a claim nor a task, and the launcher drops it (clause CTL-4).
+const AGAIN: Duration = Duration::from_secs(15);
 
 /// Asks this command's own deployment to stop. It sends in the background: AWS may be slow, and a
 /// second signal must still be noticed.
@@ -24,7 +29,8 @@ use crate::status::vouched_request;
 pub(crate) struct Canceller {
     /// `None` in `relay attach`, because another process holds the session key.
     session: Option<Session>,
-    asked: bool,
+    /// The statement, and when it was last sent.
+    sent: Option<(String, Instant)>,
     sending: JoinSet<Vec<String>>,
 }
 
@@ -44,35 +50,49 @@ impl Canceller {
 
     /// Whether the deployment was asked to stop.
     pub(crate) fn has_asked(&self) -> bool {
-        self.asked
+        self.sent.is_some()
     }
 
     /// Sends the cancel in the background; [`Canceller::next`] returns the lines to print. `after`
     /// says what will happen then.
-    pub(crate) fn cancel(&mut self, cancel: Cancel, after: String) {
+    pub(crate) fn cancel(&mut self, asked: Asked, after: String) {
         let Some(Session { key, request, routes }) = &self.session else { return };
-        self.asked = true;
         let id = routes.hints.deployment_id.clone();
-        let body = Message::control_json(&key.sign_envelope(statement(&id, *request, cancel)));
+        let body = Message::control_json(&key.sign_envelope(statement(&id, *request, asked.cancel)));
+        self.sent = Some((body.clone(), Instant::now()));
         let (routes, began) = (routes.clone(), Instant::now());
-        let why = match cancel {
-            Cancel::Interrupted => "SIGINT",
-            Cancel::Terminated => "SIGTERM",
-            Cancel::Requested => "the --timeout has passed",
-        };
+        let Asked { why, .. } = asked;
+        // After a timeout, the user has sent no first one.
+        let signal = if asked.is_signal() { "a second signal" } else { "a signal" };
         self.sending.spawn(async move {
             let sent = routes.send(&body).await;
             let took = began.elapsed().as_secs_f64();
             match sent {
                 Ok(()) => vec![
                     format!("{why}: sent the cancel in {took:.1}s; {after}"),
-                    format!("a second signal makes relay exit immediately. If CI ends this step first, follow the deployment with: relay attach {id}"),
+                    format!("{signal} makes relay exit immediately. If CI ends this step first, follow the deployment with: relay attach {id}"),
                 ],
                 Err(error) => vec![
                     format!("{why}, but relay could not send the cancel ({error}): the deployment continues"),
-                    format!("a second signal makes relay exit immediately. To stop the deployment from elsewhere: relay cancel {id}"),
+                    format!("{signal} makes relay exit immediately. To stop the deployment from elsewhere: relay cancel {id}"),
                 ],
             }
+        });
+    }
+
+    /// Sends the cancel again if it is time, and says nothing about it.
+    pub(crate) fn repeat(&mut self) {
+        let (Some(session), Some((body, at))) = (&self.session, &mut self.sent) else { return };
+        if at.elapsed() < AGAIN || !self.sending.is_empty() {
+            return;
+        }
+        *at = Instant::now();
+        let (routes, body) = (session.routes.clone(), body.clone());
+        self.sending.spawn(async move {
+            if let Err(error) = routes.send(&body).await {
+                tracing::debug!(%error, "repeating the cancel");
+            }
+            Vec::new()
         });
     }
 

@@ -1,6 +1,7 @@
 //! `relay deploy`: from the command line to a published request, and from the deployment's end to
 //! an exit code.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use relay_aws::Sdk;
@@ -10,7 +11,7 @@ use relay_aws::queues::Queues;
 use relay_aws::topic::Topic;
 use relay_console::Failure;
 use relay_engine::conclude::Strict;
-use relay_engine::{Authenticator, Backoff, End, Inbox, Published, Start, conclude};
+use relay_engine::{Authenticator, Backoff, End, Inbox, Published, Start, Timeouts, conclude};
 use relay_protocol::keys::{Cached, PrivateKey};
 use relay_protocol::limits::{PAYLOAD_MAX, REQUEST_LIFETIME_MAX};
 use relay_protocol::outcome::ExitCode;
@@ -30,7 +31,7 @@ use crate::last_words;
 use crate::progress::Progress;
 use crate::queues::Pair;
 use crate::request::{new_id, new_key, request_for};
-use crate::result;
+use crate::result::{self, ResultFile};
 use crate::settings::Settings;
 use crate::show::Show;
 use crate::signals::Signals;
@@ -41,55 +42,100 @@ use crate::tail::{Patience, Tail, Until};
 /// The first and the longest pause before asking a busy target again.
 const BUSY: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(30));
 
+/// How long the last messages may take to be printed.
+pub(crate) const DRAIN: Duration = Duration::from_secs(60);
+
 /// Runs the whole command, and returns the exit code (clauses OUT-1 to OUT-4).
 pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
     let clock = Clock::start();
-    let mut settings = Settings::of(arguments)?;
-    let packed = artifacts::pack(&settings.artifacts)?;
-    artifacts::merge(&mut settings.parameters, &packed)?;
-    if let Some(path) = &arguments.following.result_file {
-        // Find out that the file cannot be written before anything is published.
-        result::write(path, &json!({})).map_err(|failure| Failure { exit: ExitCode::Usage, ..failure })?;
-    }
-    check_request(&settings)?;
-    let sdk = Sdk::from_environment(Some(settings.topic.region())).await;
-    let mut show = Show::new(arguments.following.output, arguments.following.quiet, clock);
-    warn_unpinned(&show, settings.pins.is_none());
-    if arguments.dry_run {
-        return dry_run(&settings, &sdk, &show).await;
-    }
-    artifacts::upload(&Objects::new(&sdk), settings.artifact_store.as_ref(), &packed).await?;
-    let waits_until = settings.wait.map(|wait| Instant::now() + wait);
-    let mut busy = BUSY;
     let mut signals = Signals::listen()?;
-    let code = loop {
-        let may_wait = waits_until.is_some_and(|until| Instant::now() + busy.peek() < until);
-        let call = Call { arguments, settings: &settings, sdk: &sdk, clock, may_wait };
-        match call.once(&mut show, &mut signals).await? {
-            Some(code) => break code,
-            None => {
-                let pause = busy.pause();
-                show.say(&format!("the target is busy; asking again in {}s, under a new id", pause.as_secs()));
-                // No deployment of this command is alive, so there is nothing to cancel.
-                if let Ok((code, _)) = tokio::time::timeout(pause, signals.next()).await {
-                    break code.code();
-                }
+    let settings = Settings::of(arguments)?;
+    let mut show = Show::new(arguments.following.output, arguments.following.quiet, clock);
+    let mut result = match &arguments.following.result_file {
+        Some(path) => tokio::select! {
+            file = ResultFile::open(path) => Some(file?),
+            asked = signals.next() => return Ok(asked.code.code()),
+        },
+        None => None,
+    };
+    let whole = Whole { arguments, settings, clock };
+    let code = whole.run(&mut show, &mut signals, &mut result).await;
+    if let (Err(failure), Some(file)) = (&code, &mut result) {
+        file.write(&mut show, &result::failed(&arguments.target, failure));
+    }
+    show.drain(&mut signals, DRAIN).await;
+    code
+}
+
+/// The whole command.
+struct Whole<'a> {
+    arguments: &'a args::Deploy,
+    settings: Settings,
+    clock: Clock,
+}
+
+impl Whole<'_> {
+    async fn run(
+        mut self,
+        show: &mut Show,
+        signals: &mut Signals,
+        result: &mut Option<ResultFile>,
+    ) -> Result<u8, Failure> {
+        let packing = tokio::task::spawn_blocking({
+            let artifacts = self.settings.artifacts.clone();
+            move || artifacts::pack(&artifacts)
+        });
+        let packed = tokio::select! {
+            packed = packing => packed.map_err(|error| Failure::new(ExitCode::Fault, error.to_string()))??,
+            asked = signals.next() => {
+                show.warn(&format!("{}: stopped before anything was published", asked.why));
+                return Ok(asked.code.code());
+            }
+        };
+        artifacts::merge(&mut self.settings.parameters, &packed)?;
+        let Self { arguments, settings, clock } = &self;
+        check_request(settings)?;
+        let sdk = Sdk::from_environment(Some(settings.topic.region())).await;
+        warn_unpinned(show, settings.pins.is_none());
+        if arguments.dry_run {
+            return dry_run(settings, &sdk, show, signals).await;
+        }
+        let objects = Objects::new(&sdk);
+        tokio::select! {
+            uploaded = artifacts::upload(&objects, settings.artifact_store.as_ref(), &packed) => uploaded?,
+            asked = signals.next() => {
+                show.warn(&format!("{}: stopped before anything was published", asked.why));
+                return Ok(asked.code.code());
             }
         }
-    };
-    show.end();
-    Ok(code)
+        drop(packed);
+        let waits_until = settings.wait.map(|wait| Instant::now() + wait);
+        let mut busy = BUSY;
+        loop {
+            let may_wait = waits_until.is_some_and(|until| Instant::now() + busy.peek() < until);
+            let call = Call { arguments, settings, sdk: &sdk, clock: *clock, may_wait };
+            if let Some(code) = call.once(show, signals, result).await? {
+                return Ok(code);
+            }
+            let pause = busy.pause();
+            show.say(&format!("the target is busy; asking again in {}s, under a new id", pause.as_secs()));
+            // No deployment of this command is alive, so there is nothing to cancel.
+            if let Ok(asked) = tokio::time::timeout(pause, signals.next()).await {
+                return Ok(asked.code.code());
+            }
+        }
+    }
 }
 
 /// Warns of a deployment whose answers nobody can verify.
-pub(crate) fn warn_unpinned(show: &Show, unpinned: bool) {
+pub(crate) fn warn_unpinned(show: &mut Show, unpinned: bool) {
     if unpinned {
         show.warn("no keys are pinned: relay trusts the first runner that answers, and anybody who may write to the reply queue can forge what follows");
     }
 }
 
 /// Asks what would become of the deployment, and prints the answer.
-async fn dry_run(settings: &Settings, sdk: &Sdk, show: &Show) -> Result<u8, Failure> {
+async fn dry_run(settings: &Settings, sdk: &Sdk, show: &mut Show, signals: &mut Signals) -> Result<u8, Failure> {
     let session = new_key()?;
     let trial = Trial {
         target: &settings.target,
@@ -100,12 +146,11 @@ async fn dry_run(settings: &Settings, sdk: &Sdk, show: &Show) -> Result<u8, Fail
         patience: settings.timeouts.admission,
     };
     let asked = trial.ask(sdk, |id, now, pair| request(settings, id, now, &session, pair));
-    let mut signals = Signals::listen()?;
     let tried = tokio::select! {
         tried = asked => tried?,
-        (code, _) = signals.next() => {
+        asked = signals.next() => {
             show.warn("stopped; nothing was started. If a queue is left behind, `relay gc` deletes it");
-            return Ok(code.code());
+            return Ok(asked.code.code());
         }
     };
     let end = End::Tried(Box::new(tried.clone()));
@@ -155,7 +200,12 @@ struct Call<'a> {
 impl Call<'_> {
     /// Runs one deployment. Returns the exit code, or `None` if the target is busy and there is
     /// time to ask again.
-    async fn once(&self, show: &mut Show, signals: &mut Signals) -> Result<Option<u8>, Failure> {
+    async fn once(
+        &self,
+        show: &mut Show,
+        signals: &mut Signals,
+        file: &mut Option<ResultFile>,
+    ) -> Result<Option<u8>, Failure> {
         let settings = self.settings;
         let queues = Queues::new(self.sdk);
         let (id, now) = new_id()?;
@@ -165,19 +215,19 @@ impl Call<'_> {
             Some(queue) => Pair::fixed(queue),
             None => tokio::select! {
                 made = Pair::create(&queues, &id, &settings.topic, &first_tags) => made?,
-                (code, _) = signals.next() => {
+                asked = signals.next() => {
                     show.warn("stopped before anything was published; if a queue is left behind, `relay gc` deletes it");
-                    return Ok(Some(code.code()));
+                    return Ok(Some(asked.code.code()));
                 }
             },
         };
         let result = match signals.pending().await {
-            Some(code) => {
+            Some(asked) => {
                 show.warn("stopped before anything was published");
-                Ok(Done::Ended { code: code.code(), open: false })
+                Ok(Done::Ended { code: asked.code.code(), open: false })
             }
             None => match self.publish(show, (&id, now), &pair, tags).await {
-                Ok(tail) => Ok(self.follow(show, signals, tail, &id).await),
+                Ok(tail) => Ok(self.follow(show, (signals, file), tail, &id).await),
                 Err(failure) => Err(failure),
             },
         };
@@ -206,7 +256,7 @@ impl Call<'_> {
     /// when its id was made (clause REQ-16).
     async fn publish(
         &self,
-        show: &Show,
+        show: &mut Show,
         (id, issued_at): (&DeploymentId, Timestamp),
         pair: &Pair,
         tags: Tags,
@@ -242,15 +292,28 @@ impl Call<'_> {
             canceller: Canceller::new(Session { key, request: digest, routes }),
             progress: Progress::published(published),
             clock: self.clock,
+            printing: VecDeque::new(),
             unfit: None,
         })
     }
 
     /// Follows the deployment to its end or, with `--detach`, to the start of its task.
-    async fn follow(&self, show: &mut Show, signals: &mut Signals, mut tail: Tail, id: &DeploymentId) -> Done {
+    async fn follow(
+        &self,
+        show: &mut Show,
+        (signals, file): (&mut Signals, &mut Option<ResultFile>),
+        mut tail: Tail,
+        id: &DeploymentId,
+    ) -> Done {
         let Self { arguments, settings, .. } = self;
         let until = if arguments.detach { Until::Admitted } else { Until::End };
-        let patience = Patience { timeout: settings.timeout, on_interrupt: arguments.on_interrupt };
+        let Timeouts { outage, drain, .. } = settings.timeouts;
+        let patience = Patience {
+            timeout: settings.timeout,
+            on_interrupt: arguments.on_interrupt,
+            heartbeat: settings.heartbeat,
+            stuck: (outage, drain),
+        };
         let left = tail.run(show, signals, patience, until).await;
         let end = tail.inbox.poll_end();
         if arguments.detach && end.is_none() && left.is_none() {
@@ -260,7 +323,7 @@ impl Call<'_> {
             return Done::Busy;
         }
         let ending = Ending { following: &arguments.following, target: &settings.target, id };
-        let (code, open) = ending.end(show, &mut tail, left);
+        let (code, open) = ending.end(show, &mut tail, left, file);
         Done::Ended { code, open }
     }
 }
@@ -275,24 +338,27 @@ pub(crate) struct Ending<'a> {
 impl Ending<'_> {
     /// Prints the last messages, writes the result file, and returns the exit code and whether the
     /// outcome is open. `left` says why this command itself asked for an end.
-    pub(crate) fn end(&self, show: &Show, tail: &mut Tail, left: Option<ExitCode>) -> (u8, bool) {
+    pub(crate) fn end(
+        &self,
+        show: &mut Show,
+        tail: &mut Tail,
+        left: Option<ExitCode>,
+        file: &mut Option<ResultFile>,
+    ) -> (u8, bool) {
         tail.progress.phases.finished = Some(tail.clock.elapsed());
         let end = tail.inbox.poll_end();
         let strict = Strict { output: self.following.strict_output, record: self.following.require_record };
-        let code = match conclude::conclude(end, left, strict).code() {
+        let code = match (conclude::conclude(end, left, strict).code(), left) {
+            // A signal ended this command before its reader had everything.
+            (_, Some(left)) if tail.is_cut_off() => left.code(),
             _ if strict.output && show.has_failed() => ExitCode::Incomplete.code(),
-            code => code,
+            (code, _) => code,
         };
         last_words::say(show, tail, code, left, self.id);
-        if let Some(path) = &self.following.result_file {
-            let result = result::result(self.id, self.target, code, tail);
-            // The deployment is over, and its own exit code matters more than a failure to write
-            // the file.
-            if let Err(failure) = result::write(path, &result) {
-                show.warn(&failure.to_string());
-            }
+        if let Some(file) = file {
+            file.write(show, &result::result(self.id, self.target, code, tail));
         }
-        (code, conclude::is_open(end))
+        (code, conclude::is_open(end) || tail.is_cut_off())
     }
 }
 

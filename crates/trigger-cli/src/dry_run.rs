@@ -103,7 +103,9 @@ impl Trial<'_> {
                 () = tokio::time::sleep(due) => inbox.handle_timeout(clock.elapsed()),
             }
             while inbox.poll_event().is_some() {}
-            inbox.written();
+            if let Some(mark) = inbox.polled() {
+                inbox.written(mark);
+            }
             follower.delete(&mut inbox, true);
             // A dry run waits for one answer. If that came and the pin does not fit, none follows.
             if inbox.unfit() == Some(Unfit::Answer) {

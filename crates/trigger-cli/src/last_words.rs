@@ -10,53 +10,53 @@ use relay_protocol::frame::{Finished, Tried};
 use relay_protocol::outcome::{ExitCode, Outcome};
 use relay_protocol::time::plain_elapsed;
 use relay_protocol::{DeploymentId, Reason};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::result::{Verdict, verdict};
 use crate::show::Show;
 use crate::tail::Tail;
 
 /// Prints the last messages.
-pub(crate) fn say(show: &Show, tail: &Tail, code: u8, stopping: Option<ExitCode>, id: &DeploymentId) {
-    let inbox = &tail.inbox;
-    let end = inbox.poll_end();
+pub(crate) fn say(show: &mut Show, tail: &Tail, code: u8, stopping: Option<ExitCode>, id: &DeploymentId) {
+    let end = tail.inbox.poll_end();
+    let facts = facts(end, code);
     match end {
         Some(End::Finished { finished, missing, verified, record }) => {
-            say_finished(show, tail, code, finished, (missing, *verified));
+            let ran_out = stopping == Some(ExitCode::TimedOut);
+            say_finished(show, tail, (code, ran_out), finished, (missing, *verified));
             if let Err(problem) = record {
                 show.warn(&format!("this end is not proved by a signed record: {problem}"));
             }
         }
         Some(End::Tried(tried)) => say_tried(show, tried),
         Some(End::Refused { reason, message }) => {
-            show.end_line("refused", &format!("{message} ({reason})"), false);
+            show.end_line("refused", &format!("{message} ({reason})"), false, facts);
             hint(show, *reason);
         }
         Some(End::Stopped { reason: reason @ (Reason::Cancelled | Reason::TimedOut), started: false, .. }) => {
-            show.end_line("stopped", &format!("{} ({reason}) before anything ran, exit {code}", reason.words()), false);
+            let text = format!("{} ({reason}) before anything ran, exit {code}", reason.words());
+            show.end_line("stopped", &text, false, facts);
         }
         Some(End::Stopped { reason, message, started: false }) if never_ran(*reason) => {
-            show.end_line("never started", &format!("{message} ({reason})"), false);
+            show.end_line("never started", &format!("{message} ({reason})"), false, facts);
             hint(show, *reason);
         }
         Some(End::NeverStarted { reason, message }) => {
-            show.end_line("never started", &format!("{message} ({reason})"), false);
+            show.end_line("never started", &format!("{message} ({reason})"), false, facts);
             hint(show, *reason);
         }
         Some(End::Stopped { reason: reason @ (Reason::Cancelled | Reason::TimedOut), .. }) => {
-            show.end_line(
-                "stopped",
-                &format!("{} ({reason}), exit {code}; the runner did not report how far it got", reason.words()),
-                false,
-            );
+            let text = format!("{} ({reason}), exit {code}; the runner did not report how far it got", reason.words());
+            show.end_line("stopped", &text, false, facts);
             hint(show, *reason);
         }
         Some(End::Stopped { reason, message, .. }) => {
-            show.end_line("outcome unknown", &format!("the task has stopped ({reason}): {message}"), false);
+            show.end_line("outcome unknown", &format!("the task has stopped ({reason}): {message}"), false, facts);
             hint(show, *reason);
         }
         Some(End::Silent { waiting_for, after, .. }) => {
             let text = format!("no message arrived for {} while waiting for {waiting_for}", took(*after));
-            show.end_line("outcome unknown", &text, false);
+            show.end_line("outcome unknown", &text, false, facts);
         }
         None => {
             let asked = match (tail.canceller.has_asked(), stopping) {
@@ -64,7 +64,7 @@ pub(crate) fn say(show: &Show, tail: &Tail, code: u8, stopping: Option<ExitCode>
                 (false, Some(_)) => "; relay did not ask it to stop, and it continues",
                 (false, None) => "",
             };
-            show.end_line("outcome unknown", &format!("relay exited before the end of {id}{asked}"), false);
+            show.end_line("outcome unknown", &format!("relay exited before the end of {id}{asked}"), false, facts);
         }
     }
     if is_open(end) {
@@ -73,8 +73,14 @@ pub(crate) fn say(show: &Show, tail: &Tail, code: u8, stopping: Option<ExitCode>
     say_what_was_not_shown(show, tail);
 }
 
+/// The end as fields, for programs.
+fn facts(end: Option<&End>, exit_code: u8) -> Value {
+    let Verdict { by, reason, .. } = verdict(end);
+    json!({ "exit_code": exit_code, "decided_by": by, "reason": reason })
+}
+
 /// Tells of frames that came and were not shown.
-fn say_what_was_not_shown(show: &Show, tail: &Tail) {
+fn say_what_was_not_shown(show: &mut Show, tail: &Tail) {
     let inbox = &tail.inbox;
     if inbox.earlier() > 0 {
         show.warn(&format!(
@@ -94,7 +100,7 @@ fn say_what_was_not_shown(show: &Show, tail: &Tail) {
 }
 
 /// Prints the answer to a dry run.
-pub(crate) fn say_tried(show: &Show, tried: &Tried) {
+pub(crate) fn say_tried(show: &mut Show, tried: &Tried) {
     let Tried { reason, message, policies, requesters, approvals_missing, configuration_digest, revision, .. } = tried;
     let as_whom = requesters.join(", ");
     let (name, text) = match reason {
@@ -115,14 +121,19 @@ pub(crate) fn say_tried(show: &Show, tried: &Tried) {
     }
 }
 
-fn hint(show: &Show, reason: Reason) {
-    show.warn(&format!("hint: {}", reason.hint()));
+fn hint(show: &mut Show, reason: Reason) {
+    show.hint(reason.hint());
 }
 
 /// Prints the end that the runner reported.
-fn say_finished(show: &Show, tail: &Tail, code: u8, finished: &Finished, output: (&Missing, bool)) {
-    let (missing, verified) = output;
-
+fn say_finished(
+    show: &mut Show,
+    tail: &Tail,
+    (code, ran_out): (u8, bool),
+    finished: &Finished,
+    (missing, verified): (&Missing, bool),
+) {
+    let facts = facts(tail.inbox.poll_end(), code);
     let took = took(tail.clock.elapsed());
     let output = if verified && tail.inbox.came_late() {
         "output complete from where this call began; the digests cover the whole output, so relay did not check them"
@@ -139,12 +150,17 @@ fn say_finished(show: &Show, tail: &Tail, code: u8, finished: &Finished, output:
     };
     match &finished.outcome {
         Outcome::Exited { signal: Some(signal), .. } => {
-            show.end_line("finished", &format!("signal {signal}, exit {code}, {took}, {output}"), verified);
+            show.end_line("finished", &format!("signal {signal}, exit {code}, {took}, {output}"), verified, facts);
         }
-        Outcome::Exited { .. } => show.end_line("finished", &format!("exit {code}, {took}, {output}"), verified),
+        Outcome::Exited { .. } => show.end_line("finished", &format!("exit {code}, {took}, {output}"), verified, facts),
+        Outcome::Ended { reason: Reason::Cancelled, .. } if ran_out => {
+            let text = format!("stopped, because the --timeout has passed, exit {code}, {took}, {output}");
+            show.end_line("finished", &text, false, facts);
+            show.hint("allow more time with --timeout, or find out what hangs");
+        }
         Outcome::Ended { reason, message } => {
             let words = reason.words();
-            show.end_line("finished", &format!("{words} ({reason}), exit {code}, {took}, {output}"), false);
+            show.end_line("finished", &format!("{words} ({reason}), exit {code}, {took}, {output}"), false, facts);
             if message != words {
                 show.warn(message);
             }
@@ -153,11 +169,11 @@ fn say_finished(show: &Show, tail: &Tail, code: u8, finished: &Finished, output:
     }
 }
 
-fn say_what_is_known(show: &Show, tail: &Tail) {
+fn say_what_is_known(show: &mut Show, tail: &Tail) {
     if let Some(trouble) = tail.follower.trouble() {
         show.warn(&format!("cannot read the reply queue: {trouble}"));
         if trouble.kind == Kind::Credentials {
-            show.warn("hint: CI's credentials expired before the deployment ended: give the job a longer session, or one that renews itself (such as a web identity's), then follow the deployment with relay attach");
+            show.hint("CI's credentials expired before the deployment ended: give the job a longer session, or one that renews itself (such as a web identity's), then follow the deployment with relay attach");
         }
     }
     let offset = tail.inbox.offset();

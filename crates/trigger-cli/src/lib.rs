@@ -34,56 +34,85 @@ mod status;
 mod tags;
 mod tail;
 mod verify;
+mod weave;
 
-use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
+use relay_console::outlet::{self, Outlet, To};
 use relay_console::{Failure, telemetry};
+use relay_protocol::encoding::ascii_json;
 use relay_protocol::outcome;
+use serde_json::json;
 
-use crate::args::{Command, Relay};
+use crate::args::{Command, Output, Relay};
+
+/// How long the last messages may take to be printed.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// Parses the command line, runs the command, and returns its exit code. Failures go to stderr.
-pub async fn main() -> ExitCode {
-    telemetry::plain();
+pub fn main() -> ExitCode {
     let relay = match Relay::try_parse() {
         Ok(relay) => relay,
-        Err(error) => {
-            // Help and version are not errors. Anything else is a usage error: 119, because 2 has a
-            // meaning for terraform.
-            let code = if error.use_stderr() { outcome::ExitCode::Usage.code() } else { 0 };
-            let text = relay_console::harmless(&error.render().to_string());
-            // A closed terminal does not change the exit code.
-            let _ = match error.use_stderr() {
-                true => write!(std::io::stderr(), "{text}"),
-                false => write!(std::io::stdout(), "{text}"),
-            };
-            return code.into();
-        }
+        Err(error) => return usage(&error),
     };
-    // Boxed, because the SDK's futures nest too deeply for the compiler to lay them out.
-    let result = match relay.command {
-        Command::Deploy(arguments) => Box::pin(deploy::deploy(&arguments)).await,
-        Command::Attach(arguments) => Box::pin(attach::attach(&arguments)).await,
-        Command::Status(arguments) => Box::pin(status::status(&arguments)).await,
-        Command::Cancel(arguments) => Box::pin(cancel::cancel(&arguments)).await,
-        Command::Gc(arguments) => Box::pin(gc::gc(&arguments)).await,
+    let format = relay.command.output();
+    let failure = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        // Boxed, because the SDK's futures nest too deeply for the compiler to lay them out.
+        Ok(runtime) => match runtime.block_on(Box::pin(run(relay.command))) {
+            Ok(code) => return code.into(),
+            Err(failure) => failure,
+        },
+        Err(error) => Failure::new(outcome::ExitCode::Fault, format!("cannot start: {error}")),
+    };
+    report(&failure, &failure.to_string(), format);
+    failure.exit.code().into()
+}
+
+async fn run(command: Command) -> Result<u8, Failure> {
+    telemetry::plain();
+    signals::survive_file_limit();
+    match command {
+        Command::Deploy(arguments) => deploy::deploy(&arguments).await,
+        Command::Attach(arguments) => attach::attach(&arguments).await,
+        Command::Status(arguments) => status::status(&arguments).await,
+        Command::Cancel(arguments) => cancel::cancel(&arguments).await,
+        Command::Gc(arguments) => gc::gc(&arguments).await,
         Command::Keygen(arguments) => keygen::keygen(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::Verify(arguments) => verify::verify(&arguments),
-        Command::Doctor(arguments) => Box::pin(doctor::doctor(&arguments)).await,
-    };
-    match result {
-        Ok(code) => code.into(),
-        Err(failure) => {
-            report(&failure);
-            failure.exit.code().into()
-        }
+        Command::Doctor(arguments) => doctor::doctor(&arguments).await,
     }
 }
 
-fn report(failure: &Failure) {
-    // If stderr is closed, nobody is left to tell.
-    let _ = writeln!(std::io::stderr(), "{failure}");
+/// Prints what clap says. Help and version are no errors. Anything else is a usage error: 119,
+/// because 2 has a meaning for terraform.
+fn usage(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    if !error.use_stderr() {
+        // A closed terminal does not change the exit code.
+        let _ = outlet::write(To::Stdout, relay_console::harmless(&text).as_bytes());
+        return ExitCode::SUCCESS;
+    }
+    let failure = Failure::usage(text.trim_end().trim_start_matches("error: "));
+    report(&failure, &relay_console::harmless(text.trim_end()), args::output_of(std::env::args_os()));
+    failure.exit.code().into()
+}
+
+/// Prints a failure, in `words` for people on stderr, and where the caller reads JSON on stdout as
+/// well. A reader who has stopped reading does not keep the program alive.
+fn report(failure: &Failure, words: &str, format: Output) {
+    let outlet = Outlet::start();
+    if format == Output::Json {
+        let line = json!({
+            "type": "error",
+            "exit_code": failure.exit.code(),
+            "text": failure.error,
+            "hints": failure.hints,
+        });
+        outlet.put(To::Stdout, (ascii_json(&line) + "\n").into_bytes());
+    }
+    outlet.put(To::Stderr, format!("{words}\n").into_bytes());
+    outlet.settle(SETTLE);
 }

@@ -1,6 +1,7 @@
 //! The `relay` program. The library does the work.
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> std::process::ExitCode {
-    relay_trigger_cli::main().await
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    relay_console::panics::run(relay_trigger_cli::main)
 }

@@ -8,7 +8,7 @@ use relay_protocol::time::plain_elapsed;
 use serde_json::{Value, json};
 
 /// When each phase began, measured from the start of the command.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Phases {
     pub(crate) published: Option<Duration>,
     pub(crate) admitted: Option<Duration>,
@@ -18,7 +18,7 @@ pub(crate) struct Phases {
 
 impl Phases {
     /// Returns the phases as JSON, in milliseconds.
-    pub(crate) fn to_json(&self) -> Value {
+    pub(crate) fn to_json(self) -> Value {
         let ms = |at: Option<Duration>| at.map(|at| u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
         json!({ "published": ms(self.published), "admitted": ms(self.admitted), "started": ms(self.started), "finished": ms(self.finished) })
     }
@@ -36,16 +36,21 @@ pub(crate) struct Progress {
     grace: Option<Duration>,
     /// The running step, and whether it belongs to the rollback.
     step: Option<(String, bool)>,
+    /// When the present phase or step began.
+    since: Duration,
 }
 
 impl Progress {
     /// The progress of a request that was published at `at`.
     pub(crate) fn published(at: Duration) -> Self {
-        Self { phases: Phases { published: Some(at), ..Phases::default() }, ..Self::default() }
+        Self { phases: Phases { published: Some(at), ..Phases::default() }, since: at, ..Self::default() }
     }
 
     /// Records an event, and returns whether it is news. ECS's events may come twice, and late.
     pub(crate) fn fold(&mut self, event: &Event, now: Duration) -> bool {
+        if !matches!(event, Event::Output(_) | Event::Note(_) | Event::Gap(_)) {
+            self.since = now;
+        }
         match event {
             Event::Launcher(LauncherKind::Admitted { .. }) => self.phases.admitted = Some(now),
             Event::Launcher(LauncherKind::Task { state, .. }) => {
@@ -63,6 +68,18 @@ impl Progress {
             Event::Launcher(_) | Event::Output(_) | Event::Note(_) | Event::Gap(_) => {}
         }
         true
+    }
+
+    /// Says what the deployment is doing, for a reader who has seen nothing for a while.
+    pub(crate) fn at_work(&self, now: Duration) -> String {
+        let long = plain_elapsed(now.saturating_sub(self.since));
+        match (&self.step, self.phases) {
+            (Some((step, false)), _) => format!("{step} running for {long}"),
+            (Some((step, true)), _) => format!("rollback {step} running for {long}"),
+            (None, Phases { started: Some(_), .. }) => format!("preparing the first step for {long}"),
+            (None, Phases { admitted: Some(_), .. }) => format!("waiting for the task to start for {long}"),
+            (None, _) => format!("waiting for the first answer for {long}"),
+        }
     }
 
     /// Returns how many steps the runner announced, or `None` for a reader that has not seen it.

@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     /// How long to keep asking while the target is busy.
     pub(crate) wait: Option<Duration>,
     pub(crate) timeouts: Timeouts,
+    /// How long nothing may be printed before a line says what is running. Zero means forever.
+    pub(crate) heartbeat: Duration,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -82,9 +84,15 @@ impl Settings {
                 admission: duration("--admission-timeout", &arguments.admission_timeout)?,
                 ..timeouts(&arguments.following)?
             },
+            heartbeat: heartbeat(&arguments.following)?,
             target,
         })
     }
+}
+
+/// Returns how long nothing may be printed.
+pub(crate) fn heartbeat(following: &args::Following) -> Result<Duration, Failure> {
+    duration_or_none("--heartbeat", &following.heartbeat)
 }
 
 /// Returns the timeouts of a reader.

@@ -1,20 +1,34 @@
 //! How a deployment is shown: as text or as JSON lines. In text mode the tool's bytes go unchanged
 //! to stdout and stderr, relay's messages go to stderr, and a terminal gets a live line. Untrusted
 //! text stays raw only in the tool's bytes; relay's messages escape it (clause FRM-17).
+//!
+//! Nothing here blocks: the [`Outlet`] writes. Its reader may be slow or stuck, so the caller asks
+//! [`Show::has_room`] before it hands out more, and [`Show::written`] before it deletes a message.
 
-use std::cell::Cell;
-use std::io::{ErrorKind, IsTerminal as _, Write};
+use std::io::{ErrorKind, IsTerminal as _};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use relay_console::harmless;
+use relay_console::outlet::{self, Outlet, To};
 use relay_protocol::DeploymentId;
 use relay_protocol::encoding::{ascii_json, base64, printable};
-use relay_protocol::frame::{Chunk, Stream};
+use relay_protocol::frame::Chunk;
+use rustix::fs::fstat;
 use serde_json::{Value, json};
 
 use crate::args::Output;
 use crate::clock::Clock;
+use crate::signals::Signals;
+use crate::weave::{Piece, Weave};
+
+/// Bytes that may wait to be written before the deployment's output is no longer read.
+const WAITING_MAX: usize = 1024 * 1024;
+
+/// The most characters of the live line's message, so that it fits into a line of 80.
+const LIVE_MAX: usize = 60;
+
+/// Moves to the beginning of the live line and removes it.
+const ERASE: &str = "\r\x1b[K";
 
 /// Whether to print a line for a user who asked for quiet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,20 +37,29 @@ enum Importance {
     Must,
 }
 
+/// The line at the bottom of a terminal that says where the deployment is.
+#[derive(Debug)]
+struct Live {
+    message: String,
+    /// What it says now, if it is there.
+    drawn: Option<String>,
+}
+
 /// Prints one deployment.
 #[derive(Debug)]
 pub(crate) struct Show {
     output: Output,
     clock: Clock,
-    bar: Option<ProgressBar>,
     quiet: bool,
-    /// Whether stdout and stderr take no more. The deployment goes on without them.
-    closed: [bool; 2],
+    live: Option<Live>,
+    outlet: Outlet,
+    weave: Weave,
+    /// Whether the user was told that stdout and stderr take no more.
+    told_closed: [bool; 2],
     /// Whether a stream failed for a reason other than a closed pipe.
     failed: bool,
-    /// Whether the tool left stderr in the middle of a line. relay's next message then starts a new
-    /// one.
-    open_line: Cell<bool>,
+    /// When something was last printed.
+    printed_at: Duration,
 }
 
 impl Show {
@@ -44,194 +67,291 @@ impl Show {
     pub(crate) fn new(output: Output, quiet: bool, clock: Clock) -> Self {
         let live =
             output == Output::Text && !quiet && std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
-        let bar = live.then(|| live_line(clock.elapsed(), String::new()));
-        Self { output, clock, bar, quiet, closed: [false; 2], failed: false, open_line: Cell::new(false) }
+        Self {
+            output,
+            clock,
+            quiet,
+            live: live.then(|| Live { message: String::new(), drawn: None }),
+            outlet: Outlet::start(),
+            weave: Weave::new(one_file()),
+            told_closed: [false; 2],
+            failed: false,
+            printed_at: clock.elapsed(),
+        }
     }
 
     /// Prints where the deployment is: `relay admitted 0.4s by policy0`.
-    pub(crate) fn event(&self, name: &str, text: &str, more: Value) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(format!("{name} {}", printable(text)));
-        }
+    pub(crate) fn event(&mut self, name: &str, text: &str, more: Value) {
         let space = if text.is_empty() { "" } else { " " };
         let plain = format!("{name} {:.1}s{space}{}", self.clock.elapsed().as_secs_f64(), printable(text));
+        self.set_live(format!("{name}{space}{}", printable(text)));
         self.tell(&plain, Importance::Progress, self.json(name, text, more));
     }
 
     /// Prints that a step begins: `relay step 1/2 plan`.
     /// `of` is `None` if nobody said how many there are.
-    pub(crate) fn step(&self, kind: &str, number: usize, of: Option<usize>, name: &str) {
+    pub(crate) fn step(&mut self, kind: &str, number: usize, of: Option<usize>, name: &str) {
         let of_all = of.map(|of| format!("/{of}")).unwrap_or_default();
         let plain = format!("{kind} {number}{of_all} {}", printable(name));
-        if let Some(bar) = &self.bar {
-            bar.set_message(plain.clone());
-        }
+        self.set_live(plain.clone());
         self.tell(&plain, Importance::Progress, self.json(kind, name, json!({ "number": number, "of": of })));
+    }
+
+    /// Prints that a quiet deployment is alive: `relay: step apply running for 12m`. CI systems end
+    /// jobs that print nothing for ten minutes or so.
+    pub(crate) fn alive(&mut self, text: &str) {
+        self.words("waiting", text, Importance::Progress, json!({}));
     }
 
     /// Prints how the deployment ended: `relay finished: exit 0, 3m12s, output verified`. Quiet
     /// hides only a plain end, which the exit code tells completely.
-    pub(crate) fn end_line(&self, name: &str, text: &str, plain_end: bool) {
+    pub(crate) fn end_line(&mut self, name: &str, text: &str, plain_end: bool, more: Value) {
         let importance = if plain_end { Importance::Progress } else { Importance::Must };
-        self.tell(&format!("{name}: {}", printable(text)), importance, self.json(name, text, json!({})));
+        self.tell(&format!("{name}: {}", printable(text)), importance, self.json(name, text, more));
     }
 
     /// Prints the one result that the command was for.
-    pub(crate) fn result(&self, name: &str, text: &str, more: Value) {
+    pub(crate) fn result(&mut self, name: &str, text: &str, more: Value) {
         self.tell(&format!("{name}: {}", printable(text)), Importance::Must, self.json(name, text, more));
     }
 
     /// Says that the deployment goes on without this command. Its id goes alone to stdout, for
     /// scripts.
-    pub(crate) fn detached(&self, follow: &str, id: &DeploymentId) {
+    pub(crate) fn detached(&mut self, follow: &str, id: &DeploymentId) {
         let text = format!("follow it with: {follow}");
         let json = self.json("detached", &text, json!({ "deployment_id": id }));
         self.tell(&format!("detached: {text}"), Importance::Progress, json);
         if self.output == Output::Text {
-            self.line(&mut std::io::stdout().lock(), id.as_str());
+            self.outlet.put(To::Stdout, format!("{id}\n").into_bytes());
         }
     }
 
+    /// Prints a document for programs on stdout.
+    pub(crate) fn document(&mut self, text: String) {
+        self.outlet.put(To::Stdout, text.into_bytes());
+    }
+
     /// Prints an explanation.
-    pub(crate) fn say(&self, text: &str) {
-        self.words("note", text, Importance::Progress);
+    pub(crate) fn say(&mut self, text: &str) {
+        self.words("note", text, Importance::Progress, json!({}));
     }
 
     /// Prints a warning, even for a user who asked for quiet.
-    pub(crate) fn warn(&self, text: &str) {
-        self.words("warning", text, Importance::Must);
+    pub(crate) fn warn(&mut self, text: &str) {
+        self.words("warning", text, Importance::Must, json!({}));
     }
 
-    fn words(&self, name: &str, text: &str, importance: Importance) {
+    /// Prints what to do next, even for a user who asked for quiet.
+    pub(crate) fn hint(&mut self, text: &str) {
+        let json = self.json("hint", text, json!({}));
+        self.print(format!("relay: hint: {}", printable(text)), Importance::Must, json);
+    }
+
+    fn words(&mut self, name: &str, text: &str, importance: Importance, more: Value) {
         // No space between `relay` and the colon: this is a message, not a state.
-        self.print(&format!("relay: {}", printable(text)), importance, self.json(name, text, json!({})));
+        self.print(format!("relay: {}", printable(text)), importance, self.json(name, text, more));
     }
 
-    fn tell(&self, plain: &str, importance: Importance, json: Value) {
-        self.print(&format!("relay {plain}"), importance, json);
+    fn tell(&mut self, plain: &str, importance: Importance, json: Value) {
+        self.print(format!("relay {plain}"), importance, json);
     }
 
+    /// The types of JSON lines are words with underscores.
     fn json(&self, name: &str, text: &str, more: Value) -> Value {
         let elapsed_ms = u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let mut line = json!({ "type": name, "elapsed_ms": elapsed_ms, "text": text });
+        let mut line = json!({ "type": name.replace(' ', "_"), "elapsed_ms": elapsed_ms, "text": text });
         if let (Some(line), Value::Object(more)) = (line.as_object_mut(), more) {
             line.extend(more);
         }
         line
     }
 
-    fn print(&self, plain: &str, importance: Importance, json: Value) {
+    fn print(&mut self, plain: String, importance: Importance, json: Value) {
         match self.output {
-            Output::Json => self.line(&mut std::io::stdout().lock(), &ascii_json(&json)),
+            Output::Json => self.json_line(&json),
             Output::Text if self.quiet && importance == Importance::Progress => {}
-            Output::Text => {
-                let start = if self.open_line.replace(false) { "\n" } else { "" };
-                self.line(&mut std::io::stderr().lock(), &format!("{start}{plain}"));
-            }
+            Output::Text => self.push(Piece::Line(plain)),
         }
     }
 
-    fn line(&self, out: &mut impl Write, text: &str) {
-        // If the stream is closed, nobody is left to tell.
-        let mut write = || drop(writeln!(out, "{text}"));
-        match &self.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
+    fn json_line(&mut self, line: &Value) {
+        self.printed_at = self.clock.elapsed();
+        self.outlet.put(To::Stdout, (ascii_json(line) + "\n").into_bytes());
+    }
+
+    /// Prints the tool's bytes. A stream that cannot take them is closed, and the deployment goes
+    /// on.
+    pub(crate) fn output(&mut self, chunks: Vec<Chunk>) {
+        for chunk in chunks {
+            if self.output == Output::Text {
+                self.push(Piece::Tool(chunk.stream, chunk.bytes));
+                continue;
+            }
+            let mut line = json!({ "type": "output", "stream": chunk.stream, "ms": chunk.ms });
+            if let Some(line) = line.as_object_mut() {
+                match std::str::from_utf8(&chunk.bytes) {
+                    Ok(text) => line.insert("text".to_owned(), json!(text)),
+                    Err(_) => line.insert("base64".to_owned(), json!(base64(&chunk.bytes))),
+                };
+            }
+            self.json_line(&line);
         }
     }
 
-    /// Writes the tool's bytes. A stream that cannot take them is closed, and the deployment goes
-    /// on. Any reason but a closed pipe is reported.
-    pub(crate) fn output(&mut self, chunks: &[Chunk]) {
-        if self.output == Output::Json {
-            for chunk in chunks {
-                let mut line = json!({ "type": "output", "stream": chunk.stream, "ms": chunk.ms });
-                if let Some(line) = line.as_object_mut() {
-                    match std::str::from_utf8(&chunk.bytes) {
-                        Ok(text) => line.insert("text".to_owned(), json!(text)),
-                        Err(_) => line.insert("base64".to_owned(), json!(base64(&chunk.bytes))),
-                    };
-                }
-                self.line(&mut std::io::stdout().lock(), &ascii_json(&line));
-            }
-            return;
+    fn push(&mut self, piece: Piece) {
+        self.printed_at = self.clock.elapsed();
+        self.weave.push(self.clock.elapsed(), piece);
+        self.put_ready();
+    }
+
+    fn put_ready(&mut self) {
+        let ready = self.weave.take_ready();
+        if !ready.is_empty() {
+            self.erase_live();
         }
-        // The live line would overwrite a line that the tool has not ended yet, such as a prompt or
-        // a row of dots.
-        let open =
-            chunks.iter().rfind(|chunk| !chunk.bytes.is_empty()).is_some_and(|chunk| !chunk.bytes.ends_with(b"\n"));
-        let Some(bar) = self.bar.clone() else { return chunks.iter().for_each(|chunk| self.write(chunk)) };
-        if bar.is_finished() || open {
-            bar.finish_and_clear();
-            chunks.iter().for_each(|chunk| self.write(chunk));
-            if !open {
-                self.bar = Some(live_line(self.clock.elapsed(), bar.message()));
-            }
-        } else {
-            bar.suspend(|| chunks.iter().for_each(|chunk| self.write(chunk)));
+        for (to, bytes) in ready {
+            self.outlet.put(to, bytes);
         }
     }
 
-    /// Returns whether output could not be written for a reason other than a closed pipe.
+    /// Prints what has waited long enough, says what has failed, and draws the live line. The
+    /// caller calls it whenever something has happened, and when [`Show::poll_timeout`] is due.
+    pub(crate) fn handle_timeout(&mut self) {
+        self.weave.handle_timeout(self.clock.elapsed());
+        self.put_ready();
+        self.tell_closed();
+        // In the middle of the tool's line, such as a prompt, there is no room for a live line.
+        if self.live.is_some() && self.outlet.waiting() == 0 && !self.weave.is_open() {
+            self.draw_live();
+        }
+    }
+
+    /// Returns when [`Show::handle_timeout`] is due.
+    pub(crate) fn poll_timeout(&self) -> Option<Duration> {
+        self.weave.poll_timeout()
+    }
+
+    /// Says once for each stream why it takes no more, unless its reader has gone.
+    fn tell_closed(&mut self) {
+        for (to, name) in [(To::Stdout, "stdout"), (To::Stderr, "stderr")] {
+            let Some(kind) = self.outlet.closed(to) else { continue };
+            if std::mem::replace(&mut self.told_closed[to as usize], true) || kind == ErrorKind::BrokenPipe {
+                continue;
+            }
+            self.failed = true;
+            let text = format!("relay: cannot write to {name} ({kind}); the deployment continues without it");
+            // In JSON mode, stdout cannot carry this.
+            self.push(Piece::Line(text));
+        }
+    }
+
+    /// Whether output could not be written for a reason other than a closed pipe.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed
     }
 
-    fn write(&mut self, chunk: &Chunk) {
-        let at = usize::from(chunk.stream == Stream::Stderr);
-        if self.closed[at] {
-            return;
+    /// Whether the reader of this program keeps up. If not, nothing more should be handed out.
+    pub(crate) fn has_room(&self) -> bool {
+        self.outlet.waiting() < WAITING_MAX
+    }
+
+    /// The number of the last piece that was handed to the outlet. `None` while something is held
+    /// back, which then has no number yet.
+    pub(crate) fn handed_out(&self) -> Option<u64> {
+        self.weave.is_empty().then(|| self.outlet.taken())
+    }
+
+    /// The number of the last piece up to which everything is written.
+    pub(crate) fn written(&self) -> u64 {
+        self.outlet.written()
+    }
+
+    /// Waits until something is written.
+    pub(crate) async fn progress(&self) {
+        self.outlet.progress().await;
+    }
+
+    /// For how long a stream has taken nothing of what waits for it.
+    pub(crate) fn stuck_for(&self) -> Duration {
+        self.outlet.stuck_for()
+    }
+
+    /// How long nothing was printed. Zero if a live line shows that relay is alive, or the user
+    /// asked for quiet.
+    pub(crate) fn silent_for(&self) -> Duration {
+        if self.live.is_some() || self.quiet {
+            return Duration::ZERO;
         }
-        let result = match chunk.stream {
-            Stream::Stdout => {
-                let mut out = std::io::stdout().lock();
-                out.write_all(&chunk.bytes).and_then(|()| out.flush())
-            }
-            Stream::Stderr => std::io::stderr().lock().write_all(&chunk.bytes),
-        };
-        if chunk.stream == Stream::Stderr
-            && let Some(last) = chunk.bytes.last()
-        {
-            self.open_line.set(*last != b'\n');
-        }
-        if let Err(error) = result {
-            self.closed[at] = true;
-            if error.kind() != ErrorKind::BrokenPipe {
-                self.failed = true;
-                let name = if at == 0 { "stdout" } else { "stderr" };
-                self.warn(&format!("cannot write to {name} ({error}); the deployment continues without it"));
+        self.clock.elapsed().saturating_sub(self.printed_at)
+    }
+
+    /// Gives up what waits to be written: a stream took nothing for too long.
+    pub(crate) fn abandon(&mut self) {
+        self.outlet.abandon();
+        self.tell_closed();
+    }
+
+    /// Removes the live line, and prints what was held back.
+    pub(crate) fn finish(&mut self) {
+        self.weave.finish();
+        self.put_ready();
+        self.erase_live();
+        self.live = None;
+    }
+
+    /// Waits until everything is written, a signal comes, or a stream has taken nothing for `limit`.
+    pub(crate) async fn drain(&mut self, signals: &mut Signals, limit: Duration) {
+        self.finish();
+        while self.outlet.waiting() > 0 && self.outlet.stuck_for() < limit {
+            tokio::select! {
+                () = self.outlet.progress() => {}
+                () = tokio::time::sleep(Duration::from_millis(100)) => {}
+                _ = signals.next() => return,
             }
         }
     }
 
-    /// Removes the live line.
-    pub(crate) fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+    fn set_live(&mut self, message: String) {
+        if let Some(live) = &mut self.live {
+            live.message = message;
         }
+    }
+
+    fn draw_live(&mut self) {
+        let Some(live) = &mut self.live else { return };
+        let message: String = live.message.chars().take(LIVE_MAX).collect();
+        let text = format!("{ERASE}relay: {message} ({}s)", self.clock.elapsed().as_secs());
+        if live.drawn.as_ref() != Some(&text) {
+            self.outlet.put(To::Stderr, text.clone().into_bytes());
+            live.drawn = Some(text);
+        }
+    }
+
+    fn erase_live(&mut self) {
+        if let Some(live) = &mut self.live
+            && live.drawn.take().is_some()
+        {
+            self.outlet.put(To::Stderr, ERASE.into());
+        }
+    }
+}
+
+/// Whether stdout and stderr are the same file, terminal or pipe.
+fn one_file() -> bool {
+    match (fstat(rustix::stdio::stdout()), fstat(rustix::stdio::stderr())) {
+        (Ok(out), Ok(err)) => (out.st_dev, out.st_ino) == (err.st_dev, err.st_ino),
+        _ => false,
     }
 }
 
 /// Prints a line for people on stderr, from a command that follows no deployment.
 pub(crate) fn line(text: &str) {
     // If the stream is closed, nobody is left to tell.
-    drop(writeln!(std::io::stderr(), "{}", harmless(text)));
+    drop(outlet::write(To::Stderr, (harmless(text) + "\n").as_bytes()));
 }
 
 /// Prints a line for programs on stdout.
 pub(crate) fn out(text: &str) {
     // If the stream is closed, nobody is left to tell.
-    drop(writeln!(std::io::stdout(), "{}", harmless(text)));
-}
-
-/// Creates a live line on stderr.
-fn live_line(elapsed: Duration, message: String) -> ProgressBar {
-    let bar =
-        ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_elapsed(elapsed).with_message(message);
-    // The template is a constant. If it were wrong, the default style would do.
-    if let Ok(style) = ProgressStyle::with_template("{spinner} relay: {msg} ({elapsed})") {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(120));
-    bar
+    drop(outlet::write(To::Stdout, (harmless(text) + "\n").as_bytes()));
 }

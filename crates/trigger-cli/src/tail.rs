@@ -1,10 +1,10 @@
 //! The tail: passes what the reply queue delivers through the inbox to the terminal, and turns
 //! signals and timeouts into a cancel.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use relay_engine::{End, Event, Inbox, Unfit};
-use relay_protocol::Cancel;
+use relay_engine::{End, Event, Inbox, Mark, Unfit};
 use relay_protocol::frame::LauncherKind;
 use relay_protocol::keys::Cached;
 use relay_protocol::outcome::ExitCode;
@@ -17,7 +17,7 @@ use crate::follower::Follower;
 use crate::progress::Progress;
 use crate::settings::PIN_HINT;
 use crate::show::Show;
-use crate::signals::Signals;
+use crate::signals::{Asked, Signals};
 use crate::tags::TagWriter;
 
 /// A signal that comes this soon after the first is the same one: `timeout` and some CI systems
@@ -47,6 +47,12 @@ pub(crate) struct Patience {
     pub(crate) timeout: Option<Duration>,
     /// What a signal does.
     pub(crate) on_interrupt: OnInterrupt,
+    /// How long nothing may be printed before a line says that the deployment is alive. Zero means
+    /// forever.
+    pub(crate) heartbeat: Duration,
+    /// How long a stream of this command may take nothing before it counts as closed: in general,
+    /// and once the deployment was asked to stop or has ended.
+    pub(crate) stuck: (Duration, Duration),
 }
 
 /// One deployment that this command follows.
@@ -58,15 +64,25 @@ pub(crate) struct Tail {
     pub(crate) canceller: Canceller,
     pub(crate) progress: Progress,
     pub(crate) clock: Clock,
+    /// What was handed to the terminal or pipe, and is not known to be written: the number of its
+    /// last piece, and what the inbox may forget then.
+    pub(crate) printing: VecDeque<(u64, Mark)>,
     /// The key that the user was told a pin does not fit.
     pub(crate) unfit: Option<Unfit>,
 }
 
-/// Why the deployment was asked to stop, and when the signal came.
+/// Why the deployment was asked to stop, and when.
 #[derive(Clone, Copy, Debug)]
 struct Stopping {
-    code: ExitCode,
-    signalled: Option<Instant>,
+    asked: Asked,
+    at: Instant,
+}
+
+impl Stopping {
+    /// Whether a second signal is only the first one, sent twice.
+    fn is_repeated(self) -> bool {
+        self.asked.is_signal() && self.at.elapsed() < SAME_SIGNAL
+    }
 }
 
 impl Tail {
@@ -87,21 +103,14 @@ impl Tail {
             let asked = self.wait(show, signals, left).await;
             match (asked, stopping) {
                 (None, _) => {}
-                (Some(_), Some(Stopping { signalled: Some(first), .. })) if first.elapsed() < SAME_SIGNAL => {}
-                (Some(_), Some(Stopping { code, .. })) => {
+                (Some(_), Some(stopping)) if stopping.is_repeated() => {}
+                (Some(asked), _) if self.leaves_at(asked, stopping.is_some(), patience) => {
                     self.leave().await;
-                    return Some(code);
+                    return Some(stopping.map_or(asked, |stopping| stopping.asked).code);
                 }
-                (Some((code @ (ExitCode::Interrupted | ExitCode::Terminated), _)), None)
-                    if patience.on_interrupt == OnInterrupt::Detach =>
-                {
-                    self.leave().await;
-                    return Some(code);
-                }
-                (Some((code, cancel)), None) => {
-                    let signalled = (cancel != Cancel::Requested).then(Instant::now);
-                    stopping = Some(Stopping { code, signalled });
-                    self.canceller.cancel(cancel, self.progress.after_cancel());
+                (Some(asked), _) => {
+                    stopping = Some(Stopping { asked, at: Instant::now() });
+                    self.canceller.cancel(asked, self.progress.after_cancel());
                 }
             }
             if until == Until::Admitted && stopping.is_none() && self.inbox.task_arn().is_some() {
@@ -113,10 +122,8 @@ impl Tail {
             self.write_out(show);
             self.inbox.handle_timeout(self.clock.elapsed());
             self.write_out(show);
-            self.warn_unfit(show);
-            self.follower.delete(&mut self.inbox, false);
-            self.tags.write(&self.inbox, false);
-            if self.inbox.poll_end().is_some() {
+            self.look_after(show, patience, stopping.is_some());
+            if self.inbox.poll_end().is_some() && self.is_printed(show) {
                 break;
             }
         }
@@ -126,16 +133,44 @@ impl Tail {
         self.follower.delete(&mut self.inbox, true);
         self.follower.deleted().await;
         self.leave().await;
-        stopping.map(|stopping| stopping.code)
+        stopping.map(|stopping| stopping.asked.code)
+    }
+
+    /// Whether this command ends now because it is asked to stop: at a second signal, if a signal
+    /// shall not stop the deployment, or if the deployment has ended and only its output is left.
+    fn leaves_at(&self, asked: Asked, again: bool, patience: Patience) -> bool {
+        let detaches = asked.is_signal() && patience.on_interrupt == OnInterrupt::Detach;
+        again || detaches || (asked.is_signal() && self.inbox.poll_end().is_some())
+    }
+
+    /// Does what is due beside the output.
+    fn look_after(&mut self, show: &mut Show, patience: Patience, stopping: bool) {
+        if !patience.heartbeat.is_zero() && show.silent_for() >= patience.heartbeat {
+            show.alive(&self.progress.at_work(self.clock.elapsed()));
+        }
+        let over = stopping || self.inbox.poll_end().is_some();
+        if show.stuck_for() > if over { patience.stuck.1 } else { patience.stuck.0 } {
+            show.abandon();
+        }
+        show.handle_timeout();
+        self.warn_unfit(show);
+        if self.inbox.poll_end().is_none() {
+            self.canceller.repeat();
+        }
+        self.follower.delete(&mut self.inbox, false);
+        self.tags.write(&self.inbox, false);
     }
 
     /// Waits until something happens, for at most a tick. Returns a wish to stop if a signal comes
     /// or `left` has passed.
-    async fn wait(&mut self, show: &Show, signals: &mut Signals, left: Duration) -> Option<(ExitCode, Cancel)> {
+    async fn wait(&mut self, show: &mut Show, signals: &mut Signals, left: Duration) -> Option<Asked> {
         let before = self.clock.elapsed();
-        let due = self.inbox.poll_timeout().map_or(TICK, |at| at.saturating_sub(before).min(TICK));
+        let due = [self.inbox.poll_timeout(), show.poll_timeout()].into_iter().flatten();
+        let due = due.map(|at| at.saturating_sub(before)).fold(TICK, Duration::min);
+        let has_room = show.has_room();
         let asked = tokio::select! {
-            answer = self.follower.next() => {
+            // A reader that does not keep up is not given more.
+            answer = self.follower.next(), if has_room => {
                 if let Some(answer) = answer {
                     self.follower.take(answer, &mut self.inbox);
                 }
@@ -145,13 +180,15 @@ impl Tail {
                 said.iter().for_each(|line| show.warn(line));
                 None
             }
+            () = show.progress() => None,
             () = tokio::time::sleep(due) => None,
-            signal = signals.next() => Some(signal),
-            () = tokio::time::sleep(left) => Some((ExitCode::TimedOut, Cancel::Requested)),
+            asked = signals.next() => Some(asked),
+            () = tokio::time::sleep(left) => Some(Asked::TIMEOUT),
         };
-        // This process was suspended, perhaps with its CI agent. The silence is not the runner's.
+        // Either this command's own reader did not keep up, or this process was suspended, perhaps
+        // with its CI agent. The silence is not the runner's.
         let waited = self.clock.elapsed().saturating_sub(before);
-        if waited > TICK * 2 {
+        if !has_room || waited > TICK * 2 {
             self.inbox.handle_stalled(waited);
         }
         asked
@@ -159,7 +196,7 @@ impl Tail {
 
     /// Warns once if an answer came that a pin does not fit. Reading goes on: a stranger could have
     /// made that answer.
-    fn warn_unfit(&mut self, show: &Show) {
+    fn warn_unfit(&mut self, show: &mut Show) {
         if let Some(unfit) = self.inbox.unfit().filter(|unfit| self.unfit != Some(*unfit)) {
             self.unfit = Some(unfit);
             let (who, key) = match unfit {
@@ -167,7 +204,7 @@ impl Tail {
                 Unfit::Answer => ("the launcher", "answer key"),
             };
             show.warn(&format!("{who} has answered, but the pinned {key} does not fit the answer: if the pin is wrong, the deployment may be running, and relay cannot show it"));
-            show.warn(&format!("hint: {PIN_HINT}"));
+            show.hint(PIN_HINT);
         }
     }
 
@@ -185,24 +222,41 @@ impl Tail {
         }
     }
 
+    /// Hands out what has come, as far as there is room, and notes what is written.
     fn write_out(&mut self, show: &mut Show) {
-        while let Some(event) = self.inbox.poll_event() {
-            let before = self.clock.elapsed();
-            if self.progress.fold(&event, before) {
+        while show.has_room()
+            && let Some(event) = self.inbox.poll_event()
+        {
+            if self.progress.fold(&event, self.clock.elapsed()) {
                 self.show(event, show);
             }
-            // The terminal was stopped, or a pipe was slow. The silence is not the runner's.
-            let blocked = self.clock.elapsed().saturating_sub(before);
-            if blocked > TICK {
-                self.inbox.handle_stalled(blocked);
-            }
         }
-        self.inbox.written();
+        if let (Some(mark), Some(piece)) = (self.inbox.polled(), show.handed_out())
+            && self.printing.back().is_none_or(|(_, last)| *last != mark)
+        {
+            self.printing.push_back((piece, mark));
+        }
+        let written = show.written();
+        while let Some((_, mark)) = self.printing.pop_front_if(|(piece, _)| *piece <= written) {
+            self.inbox.written(mark);
+        }
+    }
+
+    /// Whether everything that the deployment printed is written.
+    fn is_printed(&mut self, show: &mut Show) -> bool {
+        show.finish();
+        self.write_out(show);
+        self.printing.is_empty() && self.inbox.polled().is_some()
+    }
+
+    /// Whether something that the deployment printed was not written before this command left.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        !self.printing.is_empty() || self.inbox.polled().is_none()
     }
 
     fn show(&self, event: Event, show: &mut Show) {
         match event {
-            Event::Output(chunks) => show.output(&chunks),
+            Event::Output(chunks) => show.output(chunks),
             Event::Launcher(LauncherKind::Admitted { task_arn, policies, .. }) => {
                 let by = if policies.is_empty() { String::new() } else { format!("by {}", policies.join(", ")) };
                 show.event("admitted", &by, json!({ "task_arn": task_arn, "policies": policies }));

@@ -159,7 +159,9 @@ impl World {
             11 => self.poll(usize::from(input.byte())),
             12 => {
                 self.poll(usize::MAX);
-                self.reader.written();
+                if let Some(mark) = self.reader.polled() {
+                    self.reader.written(mark);
+                }
                 self.written.append(&mut self.polled);
             }
             13 => self.delete(input.word()),
@@ -358,7 +360,9 @@ impl World {
         let began = self.now;
         for _ in 0..2_000 {
             self.poll(usize::MAX);
-            self.reader.written();
+            if let Some(mark) = self.reader.polled() {
+                self.reader.written(mark);
+            }
             self.written.append(&mut self.polled);
             self.delete(0);
             self.look();

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::kit::sandbox::{Sandbox, command};
+use crate::kit::sandbox::{Sandbox, clean, command};
 use crate::kit::wait::{LONG, eventually};
 
 /// A call of `relay` that has not started yet.
@@ -20,6 +20,8 @@ pub struct Deploy {
     command: Command,
     folder: TempDir,
     bound: Duration,
+    /// Where stdout and stderr go instead of being read.
+    own: [Option<Stdio>; 2],
 }
 
 /// A call of `relay` that is running.
@@ -66,11 +68,13 @@ struct Pipe {
 }
 
 impl Pipe {
-    fn read(mut from: impl Read + Send + 'static) -> Self {
+    /// Without `from`, nothing is read.
+    fn read(from: Option<impl Read + Send + 'static>) -> Self {
         let bytes: Arc<Mutex<Vec<u8>>> = Arc::default();
         let into = Arc::clone(&bytes);
         let thread = std::thread::spawn(move || {
             let mut buffer = vec![0; 1 << 16];
+            let Some(mut from) = from else { return };
             while let Ok(count @ 1..) = from.read(&mut buffer) {
                 into.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..count]);
             }
@@ -103,7 +107,7 @@ impl Sandbox {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = command("relay");
         command.args(arguments).envs(self.environment()).current_dir(folder.path());
-        Deploy { command, folder, bound: LONG }
+        Deploy { command, folder, bound: LONG, own: [None, None] }
     }
 
     /// A deployment of `demo/shell` with this script.
@@ -148,6 +152,31 @@ impl Deploy {
         self
     }
 
+    /// Starts it through another program, whose last arguments it becomes.
+    #[must_use]
+    pub fn through(mut self, program: &[&str]) -> Self {
+        let mut outer = clean(Command::new(program[0]));
+        outer.args(&program[1..]).arg(self.command.get_program()).args(self.command.get_args());
+        outer.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        outer.current_dir(self.folder.path());
+        self.command = outer;
+        self
+    }
+
+    /// Sends stdout elsewhere; the result then has none.
+    #[must_use]
+    pub fn stdout(mut self, to: impl Into<Stdio>) -> Self {
+        self.own[0] = Some(to.into());
+        self
+    }
+
+    /// Sends stderr elsewhere; the result then has none.
+    #[must_use]
+    pub fn stderr(mut self, to: impl Into<Stdio>) -> Self {
+        self.own[1] = Some(to.into());
+        self
+    }
+
     /// The working directory of the call.
     pub fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
@@ -155,10 +184,13 @@ impl Deploy {
 
     /// Starts the process.
     pub fn start(mut self) -> Running {
-        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let [stdout, stderr] = std::mem::take(&mut self.own).map(|own| own.unwrap_or_else(Stdio::piped));
+        self.command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         let mut child = self.command.spawn().expect("relay starts");
-        let stdout = Pipe::read(child.stdout.take().expect("a pipe"));
-        let stderr = Pipe::read(child.stderr.take().expect("a pipe"));
+        // Its copies of the writing ends would keep the pipes open.
+        drop(self.command);
+        let stdout = Pipe::read(child.stdout.take());
+        let stderr = Pipe::read(child.stderr.take());
         Running { child: Leash(child), stdout, stderr, folder: self.folder, began: Instant::now(), bound: self.bound }
     }
 
@@ -237,7 +269,10 @@ impl Running {
             code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()),
             stdout: self.stdout.end(),
             stderr: self.stderr.end(),
-            result: text.map(|text| serde_json::from_str(&text).expect("the result file is JSON")),
+            // A call that was killed leaves an empty file.
+            result: text
+                .filter(|text| !text.is_empty())
+                .map(|text| serde_json::from_str(&text).expect("the result file is JSON")),
         }
     }
 }

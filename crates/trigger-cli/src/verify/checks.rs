@@ -328,7 +328,9 @@ fn transcript(
                 return Err("has a damaged frame".to_owned());
             }
         }
-        inbox.written();
+        if let Some(mark) = inbox.polled() {
+            inbox.written(mark);
+        }
         drop(inbox.take_deletable());
     }
     if inbox.dropped() > 0 || inbox.unvouched() > 0 {
