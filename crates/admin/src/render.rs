@@ -279,8 +279,8 @@ fn statements(
         all.push((format!("Artifact{name}"), vec!["s3:GetObject"], vec![resource]));
     }
     let secrets = |service: &str| -> Vec<String> {
-        let of = |arn: &&String| arn.contains(&format!(":{service}:"));
-        configuration.secrets.values().filter(of).collect::<BTreeSet<_>>().into_iter().cloned().collect()
+        let arns = configuration.secrets.values().map(|secret| secret.arn.clone());
+        arns.filter(|arn| arn.contains(&format!(":{service}:"))).collect::<BTreeSet<_>>().into_iter().collect()
     };
     for (name, service, action) in [
         ("Secrets", "secretsmanager", "secretsmanager:GetSecretValue"),

@@ -19,34 +19,30 @@ impl Secrets {
         }
     }
 
-    /// Reads the value at `arn`, from Secrets Manager or from an SSM parameter, which SSM decrypts.
+    /// Reads the SSM parameter with this ARN, decrypted.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::NotFound`] when there is no value; otherwise the error of the call.
+    pub async fn parameter(&self, arn: &str) -> Result<String, AwsError> {
+        let call = self.parameters.get_parameter().name(arn).with_decryption(true);
+        let output = call.send().await.map_err(from_sdk("ssm:GetParameter"))?;
+        output
+            .parameter
+            .and_then(|parameter| parameter.value)
+            .ok_or_else(|| AwsError::new("ssm:GetParameter", Kind::NotFound, "the parameter has no value"))
+    }
+
+    /// Reads the secret with this ARN, in the version that a staging label or an id names.
     ///
     /// # Errors
     ///
     /// [`Kind::NotFound`] when there is no value or it is not text; otherwise the error of the
     /// call.
-    pub async fn read(&self, arn: &str) -> Result<String, AwsError> {
-        if arn.contains(":ssm:") {
-            let output = self
-                .parameters
-                .get_parameter()
-                .name(arn)
-                .with_decryption(true)
-                .send()
-                .await
-                .map_err(from_sdk("ssm:GetParameter"))?;
-            return output
-                .parameter
-                .and_then(|parameter| parameter.value)
-                .ok_or_else(|| AwsError::new("ssm:GetParameter", Kind::NotFound, "the parameter has no value"));
-        }
-        let output = self
-            .manager
-            .get_secret_value()
-            .secret_id(arn)
-            .send()
-            .await
-            .map_err(from_sdk("secretsmanager:GetSecretValue"))?;
+    pub async fn secret(&self, arn: &str, stage: Option<&str>, version: Option<&str>) -> Result<String, AwsError> {
+        let call = self.manager.get_secret_value().secret_id(arn);
+        let call = call.set_version_stage(stage.map(str::to_owned)).set_version_id(version.map(str::to_owned));
+        let output = call.send().await.map_err(from_sdk("secretsmanager:GetSecretValue"))?;
         output.secret_string.ok_or_else(|| {
             AwsError::new("secretsmanager:GetSecretValue", Kind::NotFound, "the secret has no string value")
         })

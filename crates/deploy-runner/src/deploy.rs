@@ -187,6 +187,10 @@ impl Run {
             // A stop was requested before the tool began.
             self.outcome = Some(why.outcome());
         }
+        if self.progress.tool_remains {
+            // The slot is free once ECS has ended this task (clause LCK-2).
+            return;
+        }
         if let Some(held) = self.held.take() {
             claim::release(&self.deployment.objects, &self.deployment.configuration.bucket, &held).await;
         }

@@ -3,6 +3,7 @@
 //! Libraries read these even if the runner does not, so the runner re-executes itself without them.
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
@@ -38,14 +39,10 @@ pub fn cleanse(arguments: &[String]) -> Result<(), ExitCode> {
 /// Blocks two attacks by the tool on the runner. A set-user-id program in the tool's image gains no
 /// privileges, and a tool that runs as the runner's own user cannot read the runner's memory or
 /// environment. Call this before the process has a second thread.
-pub(crate) fn harden() {
-    let done = [
-        rustix::thread::set_no_new_privs(true),
-        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable),
-    ];
-    for error in done.into_iter().filter_map(Result::err) {
-        tracing::warn!(%error, "the kernel does not let the runner isolate itself from the tool");
-    }
+pub(crate) fn harden() -> io::Result<()> {
+    rustix::thread::set_no_new_privs(true)?;
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    Ok(())
 }
 
 /// The variables to keep, or `None` if there is nothing to drop.

@@ -21,6 +21,7 @@ mod deployment;
 pub mod environment;
 mod evidence;
 mod install;
+mod leftovers;
 mod pump;
 mod recipe;
 mod remove;
@@ -46,7 +47,17 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// Runs `install DIRECTORY`, or the deployment that the pinned arguments and the environment
 /// describe. The exit code is the tool's own, or one of relay's exit codes.
 pub fn main(arguments: &[String]) -> ExitCode {
-    environment::harden();
+    if let [command] = arguments
+        && command == leftovers::KILL_ALL
+    {
+        leftovers::kill_all();
+        return ExitCode::SUCCESS;
+    }
+    if let Err(error) = environment::harden().and_then(|()| leftovers::adopt_orphans()) {
+        telemetry::json();
+        error!(%error, "the kernel does not let the runner isolate itself from the tool; nothing was run");
+        return outcome::ExitCode::Fault.code().into();
+    }
     // Logs and the mirror of the tool's output share one outlet, because neither may block.
     let outlet = Outlet::start();
     telemetry::json_by(&outlet);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use relay_policy::{Allowed, Step};
+use relay_protocol::Reason;
 use relay_protocol::frame::RunnerKind;
 use relay_protocol::outcome::Outcome;
 use relay_protocol::record::{RecordStep, Subject};
@@ -27,12 +28,14 @@ pub(crate) struct Progress {
     pub(crate) isolation: &'static str,
     /// The work directory, which is removed at the very end.
     pub(crate) remains: Option<Remains>,
+    /// Whether something of the tool is still running. The lock then stays with this task.
+    pub(crate) tool_remains: bool,
 }
 
 impl Default for Progress {
     fn default() -> Self {
         let (steps, subjects, outputs) = Default::default();
-        Self { steps, subjects, outputs, step: None, isolation: "none", remains: None }
+        Self { steps, subjects, outputs, step: None, isolation: "none", remains: None, tool_remains: false }
     }
 }
 
@@ -58,6 +61,9 @@ impl<'a> Recipe<'a> {
         if furnished.is_ok() {
             furnished = workplace.fetch_artifacts(configuration, asked, objects).await;
         }
+        for warning in std::mem::take(&mut workplace.warnings) {
+            self.sink.note(warning).await;
+        }
         let outcome = match furnished {
             Ok(()) => self.steps(&mut workplace).await,
             Err(trouble) => Err(trouble),
@@ -75,7 +81,7 @@ impl<'a> Recipe<'a> {
     /// rollback, which never changes the outcome.
     async fn steps(&mut self, workplace: &mut Workplace) -> Result<Outcome, StepError> {
         let Deployment { configuration, objects, stopper, .. } = self.deployment;
-        let mut last = Ended { code: 0, signal: None, stopped: None };
+        let mut last = Ended::with(0);
         for (index, (step, argv)) in configuration.steps.iter().zip(&self.allowed.commands.0).enumerate() {
             if let Some(why) = stopper.asked() {
                 if index > 0 {
@@ -86,6 +92,11 @@ impl<'a> Recipe<'a> {
             self.say(index, step, false).await;
             last = self.step(step, argv, stopper, workplace).await;
             self.progress.step = Some(step.name.clone());
+            if last.remains {
+                let words =
+                    "something of the tool is still running; the lock stays with this task until ECS has ended it";
+                return Err(StepError::new(Reason::Runner, words));
+            }
             if let Some(why) = last.stopped {
                 self.roll_back(workplace).await;
                 return Ok(why.outcome());
@@ -129,7 +140,7 @@ impl<'a> Recipe<'a> {
         for (index, (step, argv)) in configuration.rollback.iter().zip(&self.allowed.commands.1).enumerate() {
             self.say(index, step, true).await;
             let ended = self.step(step, argv, &fresh, workplace).await;
-            if ended.stopped.is_some() || !step.success_codes.contains(&ended.code) {
+            if ended.stopped.is_some() || ended.remains || !step.success_codes.contains(&ended.code) {
                 let words = format!("the rollback step `{}` failed with exit code {}", step.name, ended.code);
                 self.sink.note(words).await;
                 break;
@@ -157,6 +168,7 @@ impl<'a> Recipe<'a> {
             mirror: &self.deployment.mirror,
         };
         let ended = step::run(&running, stopper).await;
+        self.progress.tool_remains |= ended.remains;
         let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.progress.steps.push(RecordStep {
             name: step.name.clone(),

@@ -21,6 +21,12 @@ const CONFIGURATION: &str = "RELAY_CONFIGURATION";
 /// The variable with the address of the ECS agent's metadata endpoint.
 const METADATA: &str = "ECS_CONTAINER_METADATA_URI_V4";
 
+/// The variable that points the SDK to an address for credentials. ECS does not set it; the sandbox
+/// does.
+const CREDENTIALS: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+/// Where ECS's agent answers, in every task on Fargate.
+const AGENT: &str = "http://169.254.170.2/";
+
 /// How often the request is read while S3 does not answer.
 const TRIES: u32 = 10;
 
@@ -43,6 +49,8 @@ pub(crate) enum Refusal {
     Arguments(#[from] PinError),
     #[error("the environment variable {0} is missing")]
     Missing(&'static str),
+    #[error("{0} points to another place than ECS's agent; only the sandbox does that")]
+    Agent(&'static str),
     #[error("the configuration does not have the digest that the entry point pins")]
     ConfigurationDigest,
     #[error("cannot read the configuration: {0}")]
@@ -92,6 +100,10 @@ pub(crate) async fn start(arguments: &[String], variable: impl Fn(&str) -> Optio
     if configuration.target != pin.target {
         return Err(Refusal::ConfigurationTarget(configuration.target.to_string()));
     }
+    let endpoint = variable(METADATA).ok_or(Refusal::Missing(METADATA))?;
+    if configuration.endpoint.is_none() {
+        check_agent(&endpoint, variable(CREDENTIALS).is_some())?;
+    }
     let named = variable(overrides::VARIABLE).ok_or(Refusal::Missing(overrides::VARIABLE))?;
     let named = RequestRef::parse(&named)?;
     if named.target != configuration.target {
@@ -105,11 +117,20 @@ pub(crate) async fn start(arguments: &[String], variable: impl Fn(&str) -> Optio
         return Err(Refusal::OtherRequest);
     }
     asked.request().check_place(&configuration.topic, &configuration.target)?;
-    let endpoint = variable(METADATA).ok_or(Refusal::Missing(METADATA))?;
     let task_arn = metadata::task_arn(&endpoint).await?;
     let id = &asked.request().deployment_id;
     info!(deployment_id = %id, target = %configuration.target, task_arn, "verified");
     Ok(Started { configuration, pin, asked, request_json: Digest::of(&bytes), sdk, task_arn })
+}
+
+/// Checks that credentials and metadata come from ECS's agent: an override could name another
+/// address, and the runner would use what answers there (clause RUN-3).
+fn check_agent(metadata: &str, other_credentials: bool) -> Result<(), Refusal> {
+    match (metadata.starts_with(AGENT), other_credentials) {
+        (true, false) => Ok(()),
+        (false, _) => Err(Refusal::Agent(METADATA)),
+        (true, true) => Err(Refusal::Agent(CREDENTIALS)),
+    }
 }
 
 /// Reads the request's object. While S3 does not answer, it tries again, for about half a minute.
@@ -146,4 +167,21 @@ async fn check_identity(sdk: &Sdk, configuration: &Configuration) -> Result<(), 
         role: configuration.runner_role.clone(),
         account: account.to_string(),
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    // clause: RUN-3
+    #[test]
+    fn only_ecs_tells_the_runner_who_it_is() {
+        assert!(check_agent("http://169.254.170.2/v4/abc", false).is_ok());
+        for other in ["http://169.254.170.2.evil.example/", "http://169.254.170.2:80@evil.example/", "http://10.0.0.1/"]
+        {
+            assert!(matches!(check_agent(other, false), Err(Refusal::Agent(METADATA))), "{other}");
+        }
+        assert!(matches!(check_agent("http://169.254.170.2/v4", true), Err(Refusal::Agent(CREDENTIALS))));
+    }
 }

@@ -1,6 +1,6 @@
 //! Runs one step: a program in its own process group, with both pipes read concurrently. A stop
-//! sends the signal, waits for the grace, sends the signal once more, and then sends KILL to the
-//! group.
+//! sends the signal, waits for the grace, sends the signal once more, and then sends KILL. When the
+//! program has ended, everything that it left behind is ended too.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -9,16 +9,17 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use relay_console::outlet::{Outlet, To};
-use relay_policy::CancelRule;
+use relay_policy::{CancelRule, CancelSignal, CancelTo};
 use relay_protocol::frame::Stream;
 use rustix::fs::{Gid, Uid, fchown};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::leftovers;
 use crate::pump::Sink;
 use crate::secrets::Secrets;
 use crate::stop::{Stop, Stopper};
@@ -42,6 +43,9 @@ const KEEP: (Duration, Duration) = (Duration::from_secs(30 * 60), Duration::from
 /// The longest grace once the container itself is being stopped. Fargate kills it 120 s after
 /// SIGTERM, and the last frames need their time.
 const TERMINATED_GRACE: Duration = Duration::from_secs(75);
+
+/// How often adopted processes that have ended are reaped.
+const REAP: Duration = Duration::from_secs(30);
 
 /// Pause between the second signal and KILL. Many tools exit immediately on a second signal, but
 /// still clean up.
@@ -70,14 +74,21 @@ pub(crate) struct Ended {
     pub(crate) signal: Option<i32>,
     /// Why the step was stopped, if it did not end by itself.
     pub(crate) stopped: Option<Stop>,
+    /// Whether something of the step is still running, although all was done to end it.
+    pub(crate) remains: bool,
 }
 
 impl Ended {
+    /// A step that ended with this code by itself.
+    pub(crate) fn with(code: u8) -> Self {
+        Self { code, signal: None, stopped: None, remains: false }
+    }
+
     fn of(status: ExitStatus, stopped: Option<Stop>) -> Self {
         use std::os::unix::process::ExitStatusExt as _;
         let signal = status.signal();
         let code = status.code().or_else(|| signal.map(|signal| 128 + signal)).unwrap_or(255);
-        Self { code: u8::try_from(code & 0xff).unwrap_or(255), signal, stopped }
+        Self { signal, stopped, ..Self::with(u8::try_from(code & 0xff).unwrap_or(255)) }
     }
 }
 
@@ -89,7 +100,7 @@ pub(crate) async fn run(step: &Running<'_>, stopper: &Stopper) -> Ended {
             let program = step.argv.first().map(String::as_str).unwrap_or_default();
             let code = if error.kind() == ErrorKind::NotFound { 127 } else { 126 };
             step.sink.note(format!("cannot start `{program}`: {error}; it must be in the image, on the PATH of the target's configuration, and executable")).await;
-            return Ended { code, signal: None, stopped: None };
+            return Ended::with(code);
         }
     };
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
@@ -101,8 +112,10 @@ pub(crate) async fn run(step: &Running<'_>, stopper: &Stopper) -> Ended {
     ];
     let (status, stopped) = wait(&mut child, group, step.cancel, stopper).await;
     let ended = drain(readers, &closing).await;
-    // End all processes that the step left behind in its group.
-    signal(group, Signal::KILL);
+    let left = leftovers::end_all(step.user).await;
+    if let Err(problem) = &left {
+        step.sink.note(format!("cannot end everything that the step has left behind: {problem}")).await;
+    }
     match ended {
         Read::Whole => {}
         Read::LeftOpen => {
@@ -115,10 +128,8 @@ pub(crate) async fn run(step: &Running<'_>, stopper: &Stopper) -> Ended {
                 .await;
         }
     }
-    match status {
-        Ok(status) => Ended::of(status, stopped),
-        Err(_) => Ended { code: 255, signal: None, stopped },
-    }
+    let ended = status.map_or(Ended { stopped, ..Ended::with(255) }, |status| Ended::of(status, stopped));
+    Ended { remains: left.is_err(), ..ended }
 }
 
 fn spawn(step: &Running<'_>) -> io::Result<(Child, [Receiver; 2])> {
@@ -155,8 +166,8 @@ fn pipe(user: Option<u32>) -> io::Result<(Receiver, Stdio)> {
     Ok((Receiver::from_owned_fd(reader.into())?, writer.into()))
 }
 
-/// Waits for the program's end, and causes it when a stop is requested. The whole group gets the
-/// recipe's signal, its grace, the signal once more, and soon after that KILL (clause CTL-5). The
+/// Waits for the program's end, and causes it when a stop is requested. The program, or its whole
+/// group as the recipe says, gets the recipe's signal, its grace, the signal once more, and soon after that KILL (clause CTL-5). The
 /// container's own end shortens a grace that is already running.
 async fn wait(
     child: &mut Child,
@@ -164,33 +175,40 @@ async fn wait(
     cancel: CancelRule,
     stopper: &Stopper,
 ) -> (io::Result<ExitStatus>, Option<Stop>) {
-    let why = tokio::select! {
-        status = child.wait() => return (status, None),
-        why = stopper.wait() => why,
+    let mut reaping = tokio::time::interval(REAP);
+    let why = loop {
+        tokio::select! {
+            status = child.wait() => return (status, None),
+            why = stopper.wait() => break why,
+            _ = reaping.tick() => leftovers::reap(group),
+        }
     };
-    let polite = match cancel.signal {
-        relay_policy::CancelSignal::Int => Signal::INT,
-        relay_policy::CancelSignal::Term => Signal::TERM,
+    let polite = |group: Option<Pid>| {
+        let signal = match cancel.signal {
+            CancelSignal::Int => Signal::INT,
+            CancelSignal::Term => Signal::TERM,
+        };
+        // Either may already be gone, which is the goal.
+        let _ = match (group, cancel.to) {
+            (Some(group), CancelTo::Group) => kill_process_group(group, signal),
+            (Some(process), CancelTo::Process) => kill_process(process, signal),
+            (None, _) => Ok(()),
+        };
     };
-    signal(group, polite);
+    polite(group);
     tokio::select! {
         status = child.wait() => return (status, Some(why)),
         () = tokio::time::sleep(cancel.grace) => {}
         () = stopper.terminated_for(TERMINATED_GRACE) => {}
     }
-    signal(group, polite);
+    polite(group);
     if let Ok(status) = tokio::time::timeout(LAST_CHANCE, child.wait()).await {
         return (status, Some(why));
     }
-    signal(group, Signal::KILL);
-    (child.wait().await, Some(why))
-}
-
-fn signal(group: Option<Pid>, signal: Signal) {
     if let Some(group) = group {
-        // The group may already be gone, which is the goal.
-        let _ = kill_process_group(group, signal);
+        let _ = kill_process_group(group, Signal::KILL);
     }
+    (child.wait().await, Some(why))
 }
 
 /// How the reading of a pipe ended, from the best case to the worst.

@@ -12,7 +12,8 @@ use relay_aws::Sdk;
 use relay_aws::objects::Objects;
 use relay_aws::secrets::Secrets as Store;
 use relay_aws::sessions::Sessions;
-use relay_policy::{Asked, Configuration, ParameterRule};
+use relay_engine::SECRET_MIN;
+use relay_policy::{Asked, Configuration, ParameterRule, SecretRef};
 use relay_protocol::encoding::short;
 use relay_protocol::frame::outputs_size;
 use relay_protocol::limits::OUTPUTS_MAX;
@@ -56,6 +57,8 @@ pub(crate) struct Workplace {
     credentials: Option<Endpoint>,
     /// The artifacts, for the record.
     pub(crate) subjects: Vec<Subject>,
+    /// What the reader of the output should know.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Workplace {
@@ -89,15 +92,16 @@ impl Workplace {
         for path in [&work, &temporary, &base.join("output")] {
             give(path, user).map_err(odd)?;
         }
-        Ok(Self { base, work, environment, secrets: Secrets::new(), user, credentials: None, subjects: Vec::new() })
+        let (credentials, subjects, warnings) = Default::default();
+        Ok(Self { base, work, environment, secrets: Secrets::new(), user, credentials, subjects, warnings })
     }
 
     /// What keeps the tool from the runner's own credentials (clause REC-3 names the values).
     pub(crate) fn isolation(&self) -> &'static str {
         match (self.user, &self.credentials) {
             (Some(_), _) => "uid",
-            (None, Some(_)) => "credentials",
-            (None, None) => "none",
+            (None, Some(_)) if !an_ancestor_shows_credentials() => "credentials",
+            (None, _) => "none",
         }
     }
 
@@ -110,11 +114,9 @@ impl Workplace {
     ) -> Result<(), StepError> {
         if !configuration.secrets.is_empty() {
             let store = Store::new(sdk);
-            for (name, arn) in &configuration.secrets {
-                let value = store
-                    .read(arn)
-                    .await
-                    .map_err(|error| StepError::new(Reason::Secret, format!("{name} ({arn}): {error}")))?;
+            for (name, reference) in &configuration.secrets {
+                let bad = |problem: String| StepError::new(Reason::Secret, format!("{name} ({reference}): {problem}"));
+                let value = read_secret(&store, reference).await.map_err(bad)?;
                 self.keep(name, value);
             }
         }
@@ -138,6 +140,11 @@ impl Workplace {
     }
 
     fn keep(&mut self, name: &str, value: String) {
+        if value.trim().len() < SECRET_MIN {
+            self.warnings.push(format!(
+                "the secret {name} has fewer than {SECRET_MIN} characters, so it is not masked in the output"
+            ));
+        }
         self.secrets.add(value.clone().into_bytes());
         self.environment.insert(name.to_owned(), value);
     }
@@ -284,6 +291,31 @@ impl Remains {
         };
         tracing::warn!(problem, folder = %self.base.display(), "cannot remove the work directory");
     }
+}
+
+/// Reads a secret, or the value of one key of it.
+async fn read_secret(store: &Store, reference: &SecretRef) -> Result<String, String> {
+    let SecretRef { arn, key, stage, version } = reference;
+    if reference.is_parameter() {
+        return store.parameter(arn).await.map_err(|error| error.to_string());
+    }
+    let whole = store.secret(arn, stage.as_deref(), version.as_deref()).await.map_err(|error| error.to_string())?;
+    let Some(key) = key else { return Ok(whole) };
+    let json: serde_json::Value = serde_json::from_str(&whole).map_err(|_| "the secret is not JSON".to_owned())?;
+    match json.get(key) {
+        Some(serde_json::Value::String(text)) => Ok(text.clone()),
+        Some(serde_json::Value::Null) | None => Err(format!("the secret has no key `{key}`")),
+        Some(other) => Ok(other.to_string()),
+    }
+}
+
+/// Whether the tool, which has this process's user id, can read where the container's credentials
+/// are. An init process that started the runner has them in its environment.
+fn an_ancestor_shows_credentials() -> bool {
+    crate::leftovers::ancestors().into_iter().any(|pid| {
+        let shown = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        shown.split(|byte| *byte == 0).any(|variable| variable.starts_with(b"AWS_CONTAINER_CREDENTIALS_"))
+    })
 }
 
 /// Whether a step may call an output so.

@@ -42,7 +42,7 @@ pub use inbox::{
     Authentic, Authenticator, End, Event, Inbox, Mark, Missing, Pins, Published, Rejected, Start, Timeouts, Token,
     Unfit, Verdict,
 };
-pub use mask::Masker;
+pub use mask::{Masker, SECRET_MIN};
 pub use outbox::{Batch, Finish, Frame, MemorySpool, Outbox, Seal, Spool};
 
 /// The running SHA-256 and length of a stream.

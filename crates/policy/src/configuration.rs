@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::cedar::{Policies, PolicyError};
 use crate::parameters::{ParameterRule, S3Prefix};
+use crate::secret::SecretRef;
 use crate::substitute::Template;
 use crate::units;
 
@@ -60,8 +61,8 @@ pub struct Configuration {
     pub parameters: BTreeMap<ParameterName, ParameterRule>,
     /// Variables of the tool's environment, beside those for parameters and secrets.
     pub environment: BTreeMap<String, String>,
-    /// The ARNs of secrets, by the variable that receives the secret.
-    pub secrets: BTreeMap<String, String>,
+    /// The secrets, by the variable that receives each.
+    pub secrets: BTreeMap<String, SecretRef>,
     /// The signers whose signatures are accepted.
     pub roots: TrustRoots,
     /// Queues that requests may use although they are not named for a deployment.
@@ -89,6 +90,20 @@ pub struct CancelRule {
     pub signal: CancelSignal,
     /// How long a step may take to stop before it is signalled once more and then killed.
     pub grace: Duration,
+    /// Who gets the signal.
+    pub to: CancelTo,
+}
+
+/// Who gets the signal that asks a step to stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CancelTo {
+    /// The whole process group of the step, as Ctrl-C in a terminal does.
+    #[default]
+    Group,
+    /// The step's program alone, for a wrapper that passes the signal on to its tool, such as
+    /// terragrunt. Otherwise the tool would get it twice.
+    Process,
 }
 
 /// A signal that asks a tool to stop.
@@ -187,11 +202,13 @@ struct CancelFile {
     signal: CancelSignal,
     #[serde(default = "default_grace")]
     grace: String,
+    #[serde(default)]
+    to: CancelTo,
 }
 
 impl Default for CancelFile {
     fn default() -> Self {
-        Self { signal: int(), grace: default_grace() }
+        Self { signal: int(), grace: default_grace(), to: CancelTo::Group }
     }
 }
 
@@ -282,11 +299,6 @@ impl File {
         if let Some(twice) = self.secrets.keys().find(|name| self.environment.contains_key(*name)) {
             return Err(wrong(format!("secrets.{twice}"), "is also in `environment`"));
         }
-        let is_secret =
-            |arn: &str| arn.starts_with("arn:") && (arn.contains(":secretsmanager:") || arn.contains(":ssm:"));
-        if let Some(arn) = self.secrets.values().find(|arn| !is_secret(arn)) {
-            return Err(wrong("secrets", format!("`{arn}` is neither a Secrets Manager nor an SSM parameter ARN")));
-        }
         self.endpoint.as_deref().map_or(Ok(()), check_endpoint)
     }
 }
@@ -339,6 +351,11 @@ impl Configuration {
             .into_iter()
             .map(|(name, rule)| Ok((name.clone(), parameter(&name, rule)?)))
             .collect::<Result<_, ConfigurationError>>()?;
+        let secret = |(name, text): (String, String)| match text.parse() {
+            Ok(reference) => Ok((name, reference)),
+            Err(problem) => Err(wrong(format!("secrets.{name}"), problem)),
+        };
+        let secrets = file.secrets.into_iter().map(secret).collect::<Result<_, ConfigurationError>>()?;
         let signers =
             file.signers.into_iter().enumerate().map(|(at, entry)| signer(at, entry)).collect::<Result<Vec<_>, _>>()?;
         if signers.is_empty() {
@@ -370,13 +387,13 @@ impl Configuration {
             runner_role: file.runner_role,
             role: file.role,
             timeout,
-            cancel: CancelRule { signal: file.cancel.signal, grace },
+            cancel: CancelRule { signal: file.cancel.signal, grace, to: file.cancel.to },
             concurrency: file.concurrency,
             frozen: file.frozen,
             policies,
             parameters,
             environment: file.environment,
-            secrets: file.secrets,
+            secrets,
             roots: TrustRoots::new(signers),
             fixed_queues: file.fixed_queues,
             steps,

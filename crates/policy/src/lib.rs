@@ -16,13 +16,15 @@ mod decide;
 mod deep;
 mod parameters;
 mod pin;
+mod secret;
 mod substitute;
 mod units;
 
 pub use cedar::{Policies, PolicyError, Question};
 pub use check::{Finding, check};
-pub use configuration::{CancelRule, CancelSignal, Configuration, ConfigurationError, Step};
+pub use configuration::{CancelRule, CancelSignal, CancelTo, Configuration, ConfigurationError, Step};
 pub use decide::{Allowed, Asked, Denied, Tried, authorise, may_cancel, verify, verify_dry_run};
 pub use parameters::{ParameterError, ParameterRule};
 pub use pin::{Pin, PinError};
+pub use secret::SecretRef;
 pub use substitute::{SubstitutionError, Template};

@@ -208,7 +208,7 @@ fn one_log_for_both_streams_has_whole_lines() {
     let log = reading.join().unwrap();
     let torn = log.lines().filter(|line| {
         let whole = |mark: &str| line.starts_with(mark) && line.ends_with('.') && line.matches('.').count() == 1;
-        let own = line.starts_with("relay ") || line == "last words";
+        let own = line.starts_with("relay ") || *line == "last words";
         !(whole("out ü ") || whole("err ñ ") || own)
     });
     assert_eq!(torn.collect::<Vec<_>>(), Vec::<&str>::new());
