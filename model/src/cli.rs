@@ -313,6 +313,15 @@ pub(crate) fn wishes(steps: &mut Steps<'_>) {
     let (now, setup) = (steps.now, steps.setup);
     for (id, deployment) in (0..).zip(&now.deployments).filter(|(_, deployment)| deployment.end.is_none()) {
         let who = Who::Cli(id);
+        // A repetition that is dropped again changes nothing, so only the others are steps.
+        let there = deployment.claim.is_some() || now.tasks_of(id).next().is_some();
+        if deployment.dropped && there && setup.bug != Some(Bug::CancelNotRepeated) {
+            let again = Invocation { about: About::Cancel(id), tries: setup.tries, at: At::Begin };
+            steps.must(who, "repeats its cancel, which was dropped", |world| {
+                world.of(id).dropped = false;
+                world.invocations.push(again);
+            });
+        }
         if setup.cancels && !deployment.asked {
             let by_topic = Invocation { about: About::Cancel(id), tries: setup.tries, at: At::Begin };
             let both = "cancels by queue and topic";

@@ -323,10 +323,10 @@ fn cancel(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: Id
                 });
             }
         }
-        cancel::Need::Fail => {
-            steps.must(who, "finds neither claim nor task: fails, and will be tried again", |world| match setup.bug {
-                Some(Bug::CancelDropped) => world.done(index),
-                _ => world.fail(index),
+        cancel::Need::Drop => {
+            steps.must(who, "finds neither claim nor task, and drops it", |world| {
+                world.of(id).dropped = true;
+                world.done(index);
             });
         }
         cancel::Need::Forward => steps.must(who, "forwards it to the control queue", |world| {

@@ -39,6 +39,8 @@ pub struct Deployment {
     pub reader: u16,
     /// Whether the CLI has asked for a cancel that went out in at least one way.
     pub asked: bool,
+    /// Whether a cancel by topic was dropped, because it came before its request.
+    pub dropped: bool,
     /// How the CLI ended.
     pub end: Option<End>,
     /// The reply queue. A frame that was sent twice is in it once, and may be read twice.
@@ -320,8 +322,8 @@ pub enum Bug {
     ToolBeforeStarted,
     /// The tool starts before the claim.
     ToolBeforeClaim,
-    /// A cancel that finds neither task nor claim is dropped.
-    CancelDropped,
+    /// The CLI sends its cancel only once.
+    CancelNotRepeated,
     /// A cancel takes a runner's claim for an end, and does nothing.
     ClaimIsAnEnd,
     /// The end of a task is reported whoever holds the claim, and is not claimed first if nobody

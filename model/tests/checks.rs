@@ -168,7 +168,7 @@ fn each_mistake_is_found() {
     finds(Bug::ToolBeforeClaim, FINAL, refusing);
     finds(Bug::ToolBeforeStarted, "nothing runs before `started` has arrived", Setup { faults: 0, ..one() });
     let by_topic = Setup { faults: 0, cancels: true, control: false, ..one() };
-    finds(Bug::CancelDropped, CANCEL, by_topic.clone());
+    finds(Bug::CancelNotRepeated, CANCEL, by_topic.clone());
     finds(Bug::ClaimIsAnEnd, CANCEL, by_topic);
     let one_never_starts = Setup { faults: 3, kinds: &[Duplicate, Forgets, NeverStarts], ..one() };
     finds(Bug::EndUnclaimed, FINAL, one_never_starts);

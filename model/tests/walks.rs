@@ -129,7 +129,7 @@ fn each_mistake_is_found() {
         (Bug::RefuseUnclaimed, &[]),
         (Bug::ToolBeforeStarted, &[]),
         (Bug::ToolBeforeClaim, &[]),
-        (Bug::CancelDropped, &[]),
+        (Bug::CancelNotRepeated, &[]),
         (Bug::ClaimIsAnEnd, &[Stale]),
         (Bug::EndUnclaimed, &[Duplicate, Forgets, NeverStarts]),
         (Bug::UnreadIsUnstarted, &[RunnerCrash]),

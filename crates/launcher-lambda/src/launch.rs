@@ -1,7 +1,7 @@
 //! The entry point: handles each invocation, and takes a message from its hints to a verified
 //! request (clauses LAU-1 to LAU-5).
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use lambda_runtime::Error;
 use relay_aws::AwsError;
@@ -17,8 +17,11 @@ use crate::admit::{self, Admission, FROZEN};
 use crate::event::{self, Delivered, Notification};
 use crate::launcher::{Launcher, Target};
 
+/// How long the answer to an unverified message may take.
+const UNVERIFIED: Duration = Duration::from_millis(250);
+
 /// Why there is no verified request.
-enum NotVerified {
+pub(crate) enum NotVerified {
     /// The cause, for the log only: to the requester all causes look the same (clause LAU-5).
     Because(String),
     /// A call to AWS failed: Lambda retries.
@@ -92,7 +95,8 @@ impl Launcher {
             Err(error) => error.to_string(),
         };
         warn!(cause, "unverified");
-        self.answer_unverified(&notification, hints, until).await
+        self.answer_unverified(&notification, hints).await;
+        Ok(())
     }
 
     /// Loads the target that the hints name, and verifies the request.
@@ -144,11 +148,11 @@ impl Launcher {
         self.answers.send(&request.reply_queue, &request.deployment_id, kind, until).await.map(|_| ())
     }
 
-    /// The newest active revision of a target, with its pinned configuration.
-    async fn target(&self, name: &TargetName) -> Result<Target, NotVerified> {
+    /// The newest active revision of a target, with its pinned configuration. It may be as old as
+    /// [`crate::launcher::REVISION_LIFETIME`].
+    pub(crate) async fn target(&self, name: &TargetName) -> Result<Target, NotVerified> {
         let definition = self
-            .tasks
-            .definition(&name.family())
+            .definition(name)
             .await?
             .ok_or_else(|| NotVerified::because(format!("there is no active task definition {}", name.family())))?;
         let configuration = self.configuration(&definition).map_err(NotVerified::Because)?;
@@ -159,20 +163,21 @@ impl Launcher {
         Ok(Target { definition, configuration })
     }
 
-    async fn answer_unverified(
-        &self,
-        notification: &Notification,
-        hints: &Hints,
-        until: Instant,
-    ) -> Result<(), AwsError> {
+    /// Answers what nobody is known to have sent. It must cost little and never fail: anybody who
+    /// may publish can cause it, and a verified request may wait behind it.
+    async fn answer_unverified(&self, notification: &Notification, hints: &Hints) {
         if !self.settings.ci_accounts.contains(&hints.ci_account) {
             warn!(ci_account = %hints.ci_account, "no answer sent: the account is not in RELAY_CI_ACCOUNTS");
-            return Ok(());
+            return;
+        }
+        if !self.may_answer_unverified(Instant::now()) {
+            warn!("no answer sent: too many messages are unverified");
+            return;
         }
         let Ok(queue) =
             QueueUrl::of(self.settings.topic.region(), &hints.ci_account, &hints.deployment_id.reply_queue_name())
         else {
-            return Ok(());
+            return;
         };
         let body_sha256 = Digest::of(notification.body.as_bytes());
         let kind = LauncherKind::Unverified {
@@ -180,6 +185,12 @@ impl Launcher {
             target: hints.target.clone(),
             ci_account: hints.ci_account.clone(),
         };
-        self.answers.send(&queue, &hints.deployment_id, kind, until).await.map(|_| ())
+        // One attempt: the queue of an honest requester is there before the request.
+        let sending = self.answers.send(&queue, &hints.deployment_id, kind, Instant::now());
+        match tokio::time::timeout(UNVERIFIED, sending).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => warn!(%error, "no answer sent"),
+            Err(_) => warn!("no answer sent: it took too long"),
+        }
     }
 }

@@ -3,21 +3,31 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use relay_aws::Sdk;
 use relay_aws::keys::Keys;
 use relay_aws::objects::Objects;
 use relay_aws::queues::Queues;
 use relay_aws::tasks::{Definition, Tasks};
+use relay_aws::{AwsError, Sdk};
 use relay_policy::{Configuration, Pin};
-use relay_protocol::Timestamp;
 use relay_protocol::limits::START_DELAY_MAX;
+use relay_protocol::{TargetName, Timestamp};
 
 use crate::answer::Answers;
 use crate::settings::Settings;
 
 /// The variable of the task definition that holds the configuration.
 const CONFIGURATION: &str = "RELAY_CONFIGURATION";
+
+/// How long the newest revision of a target is taken for the newest (clause LAU-2).
+pub(crate) const REVISION_LIFETIME: Duration = Duration::from_secs(5);
+
+/// How many targets' revisions are remembered. Strangers can name any number.
+const REVISIONS_MAX: usize = 1_000;
+
+/// How many unverified messages one container answers in a second (clause LAU-5).
+const UNVERIFIED_MAX: u32 = 5;
 
 /// The launcher: its settings, its AWS clients, and a cache of configurations.
 #[derive(Debug)]
@@ -31,6 +41,10 @@ pub(crate) struct Launcher {
     pub(crate) keys: Keys,
     /// Configurations by the ARN of their revision, which never changes.
     configurations: Mutex<HashMap<String, Arc<Configuration>>>,
+    /// The newest revision of a target, or that there is none, and when ECS said so.
+    revisions: Mutex<HashMap<TargetName, (Instant, Option<Definition>)>>,
+    /// The second in which unverified messages were last answered, and how many were.
+    unverified: Mutex<(Option<Instant>, u32)>,
 }
 
 /// A target whose configuration is verified, ready for a decision.
@@ -50,8 +64,39 @@ impl Launcher {
             answers: Answers::new(&sdk, &settings.answer_key),
             keys: Keys::new(&sdk),
             configurations: Mutex::new(HashMap::new()),
+            revisions: Mutex::new(HashMap::new()),
+            unverified: Mutex::new((None, 0)),
             settings,
         }
+    }
+
+    /// The newest active revision of a target's task definition. ECS is asked at most once in
+    /// [`REVISION_LIFETIME`], so that a flood of messages does not use up the account's calls.
+    pub(crate) async fn definition(&self, target: &TargetName) -> Result<Option<Definition>, AwsError> {
+        let known = self.revisions.lock().unwrap_or_else(PoisonError::into_inner).get(target).cloned();
+        if let Some((at, definition)) = known
+            && at.elapsed() < REVISION_LIFETIME
+        {
+            return Ok(definition);
+        }
+        let definition = self.tasks.definition(&target.family()).await?;
+        let mut revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
+        if revisions.len() >= REVISIONS_MAX {
+            revisions.clear();
+        }
+        revisions.insert(target.clone(), (Instant::now(), definition.clone()));
+        Ok(definition)
+    }
+
+    /// Whether one more unverified message may be answered: each answer costs a call to KMS.
+    pub(crate) fn may_answer_unverified(&self, now: Instant) -> bool {
+        let mut unverified = self.unverified.lock().unwrap_or_else(PoisonError::into_inner);
+        let (second, count) = *unverified;
+        *unverified = match second {
+            Some(second) if now.duration_since(second) < Duration::from_secs(1) => (Some(second), count + 1),
+            _ => (Some(now), 1),
+        };
+        unverified.1 <= UNVERIFIED_MAX
     }
 
     /// The configuration that a revision pins (clause LAU-2).

@@ -19,10 +19,11 @@ use relay_protocol::evidence::Evidence;
 use relay_protocol::frame::LauncherKind;
 use relay_protocol::request::{Hints, Stage};
 use relay_protocol::task::Task;
-use relay_protocol::{DeploymentId, Envelope, QueueUrl, Timestamp};
+use relay_protocol::{Control, DeploymentId, Envelope, QueueUrl, Statement as _, Timestamp};
 use tracing::{error, info, warn};
 
 use crate::claims::FinalWord;
+use crate::launch::NotVerified;
 use crate::launcher::{Launcher, deadline};
 
 /// Seconds for which the end of a task is reported again: two rounds of the watchdog, and the time
@@ -123,6 +124,10 @@ impl Launcher {
     /// Handles a control statement that arrives by topic, in the order of [`cancel::next`].
     pub(crate) async fn cancel(&self, hints: &Hints, envelope: &Envelope, body: &str) -> Result<(), AwsError> {
         let id = &hints.deployment_id;
+        if let Err(problem) = self.could_be_ours(hints, envelope).await? {
+            warn!(problem, "dropped a control statement");
+            return Ok(());
+        }
         let mut known = cancel::Known::default();
         // The claim's holder runs the deployment. Without a claim, any task started with this id
         // may be the one.
@@ -145,9 +150,9 @@ impl Launcher {
                     arns = self.tasks.started_by(&self.settings.cluster, id.as_str()).await?;
                     known.started = Some(!arns.is_empty());
                 }
-                cancel::Need::Fail => {
-                    let message = format!("there is neither a task nor a claim of {id} yet");
-                    return Err(AwsError::new("ecs:ListTasks", Kind::NotFound, message));
+                cancel::Need::Drop => {
+                    warn!("dropped a control statement: there is neither a task nor a claim of its deployment");
+                    return Ok(());
                 }
                 cancel::Need::Judge => {
                     judged = self.judge(&arns, hints, envelope).await?;
@@ -175,6 +180,22 @@ impl Launcher {
                 }
                 cancel::Need::Done => return Ok(()),
             }
+        }
+    }
+
+    /// Whether a statement has the form and the age of one, and names a target that there is. Anybody
+    /// who may publish can send statements, and each costs calls to AWS from here on.
+    async fn could_be_ours(&self, hints: &Hints, envelope: &Envelope) -> Result<Result<(), String>, AwsError> {
+        let Ok(control) = Control::parse(envelope.unverified_payload()) else {
+            return Ok(Err("its payload is not of its form".to_owned()));
+        };
+        if !control.is_for(&hints.deployment_id, control.request_digest, now()) {
+            return Ok(Err("it is for another deployment than its attributes, too old, or from the future".to_owned()));
+        }
+        match self.target(&hints.target).await {
+            Ok(_) => Ok(Ok(())),
+            Err(NotVerified::Because(cause)) => Ok(Err(cause)),
+            Err(NotVerified::Aws(error)) => Err(error),
         }
     }
 

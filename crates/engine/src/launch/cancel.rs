@@ -64,8 +64,8 @@ pub enum Need {
     ReadClaim,
     /// List the tasks that were started for the id.
     ListTasks,
-    /// Fail, so that the statement is delivered again: it may have overtaken its own request.
-    Fail,
+    /// Drop the statement. If it has overtaken its own request, its sender repeats it.
+    Drop,
     /// Inspect the task, verify the statement against its request, and decide on the [`Aim`].
     Judge,
     /// Send the statement to the control queue.
@@ -84,7 +84,7 @@ pub fn next(known: Known) -> Need {
         (Holder::Unknown, ..) => Need::ReadClaim,
         (Holder::Launcher, ..) => Need::Done,
         (Holder::Nobody, None, _) => Need::ListTasks,
-        (Holder::Nobody, Some(false), _) => Need::Fail,
+        (Holder::Nobody, Some(false), _) => Need::Drop,
         (_, _, None) => Need::Judge,
         (_, _, Some(Aim::Nothing)) => Need::Done,
         (_, _, Some(Aim::Stop)) => stop(known),
@@ -108,13 +108,13 @@ mod tests {
 
     // clause: CTL-6
     #[test]
-    fn a_statement_is_dropped_only_when_there_is_something_that_it_came_too_late_for() {
+    fn a_statement_that_finds_nothing_to_stop_is_dropped() {
         let start = Known::default();
         assert_eq!(next(start), Need::ReadClaim);
         assert_eq!(next(Known { holder: Holder::Launcher, ..start }), Need::Done);
         let unclaimed = Known { holder: Holder::Nobody, ..start };
         assert_eq!(next(unclaimed), Need::ListTasks);
-        assert_eq!(next(Known { started: Some(false), ..unclaimed }), Need::Fail);
+        assert_eq!(next(Known { started: Some(false), ..unclaimed }), Need::Drop);
         assert_eq!(next(Known { started: Some(true), ..unclaimed }), Need::Judge);
         assert_eq!(next(Known { holder: Holder::Runner, ..start }), Need::Judge);
     }
