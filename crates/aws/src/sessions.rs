@@ -1,11 +1,17 @@
 //! STS: tells whose credentials these are, and assumes the tool's role.
 
+use std::time::Duration;
+
 use aws_credential_types::Credentials;
 use aws_sdk_sts::operation::get_caller_identity::GetCallerIdentityOutput;
 use aws_sdk_sts::types::Tag;
 
 use crate::error::from_sdk;
 use crate::{AwsError, Kind, Sdk};
+
+/// The lifetime of the tool's sessions: the shortest that STS gives. A session outlives its
+/// deployment by no more than this.
+pub const SESSION: Duration = Duration::from_secs(900);
 
 /// A client of STS.
 #[derive(Clone, Debug)]
@@ -60,8 +66,8 @@ impl Sessions {
             .map_err(from_sdk("sts:GetCallerIdentity"))
     }
 
-    /// Assumes `role` on behalf of a deployment, for one hour: the most that role chaining allows.
-    /// Session name, source identity and a tag name the deployment in CloudTrail on each call.
+    /// Assumes `role` on behalf of a deployment, for [`SESSION`]. Session name, source identity and
+    /// a tag name the deployment in CloudTrail on each call.
     ///
     /// # Errors
     ///
@@ -79,7 +85,7 @@ impl Sessions {
             .source_identity(deployment_id)
             .tags(tag("relay-deployment", deployment_id)?)
             .tags(tag("relay-target", target)?)
-            .duration_seconds(3_600);
+            .duration_seconds(i32::try_from(SESSION.as_secs()).unwrap_or(900));
         let output = call.send().await.map_err(from_sdk("sts:AssumeRole"))?;
         let given = output
             .credentials

@@ -1,8 +1,8 @@
 //! Serves the tool's credentials, those of the configuration's `role`, on loopback as ECS does for
-//! a task (clause RUN-10). Role chaining limits a session to one hour and a deployment may last
-//! longer, so the tool gets an address, not a key: AWS SDKs ask there again in time, and the runner
-//! renews the session. Session name, source identity and tags are the deployment's, so CloudTrail
-//! shows its id on each call of the tool.
+//! a task (clause RUN-10). A session lasts 15 minutes, so that it is soon over when its deployment
+//! is, and a deployment may last longer. So the tool gets an address, not a key: AWS SDKs ask there
+//! again in time, and the runner renews the session. Session name, source identity and tags are the
+//! deployment's, so CloudTrail shows its id on each call of the tool.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use relay_aws::AwsError;
-use relay_aws::sessions::Sessions;
+use relay_aws::sessions::{SESSION, Sessions};
 use relay_protocol::{DeploymentId, Digest, TargetName, Timestamp};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
@@ -24,9 +24,6 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::secrets::Secrets;
-
-/// Lifetime of a session if STS does not return its expiry: the maximum for role chaining.
-const LIFE: Duration = Duration::from_secs(3_600);
 
 /// Remaining lifetime below which the tool waits for the renewal. Above it the tool gets the
 /// current credentials, however slow STS is.
@@ -115,12 +112,13 @@ impl Held {
     }
 
     fn ends(&self) -> SystemTime {
-        self.credentials.expiry().unwrap_or(self.taken + LIFE)
+        self.credentials.expiry().unwrap_or(self.taken + SESSION)
     }
 }
 
 /// Whether a session is past half its life and should be replaced. SDKs ask again between fifteen
-/// minutes and one minute before the expiry, and the answer must last until they next ask.
+/// minutes and a few seconds before the expiry, most of them at five minutes. So a tool that has
+/// just asked is given at least seven and a half minutes.
 fn stale(now: SystemTime, taken: SystemTime, ends: SystemTime) -> bool {
     let life = ends.duration_since(taken).unwrap_or_default();
     now.duration_since(taken).unwrap_or_default() >= life / 2
@@ -245,10 +243,10 @@ mod tests {
     #[test]
     fn a_session_is_renewed_past_half_its_life() {
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        assert!(!stale(at(1_000), at(1_000), at(4_600)));
-        assert!(!stale(at(2_799), at(1_000), at(4_600)));
-        assert!(stale(at(2_800), at(1_000), at(4_600)));
-        assert!(stale(at(9_000), at(1_000), at(4_600)));
+        assert!(!stale(at(1_000), at(1_000), at(1_900)));
+        assert!(!stale(at(1_449), at(1_000), at(1_900)));
+        assert!(stale(at(1_450), at(1_000), at(1_900)));
+        assert!(stale(at(9_000), at(1_000), at(1_900)));
         // A session that ended before it began, as clocks that differ may report.
         assert!(stale(at(1_000), at(1_000), at(900)));
     }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 const ROLE: &str = "arn:aws:iam::222222222222:role/relay-deploy/payments";
 
-/// The length of a session here, in milliseconds. In an account it is an hour.
+/// The length of a session here, in milliseconds. In an account it is 15 minutes.
 const SESSION_MS: u32 = 2_000;
 
 fn sandbox() -> Arc<Sandbox> {
@@ -58,6 +58,7 @@ fn a_deployment_outlives_the_session_of_its_role_and_each_call_bears_its_id() {
     for entry in assumed {
         assert_eq!((entry.text("role"), entry.text("sourceIdentity")), (ROLE, done.id().as_str()));
         assert_eq!(entry.detail["tags"]["relay-target"], "test/role");
+        assert_eq!(entry.detail["seconds"], 900);
     }
 }
 

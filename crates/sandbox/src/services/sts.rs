@@ -98,6 +98,7 @@ impl Sts {
         let source = source.map(|source| format!("<SourceIdentity>{source}</SourceIdentity>")).unwrap_or_default();
         let (session, arn) = (xml_escape(&assumed.session), xml_escape(&assumed.caller_arn()));
         call.note("tags", json!(assumed.tags));
+        call.note("seconds", json!(seconds));
         let minted = self.mint(call.now, assumed, Some(Duration::from_secs(seconds).min(self.life)));
         let (key, secret, token, expires) =
             (&minted.access_key, &minted.secret_key, &minted.token, minted.expiration());
@@ -134,6 +135,10 @@ fn assumed(call: &Call) -> Outcome<(Principal, u64)> {
             return Err(denied());
         }
         assumed.source_identity = Some(identity.to_owned());
+    }
+    // As in the trust policy of a rendered deploy role.
+    if assumed.source_identity.is_none() {
+        return Err(denied());
     }
     Ok((assumed, session_seconds(call)?))
 }
