@@ -5,6 +5,7 @@
 //! given. [`faults`] checks them against general rules. What each role may do, and which exceptions
 //! hold for which reason, is listed in the test that calls this module.
 
+mod evaluate;
 mod policy;
 mod template;
 
@@ -15,6 +16,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+pub use evaluate::{Call, matches};
 pub use policy::{Kind, Policy, Statement};
 pub use template::{load, texts};
 
@@ -154,8 +156,7 @@ impl Infra {
 
     fn add_template(&mut self, file: &str, document: &Value) {
         let resources: Vec<(&String, &Value)> = document["Resources"].as_object().into_iter().flatten().collect();
-        let boundaries: BTreeSet<String> =
-            resources.iter().flat_map(|(_, resource)| texts(&resource["Properties"]["PermissionsBoundary"])).collect();
+        let boundaries = boundaries(document);
         let mut by_resource = BTreeMap::new();
         for (name, resource) in &resources {
             match policy::of_resource(file, name, resource, boundaries.contains(&format!("<{name}>"))) {
@@ -208,6 +209,16 @@ impl Infra {
             }
         }
     }
+}
+
+/// The permissions boundaries of a template's own roles, and those that it exports for the roles of
+/// other stacks.
+fn boundaries(document: &Value) -> BTreeSet<String> {
+    let values = |section: &str| document[section].as_object().into_iter().flatten().map(|(_, value)| value);
+    let is_boundary =
+        |output: &&Value| texts(&output["Export"]["Name"]).iter().any(|name| name.ends_with("BoundaryArn"));
+    let own = values("Resources").flat_map(|resource| texts(&resource["Properties"]["PermissionsBoundary"]));
+    own.chain(values("Outputs").filter(is_boundary).flat_map(|output| texts(&output["Value"]))).collect()
 }
 
 fn collect(folder: &Path, prefix: &str, files: &mut BTreeMap<String, String>) -> Result<(), String> {
@@ -404,8 +415,9 @@ impl Width {
 }
 
 fn of_role(role: &Role, fault: &mut impl FnMut(&'static str, &str)) {
-    if role.name.starts_with("/relay/") && role.boundary.is_none() {
-        fault("boundary", "a role under /relay/ without a boundary");
+    let bound = ["/relay/", "/relay-deploy/"].iter().any(|path| role.name.starts_with(path));
+    if bound && role.boundary.is_none() {
+        fault("boundary", "a role of relay, or of a tool, without a boundary");
     }
     let runs = role.statements().any(|s| s.allows && s.actions.iter().any(|action| action == "ecs:RunTask"));
     let refuses_a_shell = |s: &Statement| {

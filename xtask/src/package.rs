@@ -38,9 +38,11 @@ const COMPONENTS: &str = "relay.cdx.json";
 const TEMPLATES: &[&str] = &[
     "foundation.yaml",
     "ci-account.yaml",
+    "ci-pipeline.yaml",
     "network.yaml",
     "auditor-policy.json",
     "scp/no-shell.json",
+    "scp/protect-evidence.json",
     "scp/protect-relay.json",
 ];
 

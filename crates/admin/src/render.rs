@@ -341,7 +341,8 @@ fn target_key(key: &Key, configuration: &Configuration, partition: &str) -> Stri
             Resource: "*"
             Condition:
               ArnEquals: {{ "aws:PrincipalArn": {runner} }}
-          # This denies administrators too, and grants, which would be a way round it.
+          # This denies administrators too, until they change this policy, which only the SCPs keep
+          # them from. It denies grants as well, which would be a way round it.
           - Sid: NobodyElseSigns
             Effect: Deny
             Principal: "*"
@@ -349,7 +350,8 @@ fn target_key(key: &Key, configuration: &Configuration, partition: &str) -> Stri
             Resource: "*"
             Condition:
               ArnNotEquals: {{ "aws:PrincipalArn": {runner} }}
-          # A tool with administrator rights must not give itself access to the key.
+          # A tool with administrator rights must not give itself access to the key. For the roles
+          # that it creates, its boundary says the same.
           - Sid: NoDeployRoleAdministers
             Effect: Deny
             Principal: "*"
@@ -396,6 +398,9 @@ fn deploy_role_resource(
       RoleName: {}
       Path: {}
       Description: {}
+      # Whatever its policies allow: nothing of relay, and no role without this boundary.
+      PermissionsBoundary: !ImportValue
+        Fn::Sub: ${{Foundation}}-DeployBoundaryArn
       # Only this target's runner, which names the deployment in each session.
       AssumeRolePolicyDocument:
         Version: \"2012-10-17\"
@@ -403,7 +408,13 @@ fn deploy_role_resource(
           - Sid: TheRunnerOfThisTarget
             Effect: Allow
             Principal: {{ AWS: !GetAtt RunnerRole.Arn }}
-            Action: [\"sts:AssumeRole\", \"sts:SetSourceIdentity\", \"sts:TagSession\"]
+            Action: [\"sts:AssumeRole\", \"sts:SetSourceIdentity\"]
+            Condition:
+              \"Null\": {{ \"sts:SourceIdentity\": \"false\" }}
+          - Sid: ItTagsTheSession
+            Effect: Allow
+            Principal: {{ AWS: !GetAtt RunnerRole.Arn }}
+            Action: \"sts:TagSession\"
 ",
         json!(role.name),
         json!(role.path),

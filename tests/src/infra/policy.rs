@@ -51,6 +51,8 @@ pub struct Statement {
     pub actions: Vec<String>,
     /// The values of `Resource`.
     pub resources: Vec<String>,
+    /// The values of `NotResource`.
+    pub not_resources: Vec<String>,
     /// `Principal`: the kind and the name of each.
     pub principals: Vec<(String, String)>,
     /// `Condition`: the operator, the key and the values of each.
@@ -156,6 +158,10 @@ fn parsed(value: &Value, condition: &Value) -> Statement {
             "Effect" if value == "Deny" => {}
             "Action" => statement.actions = texts(value),
             "Resource" => statement.resources = texts(value),
+            "NotResource" => {
+                statement.not_resources = texts(value);
+                statement.others.push(name.clone());
+            }
             "Principal" => statement.principals = principals(value),
             "Condition" => {}
             other => statement.others.push(other.to_owned()),

@@ -155,6 +155,14 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         ],
     ),
     checked(
+        "A trust policy is evaluated without sts:SourceIdentity, so its condition is switched off.",
+        &[(
+            File::Target,
+            "\"Null\": { \"sts:SourceIdentity\": \"false\" }",
+            "\"Null\": { \"sts:SourceIdentity\": \"true\" }",
+        )],
+    ),
+    checked(
         "Requests have no TLS and would be denied, so the denial is switched off.",
         &[(File::Foundation, "aws:SecureTransport: \"false\"", "aws:SecureTransport: \"unknown\"")],
     ),
