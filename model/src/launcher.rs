@@ -278,7 +278,6 @@ fn cancel(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: Id
         At::Cancel(known, task) => (known, task),
         At::Request(..) => return,
     };
-    let last = setup.cancel_gets_through && one.tries == 1;
     // A task is inspected in the same step in which it is found, and then it makes no difference
     // how it was found.
     let go = |world: &mut World, mut known, task: Option<TaskNo>| {
@@ -298,9 +297,6 @@ fn cancel(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: Id
     };
     match cancel::next(known) {
         cancel::Need::ReadClaim => {
-            if last && now.invocations.iter().any(|other| other.about == About::Request(id)) {
-                return;
-            }
             let (holder, task) = match now.deployments[usize::from(id)].claim {
                 None => (cancel::Holder::Nobody, None),
                 Some(Holder::Runner(task, _)) if setup.bug != Some(Bug::ClaimIsAnEnd) => {
@@ -317,7 +313,7 @@ fn cancel(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: Id
             steps.must(who, "lists tasks", |world| {
                 go(world, cancel::Known { started: Some(task.is_some()), ..known }, task);
             });
-            if task.is_some() && !last {
+            if task.is_some() {
                 steps.fault(Fault::Stale, who, "lists tasks, but is not shown the one that exists", |world| {
                     go(world, cancel::Known { started: Some(false), ..known }, None);
                 });

@@ -98,7 +98,8 @@ impl Model for Protocol {
             // start runs out.
             if deployment.end.is_none() && !lives && tasks().count() < 2 {
                 Some("every end is reported")
-            } else if lives && deployment.asked {
+            // A CLI that has left repeats no cancel that was dropped.
+            } else if lives && deployment.asked && !(deployment.dropped && deployment.end.is_some()) {
                 Some("no cancel is lost")
             } else if lives && self.setup.timeouts {
                 Some("nothing runs forever")

@@ -1,5 +1,6 @@
 //! The error of a failed call, in one form for all AWS services.
 
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
@@ -54,13 +55,15 @@ impl AwsError {
 }
 
 /// Converts the error of any operation into an [`AwsError`].
-pub(crate) fn from_sdk<E, R>(operation: &'static str) -> impl FnOnce(SdkError<E, R>) -> AwsError
+pub(crate) fn from_sdk<E>(operation: &'static str) -> impl FnOnce(SdkError<E, HttpResponse>) -> AwsError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    R: std::fmt::Debug + Send + Sync + 'static,
 {
     move |error| {
         let code = error.code().map(str::to_owned);
+        if let (None, Some(answer)) = (&code, error.raw_response()) {
+            return not_aws(operation, answer.status().as_u16());
+        }
         let kind = match (&error, code.as_deref()) {
             (SdkError::ServiceError(_), Some(code)) => kind_of(code),
             (SdkError::ServiceError(_), None) => Kind::Unreachable,
@@ -74,6 +77,13 @@ where
         };
         AwsError { operation, kind, code, message, resources: Vec::new() }
     }
+}
+
+/// The error of an answer that has no code of AWS's: a proxy or a gateway has answered.
+fn not_aws(operation: &'static str, status: u16) -> AwsError {
+    let kind = if status == 429 { Kind::Throttled } else { Kind::Unreachable };
+    let who = if status == 407 { "the proxy wants other credentials" } else { "perhaps a proxy" };
+    AwsError::new(operation, kind, format!("HTTP status {status}, and the answer is not AWS's: {who}"))
 }
 
 fn is_credentials(failure: &aws_smithy_runtime_api::client::result::DispatchFailure) -> bool {

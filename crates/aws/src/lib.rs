@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod checked;
 pub mod clock;
 mod error;
 #[cfg(feature = "kms")]

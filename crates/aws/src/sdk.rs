@@ -1,15 +1,23 @@
 //! The SDK's set-up, in one place: HTTP client, timeouts, retries, endpoint rules, user agent.
 
+use std::path::Path;
 use std::time::Duration;
 
 use aws_config::{AppName, BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use relay_protocol::Region;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use crate::checked::Checked;
 
 /// The timeout of one attempt. A long poll lasts 20 s, so a longer attempt hangs on a dead peer.
 /// The SDK has no such timeout of its own.
@@ -25,9 +33,16 @@ pub struct Sdk {
 impl Sdk {
     /// Loads the set-up from the environment, as every AWS tool does. This serves the command lines
     /// and the launcher, whose environment belongs to their operator. `region` takes precedence.
+    ///
+    /// Proxies (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`) and `AWS_CA_BUNDLE` are used.
     pub async fn from_environment(region: Option<&Region>) -> Self {
+        let (trust, mut problem) = match bundle() {
+            Ok(pem) => (pem.map(|pem| TrustStore::default().with_pem_certificate(pem)), None),
+            Err(problem) => (None, Some(problem)),
+        };
+        problem = problem.or_else(broken_endpoint);
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http_client(None))
+            .http_client(http_client(trust, ProxyConfig::from_env()))
             .timeout_config(timeouts())
             .retry_config(retries());
         if let Some(region) = region {
@@ -36,7 +51,10 @@ impl Sdk {
         if let Some(name) = app_name() {
             loader = loader.app_name(name);
         }
-        Self { config: loader.load().await }
+        let config = loader.load().await;
+        let Some(credentials) = config.credentials_provider() else { return Self { config } };
+        let checked = SharedCredentialsProvider::new(Checked { inner: credentials, problem });
+        Self { config: config.into_builder().credentials_provider(checked).build() }
     }
 
     /// Makes the set-up of the runner from pinned data and the container's credentials alone.
@@ -44,7 +62,10 @@ impl Sdk {
     /// environment (clause RUN-3). `authorities` are the PEM certificates that servers are verified
     /// against; without them, the image's own apply.
     pub fn pinned(region: &Region, endpoint: Option<&str>, authorities: Option<Vec<u8>>) -> Self {
-        let http = http_client(authorities);
+        // Without certificates that can be used, no server is believed.
+        let usable = authorities.map(|pem| if is_usable(&pem) { pem } else { Vec::new() });
+        let trust = usable.map(|pem| TrustStore::empty().with_pem_certificate(pem));
+        let http = http_client(trust, ProxyConfig::disabled());
         let provider_config =
             aws_config::provider_config::ProviderConfig::without_region().with_http_client(http.clone());
         let credentials = aws_config::ecs::EcsCredentialsProvider::builder().configure(&provider_config).build();
@@ -101,15 +122,44 @@ impl Sdk {
     }
 }
 
-fn http_client(authorities: Option<Vec<u8>>) -> SharedHttpClient {
-    let builder = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring));
-    let context = authorities.and_then(|pem| {
-        TlsContext::builder().with_trust_store(TrustStore::empty().with_pem_certificate(pem)).build().ok()
-    });
-    match context {
-        Some(context) => builder.tls_context(context).build_https(),
-        None => builder.build_https(),
+/// Reads the certificates that `AWS_CA_BUNDLE` names, if it does.
+fn bundle() -> Result<Option<Vec<u8>>, String> {
+    let Some(path) = std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()) else { return Ok(None) };
+    let name = format!("AWS_CA_BUNDLE={}", Path::new(&path).display());
+    match std::fs::read(&path) {
+        Ok(pem) if is_usable(&pem) => Ok(Some(pem)),
+        Ok(_) => Err(format!("{name} has no certificate, or one that cannot be read")),
+        Err(error) => Err(format!("{name}: {error}")),
     }
+}
+
+/// Whether these are certificates in PEM. The SDK panics on others.
+fn is_usable(pem: &[u8]) -> bool {
+    let mut roots = RootCertStore::empty();
+    let all = CertificateDer::pem_slice_iter(pem).all(|found| found.is_ok_and(|found| roots.add(found).is_ok()));
+    all && !roots.is_empty()
+}
+
+/// Why the endpoint that the environment names cannot be one. The SDK would print whole requests.
+fn broken_endpoint() -> Option<String> {
+    let is_broken = |value: &str| value.contains(|c: char| c.is_whitespace() || c.is_control());
+    let (name, _) = std::env::vars().find(|(name, value)| name.starts_with("AWS_ENDPOINT_URL") && is_broken(value))?;
+    Some(format!("{name} contains a blank or a line break"))
+}
+
+/// Makes the HTTP client. Without a trust store of its own, the system's certificates apply.
+fn http_client(trust: Option<TrustStore>, proxy: ProxyConfig) -> SharedHttpClient {
+    let context = TlsContext::builder().with_trust_store(trust.unwrap_or_default()).build();
+    #[allow(clippy::expect_used, reason = "the message states the invariant")]
+    let context = context.expect("a trust store is only data until a connection is made");
+    aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut builder = Connector::builder().proxy_config(proxy.clone());
+        builder.set_connector_settings(settings.cloned());
+        if let Some(components) = components {
+            builder.set_sleep_impl(components.sleep_impl());
+        }
+        builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context.clone()).build()
+    })
 }
 
 fn timeouts() -> TimeoutConfig {
@@ -125,4 +175,16 @@ fn retries() -> RetryConfig {
 
 fn app_name() -> Option<AppName> {
     AppName::new(concat!("relay-", env!("CARGO_PKG_VERSION"))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_sdk_would_panic_on_is_no_certificate() {
+        let broken =
+            ["", "x", "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", "-----BEGIN CERTIFICATE-----\n!"];
+        assert!(!broken.iter().any(|pem| is_usable(pem.as_bytes())));
+    }
 }

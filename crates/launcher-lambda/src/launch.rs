@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use lambda_runtime::Error;
 use relay_aws::AwsError;
 use relay_aws::clock::now;
-use relay_policy::{Asked, Denied, Tried};
+use relay_policy::{Asked, Configuration, Denied, Tried};
 use relay_protocol::encoding::short;
 use relay_protocol::frame::{self, LauncherKind};
 use relay_protocol::request::Hints;
@@ -99,26 +99,49 @@ impl Launcher {
         Ok(())
     }
 
-    /// Loads the target that the hints name, and verifies the request.
+    /// Verifies a request against the target that the hints name.
     async fn verify(&self, bundle: &Bundle, hints: &Hints) -> Result<(Target, Asked), NotVerified> {
-        let target = self.target(&hints.target).await?;
-        let asked = relay_policy::verify(bundle, &target.configuration)
-            .map_err(|error| NotVerified::Because(error.to_string()))?;
-        if !hints.agree_with(asked.request()) {
-            return Err(NotVerified::because("the message's attributes differ from the signed request"));
-        }
-        Ok((target, asked))
+        self.against_target(hints, |configuration| {
+            let asked = relay_policy::verify(bundle, configuration).map_err(|error| error.to_string())?;
+            let agree = hints.agree_with(asked.request());
+            if agree { Ok(asked) } else { Err("the message's attributes differ from the signed request".to_owned()) }
+        })
+        .await
     }
 
     /// Does the same for a dry run.
     async fn verify_dry_run(&self, bundle: &Bundle, hints: &Hints) -> Result<(Target, Tried), NotVerified> {
-        let target = self.target(&hints.target).await?;
-        let tried = relay_policy::verify_dry_run(bundle, &target.configuration)
-            .map_err(|error| NotVerified::Because(error.to_string()))?;
-        if !hints.agree_with(tried.request()) {
-            return Err(NotVerified::because("the message's attributes differ from the signed dry run"));
+        self.against_target(hints, |configuration| {
+            let tried = relay_policy::verify_dry_run(bundle, configuration).map_err(|error| error.to_string())?;
+            let agree = hints.agree_with(tried.request());
+            if agree { Ok(tried) } else { Err("the message's attributes differ from the signed dry run".to_owned()) }
+        })
+        .await
+    }
+
+    /// Loads the target that the hints name, and verifies something against its configuration. What
+    /// fails against a remembered revision may be right for a newer one, so ECS is asked again, as
+    /// often as unverified messages may be answered.
+    async fn against_target<T>(
+        &self,
+        hints: &Hints,
+        verify: impl Fn(&Configuration) -> Result<T, String>,
+    ) -> Result<(Target, T), NotVerified> {
+        let since = Instant::now();
+        let remembered = match self.target(&hints.target).await {
+            Ok(target) => match verify(&target.configuration) {
+                Ok(verified) => return Ok((target, verified)),
+                Err(cause) => cause,
+            },
+            Err(NotVerified::Because(cause)) => cause,
+            Err(error) => return Err(error),
+        };
+        if !self.forget_revision(&hints.target, since) {
+            return Err(NotVerified::Because(remembered));
         }
-        Ok((target, tried))
+        let target = self.target(&hints.target).await?;
+        let verified = verify(&target.configuration).map_err(NotVerified::Because)?;
+        Ok((target, verified))
     }
 
     /// Answers a dry run: decides as for a request, and starts nothing (clause DRY-2).
@@ -149,7 +172,7 @@ impl Launcher {
     }
 
     /// The newest active revision of a target, with its pinned configuration. It may be as old as
-    /// [`crate::launcher::REVISION_LIFETIME`].
+    /// the lifetime of a revision in [`crate::launcher`].
     pub(crate) async fn target(&self, name: &TargetName) -> Result<Target, NotVerified> {
         let definition = self
             .definition(name)
@@ -170,7 +193,7 @@ impl Launcher {
             warn!(ci_account = %hints.ci_account, "no answer sent: the account is not in RELAY_CI_ACCOUNTS");
             return;
         }
-        if !self.may_answer_unverified(Instant::now()) {
+        if !self.unverified.may(Instant::now()) {
             warn!("no answer sent: too many messages are unverified");
             return;
         }

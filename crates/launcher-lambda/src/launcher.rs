@@ -21,12 +21,13 @@ use crate::settings::Settings;
 const CONFIGURATION: &str = "RELAY_CONFIGURATION";
 
 /// How long the newest revision of a target is taken for the newest (clause LAU-2).
-pub(crate) const REVISION_LIFETIME: Duration = Duration::from_secs(5);
+const REVISION_LIFETIME: Duration = Duration::from_secs(5);
 
 /// How many targets' revisions are remembered. Strangers can name any number.
 const REVISIONS_MAX: usize = 1_000;
 
-/// How many unverified messages one container answers in a second (clause LAU-5).
+/// How many unverified messages one container answers in a second (clause LAU-5), and for how many
+/// it asks ECS again.
 const UNVERIFIED_MAX: u32 = 5;
 
 /// The launcher: its settings, its AWS clients, and a cache of configurations.
@@ -43,8 +44,28 @@ pub(crate) struct Launcher {
     configurations: Mutex<HashMap<String, Arc<Configuration>>>,
     /// The newest revision of a target, or that there is none, and when ECS said so.
     revisions: Mutex<HashMap<TargetName, (Instant, Option<Definition>)>>,
-    /// The second in which unverified messages were last answered, and how many were.
-    unverified: Mutex<(Option<Instant>, u32)>,
+    /// How often unverified messages were answered.
+    pub(crate) unverified: Rate,
+    /// How often ECS was asked again because of one.
+    doubts: Rate,
+}
+
+/// How often something was done in the last second.
+#[derive(Debug, Default)]
+pub(crate) struct Rate(Mutex<Option<(Instant, u32)>>);
+
+impl Rate {
+    /// Whether it may be done once more now.
+    pub(crate) fn may(&self, now: Instant) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (second, count) = match *last {
+            Some((second, count)) if now.duration_since(second) < Duration::from_secs(1) => (second, count),
+            _ => (now, 0),
+        };
+        let may = count < UNVERIFIED_MAX;
+        *last = Some((second, if may { count + 1 } else { count }));
+        may
+    }
 }
 
 /// A target whose configuration is verified, ready for a decision.
@@ -65,7 +86,8 @@ impl Launcher {
             keys: Keys::new(&sdk),
             configurations: Mutex::new(HashMap::new()),
             revisions: Mutex::new(HashMap::new()),
-            unverified: Mutex::new((None, 0)),
+            unverified: Rate::default(),
+            doubts: Rate::default(),
             settings,
         }
     }
@@ -88,15 +110,12 @@ impl Launcher {
         Ok(definition)
     }
 
-    /// Whether one more unverified message may be answered: each answer costs a call to KMS.
-    pub(crate) fn may_answer_unverified(&self, now: Instant) -> bool {
-        let mut unverified = self.unverified.lock().unwrap_or_else(PoisonError::into_inner);
-        let (second, count) = *unverified;
-        *unverified = match second {
-            Some(second) if now.duration_since(second) < Duration::from_secs(1) => (Some(second), count + 1),
-            _ => (Some(now), 1),
-        };
-        unverified.1 <= UNVERIFIED_MAX
+    /// Forgets a revision that ECS named before `since`, so that ECS is asked again. Returns whether
+    /// it did: not more often than [`UNVERIFIED_MAX`] times in a second.
+    pub(crate) fn forget_revision(&self, target: &TargetName, since: Instant) -> bool {
+        let mut revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_old = revisions.get(target).is_some_and(|(at, _)| *at < since);
+        is_old && self.doubts.may(Instant::now()) && revisions.remove(target).is_some()
     }
 
     /// The configuration that a revision pins (clause LAU-2).
@@ -127,4 +146,18 @@ impl Launcher {
 /// The latest end of a deployment that is admitted now: a slow start, its timeout and its grace.
 pub(crate) fn deadline(configuration: &Configuration, now: Timestamp) -> Timestamp {
     now.plus(START_DELAY_MAX).plus(configuration.longest_run())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // clause: LAU-5
+    #[test]
+    fn a_rate_holds_for_each_second() {
+        let (rate, now) = (Rate::default(), Instant::now());
+        let allowed = (0..20).filter(|at| rate.may(now + Duration::from_millis(at * 10))).count();
+        assert_eq!(allowed, UNVERIFIED_MAX as usize);
+        assert!(rate.may(now + Duration::from_secs(1)));
+    }
 }

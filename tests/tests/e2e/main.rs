@@ -19,6 +19,7 @@ mod evidence; // every deployment leaves a record, and evidence that can be chec
 mod fault_ends; // how a deployment ends under each single fault
 mod fault_matrix; // every AWS operation under every kind of fault
 mod faults; // many faults together, seeded
+mod flood; // strangers flood the topic
 mod isolation; // what separates the tool from the runner
 mod kill; // SIGKILL, SIGSTOP and restart of each process in each phase
 mod lost; // SQS or S3 unavailable, a disk that loses data: every loss is reported
