@@ -144,7 +144,7 @@ fn answers<W: Write>(arguments: Init, questions: &mut Questions<'_, '_, W>) -> R
         Ci::Jenkins => "ARN of the role of the Jenkins agents",
     };
     let source = questions.ask("--ci-source", question, arguments.ci_source, |text| {
-        source(ci, text, &target, &ci_account, partition(&region))
+        source(ci, text, &target, &ci_account, region.partition())
     })?;
     let code_bucket = questions.ask(
         "--code-bucket",
@@ -156,7 +156,7 @@ fn answers<W: Write>(arguments: Init, questions: &mut Questions<'_, '_, W>) -> R
         true => new_key()?,
         false => signer(arguments.signer_key, questions)?,
     };
-    let home = format!("arn:{}:kms:{region}:{target_account}:key/", partition(&region));
+    let home = format!("arn:{}:kms:{region}:{target_account}:key/", region.partition());
     let target_key = arguments.target_key.map(|arn| key_arn(arn, &home));
     let pin = |flag: &str, text: Option<String>| {
         let key = text.map(|text| public_key(&text)).transpose();
@@ -256,14 +256,6 @@ fn bucket(text: &str) -> Result<String, &'static str> {
     }
 }
 
-fn partition(region: &Region) -> &'static str {
-    match region.as_str() {
-        region if region.starts_with("cn-") => "aws-cn",
-        region if region.starts_with("us-gov-") => "aws-us-gov",
-        _ => "aws",
-    }
-}
-
 /// The last part of the target's name.
 fn environment(target: &TargetName) -> &str {
     target.as_str().split_once('/').map_or("", |(_, environment)| environment)
@@ -287,7 +279,7 @@ fn parameters(pairs: &[(&str, &str)]) -> String {
 
 impl Answers {
     fn partition(&self) -> &'static str {
-        partition(&self.region)
+        self.region.partition()
     }
 
     fn topic(&self) -> String {

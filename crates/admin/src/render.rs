@@ -210,7 +210,7 @@ fn template(parts: &Parts<'_>, arguments: &Render) -> Result<String, Failure> {
         ("account", json!(account.as_str()).to_string()),
         ("source_arn", json!(format!("arn:{partition}:ecs:{region}:{account}:*")).to_string()),
         ("statements", statements),
-        ("via_s3", json!(format!("s3.{region}.amazonaws.com")).to_string()),
+        ("via_s3", json!(format!("s3.{region}.{}", region.domain())).to_string()),
         ("target_key", target_key(key, configuration, partition)),
         ("relay_toml", relay_toml(key, configuration)),
         ("deploy_role", deploy_role),

@@ -103,8 +103,21 @@ fn is_account(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
 }
 
+/// AWS's partitions: name, how its regions begin, and the domain of its services. The first one has
+/// all other regions. (botocore, `data/partitions.json`)
+const PARTITIONS: [(&str, &str, &str); 8] = [
+    ("aws", "", "amazonaws.com"),
+    ("aws-cn", "cn-", "amazonaws.com.cn"),
+    ("aws-us-gov", "us-gov-", "amazonaws.com"),
+    ("aws-eusc", "eusc-", "amazonaws.eu"),
+    ("aws-iso", "us-iso-", "c2s.ic.gov"),
+    ("aws-iso-b", "us-isob-", "sc2s.sgov.gov"),
+    ("aws-iso-e", "eu-isoe-", "cloud.adc-e.uk"),
+    ("aws-iso-f", "us-isof-", "csp.hci.ic.gov"),
+];
+
 fn is_partition(text: &str) -> bool {
-    matches!(text, "aws" | "aws-cn" | "aws-us-gov")
+    PARTITIONS.iter().any(|(partition, ..)| *partition == text)
 }
 
 name! {
@@ -232,7 +245,7 @@ impl QueueUrl {
     ///
     /// If `name` is not a valid SQS queue name, or if the URL is longer than 256 characters.
     pub fn of(region: &Region, account: &AccountId, name: &str) -> Result<Self, InvalidName> {
-        let text = format!("https://sqs.{region}.amazonaws.com{}/{account}/{name}", domain_suffix(region));
+        let text = format!("https://sqs.{region}.{}/{account}/{name}", region.domain());
         if text.len() > QUEUE_URL_MAX || !all(name, 80, |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
             return Err(Self::odd(&text));
         }
@@ -264,8 +277,22 @@ impl QueueUrl {
     }
 }
 
-fn domain_suffix(region: &Region) -> &'static str {
-    if region.as_str().starts_with("cn-") { ".cn" } else { "" }
+impl Region {
+    /// The partition that the region belongs to, such as `aws`.
+    pub fn partition(&self) -> &'static str {
+        self.home().0
+    }
+
+    /// The domain of the services of its partition, such as `amazonaws.com`.
+    pub fn domain(&self) -> &'static str {
+        self.home().1
+    }
+
+    fn home(&self) -> (&'static str, &'static str) {
+        let [(name, _, domain), others @ ..] = &PARTITIONS;
+        let other = others.iter().find(|(_, prefix, _)| self.as_str().starts_with(prefix));
+        other.map_or((name, domain), |(name, _, domain)| (name, domain))
+    }
 }
 
 impl FromStr for QueueUrl {
@@ -456,6 +483,31 @@ mod tests {
             "relay",
         ] {
             assert!(odd.parse::<TopicArn>().is_err(), "{odd}");
+        }
+    }
+
+    // clause: NAM-5, NAM-6
+    #[test]
+    fn every_partition_has_its_own_domain() {
+        let of = |region: &str| {
+            let region: Region = region.parse().unwrap();
+            let arn = format!("arn:{}:sns:{region}:222222222222:relay", region.partition());
+            assert_eq!(arn.parse::<TopicArn>().unwrap().region(), &region);
+            let queue = QueueUrl::of(&region, &"111111111111".parse().unwrap(), "q").unwrap();
+            assert_eq!(queue.as_str().parse::<QueueUrl>().unwrap(), queue);
+            (region.partition(), queue.as_str().to_owned())
+        };
+        for (region, partition, host) in [
+            ("eu-west-1", "aws", "sqs.eu-west-1.amazonaws.com"),
+            ("cn-north-1", "aws-cn", "sqs.cn-north-1.amazonaws.com.cn"),
+            ("us-gov-west-1", "aws-us-gov", "sqs.us-gov-west-1.amazonaws.com"),
+            ("eusc-de-east-1", "aws-eusc", "sqs.eusc-de-east-1.amazonaws.eu"),
+            ("us-iso-east-1", "aws-iso", "sqs.us-iso-east-1.c2s.ic.gov"),
+            ("us-isob-east-1", "aws-iso-b", "sqs.us-isob-east-1.sc2s.sgov.gov"),
+            ("eu-isoe-west-1", "aws-iso-e", "sqs.eu-isoe-west-1.cloud.adc-e.uk"),
+            ("us-isof-south-1", "aws-iso-f", "sqs.us-isof-south-1.csp.hci.ic.gov"),
+        ] {
+            assert_eq!(of(region), (partition, format!("https://{host}/111111111111/q")));
         }
     }
 }

@@ -97,6 +97,10 @@ impl Whole<'_> {
         check_request(settings)?;
         let sdk = Sdk::from_environment(Some(settings.topic.region())).await;
         warn_unpinned(show, settings.pins.is_none());
+        if let Some(similar) = &settings.similar {
+            let target = &settings.target;
+            show.warn(&format!("relay.toml names no target {target}; did you mean {similar}?"));
+        }
         if arguments.dry_run {
             return dry_run(settings, &sdk, show, signals).await;
         }

@@ -22,6 +22,7 @@ mod inspect;
 mod keygen;
 mod last_words;
 mod origin;
+mod pem;
 mod progress;
 mod queues;
 mod request;

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::args;
+use crate::pem;
 use crate::signing::{KmsKey, Signer};
 
 /// Where right pins come from.
@@ -23,6 +24,8 @@ pub(crate) const PIN_HINT: &str = "correct target_key and answer_key in relay.to
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) target: TargetName,
+    /// The target that the user may have meant.
+    pub(crate) similar: Option<TargetName>,
     pub(crate) topic: TopicArn,
     pub(crate) key: Signer,
     /// `None` if the caller wants to trust whoever answers first.
@@ -66,9 +69,14 @@ impl Settings {
     /// Reads and validates the settings of `relay deploy`.
     pub(crate) fn of(arguments: &args::Deploy) -> Result<Self, Failure> {
         let target: TargetName = arguments.target.parse().map_err(|error| Failure::usage(format!("{error}")))?;
-        let texts = Layers::read(&arguments.place)?.texts(&target);
+        let layers = Layers::read(&arguments.place)?;
+        let (texts, similar) = (layers.texts(&target), layers.similar(&target).cloned());
+        let did_you_mean = |failure: Failure| match &similar {
+            Some(similar) => failure.hint(format!("did you mean {similar}?")),
+            None => failure,
+        };
         Ok(Self {
-            topic: texts.topic(&target)?,
+            topic: texts.topic(&target).map_err(did_you_mean)?,
             key: texts.signer()?,
             pins: texts.pins(&target)?,
             parameters: pairs("--param", &arguments.parameters)?,
@@ -86,6 +94,7 @@ impl Settings {
             },
             heartbeat: heartbeat(&arguments.following)?,
             target,
+            similar,
         })
     }
 }
@@ -157,22 +166,28 @@ impl Layers {
         self.file.targets.keys()
     }
 
+    /// Returns the target of relay.toml that `target` most likely stands for, if relay.toml names
+    /// targets and not this one.
+    pub(crate) fn similar(&self, target: &TargetName) -> Option<&TargetName> {
+        let distance = |name: &TargetName| strsim::damerau_levenshtein(name.as_str(), target.as_str());
+        let nearest = self.file.targets.keys().min_by_key(|name| distance(name))?;
+        (1..=3).contains(&distance(nearest)).then_some(nearest)
+    }
+
     /// Returns what the layers say about `target`.
     pub(crate) fn texts(&self, target: &TargetName) -> Texts {
         let specific = self.file.targets.get(target).cloned().unwrap_or_default();
         let pick = |flag: &Option<String>, field: fn(&Target) -> &Option<String>| {
             // Check each layer separately: a CI system passes an unset secret as an empty variable,
             // which must not hide the pin in the file.
-            [flag, field(&specific), field(&self.file.default)]
-                .into_iter()
-                .flatten()
-                .find(|text| !text.is_empty())
-                .cloned()
+            // It may also add a line break.
+            let texts = [flag, field(&specific), field(&self.file.default)].into_iter().flatten();
+            texts.map(|text| text.trim()).find(|text| !text.is_empty()).map(str::to_owned)
         };
         Texts {
             topic: pick(&self.flags.topic, |t| &t.topic),
             key: pick(&self.flags.key, |t| &t.key),
-            key_folder: self.flags.key.as_deref().is_none_or(str::is_empty).then(|| self.folder.clone()),
+            key_folder: self.flags.key.as_deref().is_none_or(|key| key.trim().is_empty()).then(|| self.folder.clone()),
             target_key: pick(&self.flags.target_key, |t| &t.target_key),
             answer_key: pick(&self.flags.answer_key, |t| &t.answer_key),
             trust_first_answer: self.flags.trust_first_answer,
@@ -209,7 +224,7 @@ impl Texts {
     pub(crate) fn key_file(&self) -> Option<PathBuf> {
         self.key
             .as_deref()
-            .filter(|text| !is_pem(text) && KmsKey::parse(text).is_none())
+            .filter(|text| pem::find(text).is_none() && KmsKey::parse(text).is_none())
             .map(|text| key_file(text, self.key_folder.as_deref()))
     }
 
@@ -266,35 +281,38 @@ fn read_file(flag: Option<&Path>) -> Result<(File, PathBuf), Failure> {
     let Some(path) = found else { return Ok((File::default(), here)) };
     let text =
         std::fs::read_to_string(&path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
-    let file = toml::from_str(&text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    let file = toml::from_str(&text).map_err(|error| {
+        // Not the line itself: it may hold a key.
+        let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().lines().count().max(1));
+        let place = line.map(|line| format!(", line {line}")).unwrap_or_default();
+        Failure::usage(format!("{}{place}: {}", path.display(), error.message()))
+    })?;
     Ok((file, path.parent().map(Path::to_owned).unwrap_or_default()))
 }
 
 /// Reads a key from a PEM, or from a file with one. A path from relay.toml is relative to that
-/// file. A flag or variable that is neither may hold a key in another form, so its text is shown
-/// only if it looks like a path.
+/// file. What is neither may hold a key in another form, so its text is shown only if it looks like
+/// a path.
 fn read_key(text: &str, folder: Option<&Path>) -> Result<PrivateKey, Failure> {
-    let pem = if is_pem(text) {
-        // Some CI systems keep a secret on one line.
-        Zeroizing::new(text.replace("\\n", "\n"))
-    } else {
-        std::fs::read_to_string(key_file(text, folder)).map(Zeroizing::new).map_err(|error| {
-            // No form of key looks like this.
-            let is_path = text.starts_with(['/', '.']) || text.ends_with(".pem");
-            let name = match folder {
-                Some(_) => format!("key = {text:?} in relay.toml"),
-                None if is_path => text.to_owned(),
-                None => "--key or RELAY_SIGNING_KEY".to_owned(),
-            };
-            Failure::usage(format!("{name} is neither a PEM nor a file that can be read ({})", error.kind()))
-                .hint("make a key with `relay keygen`")
-        })?
+    let pem = match pem::find(text) {
+        Some(pem) => pem,
+        None => {
+            let content = std::fs::read_to_string(key_file(text, folder)).map(Zeroizing::new).map_err(|error| {
+                // No form of key looks like this.
+                let is_path = text.len() < 200 && (text.starts_with(['/', '.']) || text.ends_with(".pem"));
+                let name = match (folder, is_path) {
+                    (Some(_), true) => format!("key = {text:?} in relay.toml"),
+                    (Some(_), false) => "`key` in relay.toml".to_owned(),
+                    (None, true) => text.to_owned(),
+                    (None, false) => "--key or RELAY_SIGNING_KEY".to_owned(),
+                };
+                Failure::usage(format!("{name} is neither a PEM nor a file that can be read ({})", error.kind()))
+                    .hint("make a key with `relay keygen`")
+            })?;
+            pem::find(&content).unwrap_or(content)
+        }
     };
     PrivateKey::from_pem(&pem).map_err(|error| Failure::usage(format!("the signing key is {error}")))
-}
-
-fn is_pem(text: &str) -> bool {
-    text.trim_start().starts_with("-----BEGIN")
 }
 
 fn key_file(text: &str, folder: Option<&Path>) -> PathBuf {
