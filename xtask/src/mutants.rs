@@ -52,6 +52,8 @@ const TESTS: &[&str] = &[
     "--test",
     "decisions",
     "--test",
+    "forms",
+    "--test",
     "doubt",
     "--test",
     "believed",

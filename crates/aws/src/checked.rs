@@ -1,4 +1,5 @@
-//! Credentials that were looked at once: a line break in one would make the SDK panic when it signs.
+//! Credentials that were looked at once: a line break in one would make the SDK panic when it
+//! signs.
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;

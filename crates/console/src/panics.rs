@@ -1,6 +1,6 @@
-//! A panic is a bug in relay. It ends the program with relay's own exit code for faults, because the
-//! code that Rust would use (101) may also be the tool's, and with one line, because a stack trace
-//! in a CI log helps nobody there.
+//! A panic is a bug in relay. It ends the program with relay's own exit code for faults, because
+//! the code that Rust would use (101) may also be the tool's, and with one line, because a stack
+//! trace in a CI log helps nobody there.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::process::ExitCode;

@@ -58,8 +58,8 @@ pub(crate) async fn end_all(user: Option<u32>) -> Result<(), String> {
     }
 }
 
-/// Whether this process is the first one of a container, or was started by an init that is. Elsewhere,
-/// processes that are not the tool's may have the same user.
+/// Whether this process is the first one of a container, or was started by an init that is.
+/// Elsewhere, processes that are not the tool's may have the same user.
 fn owns_container() -> bool {
     std::process::id() == 1 || ancestors().first() == Some(&1)
 }

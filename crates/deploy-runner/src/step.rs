@@ -167,8 +167,9 @@ fn pipe(user: Option<u32>) -> io::Result<(Receiver, Stdio)> {
 }
 
 /// Waits for the program's end, and causes it when a stop is requested. The program, or its whole
-/// group as the recipe says, gets the recipe's signal, its grace, the signal once more, and soon after that KILL (clause CTL-5). The
-/// container's own end shortens a grace that is already running.
+/// group as the recipe says, gets the recipe's signal, its grace, the signal once more, and soon
+/// after that KILL (clause CTL-5). The container's own end shortens a grace that is already
+/// running.
 async fn wait(
     child: &mut Child,
     group: Option<Pid>,

@@ -241,8 +241,8 @@ impl<V: Verifier> Inbox<V> {
         self.events.pop_front()
     }
 
-    /// Marks what was polled so far, for [`Inbox::written`]. Returns `None` while events are left to
-    /// poll.
+    /// Marks what was polled so far, for [`Inbox::written`]. Returns `None` while events are left
+    /// to poll.
     pub fn polled(&self) -> Option<Mark> {
         self.events.is_empty().then(|| self.receipts.mark(self.order.next()))
     }

@@ -108,7 +108,7 @@ pub fn first(id: &DeploymentId, slots: u32) -> u32 {
 /// The order in which to try the slots: from `first` on, twice round. A slot that was lost in a
 /// race may be free the second time.
 pub fn order(first: u32, slots: u32) -> impl Iterator<Item = u32> {
-    (0..slots.saturating_mul(2)).map(move |look| (first % slots + look % slots) % slots)
+    (0..slots.saturating_mul(2)).map(move |look| first.saturating_add(look) % slots)
 }
 
 #[cfg(test)]
@@ -162,5 +162,22 @@ mod tests {
         assert_eq!(order(7, 1).collect::<Vec<_>>(), [0, 0]);
         assert_eq!(order(0, 0).count(), 0);
         assert!(first(&DeploymentId::new(1, [1; 10]), 3) < 3);
+    }
+
+    #[test]
+    fn deployments_that_start_together_begin_at_different_slots() {
+        let begins_at = |n: u8| first(&DeploymentId::new(1, [n; 10]), 8);
+        let firsts: std::collections::BTreeSet<u32> = (0..32).map(begins_at).collect();
+        assert!(firsts.len() > 4 && firsts.iter().all(|slot| *slot < 8), "{firsts:?}");
+        assert_eq!(first(&DeploymentId::new(1, [1; 10]), 0), 0, "no division by zero");
+        assert_eq!(order(2, 3).collect::<Vec<_>>(), [2, 0, 1, 2, 0, 1]);
+    }
+
+    #[test]
+    fn a_holder_is_named() {
+        let held = Content::Held(holder());
+        assert_eq!(held.by("k"), format!("the deployment {}", holder().deployment_id));
+        assert_eq!(Content::Empty.by("k"), "nobody");
+        assert_eq!(Content::Unreadable.by("locks/k"), "an unknown holder: locks/k cannot be read");
     }
 }

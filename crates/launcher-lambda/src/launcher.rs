@@ -110,8 +110,8 @@ impl Launcher {
         Ok(definition)
     }
 
-    /// Forgets a revision that ECS named before `since`, so that ECS is asked again. Returns whether
-    /// it did: not more often than [`UNVERIFIED_MAX`] times in a second.
+    /// Forgets a revision that ECS named before `since`, so that ECS is asked again. Returns
+    /// whether it did: not more often than [`UNVERIFIED_MAX`] times in a second.
     pub(crate) fn forget_revision(&self, target: &TargetName, since: Instant) -> bool {
         let mut revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
         let is_old = revisions.get(target).is_some_and(|(at, _)| *at < since);

@@ -183,8 +183,8 @@ impl Launcher {
         }
     }
 
-    /// Whether a statement has the form and the age of one, and names a target that there is. Anybody
-    /// who may publish can send statements, and each costs calls to AWS from here on.
+    /// Whether a statement has the form and the age of one, and names a target that there is.
+    /// Anybody who may publish can send statements, and each costs calls to AWS from here on.
     async fn could_be_ours(&self, hints: &Hints, envelope: &Envelope) -> Result<Result<(), String>, AwsError> {
         let Ok(control) = Control::parse(envelope.unverified_payload()) else {
             return Ok(Err("its payload is not of its form".to_owned()));

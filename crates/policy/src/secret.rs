@@ -1,5 +1,6 @@
-//! A reference to a secret, as ECS writes it: the ARN of a secret or of an SSM parameter. A secret's
-//! ARN may go on with `:<json-key>:<version-stage>:<version-id>`, each of which may be empty.
+//! A reference to a secret, as ECS writes it: the ARN of a secret or of an SSM parameter. A
+//! secret's ARN may go on with `:<json-key>:<version-stage>:<version-id>`, each of which may be
+//! empty.
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/secrets-envvar-secrets-manager.html>
 
 use std::fmt;

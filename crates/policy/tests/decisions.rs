@@ -3,10 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use relay_policy::{Asked, Configuration, ConfigurationError, Denied, authorise, check, verify};
+use relay_policy::{Allowed, Asked, Configuration, ConfigurationError, Denied, authorise, check, may_cancel, verify};
 use relay_protocol::keys::PrivateKey;
+use relay_protocol::limits::{COMMANDS_MAX, CONTROL_LIFETIME};
 use relay_protocol::request::{Origin, Stage};
-use relay_protocol::{Approval, Bundle, DeploymentId, Envelope, Reason, Request, Statement as _, Timestamp};
+use relay_protocol::{
+    Approval, Bundle, Cancel, Control, DeploymentId, Digest, Envelope, Reason, Request, Statement as _, Timestamp,
+};
 
 const ISSUED: i64 = 1_795_300_000;
 
@@ -223,6 +226,15 @@ fn the_command_lines_are_bounded() {
     };
     assert_eq!(with("\"{image}\""), Ok(()));
     assert_eq!(with(&many), Err(Reason::TooLarge));
+    // The limit is the last size that is allowed. Without these arguments, the steps have `fixed`
+    // bytes.
+    let fixed = bytes_of_commands(&text(PERMIT).replace("\"-var\", \"image={image}\"", "\"\""));
+    let exactly = |size: usize| {
+        let (images, rest) = ((size - fixed) / long.len(), (size - fixed) % long.len());
+        format!("{}\"{}\"", "\"{image}\", ".repeat(images), "y".repeat(rest))
+    };
+    assert_eq!(with(&exactly(COMMANDS_MAX)), Ok(()));
+    assert_eq!(with(&exactly(COMMANDS_MAX + 1)), Err(Reason::TooLarge));
 }
 
 // clause: REQ-9, REQ-10, RUN-5
@@ -361,4 +373,63 @@ fn doubtful_things_are_found() {
     assert_eq!(findings(PERMIT, "", "").lines().count(), 1, "anna has no CI account");
     let never = r#"permit(principal, action, resource) when { principal is Target };"#;
     assert!(findings(never, "", "").contains("policy:"), "{}", findings(never, "", ""));
+}
+
+/// The bytes of all command lines that a configuration leads to.
+fn bytes_of_commands(text: &str) -> usize {
+    let configuration = Configuration::parse(text).unwrap();
+    let r = request(|_| {});
+    let asked = asked(&configuration, &r, 1, vec![]);
+    let Allowed { commands: (steps, rollback), .. } =
+        authorise(&configuration, &asked, r.issued_at, Stage::Launch).unwrap();
+    steps.iter().chain(&rollback).flatten().map(String::len).sum()
+}
+
+// clause: CTL-1, CTL-2, CTL-3, CTL-4
+#[test]
+fn a_deployment_is_stopped_by_its_session_or_by_whom_the_policy_lets() {
+    let policy = r#"permit(principal in Group::"payments-ci", action == Action::"deploy", resource);
+        permit(principal in Group::"people", action == Action::"cancel", resource);"#;
+    let configuration = Configuration::parse(&text(policy)).unwrap();
+    let r = request(|_| {});
+    let asked = asked(&configuration, &r, 1, vec![]);
+    let may = |by: u8, change: fn(&mut Control), later: i64| {
+        let mut control = Control {
+            deployment_id: r.deployment_id.clone(),
+            request_digest: asked.request.digest(),
+            issued_at: r.issued_at,
+            cancel: Cancel::Requested,
+        };
+        change(&mut control);
+        let envelope = key(by).sign_envelope(Envelope::new(Control::TYPE, control.to_payload()));
+        may_cancel(&configuration, &asked, &envelope, r.issued_at.plus(later))
+    };
+    // 9 is the session key, 2 is a person, 1 is CI, whom the policy does not let cancel, and 7 is a
+    // stranger.
+    for (by, expected) in [(9, true), (2, true), (1, false), (7, false)] {
+        assert_eq!(may(by, |_| {}, 0), expected, "{by}");
+        assert!(!may(by, |control| control.deployment_id = DeploymentId::new(1, [2; 10]), 0), "{by}");
+        assert!(!may(by, |control| control.request_digest = Digest::of(b"other"), 0), "{by}");
+        assert_eq!(may(by, |_| {}, CONTROL_LIFETIME), expected, "{by}");
+        assert!(!may(by, |_| {}, CONTROL_LIFETIME + 1), "{by}");
+    }
+}
+
+// clause: BUN-3, DRY-2
+#[test]
+fn what_was_asked_is_kept_and_who_asked_is_named() {
+    let configuration = Configuration::parse(&text(APPROVED)).unwrap();
+    let r = request(|_| {});
+    let one = asked(&configuration, &r, 1, vec![approval(&r, 2, |_| {})]);
+    let kept = Bundle::parse(one.canonical().as_bytes()).unwrap();
+    assert_eq!((kept.request.digest(), kept.approvals.len()), (one.request.digest(), 1));
+
+    let envelope = key(1).sign_envelope(Envelope::new(relay_protocol::DryRun::TYPE, r.to_payload()));
+    let tried = relay_policy::verify_dry_run(&Bundle { request: envelope, approvals: vec![] }, &configuration).unwrap();
+    assert_eq!(tried.requesters(), one.request.signers().iter().map(|signer| signer.name.clone()).collect::<Vec<_>>());
+    let denied = tried.decide(&configuration, r.issued_at).unwrap_err();
+    assert_eq!(
+        denied.message,
+        "0 persons have approved exactly this request (0 approvals came with it); the policy requires 1 more"
+    );
 }

@@ -19,8 +19,8 @@ use crate::show::line;
 use crate::signals::Asked;
 use crate::status::vouched_request;
 
-/// How often the cancel is sent again until the deployment has ended. A statement that overtakes its
-/// request finds neither a claim nor a task, and the launcher drops it (clause CTL-4).
+/// How often the cancel is sent again until the deployment has ended. A statement that overtakes
+/// its request finds neither a claim nor a task, and the launcher drops it (clause CTL-4).
 const AGAIN: Duration = Duration::from_secs(15);
 
 /// Asks this command's own deployment to stop. It sends in the background: AWS may be slow, and a

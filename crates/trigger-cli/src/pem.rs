@@ -1,5 +1,5 @@
-//! A private key as CI systems hand it on: on one line, indented, quoted, with a byte order mark, or
-//! in base64 once more.
+//! A private key as CI systems hand it on: on one line, indented, quoted, with a byte order mark,
+//! or in base64 once more.
 
 use relay_protocol::encoding::from_base64;
 use zeroize::Zeroizing;

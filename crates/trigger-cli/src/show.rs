@@ -299,7 +299,8 @@ impl Show {
         self.live = None;
     }
 
-    /// Waits until everything is written, a signal comes, or a stream has taken nothing for `limit`.
+    /// Waits until everything is written, a signal comes, or a stream has taken nothing for
+    /// `limit`.
     pub(crate) async fn drain(&mut self, signals: &mut Signals, limit: Duration) {
         self.finish();
         while self.outlet.waiting() > 0 && self.outlet.stuck_for() < limit {

@@ -1,5 +1,5 @@
-//! Strangers flood the topic. They cost the launcher little: verified requests are answered about as
-//! fast as before, no invocation fails, and nothing becomes a dead letter.
+//! Strangers flood the topic. They cost the launcher little: verified requests are answered about
+//! as fast as before, no invocation fails, and nothing becomes a dead letter.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -69,7 +69,8 @@ fn what_a_step_leaves_behind_ends_with_it() {
     let (sandbox, file) = sandbox();
     let path = file.display().to_string();
     let scripts = [
-        // It ends well, or fails and is rolled back; its daemon writes, or hops from process to process.
+        // It ends well, or fails and is rolled back; its daemon writes, or hops from process to
+        // process.
         (format!("{}exit 0", daemon(&path)), 0),
         (format!("{}exit 7", daemon(&path)), 7),
         (format!("{HOPPER}(setsid sh hop {path} > /dev/null 2>&1 &)\nuntil [ -s {path} ]; do sleep 0.02; done"), 0),

@@ -100,3 +100,74 @@ impl Accounts {
         (self.missing, verified)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use relay_protocol::Digest;
+    use relay_protocol::frame::Stream;
+    use relay_protocol::outcome::Outcome;
+    use relay_protocol::record::StreamDigest;
+
+    use super::*;
+
+    fn chunks(before: u64, text: &str) -> Chunks {
+        let chunk = Chunk { stream: Stream::Stdout, ms: 0, bytes: text.as_bytes().to_vec() };
+        Chunks::legible(Offsets { stdout: before, stderr: 0 }, &[chunk])
+    }
+
+    /// A last frame, of `frames`, that says that this was printed on stdout.
+    fn finished(frames: u64, stdout: &str, stderr: &str) -> Finished {
+        let of = |text: &str| StreamDigest { bytes: text.len() as u64, sha256: Digest::of(text.as_bytes()) };
+        Finished {
+            outcome: Outcome::Exited { code: 0, signal: None },
+            frames,
+            stdout: of(stdout),
+            stderr: of(stderr),
+            step: None,
+            outputs: std::collections::BTreeMap::new(),
+            record: None,
+            record_sha256: Digest::of(b""),
+            record_problem: None,
+        }
+    }
+
+    // clause: FRM-13
+    #[test]
+    fn a_whole_reader_compares_lengths_digests_and_frames() {
+        let read = || {
+            let mut accounts = Accounts::new();
+            accounts.output(chunks(0, "abc")).unwrap();
+            accounts.output(chunks(3, "def")).unwrap();
+            assert_eq!(accounts.offset(), Offsets { stdout: 6, stderr: 0 });
+            accounts
+        };
+        let whole = (Missing { frames: 0, bytes: 0 }, true);
+        assert_eq!(read().close(&finished(3, "abcdef", ""), 3), whole);
+        assert_eq!(read().close(&finished(4, "abcdef", ""), 3), (Missing { frames: 0, bytes: 0 }, false));
+        assert_eq!(read().close(&finished(3, "abcdeX", ""), 3), (Missing { frames: 0, bytes: 0 }, false));
+        assert_eq!(read().close(&finished(3, "abcdefgh", "ij"), 3), (Missing { frames: 0, bytes: 4 }, false));
+        let mut gap = Accounts::new();
+        gap.output(chunks(0, "ab")).unwrap();
+        gap.gap(1);
+        gap.output(chunks(5, "f")).unwrap();
+        assert_eq!(gap.close(&finished(4, "abcdef", ""), 4), (Missing { frames: 1, bytes: 3 }, false));
+    }
+
+    // clause: FRM-19
+    #[test]
+    fn a_late_reader_compares_lengths_alone() {
+        let read = || {
+            let mut accounts = Accounts::new();
+            accounts.join();
+            accounts.output(chunks(3, "def")).unwrap();
+            accounts
+        };
+        let none = Missing::default();
+        assert_eq!(read().close(&finished(3, "XXXXXX", ""), 3), (none, true), "the digests cover what it has not read");
+        assert_eq!(read().close(&finished(3, "XXXXXXX", ""), 3), (Missing { frames: 0, bytes: 1 }, false));
+        assert!(!read().close(&finished(3, "XXXXXX", "Y"), 3).1, "both streams count");
+        let mut silent = Accounts::new();
+        silent.join();
+        assert_eq!(silent.close(&finished(3, "XXXXXX", ""), 3), (none, true), "it has nothing to compare");
+    }
+}

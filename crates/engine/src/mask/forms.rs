@@ -1,5 +1,5 @@
-//! The forms in which a secret is found (clauses MSK-1 to MSK-3). docs/protocol.md has the list, with what is
-//! not found.
+//! The forms in which a secret is found (clauses MSK-1 to MSK-3). docs/protocol.md has the list,
+//! with what is not found.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +10,8 @@ use serde_json::Value;
 /// hide nothing.
 pub const SECRET_MIN: usize = 4;
 
-/// Shorter encoded forms (base64, hexadecimal) are not masked, for the same reason. A secret of five
-/// bytes has no shorter form.
+/// Shorter encoded forms (base64, hexadecimal) are not masked, for the same reason. A secret of
+/// five bytes has no shorter form.
 const ENCODED_MIN: usize = 6;
 
 /// A line of a secret counts as a secret only with so many letters or digits: `    }` does not.
