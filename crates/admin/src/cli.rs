@@ -43,6 +43,9 @@ pub(crate) enum Command {
     /// Needs ecs:ListTasks, ecs:DescribeTasks and ecs:StopTask in the target account. Exits with 1
     /// when there is nothing to stop.
     Stop(Stop),
+    /// Show or clear the locks of a target, which keep its deployments from running side by side.
+    #[command(subcommand)]
+    Lock(Lock),
     /// Verify a deployment's archived output, and print it.
     ///
     /// Needs s3:GetObject and s3:ListBucket on the evidence bucket, kms:Decrypt on the key that
@@ -50,6 +53,31 @@ pub(crate) enum Command {
     /// complete, and with 1 when it is not, or when the archive does not have the deployment's last
     /// message.
     Log(Log),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Lock {
+    /// Show who holds each slot of a target, and whether ECS knows its task.
+    ///
+    /// Needs s3:GetObject on the relay bucket and ecs:DescribeTasks in the target account.
+    Show {
+        /// The target's configuration.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Free a slot whose holder is gone. relay does so by itself once ECS says that the holder's task
+    /// has stopped, or has not known it for ten minutes.
+    ///
+    /// Refuses while ECS knows a task of the holder that has not stopped. Needs s3:GetObject and
+    /// s3:PutObject on the relay bucket, and ecs:DescribeTasks. Exits with 1 when nothing was freed.
+    Clear {
+        /// The target's configuration.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The number of the slot, as `show` prints it.
+        #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+        slot: u32,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -241,6 +269,10 @@ pub(crate) struct Log {
     /// Id of the deployment, as the CI log shows it.
     #[arg(value_name = "ID")]
     pub(crate) id: DeploymentId,
+    /// Print the tool's bytes as they are, also on a terminal. Otherwise a terminal gets no escape
+    /// sequences, because a tool could use them to change what you see.
+    #[arg(long)]
+    pub(crate) raw: bool,
 }
 
 #[derive(Debug, Args)]

@@ -447,7 +447,7 @@ jobs:
         with:
           role-to-assume: {role}
           aws-region: {region}
-      - run: relay deploy {target} --param "version=$GITHUB_SHA"
+      - run: exec relay deploy {target} --param "version=$GITHUB_SHA"
         env:
           RELAY_SIGNING_KEY: ${{{{ secrets.RELAY_SIGNING_KEY }}}}
 "#,
@@ -475,7 +475,7 @@ deploy {target}:
   script:
     - export AWS_WEB_IDENTITY_TOKEN_FILE="$(mktemp)"
     - printf %s "$AWS_TOKEN" > "$AWS_WEB_IDENTITY_TOKEN_FILE"
-    - relay deploy {target} --param "version=$CI_COMMIT_SHA"
+    - exec relay deploy {target} --param "version=$CI_COMMIT_SHA"
 "#,
             environment = environment(&self.target),
             target = self.target,
@@ -495,7 +495,7 @@ pipeline {{
         stage('deploy {target}') {{
             steps {{
                 withCredentials([file(credentialsId: 'relay-signing-key', variable: 'RELAY_SIGNING_KEY')]) {{
-                    sh 'relay deploy {target} --param "version=$GIT_COMMIT"'
+                    sh 'exec relay deploy {target} --param "version=$GIT_COMMIT"'
                 }}
             }}
         }}

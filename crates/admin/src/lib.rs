@@ -11,6 +11,7 @@
 mod cli;
 mod image;
 mod init;
+mod lock;
 mod log;
 mod ps;
 mod render;
@@ -56,7 +57,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut impl Write, 
             let input = input.as_mut().map(|input| input as &mut dyn BufRead);
             init::init(*arguments, input, &mut Lines::new(raw_out), &mut Lines::new(raw_err))
         }
-        cli::Command::Log(arguments) => block_on(log::log(&arguments, raw_out, raw_err)),
+        cli::Command::Log(arguments) => {
+            let tame = |is_terminal: bool| is_terminal && !arguments.raw;
+            let (out_is_tame, err_is_tame) =
+                (tame(std::io::stdout().is_terminal()), tame(std::io::stderr().is_terminal()));
+            let (mut out, mut err) = (maybe_tame(raw_out, out_is_tame), maybe_tame(raw_err, err_is_tame));
+            block_on(log::log(&arguments, &mut out, &mut err))
+        }
+        cli::Command::Lock(lock) => block_on(lock::lock(&lock, &mut Lines::new(raw_out))),
         cli::Command::Ps(arguments) => block_on(ps::ps(&arguments, &mut Lines::new(raw_out), &mut Lines::new(raw_err))),
         cli::Command::Stop(arguments) => block_on(ps::stop(&arguments, &mut Lines::new(raw_out))),
     };
@@ -64,6 +72,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut impl Write, 
         let _ = writeln!(err, "{failure}");
         failure.exit.code()
     })
+}
+
+/// Escapes what is written, if a terminal would take it for commands.
+fn maybe_tame<'a>(to: &'a mut impl Write, tame: bool) -> Box<dyn Write + 'a> {
+    if tame { Box::new(Lines::new(to)) } else { Box::new(to) }
 }
 
 /// Runs a command that calls AWS on an async runtime, which the other commands do not need.

@@ -22,6 +22,7 @@ pub mod environment;
 mod evidence;
 mod install;
 mod leftovers;
+mod outputs;
 mod pump;
 mod recipe;
 mod remove;

@@ -22,6 +22,7 @@ use relay_protocol::{Digest, Reason, artifact};
 use rustix::fs::{AtFlags, CWD, Gid, OFlags, Uid, chownat};
 
 use crate::credentials::{Endpoint, Role};
+use crate::outputs;
 use crate::remove::remove_tree;
 use crate::secrets::Secrets;
 
@@ -195,8 +196,8 @@ impl Workplace {
         masked
     }
 
-    /// Adds the `name=value` lines that the steps have written to `$RELAY_OUTPUT`, masked, as far
-    /// as there is room for them (clause FRM-14). Returns what was left out, in words.
+    /// Adds the outputs that the steps have written to `$RELAY_OUTPUT`, masked, as far as there is
+    /// room for them (clause FRM-14). Returns what was left out, in words.
     pub(crate) fn add_outputs(&self, outputs: &mut BTreeMap<String, String>) -> Vec<String> {
         let mut text = Vec::new();
         let file = match open_output(&self.base.join("output")) {
@@ -208,27 +209,27 @@ impl Workplace {
         }
         let mut room = OUTPUTS_MAX.saturating_sub(outputs_size(outputs));
         let (mut malformed, mut refused) = (0_usize, Vec::new());
-        for line in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-            let masked = self.mask(line);
-            let line = String::from_utf8_lossy(&masked);
-            let Some((name, value)) = line.split_once('=').filter(|(name, _)| is_output_name(name)) else {
+        // Masked as a whole, because a secret may have several lines.
+        let masked = self.mask(&text);
+        for pair in outputs::parse(&String::from_utf8_lossy(&masked)) {
+            let Some((name, value)) = pair else {
                 malformed += 1;
                 continue;
             };
             // Braces that every map has, less a comma that one pair alone does not need.
-            let pair = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+            let pair = BTreeMap::from([(name, value)]);
             match room.checked_sub(outputs_size(&pair)) {
                 Some(left) => {
                     room = left;
                     outputs.extend(pair);
                 }
-                None => refused.push(name.to_owned()),
+                None => refused.extend(pair.into_keys()),
             }
         }
         let mut problems = Vec::new();
         if malformed > 0 {
             problems.push(format!(
-                "lines of $RELAY_OUTPUT that are ignored, because they are not of the form name=value: {malformed}"
+                "lines of $RELAY_OUTPUT that are ignored, because they are neither name=value nor name<<END: {malformed}"
             ));
         }
         if !refused.is_empty() {
@@ -316,11 +317,6 @@ fn an_ancestor_shows_credentials() -> bool {
         let shown = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         shown.split(|byte| *byte == 0).any(|variable| variable.starts_with(b"AWS_CONTAINER_CREDENTIALS_"))
     })
-}
-
-/// Whether a step may call an output so.
-fn is_output_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
 }
 
 /// Opens the output file. The tool may have replaced it with a link to a file that only the runner

@@ -200,3 +200,52 @@ fn doctor_agrees(sandbox: &Sandbox, folder: &Path, own: &[&str]) {
         ]
     );
 }
+
+// clause: LCK-2, LCK-3
+/// A slot is freed only when ECS knows no living task of its holder.
+#[test]
+fn a_lock_whose_holder_is_gone_can_be_freed_and_no_other() {
+    let sandbox = sandbox();
+    let file = sandbox.folder().join("one.toml");
+    let configuration = relay_tests::kit::targets::target(
+        "demo/shell",
+        &relay_tests::kit::targets::Head { concurrency: 1, ..Default::default() },
+        relay_tests::kit::targets::SHELL,
+    );
+    let bucket = sandbox.bucket();
+    let own = [
+        ("${TOPIC}", sandbox.topic().to_string()),
+        ("${BUCKET}", bucket.clone()),
+        ("${EVIDENCE}", sandbox.evidence_bucket()),
+        ("${TARGET_KEY}", "alias/relay-demo-shell".to_owned()),
+        ("${ENDPOINT}", "http://127.0.0.1:1".to_owned()),
+        ("${WORKSPACE}", "/work".to_owned()),
+        ("${SIGNER_KEY}", sandbox.signing_key().public().to_string()),
+    ];
+    let text = own.iter().fold(configuration, |text, (name, value)| text.replace(name, value));
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+
+    let running = sandbox.shell(PATIENT).start();
+    running.until_stdout("begun");
+    let key = "locks/demo/shell/0";
+    let holder =
+        |arn: &str| json!({"holder": {"deployment_id": running.id(), "task_arn": arn, "taken_at": 1}}).to_string();
+    let put = |body: String| sandbox.operator().put_object(&bucket, key, body.into_bytes());
+
+    put(holder(sandbox.tasks_of(&running.id())[0].arn()));
+    let (code, out, err) = admin(&sandbox, &["lock", "show", file]);
+    assert!(code == 0 && out.starts_with("0  held ") && out.contains(&running.id()), "{out}{err}");
+    let (code, _, err) = admin(&sandbox, &["lock", "clear", file]);
+    assert!(code == 1 && err.contains("nothing was freed"), "{code} {err}");
+
+    for gone in [holder("arn:aws:ecs:eu-west-1:222222222222:task/relay/gone"), "no lock".to_owned()] {
+        put(gone);
+        let (code, out, err) = admin(&sandbox, &["lock", "clear", file]);
+        assert!(code == 0 && out.contains("freed slot 0"), "{code} {out}{err}");
+        assert_eq!(sandbox.operator().get_json(&bucket, key), Some(json!({})));
+    }
+    let (code, out, _) = admin(&sandbox, &["lock", "clear", file]);
+    assert!(code == 1 && out.contains("is free"), "{out}");
+    assert_eq!(admin(&sandbox, &["lock", "clear", file, "--slot", "1"]).0, 119);
+}
