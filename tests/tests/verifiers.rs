@@ -80,3 +80,65 @@ fn keys_of_keygen_open_elsewhere() {
     assert!(openssl.status.success(), "{}", String::from_utf8_lossy(&openssl.stderr));
     assert_eq!(relay_protocol::encoding::base64(&openssl.stdout), public);
 }
+
+/// Every line of `--output json` and every result file fits the schema that is published for it.
+#[test]
+fn json_output_and_result_files_fit_their_schemas() {
+    let sandbox = Sandbox::start(Options::default());
+    let schema = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema").join(name);
+        path.to_str().unwrap().to_owned()
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    let calls: [(&str, &[&str]); 9] = [
+        (
+            "demo/shell",
+            &[
+                "--param",
+                "script=echo x; printf '\\377'; echo a=b >> $RELAY_OUTPUT; sleep 3; exit 3",
+                "--heartbeat",
+                "1s",
+            ],
+        ),
+        ("demo/shell", &["--param", "script=sleep 60", "--timeout", "2s"]),
+        ("demo/shell", &[]),
+        ("demo/nothing", &[]),
+        ("demo/shell", &["--param", "script=x", "--dry-run"]),
+        ("demo/shell", &["--dry-run"]),
+        ("demo/shell", &["--param", "script=sleep 1", "--detach"]),
+        ("demo/shell", &["--topic", "arn:aws:sns:eu-west-1:222222222222:elsewhere"]),
+        ("demo/shell", &["--no-such-flag"]),
+    ];
+    for (target, arguments) in calls {
+        let with_file = !arguments.iter().any(|argument| ["--dry-run", "--detach"].contains(argument));
+        let call = if with_file { sandbox.deploy(target) } else { sandbox.relay(&["deploy", target]) };
+        let done = call.args(arguments).args(&["--output", "json"]).run();
+        let out = done.out();
+        let lines: Vec<&str> = out.lines().collect();
+        assert!(!lines.is_empty(), "{target} {arguments:?}: {}", done.err());
+        seen.extend(lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap()["type"].to_string()));
+        verified(&[&["schema", &schema("output.json")], lines.as_slice()].concat());
+        if let Some(result) = &done.result {
+            verified(&["schema", &schema("result.json"), &result.to_string()]);
+        }
+    }
+    let expected = [
+        "admitted",
+        "detached",
+        "error",
+        "finished",
+        "hint",
+        "output",
+        "published",
+        "refused",
+        "running",
+        "step",
+        "waiting",
+        "warning",
+        "would_be_refused",
+        "would_run",
+    ];
+    for kind in expected {
+        assert!(seen.contains(&format!("\"{kind}\"")), "{kind}: {seen:?}");
+    }
+}

@@ -3,6 +3,7 @@
 verify.py record RECORD BUNDLE PUBLIC_KEY    the DSSE envelope, the in-toto statement, the bundle
 verify.py key PRIVATE_PEM PUBLIC_KEY         a key of `relay keygen`
 verify.py request REQUEST_JSON PUBLIC_KEY    the envelope of a request
+verify.py schema SCHEMA DOCUMENT...          that JSON documents fit a JSON Schema
 
 A public key is base64 of its SubjectPublicKeyInfo, as relay writes it. Prints the statement.
 """
@@ -11,6 +12,7 @@ import base64
 import json
 import sys
 
+import jsonschema
 from cryptography.hazmat.primitives import serialization
 from google.protobuf.json_format import ParseDict
 from in_toto_attestation.v1.statement import Statement
@@ -68,5 +70,15 @@ def key(private_path, public):
     print(private.__class__.__name__)
 
 
+def schema(path, *documents):
+    rules = json.load(open(path))
+    jsonschema.Draft202012Validator.check_schema(rules)
+    validator = jsonschema.Draft202012Validator(rules)
+    for document in documents:
+        validator.validate(json.loads(document))
+        # The judgement can fail.
+        assert not validator.is_valid({**json.loads(document), "surprise": 1}), document
+
+
 if __name__ == "__main__":
-    {"record": record, "request": request, "key": key}[sys.argv[1]](*sys.argv[2:])
+    {"record": record, "request": request, "key": key, "schema": schema}[sys.argv[1]](*sys.argv[2:])

@@ -65,11 +65,12 @@ pub(crate) enum Lock {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Free a slot whose holder is gone. relay does so by itself once ECS says that the holder's task
-    /// has stopped, or has not known it for ten minutes.
+    /// Free a slot whose holder is gone. relay does so by itself once ECS says that the holder's
+    /// task has stopped, or has not known it for ten minutes.
     ///
     /// Refuses while ECS knows a task of the holder that has not stopped. Needs s3:GetObject and
-    /// s3:PutObject on the relay bucket, and ecs:DescribeTasks. Exits with 1 when nothing was freed.
+    /// s3:PutObject on the relay bucket, and ecs:DescribeTasks. Exits with 1 when nothing was
+    /// freed.
     Clear {
         /// The target's configuration.
         #[arg(value_name = "FILE")]

@@ -1,6 +1,6 @@
-//! `lock show` and `lock clear`: the slots of a target, with an operator's credentials in the target
-//! account. The rule for a slot is the runner's own (clauses LCK-1 to LCK-3), but a person may also
-//! free a slot that cannot be read, or whose task ECS does not know.
+//! `lock show` and `lock clear`: the slots of a target, with an operator's credentials in the
+//! target account. The rule for a slot is the runner's own (clauses LCK-1 to LCK-3), but a person
+//! may also free a slot that cannot be read, or whose task ECS does not know.
 
 use std::io::Write;
 

@@ -1,6 +1,6 @@
 //! The file `$RELAY_OUTPUT`, in the form of GitHub's `$GITHUB_OUTPUT`: a line `name=value`, or a
-//! line `name<<END`, the lines of the value, and a line `END`. One CR before a line's end is dropped,
-//! as tools on Windows write it.
+//! line `name<<END`, the lines of the value, and a line `END`. One CR before a line's end is
+//! dropped, as tools on Windows write it.
 
 /// Reads the pairs in order. `None` stands for a line, or an unfinished value, that is no output.
 pub(crate) fn parse(text: &str) -> Vec<Option<(String, String)>> {
