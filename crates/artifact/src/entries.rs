@@ -7,7 +7,7 @@
 
 use std::io::{self, Read, Write};
 
-use relay_protocol::artifact::UnsafeEntry;
+use relay_protocol::artifact::{self, UnsafeEntry};
 use relay_protocol::encoding::printable;
 use relay_protocol::limits;
 use tar::{EntryType, Header};
@@ -31,7 +31,7 @@ pub(crate) struct Entry {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Folder,
-    File { executable: bool, size: u64 },
+    File { mode: u32, size: u64 },
     Link { target: String },
 }
 
@@ -116,7 +116,7 @@ impl<R: Read> Entries<R> {
             EntryType::Regular if path.ends_with('/') => return Err(UnsafeEntry::Odd(printable(&path)).into()),
             EntryType::Regular => {
                 let mode = header.mode().map_err(|error| UnpackError::Tar(error.to_string()))?;
-                Kind::File { executable: mode & 0o100 != 0, size }
+                Kind::File { mode: artifact::mode(mode), size }
             }
             EntryType::Directory => Kind::Folder,
             EntryType::Symlink => {

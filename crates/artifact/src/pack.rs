@@ -1,8 +1,7 @@
 //! Packing: a tree gives the same bytes wherever and whenever it is packed (clauses ART-1, ART-2).
 //!
 //! This file owns the bytes of the tar, the compression parameters and the digest. It leaves out
-//! times, owners and all mode bits except one, because they would make two packings of one commit
-//! differ. It refuses what could not be unpacked, with an error that says what to do.
+//! times, owners and most mode bits, because they would make two packings of one commit differ. It refuses what could not be unpacked, with an error that says what to do.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write};
@@ -77,7 +76,7 @@ pub fn pack(root: &Path, paths: &[PathBuf], out: impl Write) -> Result<Packed, P
         match node {
             Node::Folder => tar.entry(name, EntryType::Directory, 0o755, 0)?,
             Node::Link { target } => tar.link(name, target)?,
-            Node::File { executable } => tar.file(name, *executable, &tree.base.join(name))?,
+            Node::File { mode } => tar.file(name, *mode, &tree.base.join(name))?,
         }
     }
     let bytes = tar.bytes;
@@ -132,7 +131,7 @@ impl<W: Write> Tar<W> {
         self.header(header)
     }
 
-    fn file(&mut self, name: &str, executable: bool, place: &Path) -> Result<(), PackError> {
+    fn file(&mut self, name: &str, mode: u32, place: &Path) -> Result<(), PackError> {
         let read = |error| PackError::read(place, error);
         let changed = || PackError::Changed { path: printable(name) };
         let mut file = match open(&self.base, name) {
@@ -143,7 +142,7 @@ impl<W: Write> Tar<W> {
         if !metadata.is_file() {
             return Err(changed());
         }
-        self.entry(name, EntryType::Regular, if executable { 0o755 } else { 0o644 }, metadata.len())?;
+        self.entry(name, EntryType::Regular, mode, metadata.len())?;
         let mut buffer = vec![0; 65_536];
         let mut left = metadata.len();
         while left > 0 {

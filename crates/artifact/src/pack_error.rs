@@ -71,6 +71,14 @@ pub enum PackError {
         /// The path of the file.
         path: String,
     },
+    /// The file that says what not to pack is not of its form.
+    #[error("`{path}`: {problem}")]
+    Ignore {
+        /// The path of the file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The output could not be written.
     #[error("cannot write the packed artifact: {0}")]
     Write(io::Error),

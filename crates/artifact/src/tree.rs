@@ -10,11 +10,16 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use relay_protocol::artifact::{UnsafeEntry, check_link, components};
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use relay_protocol::artifact::{UnsafeEntry, check_link, components, mode};
 use relay_protocol::encoding::printable;
 use relay_protocol::limits;
 
 use crate::pack_error::PackError;
+
+/// The file in the root that says what not to pack, in the form of `.gitignore`. It is not packed
+/// itself.
+const IGNORE: &str = ".relayignore";
 
 /// The number of links that one name may lead through: as many as Linux follows.
 const HOPS_MAX: usize = 40;
@@ -23,7 +28,7 @@ const HOPS_MAX: usize = 40;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Node {
     Folder,
-    File { executable: bool },
+    File { mode: u32 },
     Link { target: String },
 }
 
@@ -47,7 +52,7 @@ impl Tree {
         }
         let mut tree = Self { base: root.to_owned(), nodes: BTreeMap::new() };
         if paths.is_empty() {
-            tree.add_below("")?;
+            tree.add_below("", &rules(root)?)?;
         }
         for path in paths {
             tree.add_named(path)?;
@@ -69,14 +74,14 @@ impl Tree {
         let name = root.file_name().map(Path::new).unwrap_or(root);
         let name = usable(name)?.to_owned();
         let base = root.parent().map(Path::to_owned).unwrap_or_default();
-        let node = Node::File { executable: is_executable(metadata) };
+        let node = Node::File { mode: mode(metadata.permissions().mode()) };
         Ok(Self { base, nodes: BTreeMap::from([(name, node)]) })
     }
 
     /// Adds what the caller named, with the folders that contain it.
     fn add_named(&mut self, path: &Path) -> Result<(), PackError> {
         let parts = components(usable(path)?).map_err(PackError::Unsafe)?;
-        let Some((last, folders)) = parts.split_last() else { return self.add_below("") };
+        let Some((last, folders)) = parts.split_last() else { return self.add_below("", &Gitignore::empty()) };
         let mut name = String::new();
         for folder in folders {
             name = join(&name, folder);
@@ -89,17 +94,22 @@ impl Tree {
             self.insert(name.clone(), Node::Folder)?;
         }
         let name = join(&name, last);
-        if self.add(&name)? { self.add_below(&name) } else { Ok(()) }
+        if self.add(&name)? { self.add_below(&name, &Gitignore::empty()) } else { Ok(()) }
     }
 
-    /// Adds everything below the folder `name`, at any depth.
-    fn add_below(&mut self, name: &str) -> Result<(), PackError> {
+    /// Adds everything below the folder `name`, at any depth, but what `rules` leave out.
+    fn add_below(&mut self, name: &str, rules: &Gitignore) -> Result<(), PackError> {
         let mut folders = vec![name.to_owned()];
         while let Some(folder) = folders.pop() {
             let place = self.base.join(&folder);
             for child in fs::read_dir(&place).map_err(|error| PackError::read(&place, error))? {
-                let child = child.map_err(|error| PackError::read(&place, error))?.file_name();
-                let name = join(&folder, usable(Path::new(&child))?);
+                let child = child.map_err(|error| PackError::read(&place, error))?;
+                let is_folder = child.file_type().is_ok_and(|kind| kind.is_dir());
+                let path = Path::new(&folder).join(child.file_name());
+                if rules.matched(&path, is_folder).is_ignore() || (!rules.is_empty() && path == Path::new(IGNORE)) {
+                    continue;
+                }
+                let name = usable(&path)?.to_owned();
                 if self.add(&name)? {
                     folders.push(name);
                 }
@@ -115,7 +125,7 @@ impl Tree {
         let node = if metadata.is_dir() {
             Node::Folder
         } else if metadata.is_file() {
-            Node::File { executable: is_executable(&metadata) }
+            Node::File { mode: mode(metadata.permissions().mode()) }
         } else if metadata.is_symlink() {
             let place = self.base.join(name);
             let target = fs::read_link(&place).map_err(|error| PackError::read(&place, error))?;
@@ -196,7 +206,19 @@ fn usable(path: &Path) -> Result<&str, PackError> {
     path.to_str().ok_or_else(|| PackError::Unsafe(UnsafeEntry::Odd(printable(&path.to_string_lossy()))))
 }
 
-/// Whether the owner may execute the file. No other mode bit is kept (clause ART-2).
-fn is_executable(metadata: &fs::Metadata) -> bool {
-    metadata.permissions().mode() & 0o100 != 0
+/// Reads the rules of what not to pack, if the root has some.
+fn rules(root: &Path) -> Result<Gitignore, PackError> {
+    let file = root.join(IGNORE);
+    if !file.is_file() {
+        return Ok(Gitignore::empty());
+    }
+    let wrong = |error: ignore::Error| PackError::Ignore {
+        path: printable(&file.to_string_lossy()),
+        problem: error.to_string(),
+    };
+    let mut rules = GitignoreBuilder::new("");
+    match rules.add(&file) {
+        Some(error) => Err(wrong(error)),
+        None => rules.build().map_err(wrong),
+    }
 }

@@ -142,7 +142,7 @@ impl<R: Read> Unpacking<R> {
                     return Err(UnsafeEntry::Odd(printable(&entry.path)).into());
                 }
                 Kind::Folder => self.folder(&path, true)?,
-                Kind::File { executable, size } => self.file(&path, executable, size)?,
+                Kind::File { mode, size } => self.file(&path, mode, size)?,
                 Kind::Link { target } => self.link(path, target)?,
             }
         }
@@ -186,10 +186,8 @@ impl<R: Read> Unpacking<R> {
         }
     }
 
-    fn file(&mut self, path: &str, executable: bool, size: u64) -> Result<(), UnpackError> {
+    fn file(&mut self, path: &str, mode: u32, size: u64) -> Result<(), UnpackError> {
         let place = self.root.join(path);
-        // Set-uid and all other mode bits are dropped: a file gets 0644 or 0755.
-        let mode = if executable { 0o755 } else { 0o644 };
         let open = || OpenOptions::new().write(true).create_new(true).mode(mode).open(&place);
         let opened = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

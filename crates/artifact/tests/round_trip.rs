@@ -113,8 +113,8 @@ fn the_same_tree_gives_the_same_bytes() {
     let things = sample();
     let first = make(&things, 1_000_000_000);
     let second = make(things.iter().rev(), 1_700_000_000);
-    fs::set_permissions(second.path().join("a-b"), Permissions::from_mode(0o600)).unwrap();
-    fs::set_permissions(second.path().join("a/deep/script.sh"), Permissions::from_mode(0o4700)).unwrap();
+    fs::set_permissions(second.path().join("a-b"), Permissions::from_mode(0o664)).unwrap();
+    fs::set_permissions(second.path().join("a/deep/script.sh"), Permissions::from_mode(0o4775)).unwrap();
     let (bytes, _) = packed(first.path(), &[]).unwrap();
     assert_eq!(bytes, packed(second.path(), &[]).unwrap().0);
     assert_eq!(bytes, packed(second.path(), &["./"]).unwrap().0);
@@ -124,6 +124,39 @@ fn the_same_tree_gives_the_same_bytes() {
     let small = make(&Things::from([("hello.txt".into(), file("hello\n"))]), 1);
     let (_, packed) = packed(small.path(), &[]).unwrap();
     assert_eq!(packed.digest.to_string(), "6bcacad8a72377af19f6d7b60ade4587b376988d9cb1ad93c52f264c8e8be76f");
+}
+
+// clause: ART-2
+#[test]
+fn what_only_its_owner_may_read_stays_so() {
+    let tree = make(&Things::from([("key".into(), file("k")), ("run".into(), file("r"))]), 1);
+    fs::set_permissions(tree.path().join("key"), Permissions::from_mode(0o400)).unwrap();
+    fs::set_permissions(tree.path().join("run"), Permissions::from_mode(0o700)).unwrap();
+    let things = unpacked(&packed(tree.path(), &[]).unwrap().0);
+    let mode = |name: &str| match &things[name] {
+        Thing::File(_, mode) => *mode,
+        _ => panic!("{name} is a file"),
+    };
+    assert_eq!((mode("key"), mode("run")), (0o600, 0o700));
+}
+
+#[test]
+fn what_the_rules_leave_out_is_not_packed() {
+    let names = ["keep.txt", "drop.log", "keep.log", "target/a", "src/target/b", "src/c"];
+    let rules = "*.log\n!keep.log\ntarget/\n";
+    let mut things: Things = names.iter().map(|name| ((*name).to_owned(), file(name))).collect();
+    things.insert(".relayignore".into(), file(rules));
+    for folder in ["target", "src", "src/target"] {
+        things.insert(folder.into(), Thing::Folder);
+    }
+    let tree = make(&things, 1);
+    let all =
+        |paths: &[&str]| unpacked(&packed(tree.path(), paths).unwrap().0).into_keys().collect::<Vec<_>>().join(" ");
+    assert_eq!(all(&[]), "keep.log keep.txt src src/c");
+    // What is named is packed, whatever the rules say.
+    assert_eq!(all(&["target"]), "target target/a");
+    let (_, bad) = (fs::write(tree.path().join(".relayignore"), "a/{b\n").unwrap(), packed(tree.path(), &[]));
+    assert!(bad.unwrap_err().to_string().contains(".relayignore"));
 }
 
 #[test]

@@ -42,6 +42,7 @@ fn check(credentials: Credentials) -> Result<Credentials, CredentialsError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
 

@@ -351,11 +351,7 @@ impl Configuration {
             .into_iter()
             .map(|(name, rule)| Ok((name.clone(), parameter(&name, rule)?)))
             .collect::<Result<_, ConfigurationError>>()?;
-        let secret = |(name, text): (String, String)| match text.parse() {
-            Ok(reference) => Ok((name, reference)),
-            Err(problem) => Err(wrong(format!("secrets.{name}"), problem)),
-        };
-        let secrets = file.secrets.into_iter().map(secret).collect::<Result<_, ConfigurationError>>()?;
+        let secrets = file.secrets.into_iter().map(secret).collect::<Result<_, _>>()?;
         let signers =
             file.signers.into_iter().enumerate().map(|(at, entry)| signer(at, entry)).collect::<Result<Vec<_>, _>>()?;
         if signers.is_empty() {
@@ -402,6 +398,13 @@ impl Configuration {
             spool,
             uid: file.uid,
         })
+    }
+}
+
+fn secret((name, text): (String, String)) -> Result<(String, SecretRef), ConfigurationError> {
+    match text.parse() {
+        Ok(reference) => Ok((name, reference)),
+        Err(problem) => Err(wrong(format!("secrets.{name}"), problem)),
     }
 }
 

@@ -12,9 +12,12 @@ pub fn object_key(prefix: &str, digest: Digest) -> String {
 /// An entry that is refused. Nothing of its artifact is used then (clause ART-4).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnsafeEntry {
-    /// The path starts at the root, or contains a backslash.
-    #[error("`{0}` starts with `/`, or contains a backslash")]
+    /// The path starts at the root.
+    #[error("`{0}` starts with `/`")]
     Absolute(String),
+    /// The path contains a backslash, which other systems take for a separator.
+    #[error("`{0}` contains a backslash")]
+    Backslash(String),
     /// The path has a `..` component.
     #[error("`{0}` has a `..` in it")]
     Parent(String),
@@ -50,8 +53,11 @@ pub enum UnsafeEntry {
 ///
 /// If the path is absolute, contains a backslash or a `..` component, or has an unusable component.
 pub fn components(path: &str) -> Result<Vec<&str>, UnsafeEntry> {
-    if path.starts_with('/') || path.contains('\\') {
+    if path.starts_with('/') {
         return Err(UnsafeEntry::Absolute(crate::encoding::printable(path)));
+    }
+    if path.contains('\\') {
+        return Err(UnsafeEntry::Backslash(crate::encoding::printable(path)));
     }
     let mut parts = Vec::new();
     for part in path.split('/') {
@@ -89,6 +95,17 @@ pub fn check_link(path: &str, target: &str) -> Result<(), UnsafeEntry> {
         }
     }
     Ok(())
+}
+
+/// The mode that a file with `mode` has in an artifact and where it is unpacked: only who may read
+/// it, its owner or everybody, and whether it is executable, are kept (clause ART-2).
+pub fn mode(mode: u32) -> u32 {
+    match (mode & 0o100 != 0, mode & 0o077 != 0) {
+        (true, true) => 0o755,
+        (false, true) => 0o644,
+        (true, false) => 0o700,
+        (false, false) => 0o600,
+    }
 }
 
 /// The bytes that an artifact of `packed` bytes may unpack to, if the configuration allows `max`
