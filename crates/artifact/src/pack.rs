@@ -1,7 +1,8 @@
 //! Packing: a tree gives the same bytes wherever and whenever it is packed (clauses ART-1, ART-2).
 //!
 //! This file owns the bytes of the tar, the compression parameters and the digest. It leaves out
-//! times, owners and most mode bits, because they would make two packings of one commit differ. It refuses what could not be unpacked, with an error that says what to do.
+//! times, owners and most mode bits, because they would make two packings of one commit differ. It
+//! refuses what could not be unpacked, with an error that says what to do.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write};

@@ -5,7 +5,8 @@
 use relay_protocol::claim::LockHolder;
 use relay_protocol::keys::{PrivateKey, SingleKey};
 use relay_protocol::limits::{
-    APPROVALS_MAX, BUNDLE_MAX, CLOCK_SKEW, PAYLOAD_MAX, SIGNATURE_MAX, SIGNATURES_MAX, TEXT_MAX,
+    APPROVALS_MAX, BUNDLE_MAX, CLOCK_SKEW, PARAMETER_VALUE_MAX, PARAMETERS_MAX, PAYLOAD_MAX, SIGNATURE_MAX,
+    SIGNATURES_MAX, TEXT_MAX,
 };
 use relay_protocol::record::{sigstore, subjects};
 use relay_protocol::request::{Origin, Text};
@@ -154,4 +155,41 @@ fn a_text_for_people_is_cut_and_has_no_control_characters() {
     // A character that does not fit as a whole is left out.
     let nearly = "x".repeat(TEXT_MAX - 1);
     assert_eq!(lossy(&format!("{nearly}ü")), nearly);
+}
+
+// clause: LIM-5, LIM-7, REQ-13, REQ-16
+#[test]
+fn the_limits_of_a_request_are_the_last_that_are_read() {
+    let base: Value = serde_json::from_slice(&request().to_payload()).unwrap();
+    let reads = |member: &str, value: Value| {
+        let mut changed = base.clone();
+        changed[member] = value;
+        let parsed = Request::parse(changed.to_string().as_bytes());
+        // What is read is written again as it was.
+        parsed.is_ok_and(|parsed| serde_json::from_slice::<Value>(&parsed.to_payload()).unwrap() == changed)
+    };
+    let parameters =
+        |count: usize| (0..count).map(|at| (format!("p{at}"), json!(""))).collect::<serde_json::Map<_, _>>();
+    assert!(reads("parameters", json!(parameters(PARAMETERS_MAX))));
+    assert!(!reads("parameters", json!(parameters(PARAMETERS_MAX + 1))));
+    let value = |size: usize| json!({ "p": "x".repeat(size) });
+    assert!(reads("parameters", value(PARAMETER_VALUE_MAX)) && !reads("parameters", value(PARAMETER_VALUE_MAX + 1)));
+    let text = |size: usize| json!({ "actor": "x".repeat(size) });
+    assert!(reads("origin", text(TEXT_MAX)) && !reads("origin", text(TEXT_MAX + 1)));
+    assert!(!reads("origin", json!({ "actor": "a\nb" })));
+    let (trace, span) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+    assert!(reads("traceparent", json!(format!("00-{trace}-{span}-01"))));
+    for wrong in [
+        format!("00-{trace}0-{span}-01"),
+        format!("00-{trace}-{span}0-01"),
+        format!("00-{trace}-{span}-1"),
+        format!("01-{trace}-{span}-01"),
+        format!("00-{}-{span}-01", trace.to_uppercase()),
+    ] {
+        assert!(!reads("traceparent", json!(wrong)), "{wrong}");
+    }
+    let id = |seconds: i64| json!(DeploymentId::new(u64::try_from(1_767_225_600 + seconds).unwrap() * 1_000, [1; 10]));
+    for side in [1, -1] {
+        assert!(reads("deployment_id", id(side * CLOCK_SKEW)) && !reads("deployment_id", id(side * (CLOCK_SKEW + 1))));
+    }
 }
