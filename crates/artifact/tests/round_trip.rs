@@ -194,9 +194,9 @@ fn what_could_not_be_unpacked_is_not_packed_and_the_error_says_what_to_do() {
         (vec![("l", link("f")), ("f", file("x"))], vec!["l"], "which is not packed"),
         (vec![("d/f", file("x")), ("l", link("d"))], vec!["l/f"], "`l` is not a folder"),
         (vec![("f", file("x"))], vec!["../f"], "`../f` has a `..` in it: rename it"),
-        (vec![("f", file("x"))], vec!["/etc"], "`/etc` starts with `/`, or contains a backslash"),
+        (vec![("f", file("x"))], vec!["/etc"], "`/etc` starts with `/`"),
         (vec![("f", file("x"))], vec!["g"], "g`: No such file"),
-        (vec![("a\\b", file("x"))], vec![], "a\\b` starts with `/`, or contains a backslash: rename it"),
+        (vec![("a\\b", file("x"))], vec![], "a\\b` contains a backslash: rename it"),
         (vec![("zeros", Thing::File(vec![0; 8 << 20], 0o644))], vec![], "8388608 bytes compress to"),
     ] {
         let said = says(&things, &paths);

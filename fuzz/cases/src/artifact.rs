@@ -181,7 +181,8 @@ fn unpacked(packed: &[u8], size: u64) {
             assert_eq!(done.bytes, files.map(|(_, content)| content.len() as u64).sum::<u64>());
             assert_eq!(done.entries, found.len());
             for (name, (mode, _)) in &found {
-                let is_known = matches!(mode, 0o100_644 | 0o100_755 | 0o040_755) || mode >> 12 == 0o12;
+                let is_known =
+                    matches!(mode, 0o100_644 | 0o100_755 | 0o100_600 | 0o100_700 | 0o040_755) || mode >> 12 == 0o12;
                 assert!(is_known, "{name} has the mode {mode:o}");
             }
             again(&inside, &around.path().join("again"), &found);

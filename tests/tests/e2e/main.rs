@@ -24,6 +24,7 @@ mod isolation; // what separates the tool from the runner
 mod kill; // SIGKILL, SIGSTOP and restart of each process in each phase
 mod lost; // SQS or S3 unavailable, a disk that loses data: every loss is reported
 mod many; // many deployments at the same time
+mod network; // proxies, credentials and an environment that cannot be used
 mod once; // at most once, and one deployment of a target at a time
 mod operator; // `relay-admin` with an operator's credentials
 mod order; // launcher and runner call AWS in the order that the engine decides

@@ -233,7 +233,7 @@ fn outputs_beyond_their_bound_are_refused_and_said() {
     over.says("larger than the limit of 32768 bytes");
     let odd = sandbox.shell("echo no equals sign >> $RELAY_OUTPUT; echo good=1 >> $RELAY_OUTPUT").run().exits(0);
     assert_eq!(*odd.result("/outputs"), json!({ "good": "1" }));
-    odd.says("not of the form name=value");
+    odd.says("neither name=value nor name<<END");
 }
 
 // clause: REC-4

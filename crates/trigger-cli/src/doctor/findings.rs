@@ -186,10 +186,10 @@ fn endpoint(name: &str, value: &str) -> Finding {
 }
 
 fn proxy(name: &str, probe: Option<&Probe>) -> Finding {
-    let text = format!("{name} is set, but relay uses no proxy");
+    let text = format!("{name} is set, and relay uses it");
     match probe {
-        Some(Probe { clocks: Some(_), .. }) => ok("proxy", format!("{text}; AWS answers without one")),
-        _ => warn("proxy", text, "let this machine reach AWS directly, through NAT or VPC endpoints"),
+        Some(Probe { clocks: Some(_), .. }) => ok("proxy", format!("{text}; AWS answers")),
+        _ => warn("proxy", text, "check that the proxy lets AWS's endpoints through, or name them in NO_PROXY"),
     }
 }
 
