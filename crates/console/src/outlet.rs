@@ -303,7 +303,7 @@ impl io::Write for Outlet {
 }
 
 /// A standard stream for a program that may block on it, such as one that only prints a result. It
-/// writes as [`write`] does.
+/// writes as [`write()`] does.
 #[derive(Clone, Copy, Debug)]
 pub struct Blocking(pub To);
 

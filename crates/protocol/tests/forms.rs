@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 use relay_protocol::claim::LockHolder;
+use relay_protocol::encoding::base64;
 use relay_protocol::keys::{PrivateKey, SingleKey};
 use relay_protocol::limits::{
     APPROVALS_MAX, BUNDLE_MAX, CLOCK_SKEW, PARAMETER_VALUE_MAX, PARAMETERS_MAX, PAYLOAD_MAX, SIGNATURE_MAX,
@@ -192,4 +193,12 @@ fn the_limits_of_a_request_are_the_last_that_are_read() {
     for side in [1, -1] {
         assert!(reads("deployment_id", id(side * CLOCK_SKEW)) && !reads("deployment_id", id(side * (CLOCK_SKEW + 1))));
     }
+}
+
+// clause: SIG-1
+#[test]
+fn a_detached_signature_is_its_keys_own() {
+    let (trusted, sig) = (SingleKey::new(key().public()).unwrap(), base64(&key().sign(b"text")));
+    assert!(trusted.verify_detached(b"text", &sig) && !trusted.verify_detached(b"other", &sig));
+    assert!(!trusted.verify_detached(b"text", "no base64"));
 }
