@@ -18,7 +18,7 @@ use crate::event::{self, Delivered, Notification};
 use crate::launcher::{Launcher, Target};
 
 /// How long the answer to an unverified message may take.
-const UNVERIFIED: Duration = Duration::from_secs(2);
+const UNVERIFIED: Duration = Duration::from_secs(5);
 
 /// Why there is no verified request.
 pub(crate) enum NotVerified {
