@@ -8,7 +8,7 @@ use std::process::Command;
 use relay_protocol::Envelope;
 use relay_tests::Deployed;
 use relay_tests::kit::docker::{Containers, docker, runner_image};
-use relay_tests::kit::targets::{Head, SHELL};
+use relay_tests::kit::targets::Head;
 use serde_json::{Value, json};
 
 /// As `relay-admin target render` writes it: root in a container with few capabilities, so that the
@@ -116,23 +116,4 @@ fn a_tool_that_runs_out_of_memory_is_told_from_a_lost_task() {
 
 fn task_arn(done: &Deployed) -> String {
     done.result("/task_arn").as_str().unwrap().to_owned()
-}
-
-// clause: CTL-5
-/// Whatever the tool forked, nothing of it is left when the rollback begins: the runner is the
-/// first process, or an init is, and the tool has another user or the same.
-#[test]
-fn nothing_of_the_tool_outlives_its_step() {
-    let body = format!(
-        "{SHELL}\n[[rollback]]\nname = \"look\"\nrun = [\"sh\", \"-c\", \"\"\"{}\"\"\"]\n",
-        "for one in /proc/[0-9]*; do tr '\\\\000' ' ' < $one/cmdline; echo; done | grep -E 'hop|sleep' && echo left; echo looked"
-    );
-    for (flags, head) in [(&[WORK][..], apart()), (RENDERED, apart()), (&[WORK, "--user 0"], Head::default())] {
-        let Some(containers) = Containers::with(flags, &head, &body) else { return };
-        let script = "cat > hop <<'END'\nsleep 0.05; (setsid sh $0 > /dev/null 2>&1 &)\nEND\n\
-            (setsid sh hop > /dev/null 2>&1 &)\nsetsid sh -c 'trap \"\" TERM INT HUP; sleep 100' > /dev/null 2>&1 &\n\
-            echo begun; exit 3";
-        let done = containers.script(script).run().exits(3);
-        assert_eq!(done.out(), "begun\nlooked\n", "{flags:?}: {}", done.err());
-    }
 }

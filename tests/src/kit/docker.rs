@@ -85,11 +85,6 @@ impl Containers {
     /// Starts a sandbox whose containers run with these flags of `docker run`. `None` if
     /// [`runner_image`] is `None`.
     pub fn start(flags: &[&str], head: &Head) -> Option<Self> {
-        Self::with(flags, head, SHELL)
-    }
-
-    /// The same for a target with another body.
-    pub fn with(flags: &[&str], head: &Head, body: &str) -> Option<Self> {
         let runner = runner_image()?;
         let folder = tempfile::Builder::new().prefix("relay-tests-").tempdir().expect("a temporary folder");
         let tool = tool_image();
@@ -117,7 +112,7 @@ impl Containers {
         fs::write(programs.join("relay-runner"), script).expect("a script");
         fs::set_permissions(programs.join("relay-runner"), Permissions::from_mode(0o755)).expect("a mode");
         // Paths inside the container, not on the host.
-        let configuration = target(TARGET, head, body).replace("${WORKSPACE}", "/work").replace("${PATH}", "/bin");
+        let configuration = target(TARGET, head, SHELL).replace("${WORKSPACE}", "/work").replace("${PATH}", "/bin");
         let mut options = Options::default().target(TARGET, configuration);
         options.bin_dir = Some(programs);
         Some(Self { sandbox: Sandbox::start(options), label, _volume: installed, _folder: folder })
