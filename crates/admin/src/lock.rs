@@ -55,15 +55,14 @@ async fn find(sdk: &Sdk, configuration: &Configuration, number: u32) -> Result<F
     let object = Objects::new(sdk).get(&configuration.bucket, &key, CLAIM_MAX as u64).await;
     let object = object.map_err(|error| Failure::aws(&doing, &error))?;
     let content = Content::of(object.as_ref().map(|object| object.bytes.as_slice()));
-    let slot = match &content {
-        Content::Empty => Slot::Empty,
-        Content::Unreadable => Slot::Unreadable,
-        Content::Held(holder) => {
+    let task = match content.holder() {
+        Some(holder) => {
             let task = Tasks::new(sdk).describe(holder.cluster(), &holder.task_arn).await;
-            let task = task.map_err(|error| Failure::aws(&format!("asking ECS about {}", holder.task_arn), &error))?;
-            Slot::held(holder, task.as_ref(), now())
+            task.map_err(|error| Failure::aws(&format!("asking ECS about {}", holder.task_arn), &error))?
         }
+        None => None,
     };
+    let slot = Slot::of(&content, task.as_ref(), now());
     Ok(Found { key, etag: object.map(|object| object.etag), content, slot })
 }
 

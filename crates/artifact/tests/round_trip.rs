@@ -153,7 +153,7 @@ fn what_the_rules_leave_out_is_not_packed() {
     let all =
         |paths: &[&str]| unpacked(&packed(tree.path(), paths).unwrap().0).into_keys().collect::<Vec<_>>().join(" ");
     assert_eq!(all(&[]), "keep.log keep.txt src src/c");
-    // What is named is packed, whatever the rules say.
+    // A path that the caller names is packed even if a rule matches it.
     assert_eq!(all(&["target"]), "target target/a");
     let (_, bad) = (fs::write(tree.path().join(".relayignore"), "a/{b\n").unwrap(), packed(tree.path(), &[]));
     assert!(bad.unwrap_err().to_string().contains(".relayignore"));

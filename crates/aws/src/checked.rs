@@ -1,4 +1,4 @@
-//! Credentials that were looked at once: a line break in one would make the SDK panic when it
+//! Checks credentials before the SDK uses them: a line break in one would make it panic when it
 //! signs.
 
 use aws_credential_types::Credentials;
@@ -9,7 +9,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 #[derive(Debug)]
 pub(crate) struct Checked {
     pub(crate) inner: SharedCredentialsProvider,
-    /// What is wrong with the environment. Every call then fails with these words.
+    /// A problem of the environment. If there is one, every call fails with these words.
     pub(crate) problem: Option<String>,
 }
 

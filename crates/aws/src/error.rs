@@ -66,7 +66,6 @@ where
         }
         let kind = match (&error, code.as_deref()) {
             (SdkError::ServiceError(_), Some(code)) => kind_of(code),
-            (SdkError::ServiceError(_), None) => Kind::Unreachable,
             (SdkError::ConstructionFailure(_), _) => Kind::Invalid,
             (SdkError::DispatchFailure(failure), _) if is_credentials(failure) => Kind::Credentials,
             _ => Kind::Unreachable,

@@ -14,6 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::fstat;
 use tokio::sync::Notify;
 
 /// How many bytes may wait before [`Outlet::offer`] drops more.
@@ -58,6 +59,14 @@ impl To {
 /// What the operating system reports, such as [`ErrorKind::BrokenPipe`] if the reader has gone.
 pub fn write(to: To, bytes: &[u8]) -> io::Result<()> {
     write_all(to.descriptor(), bytes, || {})
+}
+
+/// Whether both are the same file, terminal or pipe.
+pub fn is_same_file(one: impl AsFd, other: impl AsFd) -> bool {
+    match (fstat(one), fstat(other)) {
+        (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
+        _ => false,
+    }
 }
 
 /// Writes all of `bytes`, and reports each part that was written.

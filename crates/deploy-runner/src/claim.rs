@@ -111,14 +111,13 @@ pub(crate) async fn take_lock(
         let key = Lock::key(&configuration.target, number);
         let object = objects.get(&configuration.bucket, &key, CLAIM_MAX as u64).await?;
         let content = Content::of(object.as_ref().map(|object| object.bytes.as_slice()));
-        let slot = match &content {
-            Content::Empty => Slot::Empty,
-            Content::Held(holder) if *holder == mine => Slot::Mine,
-            Content::Held(holder) => {
+        let slot = match content.holder() {
+            Some(holder) if *holder == mine => Slot::Mine,
+            Some(holder) => {
                 let task = tasks.describe(holder.cluster(), &holder.task_arn).await?;
-                Slot::held(holder, task.as_ref(), now())
+                Slot::of(&content, task.as_ref(), now())
             }
-            Content::Unreadable => Slot::Unreadable,
+            None => Slot::of(&content, None, now()),
         };
         if !slot.is_free() {
             busy = content.by(&key);

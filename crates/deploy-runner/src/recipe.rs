@@ -172,7 +172,7 @@ impl<'a> Recipe<'a> {
         let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.progress.steps.push(RecordStep {
             name: step.name.clone(),
-            argv: argv.iter().map(|argument| workplace.masked(argument)).collect(),
+            argv: workplace.masked(argv),
             exit_code: ended.code,
             milliseconds,
         });

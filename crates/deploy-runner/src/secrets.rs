@@ -28,7 +28,7 @@ impl Secrets {
     }
 }
 
-/// Masks one stream, including secrets added after the stream began.
+/// Masks one stream or text after the other, including secrets added after the stream began.
 pub(crate) struct StreamMasker {
     receiver: watch::Receiver<Vec<Zeroizing<Vec<u8>>>>,
     masker: Masker,
@@ -45,6 +45,13 @@ impl StreamMasker {
     pub(crate) fn finish(&mut self) -> Vec<u8> {
         self.learn();
         self.masker.finish()
+    }
+
+    /// Masks a whole text, after the end of whatever came before.
+    pub(crate) fn mask(&mut self, text: &[u8]) -> Vec<u8> {
+        let mut masked = self.push(text);
+        masked.extend(self.finish());
+        masked
     }
 
     fn learn(&mut self) {

@@ -184,16 +184,11 @@ impl Workplace {
         Ok(())
     }
 
-    /// Masks the secrets in a text for the record or the outputs (clause REC-4).
-    pub(crate) fn masked(&self, text: &str) -> String {
-        String::from_utf8_lossy(&self.mask(text.as_bytes())).into_owned()
-    }
-
-    fn mask(&self, bytes: &[u8]) -> Vec<u8> {
+    /// Masks the secrets in texts for the record (clause REC-4). One masker serves all
+    /// of them, because it costs more to make than to use.
+    pub(crate) fn masked(&self, texts: &[String]) -> Vec<String> {
         let mut masker = self.secrets.masker();
-        let mut masked = masker.push(bytes);
-        masked.extend(masker.finish());
-        masked
+        texts.iter().map(|text| String::from_utf8_lossy(&masker.mask(text.as_bytes())).into_owned()).collect()
     }
 
     /// Adds the outputs that the steps have written to `$RELAY_OUTPUT`, masked, as far as there is
@@ -210,7 +205,7 @@ impl Workplace {
         let mut room = OUTPUTS_MAX.saturating_sub(outputs_size(outputs));
         let (mut malformed, mut refused) = (0_usize, Vec::new());
         // Masked as a whole, because a secret may have several lines.
-        let masked = self.mask(&text);
+        let masked = self.secrets.masker().mask(&text);
         for pair in outputs::parse(&String::from_utf8_lossy(&masked)) {
             let Some((name, value)) = pair else {
                 malformed += 1;

@@ -30,6 +30,14 @@ impl Content {
         }
     }
 
+    /// The holder, whose task decides whether the slot may be taken.
+    pub fn holder(&self) -> Option<&LockHolder> {
+        match self {
+            Self::Held(holder) => Some(holder),
+            Self::Empty | Self::Unreadable => None,
+        }
+    }
+
     /// Names the holder of the slot whose object has the key `key`, for people.
     pub fn by(&self, key: &str) -> String {
         match self {
@@ -78,6 +86,16 @@ pub enum Slot {
 }
 
 impl Slot {
+    /// The state of a slot with this content. `task` is what ECS reports about the holder's task,
+    /// as in [`Slot::held`].
+    pub fn of(content: &Content, task: Option<&Task>, now: Timestamp) -> Self {
+        match content {
+            Content::Empty => Self::Empty,
+            Content::Held(holder) => Self::held(holder, task, now),
+            Content::Unreadable => Self::Unreadable,
+        }
+    }
+
     /// The state of a slot that `holder` holds. `task` is what ECS reports about its task at `now`;
     /// `None` means that ECS does not know the task.
     pub fn held(holder: &LockHolder, task: Option<&Task>, now: Timestamp) -> Self {

@@ -205,7 +205,7 @@ mod tests {
             let whole = through(&["abab", "bxbxa"], &[&text]);
             prop_assert_eq!(through(&["abab", "bxbxa"], &parts), whole.clone());
             prop_assert!(!whole.contains("abab") && !whole.contains("bxbxa"));
-            // What is left between the masks is what stood there.
+            // The text between the masks is unchanged.
             prop_assert!(whole.split("***").all(|part| text.contains(part)));
         }
     }

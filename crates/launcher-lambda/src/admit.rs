@@ -180,15 +180,11 @@ impl<'a> Admission<'a> {
             let key = Lock::key(&configuration.target, number);
             let object = objects.get(&settings.bucket, &key, CLAIM_MAX as u64).await?;
             let content = Content::of(object.as_ref().map(|object| object.bytes.as_slice()));
-            let slot = match &content {
-                Content::Empty => Slot::Empty,
-                Content::Unreadable => Slot::Unreadable,
-                Content::Held(holder) => {
-                    let task = tasks.describe(holder.cluster(), &holder.task_arn).await?;
-                    Slot::held(holder, task.as_ref(), now())
-                }
+            let task = match content.holder() {
+                Some(holder) => tasks.describe(holder.cluster(), &holder.task_arn).await?,
+                None => None,
             };
-            if slot.is_free() {
+            if Slot::of(&content, task.as_ref(), now()).is_free() {
                 return Ok(None);
             }
             last = Some(content.by(&key));

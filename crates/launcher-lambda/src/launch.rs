@@ -29,7 +29,7 @@ pub(crate) enum NotVerified {
 }
 
 impl NotVerified {
-    fn because(cause: impl Into<String>) -> Self {
+    pub(crate) fn because(cause: impl Into<String>) -> Self {
         Self::Because(cause.into())
     }
 }
@@ -81,7 +81,14 @@ impl Launcher {
             return Ok(());
         }
         let cause = match Message::parse(notification.body.as_bytes()) {
-            Ok(Message::Control(envelope)) => return self.cancel(hints, &envelope, &notification.body).await,
+            Ok(Message::Control(envelope)) => match self.could_be_ours(hints, &envelope).await {
+                Ok(()) => return self.cancel(hints, &envelope, &notification.body).await,
+                Err(NotVerified::Aws(error)) => return Err(error),
+                Err(NotVerified::Because(problem)) => {
+                    warn!(problem, "dropped a control statement");
+                    return Ok(());
+                }
+            },
             Ok(Message::Request(bundle)) => match self.verify(&bundle, hints).await {
                 Ok((target, asked)) => return Admission::new(self, &target, asked, until).run().await,
                 Err(NotVerified::Aws(error)) => return Err(error),
@@ -208,7 +215,7 @@ impl Launcher {
             target: hints.target.clone(),
             ci_account: hints.ci_account.clone(),
         };
-        // One attempt: the queue of an honest requester is there before the request.
+        // One attempt is enough: an honest requester creates its queue before it publishes.
         let sending = self.answers.send(&queue, &hints.deployment_id, kind, Instant::now());
         match tokio::time::timeout(UNVERIFIED, sending).await {
             Ok(Ok(_)) => {}

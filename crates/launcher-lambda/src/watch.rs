@@ -124,10 +124,6 @@ impl Launcher {
     /// Handles a control statement that arrives by topic, in the order of [`cancel::next`].
     pub(crate) async fn cancel(&self, hints: &Hints, envelope: &Envelope, body: &str) -> Result<(), AwsError> {
         let id = &hints.deployment_id;
-        if let Err(problem) = self.could_be_ours(hints, envelope).await? {
-            warn!(problem, "dropped a control statement");
-            return Ok(());
-        }
         let mut known = cancel::Known::default();
         // The claim's holder runs the deployment. Without a claim, any task started with this id
         // may be the one.
@@ -185,18 +181,15 @@ impl Launcher {
 
     /// Whether a statement has the form and the age of one, and names a target that there is.
     /// Anybody who may publish can send statements, and each costs calls to AWS from here on.
-    async fn could_be_ours(&self, hints: &Hints, envelope: &Envelope) -> Result<Result<(), String>, AwsError> {
+    pub(crate) async fn could_be_ours(&self, hints: &Hints, envelope: &Envelope) -> Result<(), NotVerified> {
         let Ok(control) = Control::parse(envelope.unverified_payload()) else {
-            return Ok(Err("its payload is not of its form".to_owned()));
+            return Err(NotVerified::because("its payload is not of its form"));
         };
         if !control.is_for(&hints.deployment_id, control.request_digest, now()) {
-            return Ok(Err("it is for another deployment than its attributes, too old, or from the future".to_owned()));
+            let problem = "it is for another deployment than its attributes, too old, or from the future";
+            return Err(NotVerified::because(problem));
         }
-        match self.target(&hints.target).await {
-            Ok(_) => Ok(Ok(())),
-            Err(NotVerified::Because(cause)) => Ok(Err(cause)),
-            Err(NotVerified::Aws(error)) => Err(error),
-        }
+        self.target(&hints.target).await.map(drop)
     }
 
     /// Returns the first of these tasks that is one of relay's, if the statement may stop it.

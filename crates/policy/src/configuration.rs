@@ -90,11 +90,11 @@ pub struct CancelRule {
     pub signal: CancelSignal,
     /// How long a step may take to stop before it is signalled once more and then killed.
     pub grace: Duration,
-    /// Who gets the signal.
+    /// The recipient of the signal.
     pub to: CancelTo,
 }
 
-/// Who gets the signal that asks a step to stop.
+/// The recipient of the signal that asks a step to stop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CancelTo {

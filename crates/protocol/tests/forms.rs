@@ -166,7 +166,7 @@ fn the_limits_of_a_request_are_the_last_that_are_read() {
         let mut changed = base.clone();
         changed[member] = value;
         let parsed = Request::parse(changed.to_string().as_bytes());
-        // What is read is written again as it was.
+        // A request that was read is written back unchanged.
         parsed.is_ok_and(|parsed| serde_json::from_slice::<Value>(&parsed.to_payload()).unwrap() == changed)
     };
     let parameters =

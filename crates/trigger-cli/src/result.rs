@@ -3,16 +3,16 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use relay_console::Failure;
+use relay_console::outlet::is_same_file;
 use relay_engine::End;
 use relay_protocol::outcome::Outcome;
 use relay_protocol::{DeploymentId, Reason, TargetName};
-use rustix::fs::{OFlags, fstat};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
@@ -127,7 +127,7 @@ impl ResultFile {
                 }
             }
         };
-        let is_stdout = is_same(&file, rustix::stdio::stdout());
+        let is_stdout = is_same_file(&file, rustix::stdio::stdout());
         if !is_stdout && file.metadata().is_ok_and(|metadata| metadata.is_file()) {
             // Only a disk with an error fails here, and then the write fails too.
             drop(file.set_len(0));
@@ -154,11 +154,4 @@ impl ResultFile {
 fn open(path: &Path) -> io::Result<File> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     OpenOptions::new().write(true).create(true).truncate(false).custom_flags(flags).open(path)
-}
-
-fn is_same(file: &File, other: impl AsFd) -> bool {
-    match (fstat(file), fstat(other)) {
-        (Ok(file), Ok(other)) => (file.st_dev, file.st_ino) == (other.st_dev, other.st_ino),
-        _ => false,
-    }
 }

@@ -291,7 +291,7 @@ fn read_file(flag: Option<&Path>) -> Result<(File, PathBuf), Failure> {
 }
 
 /// Reads a key from a PEM, or from a file with one. A path from relay.toml is relative to that
-/// file. What is neither may hold a key in another form, so its text is shown only if it looks like
+/// file. Any other text may be a key in another form, so it is shown only if it looks like
 /// a path.
 fn read_key(text: &str, folder: Option<&Path>) -> Result<PrivateKey, Failure> {
     let pem = match pem::find(text) {

@@ -9,11 +9,10 @@ use std::io::{ErrorKind, IsTerminal as _};
 use std::time::Duration;
 
 use relay_console::harmless;
-use relay_console::outlet::{self, Outlet, To};
+use relay_console::outlet::{self, Outlet, To, is_same_file};
 use relay_protocol::DeploymentId;
 use relay_protocol::encoding::{ascii_json, base64, printable};
 use relay_protocol::frame::Chunk;
-use rustix::fs::fstat;
 use serde_json::{Value, json};
 
 use crate::args::Output;
@@ -73,7 +72,7 @@ impl Show {
             quiet,
             live: live.then(|| Live { message: String::new(), drawn: None }),
             outlet: Outlet::start(),
-            weave: Weave::new(one_file()),
+            weave: Weave::new(is_same_file(rustix::stdio::stdout(), rustix::stdio::stderr())),
             told_closed: [false; 2],
             failed: false,
             printed_at: clock.elapsed(),
@@ -100,7 +99,7 @@ impl Show {
     /// Prints that a quiet deployment is alive: `relay: step apply running for 12m`. CI systems end
     /// jobs that print nothing for ten minutes or so.
     pub(crate) fn alive(&mut self, text: &str) {
-        self.words("waiting", text, Importance::Progress, json!({}));
+        self.words("waiting", text, Importance::Progress);
     }
 
     /// Prints how the deployment ended: `relay finished: exit 0, 3m12s, output verified`. Quiet
@@ -133,12 +132,12 @@ impl Show {
 
     /// Prints an explanation.
     pub(crate) fn say(&mut self, text: &str) {
-        self.words("note", text, Importance::Progress, json!({}));
+        self.words("note", text, Importance::Progress);
     }
 
     /// Prints a warning, even for a user who asked for quiet.
     pub(crate) fn warn(&mut self, text: &str) {
-        self.words("warning", text, Importance::Must, json!({}));
+        self.words("warning", text, Importance::Must);
     }
 
     /// Prints what to do next, even for a user who asked for quiet.
@@ -147,9 +146,9 @@ impl Show {
         self.print(format!("relay: hint: {}", printable(text)), Importance::Must, json);
     }
 
-    fn words(&mut self, name: &str, text: &str, importance: Importance, more: Value) {
+    fn words(&mut self, name: &str, text: &str, importance: Importance) {
         // No space between `relay` and the colon: this is a message, not a state.
-        self.print(format!("relay: {}", printable(text)), importance, self.json(name, text, more));
+        self.print(format!("relay: {}", printable(text)), importance, self.json(name, text, json!({})));
     }
 
     fn tell(&mut self, plain: &str, importance: Importance, json: Value) {
@@ -334,14 +333,6 @@ impl Show {
         {
             self.outlet.put(To::Stderr, ERASE.into());
         }
-    }
-}
-
-/// Whether stdout and stderr are the same file, terminal or pipe.
-fn one_file() -> bool {
-    match (fstat(rustix::stdio::stdout()), fstat(rustix::stdio::stderr())) {
-        (Ok(out), Ok(err)) => (out.st_dev, out.st_ino) == (err.st_dev, err.st_ino),
-        _ => false,
     }
 }
 

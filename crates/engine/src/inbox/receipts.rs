@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 /// Names a received message, so that the caller can delete it. The caller chooses the number.
 pub type Token = u64;
 
-/// A position in what was handed out. Whoever has written everything up to it says so with
-/// [`Inbox::written`](super::Inbox::written).
+/// A position in the output that was handed out. A caller that has written everything up to it
+/// calls [`Inbox::written`](super::Inbox::written).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// How many messages' contents were handed out.
