@@ -83,7 +83,9 @@ fn a_reader_that_never_reads_cannot_hold_a_deployment_forever() {
 fn who_leaves_at_a_second_signal_deletes_nothing_that_was_not_written() {
     let sandbox = sandbox();
     let (mut reader, writer) = pipe().unwrap();
-    let running = sandbox.shell("trap '' INT; seq 1 400000; sleep 100").stdout(writer).start();
+    // The first lines are a frame of their own, which this reader takes whole.
+    let script = "trap '' INT; seq 1 10; sleep 2; seq 11 400000; sleep 100";
+    let running = sandbox.shell(script).stdout(writer).start();
     running.until_stderr("relay step 1/1 shell");
     let id = running.id();
     let mut first = [0; 4096];
