@@ -79,6 +79,9 @@ pub struct Vector {
     /// `approval`: the payload of the request that the approval belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
+    /// `approval`: the digest of the reader's configuration.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub configuration: String,
     /// `control`, `frame`: the deployment id of the reader.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub deployment_id: String,

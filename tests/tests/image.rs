@@ -1,5 +1,5 @@
 //! The runner's image on a real Docker engine: it meets what a target's task definition asks of it.
-//! The tests need the output of `cargo xtask package`, and are skipped if there is no engine.
+//! The tests need the output of `cargo xtask package`, in the folder that RELAY_PACKAGE names.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
@@ -8,7 +8,7 @@ use std::process::Command;
 use relay_protocol::Envelope;
 use relay_tests::Deployed;
 use relay_tests::kit::docker::{Containers, docker, runner_image};
-use relay_tests::kit::targets::Head;
+use relay_tests::kit::targets::{Head, SHELL};
 use serde_json::{Value, json};
 
 /// As `relay-admin target render` writes it: root in a container with few capabilities, so that the
@@ -101,6 +101,33 @@ fn a_stopped_container_ends_gracefully() {
         assert_eq!(isolation(&done), "uid");
         let task = containers.sandbox().task_when(&task_arn(&done), "STOPPED");
         assert_eq!(task.exit_code(), Some(122), "killed, it would be 137");
+    }
+}
+
+/// A rollback that says which processes it finds, apart from its own.
+const LOOK: &str = r#"
+[[rollback]]
+name = "look"
+run = ["sh", "-c", "for one in /proc/[0-9]*; do read -r name < $one/comm; [ $one = /proc/$$ ] || case $name in sh|sleep|setsid) echo left $name;; esac; done; echo looked"]
+"#;
+
+/// One process ignores signals in a session of its own, another one hops through sessions and never
+/// lives for long. Both are gone when the rollback begins: with the runner as PID 1 or behind an
+/// init, with a user for the tool or without one.
+#[test]
+fn nothing_of_the_tool_outlives_its_step() {
+    let script = r#"
+        echo 'sleep 0.05; (setsid sh $0 > /dev/null 2>&1 &)' > hop
+        sh hop
+        setsid sh -c 'trap "" TERM INT HUP; while :; do sleep 1; done' > /dev/null 2>&1 &
+        sleep 0.3; echo begun; exit 3"#;
+    let body = format!("{SHELL}{LOOK}");
+    for flags in [&[WORK][..], RENDERED] {
+        for head in [apart(), Head::default()] {
+            let Some(containers) = Containers::with(flags, &head, &body) else { return };
+            let done = containers.script(script).run().exits(3);
+            assert_eq!(done.out(), "begun\nlooked\n", "{flags:?}, uid {}", head.uid);
+        }
     }
 }
 

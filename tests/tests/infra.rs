@@ -117,6 +117,7 @@ const RIGHTS: &[Rights] = &[
         writes: &[
             "deployments/<target>/*/claim",
             "deployments/<target>/*/runner/*",
+            "deployments/<target>/tickets/*",
             "locks/<target>/*",
             "saved/<target>/*",
         ],
@@ -435,6 +436,8 @@ fn evidence_has_one_writer_for_each_object() {
             assert_eq!((may(launcher, &key), may(runner, &key)), (by_launcher, by_runner), "{key}");
             assert!(!may(other, &key), "{key}");
         }
+        let ticket = format!("{target}/tickets/0123456789abcdef0123456789abcdef");
+        assert_eq!((may(launcher, &ticket), may(runner, &ticket), may(other, &ticket)), (false, true, false));
     }
     assert!(
         denies.iter().any(|deny| deny.condition(&["Null"], "s3:if-none-match").is_some()),

@@ -251,7 +251,11 @@ fn statements(
         (sid("Answer"), vec!["sqs:SendMessage"], queues("reply")),
         (sid("Control"), vec!["sqs:ReceiveMessage", "sqs:DeleteMessage"], queues("control")),
         (sid("Request"), vec!["s3:GetObject"], vec![format!("{own}/*/request.json")]),
-        (sid("Claim"), vec!["s3:GetObject", "s3:PutObject"], vec![format!("{own}/*/claim")]),
+        (
+            sid("Claim"),
+            vec!["s3:GetObject", "s3:PutObject"],
+            vec![format!("{own}/*/claim"), format!("{own}/tickets/*")],
+        ),
         (sid("Evidence"), vec!["s3:PutObject"], vec![format!("{own}/*/runner/*")]),
         (sid("Lock"), vec!["s3:GetObject", "s3:PutObject"], vec![format!("{bucket}/locks/{target}/*")]),
         // Without ListBucket, S3 answers 403 for a missing object, as for a forbidden one.

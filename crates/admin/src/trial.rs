@@ -15,7 +15,8 @@ use relay_protocol::keys::{PrivateKey, Proof, TrustRoots, TrustedSigner, Verifyi
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::{Origin, Stage};
 use relay_protocol::{
-    Approval, Bundle, DeploymentId, Envelope, Message, QueueUrl, Reason, Request, Statement as _, limits,
+    Approval, Bundle, DeploymentId, Digest, Envelope, Message, QueueUrl, Reason, Request, Statement as _, Ticket,
+    limits,
 };
 
 use crate::cli::Test;
@@ -44,7 +45,7 @@ pub(crate) fn test(arguments: &Test, out: &mut impl Write) -> Result<u8, Failure
 }
 
 fn say_allowed(configuration: &Configuration, allowed: &Allowed, out: &mut impl Write) -> Result<(), Failure> {
-    let persons: BTreeSet<&str> = allowed.approvers.iter().map(|approver| approver.person.as_str()).collect();
+    let persons: BTreeSet<&str> = allowed.approvers.iter().filter_map(|approver| approver.kind.person()).collect();
     let approvals = match persons.len() {
         1 => "1 approval".to_owned(),
         n => format!("{n} approvals"),
@@ -85,16 +86,10 @@ fn asked(arguments: &Test, configuration: &mut Configuration) -> Result<Result<A
             .map_err(|error| Failure::usage(format!("--request is neither a request nor a signed bundle: {error}")))?,
         None => request(arguments, configuration, signer)?,
     };
-    let approvers =
-        arguments.approved_by.iter().map(|name| find(&configuration.roots, name)).collect::<Result<Vec<_>, _>>()?;
-    let keys = stand_in(configuration, arguments.approvals)?;
-    let unknown = configuration.roots.signers().len() - usize::from(arguments.approvals);
-    let approvals = approvers
-        .into_iter()
-        .chain(unknown..configuration.roots.signers().len())
-        .filter_map(|at| keys.get(at))
-        .map(|key| approve(&request, key))
-        .collect::<Result<_, _>>()?;
+    let approvers = approvers(arguments, &configuration.roots, signer)?;
+    let keys = stand_in(configuration)?;
+    let by = approvers.into_iter().filter_map(|at| keys.get(at));
+    let approvals = by.map(|key| approve(&request, configuration.digest, key)).collect::<Result<_, _>>()?;
     let key = keys.get(signer).ok_or_else(|| Failure::usage("no such signer"))?;
     let request = key.sign_envelope(Envelope::new(Request::TYPE, request.to_payload()));
     match verify(&Bundle { request, approvals }, configuration) {
@@ -128,9 +123,28 @@ fn find(roots: &TrustRoots, wanted: &str) -> Result<usize, Failure> {
     }
 }
 
-/// Gives each signer a stand-in key, and adds `unknown` made-up signers who can only approve.
-/// Returns the private keys in the order of the signers.
-fn stand_in(configuration: &mut Configuration, unknown: u8) -> Result<Vec<PrivateKey>, Failure> {
+/// Returns the indices of those who approve: the named signers, then as many further persons as
+/// `--approvals` says, without the requester.
+fn approvers(arguments: &Test, roots: &TrustRoots, requester: usize) -> Result<Vec<usize>, Failure> {
+    let mut all = arguments.approved_by.iter().map(|name| find(roots, name)).collect::<Result<Vec<_>, _>>()?;
+    let person = |at: usize| roots.signers().get(at).and_then(|signer| signer.kind.person());
+    let mut taken: BTreeSet<&str> = all.iter().chain([&requester]).filter_map(|at| person(*at)).collect();
+    for more in 0..arguments.approvals {
+        let free = |at: &usize| person(*at).is_some_and(|person| !taken.contains(person));
+        let Some(at) = (0..roots.signers().len()).find(free) else {
+            return Err(Failure::usage(format!(
+                "--approvals {}: beside the requester, only {more} persons of this target are not named yet; a signer is a person with `kind = \"person\"`",
+                arguments.approvals
+            )));
+        };
+        taken.extend(person(at));
+        all.push(at);
+    }
+    Ok(all)
+}
+
+/// Gives each signer a stand-in key. Returns the private keys in the order of the signers.
+fn stand_in(configuration: &mut Configuration) -> Result<Vec<PrivateKey>, Failure> {
     let odd = |error: relay_protocol::keys::VerifyingKeyError| Failure::usage(error.to_string());
     let mut signers = configuration.roots.signers().to_vec();
     let mut keys = Vec::new();
@@ -139,17 +153,6 @@ fn stand_in(configuration: &mut Configuration, unknown: u8) -> Result<Vec<Privat
         if let Proof::Key { verifying, .. } = &mut signer.proof {
             *verifying = VerifyingKey::from_spki(key.public()).map_err(odd)?;
         }
-        keys.push(key);
-    }
-    for n in 1..=unknown {
-        let (key, name) = (key(keys.len()), format!("(approver {n})"));
-        signers.push(TrustedSigner {
-            proof: TrustedSigner::by_key(key.public().clone()).map_err(odd)?,
-            person: name.clone(),
-            name,
-            groups: BTreeSet::new(),
-            ci_accounts: Vec::new(),
-        });
         keys.push(key);
     }
     configuration.roots = TrustRoots::new(signers);
@@ -163,9 +166,11 @@ fn key(n: usize) -> PrivateKey {
     PrivateKey::from_seed(seed)
 }
 
-fn approve(request: &Request, key: &PrivateKey) -> Result<Envelope, Failure> {
+fn approve(request: &Request, configuration: Digest, key: &PrivateKey) -> Result<Envelope, Failure> {
+    let no_ticket = || Failure::usage("--request has no `ticket`, so no approval can count");
+    let subject = request.subject(configuration).ok_or_else(no_ticket)?;
     let (issued_at, expires_at) = (request.issued_at, request.issued_at.plus(limits::APPROVAL_LIFETIME_MAX));
-    let approval = Approval { subject: request.subject(), issued_at, expires_at };
+    let approval = Approval { subject, issued_at, expires_at };
     let payload = serde_json::to_vec(&approval).map_err(|error| Failure::usage(error.to_string()))?;
     Ok(key.sign_envelope(Envelope::new(Approval::TYPE, payload)))
 }
@@ -201,6 +206,7 @@ fn request(arguments: &Test, configuration: &Configuration, signer: usize) -> Re
         control_queue: Some(queue(deployment_id.control_queue_name())?),
         deployment_id,
         session_key: key(usize::MAX).public().clone(),
+        ticket: Some(Ticket::new([0; 16])),
         issued_at,
         expires_at: issued_at.plus(limits::REQUEST_LIFETIME_MAX),
         origin: Origin::default(),

@@ -20,7 +20,7 @@ fn key(n: u8) -> PrivateKey {
 fn configuration(policy: &str) -> String {
     let keyed = |text: String, n: u8| text.replace(&format!("${{KEY_{n}}}"), &key(n).public().to_string());
     let head = include_str!("../../policy/tests/payments.toml").replace("${POLICY}", policy);
-    (1..=3).fold(head, keyed)
+    (1..=6).fold(head, keyed)
         + r#"[parameters]
 image = { pattern = "sha256:[0-9a-f]{4}" }
 
@@ -163,12 +163,13 @@ fn what_is_denied_says_why_and_what_to_do() {
         assert!(code == 119 && said.starts_with("error: "), "{said}");
     }
     let said = place.test(&["--signer", "bob"]).1;
-    assert!(said.contains("this target has: ci, anna, ci-old"), "{said}");
+    assert!(said.contains("this target has: ci, anna, ci-old, anna-laptop, bot, ben"), "{said}");
 }
 
 #[test]
 fn approvals_and_the_time_are_as_in_a_real_deployment() {
-    let policy = PERMIT.replace(';', r#" when { context.approvals >= 1 && context.weekday != "saturday" };"#);
+    let policy = PERMIT.replace(';', r#" when { context.approvals >= 1 && context.weekday != "saturday" };"#)
+        + r#"permit(principal in Group::"people", action == Action::"approve", resource);"#;
     let place = Place::with(&configuration(&policy));
     let test = |more: &[&str]| {
         let at = if more.contains(&"--at") { &[] as &[&str] } else { &["--at", "2026-11-23T12:00:00Z"] };
@@ -177,11 +178,13 @@ fn approvals_and_the_time_are_as_in_a_real_deployment() {
     let (code, said) = test(&[]);
     assert!(code == 1 && said.starts_with("denied: approval: 0 persons"), "{said}");
     let (code, said) = test(&["--approved-by", "ci-old"]);
-    assert!(code == 1 && said.starts_with("denied: approval: "), "the same person by another key: {said}");
+    assert!(code == 1 && said.starts_with("denied: approval: "), "no person: {said}");
     for more in [&["--approved-by", "anna"], &["--approvals", "1"]] {
         let (code, said) = test(more);
         assert!(code == 0 && said.starts_with("allowed by policy0 (signer ci, 1 approval)\n"), "{said}");
     }
+    let (code, said) = test(&["--approvals", "3"]);
+    assert!(code == 119 && said.contains("only 2 persons of this target"), "{said}");
     let (code, said) = test(&["--approvals", "2", "--at", "2026-11-21T12:00:00Z"]);
     assert!(code == 1 && said.starts_with("denied: policy: "), "a saturday: {said}");
 }
@@ -198,6 +201,7 @@ fn request() -> Request {
         control_queue: Some(queue(id.control_queue_name())),
         deployment_id: id,
         session_key: key(9).public().clone(),
+        ticket: None,
         issued_at,
         expires_at: Timestamp::from_unix(1_795_300_900),
         origin: Origin::default(),

@@ -12,12 +12,13 @@ use relay_aws::{AwsError, Kind};
 use relay_engine::Backoff;
 use relay_engine::claim::{self, After, Put};
 use relay_engine::lock::{self, Content, Slot};
-use relay_policy::Configuration;
+use relay_policy::{Configuration, TICKET_USED};
 use relay_protocol::claim::{Claim, Holder, Lock, LockHolder};
 use relay_protocol::limits::CLAIM_MAX;
-use relay_protocol::{DeploymentId, Digest};
+use relay_protocol::{DeploymentId, Digest, Reason, RequestRef};
 
 use crate::start::Refusal;
+use crate::workplace::StepError;
 
 /// How often a write of a claim or a lock is attempted while S3 does not answer or reports a race.
 const TRIES: u32 = 8;
@@ -78,6 +79,30 @@ fn lost_to(stands: Option<Claim>) -> Refusal {
         // An unreadable claim is still a claim.
         None => "a holder that relay cannot read".to_owned(),
     })
+}
+
+/// Marks the ticket of the request as used by writing the object `key`, or fails if another
+/// deployment has used it (clause APP-5).
+pub(crate) async fn use_ticket(objects: &Objects, bucket: &str, key: &str, mine: &RequestRef) -> Result<(), StepError> {
+    let body = mine.to_json().into_bytes();
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    let odd = |error: AwsError| StepError::new(Reason::Runner, format!("cannot mark the ticket as used: {error}"));
+    for attempt in 1.. {
+        match objects.put(bucket, key, body.clone(), Condition::Absent).await {
+            Ok(_) => break,
+            Err(error) if error.kind == Kind::Precondition => {
+                // It may be this process's own: the response to an earlier try may have been lost.
+                let stands = objects.get(bucket, key, CLAIM_MAX as u64).await.map_err(odd)?;
+                return match stands.is_some_and(|object| object.bytes == body) {
+                    true => Ok(()),
+                    false => Err(StepError::new(Reason::Approval, TICKET_USED)),
+                };
+            }
+            Err(error) if error.is_transient() && attempt < TRIES => tokio::time::sleep(backoff.pause()).await,
+            Err(error) => return Err(odd(error)),
+        }
+    }
+    Ok(())
 }
 
 /// A slot that this deployment holds.

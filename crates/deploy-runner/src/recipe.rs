@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use relay_policy::{Allowed, Step};
-use relay_protocol::Reason;
 use relay_protocol::frame::RunnerKind;
 use relay_protocol::outcome::Outcome;
 use relay_protocol::record::{RecordStep, Subject};
+use relay_protocol::{Reason, RequestRef};
 
+use crate::claim;
 use crate::deployment::Deployment;
 use crate::pump::Sink;
 use crate::step::{self, Ended, Running};
@@ -60,6 +61,10 @@ impl<'a> Recipe<'a> {
         let mut furnished = workplace.furnish(configuration, asked, sdk).await;
         if furnished.is_ok() {
             furnished = workplace.fetch_artifacts(configuration, asked, objects).await;
+        }
+        if let (Ok(()), Some(key)) = (&furnished, asked.ticket()) {
+            let mine = RequestRef::of(asked.request(), asked.request.digest());
+            furnished = claim::use_ticket(objects, &configuration.evidence, &key, &mine).await;
         }
         for warning in std::mem::take(&mut workplace.warnings) {
             self.sink.note(warning).await;
@@ -164,6 +169,7 @@ impl<'a> Recipe<'a> {
             secrets: &workplace.secrets,
             user: workplace.user,
             cancel: self.deployment.configuration.cancel,
+            output: self.deployment.configuration.output,
             sink: self.sink,
             mirror: &self.deployment.mirror,
         };

@@ -3,13 +3,13 @@
 //! program has ended, everything that it left behind is ended too.
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, PipeWriter};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use relay_console::outlet::{Outlet, To};
-use relay_policy::{CancelRule, CancelSignal, CancelTo};
+use relay_policy::{CancelRule, CancelSignal, CancelTo, OutputRule};
 use relay_protocol::frame::Stream;
 use rustix::fs::{Gid, Uid, fchown};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -60,6 +60,7 @@ pub(crate) struct Running<'a> {
     /// The tool's user id, if it is not the runner's.
     pub(crate) user: Option<u32>,
     pub(crate) cancel: CancelRule,
+    pub(crate) output: OutputRule,
     pub(crate) sink: &'a Sink,
     pub(crate) mirror: &'a Outlet,
 }
@@ -105,11 +106,9 @@ pub(crate) async fn run(step: &Running<'_>, stopper: &Stopper) -> Ended {
     };
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let closing = watch::Sender::new(None);
-    let [stdout, stderr] = pipes;
-    let readers = [
-        tokio::spawn(read(stdout, Stream::Stdout, step, closing.subscribe(), stopper.clone())),
-        tokio::spawn(read(stderr, Stream::Stderr, step, closing.subscribe(), stopper.clone())),
-    ];
+    let readers =
+        pipes.into_iter().map(|(stream, pipe)| read(pipe, stream, step, closing.subscribe(), stopper.clone()));
+    let readers = readers.map(tokio::spawn).collect();
     let (status, stopped) = wait(&mut child, group, step.cancel, stopper).await;
     let ended = drain(readers, &closing).await;
     let left = leftovers::end_all(step.user).await;
@@ -132,10 +131,21 @@ pub(crate) async fn run(step: &Running<'_>, stopper: &Stopper) -> Ended {
     Ended { remains: left.is_err(), ..ended }
 }
 
-fn spawn(step: &Running<'_>) -> io::Result<(Child, [Receiver; 2])> {
+/// The reading ends of a step's output: one, or one for each stream.
+type Pipes = Vec<(Stream, Receiver)>;
+
+fn spawn(step: &Running<'_>) -> io::Result<(Child, Pipes)> {
     let (program, arguments) = step.argv.split_first().ok_or(ErrorKind::InvalidInput)?;
     let (stdout, stdout_end) = pipe(step.user)?;
-    let (stderr, stderr_end) = pipe(step.user)?;
+    let mut pipes = vec![(Stream::Stdout, stdout)];
+    let stderr_end = match step.output {
+        OutputRule::Merged => stdout_end.try_clone()?,
+        OutputRule::Separate => {
+            let (stderr, stderr_end) = pipe(step.user)?;
+            pipes.push((Stream::Stderr, stderr));
+            stderr_end
+        }
+    };
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -153,17 +163,17 @@ fn spawn(step: &Running<'_>) -> io::Result<(Child, [Receiver; 2])> {
     }
     // Dropping the command closes our copies of the writing ends. Otherwise the output would never
     // end.
-    Ok((command.spawn()?, [stdout, stderr]))
+    Ok((command.spawn()?, pipes))
 }
 
 /// A pipe whose writing end belongs to the tool's user, so that the tool can reopen it through
 /// `/dev/stderr`.
-fn pipe(user: Option<u32>) -> io::Result<(Receiver, Stdio)> {
+fn pipe(user: Option<u32>) -> io::Result<(Receiver, PipeWriter)> {
     let (reader, writer) = io::pipe()?;
     if let Some(id) = user {
         fchown(&writer, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))?;
     }
-    Ok((Receiver::from_owned_fd(reader.into())?, writer.into()))
+    Ok((Receiver::from_owned_fd(reader.into())?, writer))
 }
 
 /// Waits for the program's end, and causes it when a stop is requested. The program, or its whole
@@ -225,9 +235,9 @@ enum Read {
 
 type Reader = tokio::task::JoinHandle<Read>;
 
-/// Waits for the end of both pipes. After [`DRAIN`] it does not wait for other processes that still
+/// Waits for the end of the pipes. After [`DRAIN`] it does not wait for other processes that still
 /// hold a pipe, but everything already written is read.
-async fn drain(mut readers: [Reader; 2], closing: &watch::Sender<Option<Instant>>) -> Read {
+async fn drain(mut readers: Vec<Reader>, closing: &watch::Sender<Option<Instant>>) -> Read {
     let deadline = Instant::now() + DRAIN;
     let mut worst = Read::Whole;
     for reader in &mut readers {

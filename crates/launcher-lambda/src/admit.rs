@@ -162,6 +162,9 @@ impl<'a> Admission<'a> {
             Ok(allowed) => allowed,
             Err(denied) => return Ok(Decision::Denied(denied)),
         };
+        if let Some(denied) = self.launcher.ticket_used(self.asked.ticket(), Some(self.asked.request())).await? {
+            return Ok(Decision::Denied(denied));
+        }
         Ok(match self.busy().await? {
             Some(holder) => {
                 let message = format!("{} is held by {holder}", configuration.target);

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant, SystemTime};
 use lambda_runtime::Error;
 use relay_aws::AwsError;
 use relay_aws::clock::now;
-use relay_policy::{Asked, Configuration, Denied, Tried};
+use relay_policy::{Asked, Configuration, Denied, TICKET_USED, Tried};
 use relay_protocol::encoding::short;
 use relay_protocol::frame::{self, LauncherKind};
+use relay_protocol::limits::CLAIM_MAX;
 use relay_protocol::request::Hints;
-use relay_protocol::{Bundle, Digest, Message, QueueUrl, Reason, TargetName};
+use relay_protocol::{Bundle, Digest, Message, QueueUrl, Reason, Request, RequestRef, TargetName};
 use tracing::{Instrument as _, error, info, warn};
 
 use crate::admit::{self, Admission, FROZEN};
@@ -158,6 +159,10 @@ impl Launcher {
             true => Err(Denied::new(Reason::Frozen, FROZEN)),
             false => tried.decide(configuration, now()),
         };
+        let decision = match (decision, self.ticket_used(tried.ticket(), None).await?) {
+            (Ok(_), Some(denied)) => Err(denied),
+            (decision, _) => decision,
+        };
         let (reason, message, policies, approvals_missing) = match decision {
             Ok(allowed) => (None, String::new(), allowed.policies, 0),
             Err(denied) => (Some(denied.reason), short(&denied.message), Vec::new(), denied.approvals_missing),
@@ -176,6 +181,22 @@ impl Launcher {
         admit::log(&kind);
         let request = tried.request();
         self.answers.send(&request.reply_queue, &request.deployment_id, kind, until).await.map(|_| ())
+    }
+
+    /// The denial of a request whose ticket has served another deployment than `own`. This is only
+    /// an early answer: the runner uses the ticket, and decides (clause APP-5).
+    pub(crate) async fn ticket_used(
+        &self,
+        key: Option<String>,
+        own: Option<&Request>,
+    ) -> Result<Option<Denied>, AwsError> {
+        let Some(key) = key else { return Ok(None) };
+        let Some(object) = self.objects.get(&self.settings.evidence, &key, CLAIM_MAX as u64).await? else {
+            return Ok(None);
+        };
+        let by = std::str::from_utf8(&object.bytes).ok().and_then(|text| RequestRef::parse(text).ok());
+        let is_own = own.is_some_and(|own| by.is_some_and(|by| by.deployment_id == own.deployment_id));
+        Ok((!is_own).then(|| Denied::new(Reason::Approval, TICKET_USED)))
     }
 
     /// The newest active revision of a target, with its pinned configuration. It may be as old as

@@ -4,7 +4,7 @@
 //! Without a policy, everything is denied. Any evaluation error denies too: Cedar by itself would
 //! skip a `forbid` that fails to evaluate, and let a `permit` through.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::str::FromStr as _;
 
 use cedar_policy::{
@@ -62,18 +62,47 @@ pub enum PolicyError {
 pub struct Question<'a> {
     /// The signer who asks.
     pub signer: &'a KnownSigner,
-    /// The action: `deploy` or `cancel`.
-    pub action: &'static str,
+    /// The action.
+    pub action: Action<'a>,
     /// The target of the deployment.
     pub target: &'a TargetName,
     /// The parameters of the request.
     pub parameters: &'a BTreeMap<ParameterName, String>,
-    /// The time that the policies see: when the request or control statement was made, as it states
-    /// itself, or the launcher's own clock.
+    /// The time that the policies see: when the request, approval or control statement was made, as
+    /// it states itself, or the launcher's own clock.
     pub at: Timestamp,
-    /// The number of distinct persons who approved, not counting those who ask.
+    /// The number of distinct persons whose approvals count; 0 for an approval.
     pub approvals: u32,
+    /// Whether relay knows the person behind each signer of the request.
+    pub requester_known: bool,
 }
+
+/// What a signer wants to do.
+#[derive(Clone, Copy, Debug)]
+pub enum Action<'a> {
+    /// Deploy.
+    Deploy,
+    /// Stop a deployment.
+    Cancel,
+    /// Approve a request.
+    Approve {
+        /// The signer of the request, or one of them.
+        requester: &'a KnownSigner,
+    },
+}
+
+impl Action<'_> {
+    /// The name of the action in Cedar.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Deploy => "deploy",
+            Self::Cancel => "cancel",
+            Self::Approve { .. } => APPROVE,
+        }
+    }
+}
+
+const APPROVE: &str = "approve";
 
 /// The claims that a signer may have. A missing claim is an empty string, so that a condition on it
 /// is false and never an error.
@@ -82,13 +111,18 @@ const CLAIMS: [&str; 4] = ["repository_id", "repository_owner_id", "environment"
 fn schema(parameters: &BTreeMap<ParameterName, ParameterRule>) -> String {
     let claims: String = CLAIMS.iter().map(|claim| format!(", {claim}: String")).collect();
     let parameters: Vec<String> = parameters.keys().map(|name| format!("\"{name}\": String")).collect();
+    let asked = format!(
+        "parameters: {{ {} }}, issued_at: datetime, weekday: String, hour: Long, approvals: Long, requester_known: Bool",
+        parameters.join(", ")
+    );
     format!(
         "entity Group;
-         entity Signer in [Group] = {{ name: String, person: String, key_id: String{claims} }};
+         entity Signer in [Group] = {{ name: String, kind: String, person?: String, key_id: String{claims} }};
          entity Target = {{ service: String, environment: String }};
-         type Asked = {{ parameters: {{ {} }}, issued_at: datetime, weekday: String, hour: Long, approvals: Long }};
-         action deploy, cancel appliesTo {{ principal: [Signer], resource: [Target], context: Asked }};",
-        parameters.join(", ")
+         type Asked = {{ {asked} }};
+         type Approved = {{ {asked}, requester: Signer }};
+         action deploy, cancel appliesTo {{ principal: [Signer], resource: [Target], context: Asked }};
+         action {APPROVE} appliesTo {{ principal: [Signer], resource: [Target], context: Approved }};"
     )
 }
 
@@ -140,6 +174,13 @@ impl Policies {
         self.collect(approvals)
     }
 
+    /// Whether a permit can apply to approvals.
+    pub(crate) fn can_approve(&self) -> bool {
+        let any =
+            || self.set.policies().filter_map(|policy| policy.to_json().ok()).any(|json| permits_approvals(&json));
+        on_deep_stack(any).unwrap_or_default()
+    }
+
     /// Collects what `find` finds in the nodes of the policies' JSON form.
     fn collect<T: Ord + Send>(&self, find: fn(&Node) -> Option<T>) -> BTreeSet<T> {
         let all = || {
@@ -167,31 +208,28 @@ impl Policies {
         let put = |error: String| PolicyError::Question(error);
         let principal = uid("Signer", &question.signer.key_id)?;
         let resource = uid("Target", question.target.as_str())?;
-        let action = uid("Action", question.action)?;
-        let groups =
-            question.signer.groups.iter().map(|group| uid("Group", group)).collect::<Result<HashSet<_>, _>>()?;
+        let action = uid("Action", question.action.name())?;
         let (service, environment) = question.target.as_str().split_once('/').unwrap_or_default();
         let text = |value: &str| RestrictedExpression::new_string(value.to_owned());
-        let mut attributes = vec![
-            ("name", text(&question.signer.name)),
-            ("person", text(&question.signer.person)),
-            ("key_id", text(&question.signer.key_id)),
-        ];
-        attributes.extend(CLAIMS.iter().map(|claim| (*claim, text(""))));
-        let attributes = attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        let mut entities: Vec<Entity> =
-            groups.iter().map(|group| Entity::new_no_attrs(group.clone(), HashSet::new())).collect();
-        entities.push(Entity::new(principal.clone(), attributes, groups).map_err(|error| put(error.to_string()))?);
         let about = [("service".to_owned(), text(service)), ("environment".to_owned(), text(environment))].into();
-        entities.push(Entity::new(resource.clone(), about, HashSet::new()).map_err(|error| put(error.to_string()))?);
-        let entities = Entities::from_entities(entities, Some(&self.schema)).map_err(|error| put(error.to_string()))?;
-        let context = serde_json::json!({
+        let mut context = serde_json::json!({
             "parameters": question.parameters,
             "issued_at": { "__extn": { "fn": "datetime", "arg": question.at.to_string() } },
             "weekday": question.at.weekday(),
             "hour": question.at.hour(),
             "approvals": question.approvals,
+            "requester_known": question.requester_known,
         });
+        let mut entities = HashMap::new();
+        add(question.signer, &mut entities)?;
+        if let Action::Approve { requester } = question.action {
+            add(requester, &mut entities)?;
+            context["requester"] = serde_json::json!({ "__entity": { "type": "Signer", "id": requester.key_id } });
+        }
+        let target = Entity::new(resource.clone(), about, HashSet::new()).map_err(|error| put(error.to_string()))?;
+        entities.insert(resource.clone(), target);
+        let entities = Entities::from_entities(entities.into_values(), Some(&self.schema))
+            .map_err(|error| put(error.to_string()))?;
         let context =
             Context::from_json_value(context, Some((&self.schema, &action))).map_err(|error| put(error.to_string()))?;
         let request = Request::new(principal, action, resource, context, Some(&self.schema))
@@ -208,6 +246,23 @@ impl Policies {
             ids
         }))
     }
+}
+
+/// Adds a signer with its groups.
+fn add(signer: &KnownSigner, entities: &mut HashMap<EntityUid, Entity>) -> Result<(), PolicyError> {
+    let text = |value: &str| RestrictedExpression::new_string(value.to_owned());
+    let id = uid("Signer", &signer.key_id)?;
+    let groups = signer.groups.iter().map(|group| uid("Group", group)).collect::<Result<HashSet<_>, _>>()?;
+    let mut attributes =
+        vec![("name", text(&signer.name)), ("kind", text(signer.kind.name())), ("key_id", text(&signer.key_id))];
+    attributes.extend(signer.kind.person().map(|person| ("person", text(person))));
+    attributes.extend(CLAIMS.iter().map(|claim| (*claim, text(""))));
+    let attributes = attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    entities.extend(groups.iter().map(|group| (group.clone(), Entity::new_no_attrs(group.clone(), HashSet::new()))));
+    let entity =
+        Entity::new(id.clone(), attributes, groups).map_err(|error| PolicyError::Question(error.to_string()))?;
+    entities.insert(id, entity);
+    Ok(())
 }
 
 fn no_stack() -> PolicyError {
@@ -239,6 +294,20 @@ fn walk(json: &serde_json::Value, visit: &mut impl FnMut(&Node)) {
 fn group(node: &Node) -> Option<String> {
     let text = |name: &str| node.get(name)?.as_str();
     if text("type") == Some("Group") { text("id").map(str::to_owned) } else { None }
+}
+
+/// Whether a policy is a permit whose scope includes the action `approve`.
+fn permits_approvals(policy: &serde_json::Value) -> bool {
+    let is_approve = |action: &serde_json::Value| action.get("id").and_then(serde_json::Value::as_str) == Some(APPROVE);
+    let scope = &policy["action"];
+    policy["effect"] == "permit"
+        && match scope["op"].as_str() {
+            Some("==") => is_approve(&scope["entity"]),
+            Some("in") => {
+                is_approve(&scope["entity"]) || scope["entities"].as_array().into_iter().flatten().any(is_approve)
+            }
+            _ => true,
+        }
 }
 
 /// The smallest number of approvals that a comparison with `context.approvals` accepts.

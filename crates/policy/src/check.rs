@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use relay_protocol::ParameterName;
-use relay_protocol::keys::Proof;
+use relay_protocol::keys::{Proof, TrustedSigner};
 
 use crate::configuration::{Configuration, groups};
 use crate::parameters::ParameterRule;
@@ -132,7 +132,7 @@ fn check_resources(configuration: &Configuration, find: Find<'_>) {
     }
     for (field, bucket, name) in [
         ("bucket", &configuration.bucket, format!("relay-{account}-{region}")),
-        ("evidence", &configuration.evidence, format!("relay-evidence-{account}-{region}")),
+        ("evidence", &configuration.evidence, configuration.topic.evidence_bucket()),
     ] {
         if *bucket != name {
             let problem = format!(
@@ -151,17 +151,25 @@ fn check_resources(configuration: &Configuration, find: Find<'_>) {
     }
 }
 
-/// A policy that asks for more approvals than there are persons can never permit.
+/// A policy that asks for approvals which cannot be given can never permit.
 fn check_approvals(configuration: &Configuration, find: Find<'_>) {
     let signers = configuration.roots.signers();
-    let persons: BTreeSet<&str> = signers.iter().map(|signer| signer.person.as_str()).collect();
-    // Whoever asks does not count.
-    let others = i64::try_from(persons.len()).unwrap_or(i64::MAX) - 1;
-    if let Some(needed) = configuration.policies.approvals().into_iter().find(|needed| *needed > others) {
+    let persons: BTreeSet<&str> = signers.iter().filter_map(|signer| signer.kind.person()).collect();
+    let is_requester =
+        |signer: &TrustedSigner| !signer.ci_accounts.is_empty() || !configuration.fixed_queues.is_empty();
+    // A person who asks does not count. If only persons can ask, one of them always does.
+    let only_persons_ask = signers.iter().all(|signer| signer.kind.person().is_some() || !is_requester(signer));
+    let others = persons.len().saturating_sub(usize::from(only_persons_ask));
+    let needed = configuration.policies.approvals();
+    if let Some(needed) = needed.iter().find(|needed| usize::try_from(**needed).is_ok_and(|needed| needed > others)) {
         let problem = format!(
-            "it asks for {needed} approvals, and beside the requester there are only {others} persons among the signers"
+            "it asks for {needed} approvals, and beside the requester there are only {others} persons among the signers (`kind = \"person\"`)"
         );
         find("policy".to_owned(), problem);
+    }
+    if needed.iter().any(|needed| *needed > 0) && !configuration.policies.can_approve() {
+        let problem = "it asks for approvals, but no permit applies to the action `approve`, so none ever counts";
+        find("policy".to_owned(), problem.to_owned());
     }
 }
 
@@ -180,11 +188,13 @@ fn check_policy(configuration: &Configuration, find: Find<'_>) {
 
 fn check_signers(configuration: &Configuration, find: Find<'_>) {
     for (at, signer) in configuration.roots.signers().iter().enumerate() {
-        if signer.ci_accounts.is_empty() && configuration.fixed_queues.is_empty() {
-            find(
-                format!("signers[{at}]"),
-                format!("`{}` has no `ci_accounts`: it can approve, but never deploy", signer.name),
+        let may_deploy = !signer.ci_accounts.is_empty() || !configuration.fixed_queues.is_empty();
+        if !may_deploy && signer.kind.person().is_none() {
+            let problem = format!(
+                "`{}` has no `ci_accounts`, so it can never deploy; if it is there to approve, it needs `kind = \"person\"`",
+                signer.name
             );
+            find(format!("signers[{at}]"), problem);
         }
         if matches!(signer.proof, Proof::Token(_)) {
             find(

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use relay_protocol::keys::{Proof, TokenRule, TrustRoots, TrustedSigner};
+use relay_protocol::keys::{Proof, SignerKind, TokenRule, TrustRoots, TrustedSigner};
 use relay_protocol::{AccountId, Digest, ParameterName, PublicKey, QueueUrl, TargetName, TopicArn};
 use serde::Deserialize;
 
@@ -51,6 +51,8 @@ pub struct Configuration {
     pub timeout: Duration,
     /// How a step is asked to stop.
     pub cancel: CancelRule,
+    /// Whether the tool's two streams are one.
+    pub output: OutputRule,
     /// The number of deployments of this target that may run at the same time.
     pub concurrency: u32,
     /// Whether every request is refused.
@@ -104,6 +106,18 @@ pub enum CancelTo {
     /// The step's program alone, for a wrapper that passes the signal on to its tool, such as
     /// terragrunt. Otherwise the tool would get it twice.
     Process,
+}
+
+/// How the tool's stdout and stderr reach relay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputRule {
+    /// By a pipe each. Each stream is in order; between the two, the order may be off by what was
+    /// written within the same moment.
+    #[default]
+    Separate,
+    /// By one pipe, in exactly the order in which they were written. All of it is stdout then.
+    Merged,
 }
 
 /// A signal that asks a tool to stop.
@@ -169,6 +183,8 @@ struct File {
     timeout: String,
     #[serde(default)]
     cancel: CancelFile,
+    #[serde(default)]
+    output: OutputRule,
     #[serde(default = "one")]
     concurrency: u32,
     #[serde(default)]
@@ -229,6 +245,8 @@ struct ParameterFile {
 #[serde(deny_unknown_fields)]
 struct SignerFile {
     name: Option<String>,
+    #[serde(default)]
+    kind: KindFile,
     person: Option<String>,
     key: Option<PublicKey>,
     github: Option<TokenRule>,
@@ -236,6 +254,15 @@ struct SignerFile {
     groups: BTreeSet<String>,
     #[serde(default)]
     ci_accounts: Vec<AccountId>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum KindFile {
+    #[default]
+    Ci,
+    Agent,
+    Person,
 }
 
 #[derive(Deserialize)]
@@ -384,6 +411,7 @@ impl Configuration {
             role: file.role,
             timeout,
             cancel: CancelRule { signal: file.cancel.signal, grace, to: file.cancel.to },
+            output: file.output,
             concurrency: file.concurrency,
             frozen: file.frozen,
             policies,
@@ -452,8 +480,15 @@ fn signer(at: usize, file: SignerFile) -> Result<TrustedSigner, ConfigurationErr
         _ => return Err(wrong(field, "needs exactly one of `key` and `github`")),
     };
     let name = file.name.unwrap_or(fallback);
-    let person = file.person.unwrap_or_else(|| name.clone());
-    Ok(TrustedSigner { proof, name, person, groups: file.groups, ci_accounts: file.ci_accounts })
+    let kind = match (file.kind, file.person) {
+        (KindFile::Person, person) => SignerKind::Person(person.unwrap_or_else(|| name.clone())),
+        (KindFile::Ci, None) => SignerKind::Ci,
+        (KindFile::Agent, None) => SignerKind::Agent,
+        (KindFile::Ci | KindFile::Agent, Some(_)) => {
+            return Err(wrong(field, "has a `person`, but only an entry with `kind = \"person\"` can be one"));
+        }
+    };
+    Ok(TrustedSigner { proof, name, kind, groups: file.groups, ci_accounts: file.ci_accounts })
 }
 
 /// One key under two names would be two signers, and perhaps two persons.

@@ -12,7 +12,7 @@ use relay_protocol::{
     VerifyError,
 };
 
-use crate::cedar::Question;
+use crate::cedar::{Action, Question};
 use crate::configuration::Configuration;
 use crate::parameters;
 
@@ -41,6 +41,12 @@ impl Asked {
         Bundle::canonical(&self.request, &self.approvals).to_json()
     }
 
+    /// The name of the object that shows that the request's ticket was used; `None` if it has no
+    /// ticket (clause APP-5).
+    pub fn ticket(&self) -> Option<String> {
+        ticket(self.request())
+    }
+
     /// The question that the request asks of `configuration`.
     fn asking<'a>(&'a self, configuration: &'a Configuration) -> Asking<'a> {
         let (request, signers) = (self.request(), self.request.signers());
@@ -62,6 +68,11 @@ impl Tried {
     /// The request that it asks about.
     pub fn request(&self) -> &Request {
         &self.dry_run.statement().0
+    }
+
+    /// As [`Asked::ticket`].
+    pub fn ticket(&self) -> Option<String> {
+        ticket(self.request())
     }
 
     /// Its digest, which the answer names.
@@ -105,6 +116,10 @@ pub fn verify(bundle: &Bundle, configuration: &Configuration) -> Result<Asked, V
     Ok(Asked { request, approvals: verify_approvals(bundle, configuration) })
 }
 
+fn ticket(request: &Request) -> Option<String> {
+    request.ticket.as_ref().map(|ticket| Evidence::ticket(&request.target, ticket))
+}
+
 fn verify_approvals(bundle: &Bundle, configuration: &Configuration) -> Vec<Verified<Approval, KnownSigner>> {
     bundle.approvals.iter().filter_map(|approval| configuration.roots.verify(approval).ok()).collect()
 }
@@ -116,16 +131,19 @@ pub struct Allowed {
     pub policies: Vec<String>,
     /// The signer of the request, as the policies saw it.
     pub signer: KnownSigner,
-    /// The signers who approved the request.
+    /// The signers whose approvals count.
     pub approvers: Vec<KnownSigner>,
     /// The argument vectors of all steps, and those of the rollback.
     pub commands: (Vec<Vec<String>>, Vec<Vec<String>>),
 }
 
 fn persons(approvers: &[KnownSigner]) -> u32 {
-    let persons: BTreeSet<&str> = approvers.iter().map(|approver| approver.person.as_str()).collect();
+    let persons: BTreeSet<&str> = approvers.iter().filter_map(|approver| approver.kind.person()).collect();
     u32::try_from(persons.len()).unwrap_or(u32::MAX)
 }
+
+/// What a requester is told whose ticket has served another deployment (clause APP-5).
+pub const TICKET_USED: &str = "another deployment has used the ticket of this request, and with it the approvals";
 
 /// The answer that a request is not allowed. The requester is told why, because the signature is
 /// valid (clause LAU-6).
@@ -208,8 +226,6 @@ impl Asking<'_> {
         parameters::check(&configuration.parameters, &request.parameters)
             .map_err(|error| denied(Reason::Parameter, error))?;
         let commands = commands(configuration, &request.parameters)?;
-        let approvers = self.approvers();
-        let approvals = persons(&approvers);
         let times = match stage {
             Stage::Launch => vec![now, request.issued_at],
             Stage::Run => vec![request.issued_at],
@@ -222,9 +238,10 @@ impl Asking<'_> {
                 refused.get_or_insert(Denied::from(error));
                 continue;
             }
-            match self.ask(signer, approvals, &times)? {
+            let (approvers, others) = self.approvers(signer)?;
+            match self.ask(signer, persons(&approvers), &times)? {
                 Some(policies) => return Ok(Allowed { policies, signer: signer.clone(), approvers, commands }),
-                None => refused = Some(self.not_permitted(signer, approvals, &times)),
+                None => refused = Some(self.not_permitted(signer, persons(&approvers), &others, &times)),
             }
         }
         Err(refused.unwrap_or_else(|| denied(Reason::Policy, "no signer of this request may deploy to this target")))
@@ -235,14 +252,7 @@ impl Asking<'_> {
     fn ask(&self, signer: &KnownSigner, approvals: u32, times: &[Timestamp]) -> Result<Option<Vec<String>>, Denied> {
         let mut permitted = None;
         for at in times {
-            let question = Question {
-                signer,
-                action: "deploy",
-                target: &self.configuration.target,
-                parameters: &self.request.parameters,
-                at: *at,
-                approvals,
-            };
+            let question = self.question(signer, Action::Deploy, *at, approvals);
             permitted = self.configuration.policies.ask(&question).map_err(|error| denied(Reason::Policy, error))?;
             if permitted.is_none() {
                 return Ok(None);
@@ -251,37 +261,75 @@ impl Asking<'_> {
         Ok(permitted)
     }
 
+    fn question<'a>(
+        &'a self,
+        signer: &'a KnownSigner,
+        action: Action<'a>,
+        at: Timestamp,
+        approvals: u32,
+    ) -> Question<'a> {
+        let Self { configuration: Configuration { target, .. }, request: Request { parameters, .. }, .. } = self;
+        let requester_known = self.signers.iter().all(|signer| signer.kind.person().is_some());
+        Question { signer, action, target, parameters, at, approvals, requester_known }
+    }
+
     /// The denial when no policy permits. It distinguishes a policy that refuses from one that only
     /// needs more approvals.
-    fn not_permitted(&self, signer: &KnownSigner, approvals: u32, times: &[Timestamp]) -> Denied {
+    fn not_permitted(&self, signer: &KnownSigner, approvals: u32, others: &[String], times: &[Timestamp]) -> Denied {
         let permits = |more: &u32| matches!(self.ask(signer, approvals.saturating_add(*more), times), Ok(Some(_)));
         // A policy counts few persons. One that asks for a number beyond any team says no.
         if let Some(missing) = (1..=APPROVERS_MAX).find(permits) {
             let have = counted(approvals, "person has", "persons have");
-            let offered = counted(u32::try_from(self.approvals.len()).unwrap_or(u32::MAX), "approval", "approvals");
-            let message = format!(
-                "{have} approved exactly this request ({offered} came with it); the policy requires {missing} more"
-            );
+            let others: String = others.iter().map(|why| format!("; {why}")).collect();
+            let message =
+                format!("{have} approved exactly this deployment; the policy requires {missing} more{others}");
             return Denied { reason: Reason::Approval, message, approvals_missing: missing };
         }
         let target = &self.configuration.target;
         denied(Reason::Policy, format!("no policy of {target} permits {} to deploy this", signer.name))
     }
 
-    /// The signers who approved exactly this request: one entry per key, without the persons who
-    /// signed the request.
-    fn approvers(&self) -> Vec<KnownSigner> {
-        let subject = self.request.subject();
-        let requesters: BTreeSet<&str> = self.signers.iter().map(|signer| signer.person.as_str()).collect();
+    /// The signers whose approvals count for a request by `requester`, one entry per key, and why
+    /// the other approvals do not count (clauses APP-2 to APP-4).
+    fn approvers(&self, requester: &KnownSigner) -> Result<(Vec<KnownSigner>, Vec<String>), Denied> {
         let mut approvers: BTreeMap<&str, &KnownSigner> = BTreeMap::new();
+        let mut others = Vec::new();
         for approval in self.approvals {
-            if approval.statement().covers(subject, self.request.issued_at) {
-                for signer in approval.signers().iter().filter(|signer| !requesters.contains(signer.person.as_str())) {
-                    approvers.insert(&signer.key_id, signer);
+            for signer in approval.signers() {
+                match self.why_not(approval.statement(), signer, requester)? {
+                    None => drop(approvers.insert(&signer.key_id, signer)),
+                    Some(why) => others.push(format!("the approval by {} does not count: {why}", signer.name)),
                 }
             }
         }
-        approvers.into_values().cloned().collect()
+        Ok((approvers.into_values().cloned().collect(), others))
+    }
+
+    /// Why an approval by `signer` does not count. `None` means that it does.
+    fn why_not(
+        &self,
+        approval: &Approval,
+        signer: &KnownSigner,
+        requester: &KnownSigner,
+    ) -> Result<Option<String>, Denied> {
+        let Some(person) = signer.kind.person() else {
+            return Ok(Some(format!("its kind is `{}`, and only persons approve", signer.kind.name())));
+        };
+        if self.signers.iter().any(|signer| signer.kind.person() == Some(person)) {
+            return Ok(Some("this person signed the request".to_owned()));
+        }
+        let Some(subject) = self.request.subject(self.configuration.digest) else {
+            return Ok(Some("the request has no ticket".to_owned()));
+        };
+        if subject != approval.subject {
+            return Ok(Some("it is for other parameters, another configuration or another ticket".to_owned()));
+        }
+        if !approval.covers(subject, self.request.issued_at) {
+            return Ok(Some(format!("it was valid from {} to {}", approval.issued_at, approval.expires_at)));
+        }
+        let question = self.question(signer, Action::Approve { requester }, approval.issued_at, 0);
+        let permitted = self.configuration.policies.ask(&question).map_err(|error| denied(Reason::Policy, error))?;
+        Ok(permitted.is_none().then(|| "no policy permits this signer to approve it".to_owned()))
     }
 }
 
@@ -304,17 +352,12 @@ pub fn may_cancel(configuration: &Configuration, asked: &Asked, envelope: &Envel
         return ours(control.statement());
     }
     let Ok(control): Result<Verified<Control, _>, _> = configuration.roots.verify(envelope) else { return false };
-    let approvals = persons(&asked.asking(configuration).approvers());
+    let asking = asked.asking(configuration);
+    let approvals = |requester| asking.approvers(requester).map_or(0, |(approvers, _)| persons(&approvers));
+    let approvals = asking.signers.iter().map(approvals).max().unwrap_or_default();
     ours(control.statement())
         && control.signers().iter().any(|signer| {
-            let question = Question {
-                signer,
-                action: "cancel",
-                target: &configuration.target,
-                parameters: &request.parameters,
-                at: control.statement().issued_at,
-                approvals,
-            };
+            let question = asking.question(signer, Action::Cancel, control.statement().issued_at, approvals);
             matches!(configuration.policies.ask(&question), Ok(Some(_)))
         })
 }

@@ -20,10 +20,10 @@ mod secret;
 mod substitute;
 mod units;
 
-pub use cedar::{Policies, PolicyError, Question};
+pub use cedar::{Action, Policies, PolicyError, Question};
 pub use check::{Finding, check};
-pub use configuration::{CancelRule, CancelSignal, CancelTo, Configuration, ConfigurationError, Step};
-pub use decide::{Allowed, Asked, Denied, Tried, authorise, may_cancel, verify, verify_dry_run};
+pub use configuration::{CancelRule, CancelSignal, CancelTo, Configuration, ConfigurationError, OutputRule, Step};
+pub use decide::{Allowed, Asked, Denied, TICKET_USED, Tried, authorise, may_cancel, verify, verify_dry_run};
 pub use parameters::{ParameterError, ParameterRule};
 pub use pin::{Pin, PinError};
 pub use secret::SecretRef;

@@ -8,7 +8,8 @@ use relay_protocol::keys::PrivateKey;
 use relay_protocol::limits::{COMMANDS_MAX, CONTROL_LIFETIME};
 use relay_protocol::request::{Origin, Stage};
 use relay_protocol::{
-    Approval, Bundle, Cancel, Control, DeploymentId, Digest, Envelope, Reason, Request, Statement as _, Timestamp,
+    Approval, Bundle, Cancel, Control, DeploymentId, Digest, Envelope, Reason, Request, Statement as _, Ticket,
+    Timestamp,
 };
 
 const ISSUED: i64 = 1_795_300_000;
@@ -21,7 +22,7 @@ fn key(n: u8) -> PrivateKey {
 /// with what this target runs.
 fn text(policy: &str) -> String {
     let keyed = |text: String, n: u8| text.replace(&format!("${{KEY_{n}}}"), &key(n).public().to_string());
-    let head = (1..=3).fold(include_str!("payments.toml").replace("${POLICY}", policy), keyed);
+    let head = (1..=6).fold(include_str!("payments.toml").replace("${POLICY}", policy), keyed);
     // In these tests, anna has no CI account.
     let anna = "groups = [\"people\"]\n";
     head.replace(&format!("{anna}ci_accounts = [\"111111111111\"]\n"), anna)
@@ -44,7 +45,8 @@ run = ["terraform", "apply", "tfplan"]
 }
 
 const PERMIT: &str = r#"permit(principal in Group::"payments-ci", action == Action::"deploy", resource);"#;
-const APPROVED: &str = r#"@id("two-persons") permit(principal in Group::"payments-ci", action == Action::"deploy", resource) when { context.approvals >= 1 };"#;
+const APPROVED: &str = r#"@id("two-persons") permit(principal in Group::"payments-ci", action == Action::"deploy", resource) when { context.approvals >= 1 };
+permit(principal in Group::"people", action == Action::"approve", resource);"#;
 
 fn request(change: impl FnOnce(&mut Request)) -> Request {
     request_at(ISSUED, change)
@@ -64,6 +66,7 @@ fn request_at(issued: i64, change: impl FnOnce(&mut Request)) -> Request {
         control_queue: Some(queue(id.control_queue_name())),
         deployment_id: id,
         session_key: key(9).public().clone(),
+        ticket: Some(Ticket::new([7; 16])),
         issued_at: Timestamp::from_unix(issued),
         expires_at: Timestamp::from_unix(issued + 900),
         origin: Origin::default(),
@@ -73,14 +76,20 @@ fn request_at(issued: i64, change: impl FnOnce(&mut Request)) -> Request {
     request
 }
 
-fn approval(request: &Request, by: u8, change: impl FnOnce(&mut Approval)) -> Envelope {
+/// An approval of `request` under this policy.
+fn approval_under(policy: &str, request: &Request, by: u8, change: impl FnOnce(&mut Approval)) -> Envelope {
     let mut approval = Approval {
-        subject: request.subject(),
+        subject: request.subject(Digest::of(text(policy).as_bytes())).unwrap_or(Digest::of(b"none")),
         issued_at: request.issued_at.plus(-60),
         expires_at: request.issued_at.plus(3_600),
     };
     change(&mut approval);
     key(by).sign_envelope(Envelope::new(Approval::TYPE, serde_json::to_vec(&approval).unwrap()))
+}
+
+/// An approval of `request` under [`APPROVED`].
+fn approval(request: &Request, by: u8, change: impl FnOnce(&mut Approval)) -> Envelope {
+    approval_under(APPROVED, request, by, change)
 }
 
 fn asked(configuration: &Configuration, request: &Request, by: u8, approvals: Vec<Envelope>) -> Asked {
@@ -107,15 +116,96 @@ fn the_policy_decides_by_group_and_is_named() {
 // clause: APP-2, APP-3, APP-4
 #[test]
 fn approvals_count_persons_other_than_those_who_ask() {
+    let two = APPROVED.replace(">= 1", ">= 2");
+    let ok = Ok(vec!["two-persons".to_owned()]);
+    let r = request(|_| {});
+    let by = |policy: &str, asks: u8, approve: &[u8]| {
+        let approvals = approve.iter().map(|by| approval_under(policy, &r, *by, |_| {})).collect();
+        decide(policy, &r, asks, approvals)
+    };
+    assert_eq!(by(APPROVED, 1, &[2]), ok);
+    assert_eq!(by(APPROVED, 1, &[3]), Err(Reason::Approval), "CI's other key is no person");
+    assert_eq!(by(APPROVED, 1, &[5]), Err(Reason::Approval), "an agent is no person");
+    assert_eq!(by(&two, 1, &[2, 4]), Err(Reason::Approval), "two keys of one person");
+    assert_eq!(by(&two, 1, &[2, 2]), Err(Reason::Approval), "one approval, twice");
+    assert_eq!(by(&two, 1, &[2, 6]), ok);
+    assert_eq!(by(APPROVED, 4, &[2]), Err(Reason::Approval), "anna asks by one key and approves by another");
+    assert_eq!(by(APPROVED, 4, &[6]), ok);
+}
+
+// clause: APP-2, APP-4
+#[test]
+fn an_approval_is_bound_to_the_configuration_and_the_ticket() {
+    let r = request(|_| {});
+    let newer = APPROVED.replace("two-persons", "newer");
+    assert_eq!(decide(&newer, &r, 1, vec![approval(&r, 2, |_| {})]), Err(Reason::Approval), "another configuration");
+    let again = request(|r| r.ticket = Some(Ticket::new([8; 16])));
+    assert_eq!(decide(APPROVED, &again, 1, vec![approval(&r, 2, |_| {})]), Err(Reason::Approval), "another ticket");
+    let without = request(|r| r.ticket = None);
+    assert_eq!(decide(APPROVED, &without, 1, vec![approval(&without, 2, |_| {})]), Err(Reason::Approval));
+    assert_eq!(decide(APPROVED, &without, 1, vec![approval(&r, 2, |_| {})]), Err(Reason::Approval));
+}
+
+// clause: APP-4
+#[test]
+fn the_policies_say_who_may_approve_what() {
+    let r = request(|_| {});
+    let under = |approve: &str, by: u8, change: fn(&mut Approval)| {
+        let policy = format!("{}\n{approve}", APPROVED.lines().next().unwrap());
+        decide(&policy, &r, 1, vec![approval_under(&policy, &r, by, change)])
+    };
+    let ok = Ok(vec!["two-persons".to_owned()]);
+    let people = r#"permit(principal in Group::"people", action == Action::"approve", resource)"#;
+    assert_eq!(under("", 2, |_| {}), Err(Reason::Approval), "no policy permits an approval");
+    assert_eq!(under(&format!("{people};"), 2, |_| {}), ok);
+    for (condition, good) in [
+        ("context.requester.name == \"ci\" && context.requester.kind == \"ci\"", true),
+        ("context.requester.name == \"anna\"", false),
+        ("context.requester has person", false),
+        ("principal has person && principal.person == \"anna\"", true),
+        ("context.approvals == 0", true),
+        ("context.requester_known", false),
+        ("context.parameters.image == \"sha256:00ff\"", true),
+        // ISSUED is at 21 minutes and 40 seconds past the hour; approvals are a minute older.
+        ("context.issued_at < datetime(\"2026-11-21T20:06:30Z\")", true),
+        ("context.issued_at < datetime(\"2026-11-21T20:05:00Z\")", false),
+    ] {
+        let expected = if good { ok.clone() } else { Err(Reason::Approval) };
+        assert_eq!(under(&format!("{people} when {{ {condition} }};"), 2, |_| {}), expected, "{condition}");
+    }
+    let erring = format!("{people} when {{ 9223372036854775807 + context.approvals + 1 > 0 }};");
+    assert_eq!(under(&erring, 2, |_| {}), Err(Reason::Policy), "an error means no, as everywhere");
+}
+
+// clause: APP-4
+#[test]
+fn an_approval_that_does_not_count_is_told_why() {
+    let configuration = Configuration::parse(&text(APPROVED)).unwrap();
+    let told = |r: &Request, approval: Envelope| {
+        let asked = asked(&configuration, r, 4, vec![approval]);
+        authorise(&configuration, &asked, r.issued_at, Stage::Launch).unwrap_err().message
+    };
+    let r = request(|_| {});
+    for (by, why) in [(2, "this person signed the request"), (3, "its kind is `ci`"), (5, "its kind is `agent`")] {
+        let message = told(&r, approval(&r, by, |_| {}));
+        assert!(message.starts_with("0 persons have approved exactly this deployment"), "{message}");
+        assert!(message.contains(why), "{message}");
+    }
+    let late = told(&r, approval(&r, 6, |a| a.expires_at = a.issued_at.plus(59)));
+    assert!(late.contains("the approval by ben does not count: it was valid from "), "{late}");
+    let other = told(&r, approval(&request(|r| r.ticket = Some(Ticket::new([9; 16]))), 6, |_| {}));
+    assert!(other.contains("another ticket"), "{other}");
+    let without = request(|r| r.ticket = None);
+    assert!(told(&without, approval(&r, 6, |_| {})).contains("no ticket"));
+}
+
+// clause: APP-2, APP-3, APP-4
+#[test]
+fn an_approval_covers_exactly_these_parameters_for_its_time() {
     let r = request(|_| {});
     let ok = Ok(vec!["two-persons".to_owned()]);
     assert_eq!(decide(APPROVED, &r, 1, vec![]), Err(Reason::Approval));
     assert_eq!(decide(APPROVED, &r, 1, vec![approval(&r, 2, |_| {})]), ok);
-    assert_eq!(
-        decide(APPROVED, &r, 1, vec![approval(&r, 3, |_| {})]),
-        Err(Reason::Approval),
-        "the same person by another key"
-    );
     assert_eq!(decide(APPROVED, &r, 1, vec![approval(&r, 8, |_| {})]), Err(Reason::Approval), "an unknown key");
     let other = request(|r| {
         r.parameters.insert("image".parse().unwrap(), "sha256:aaaa".into());
@@ -351,8 +441,10 @@ fn doubtful_things_are_found() {
         findings(r#"permit(principal in Group::"typo", action, resource);"#, "", "")
             .contains("no signer is in the group `typo`")
     );
-    let two = APPROVED.replace(">= 1", ">= 2");
-    assert!(findings(&two, "", "").contains("it asks for 2 approvals"), "{}", findings(&two, "", ""));
+    let three = APPROVED.replace(">= 1", ">= 3");
+    assert!(findings(&three, "", "").contains("it asks for 3 approvals"), "{}", findings(&three, "", ""));
+    let nobody = APPROVED.replace("\"approve\"", "\"cancel\"");
+    assert!(findings(&nobody, "", "").contains("no permit applies to the action `approve`"));
     assert!(!findings(APPROVED, "", "").contains("approvals"), "{}", findings(APPROVED, "", ""));
     for (from, to, expected) in [
         ("alias/relay-payments-production", "alias/relay-target", "the target's stack makes the key"),
@@ -370,7 +462,7 @@ fn doubtful_things_are_found() {
         let found = findings(PERMIT, from, to);
         assert!(found.contains(expected), "{to}: {found}");
     }
-    assert_eq!(findings(PERMIT, "", "").lines().count(), 1, "anna has no CI account");
+    assert_eq!(findings(PERMIT, "", "").lines().count(), 1, "the bot has no CI account");
     let never = r#"permit(principal, action, resource) when { principal is Target };"#;
     assert!(findings(never, "", "").contains("policy:"), "{}", findings(never, "", ""));
 }
@@ -428,8 +520,5 @@ fn what_was_asked_is_kept_and_who_asked_is_named() {
     let tried = relay_policy::verify_dry_run(&Bundle { request: envelope, approvals: vec![] }, &configuration).unwrap();
     assert_eq!(tried.requesters(), one.request.signers().iter().map(|signer| signer.name.clone()).collect::<Vec<_>>());
     let denied = tried.decide(&configuration, r.issued_at).unwrap_err();
-    assert_eq!(
-        denied.message,
-        "0 persons have approved exactly this request (0 approvals came with it); the policy requires 1 more"
-    );
+    assert_eq!(denied.message, "0 persons have approved exactly this deployment; the policy requires 1 more");
 }

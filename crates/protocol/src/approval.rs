@@ -1,5 +1,5 @@
-//! The approval: a second person's signed consent to exactly these parameters (clauses APP-1 to
-//! APP-4).
+//! The approval: a person's signed consent to one deployment with exactly these parameters, by
+//! exactly this configuration (clauses APP-1 to APP-5).
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,8 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Approval {
-    /// SHA-256 of the RFC 8785 form of `{"audience","parameters","target"}`: see
+    /// SHA-256 of the RFC 8785 form of
+    /// `{"audience","configuration","parameters","target","ticket"}`: see
     /// [`crate::Request::subject`] (clause APP-2).
     pub subject: Digest,
     /// When the approval was given.

@@ -4,7 +4,7 @@
 
 use crate::encoding::Digest;
 use crate::frame::SignedFrame;
-use crate::names::{DeploymentId, TargetName};
+use crate::names::{DeploymentId, TargetName, Ticket};
 
 /// The objects of one deployment, under `deployments/<target>/<day>/<deployment id>/`.
 ///
@@ -26,6 +26,12 @@ impl Evidence {
     /// The objects of the deployment `id` of `target`. The day is that of the id.
     pub fn of(target: &TargetName, id: &DeploymentId) -> Self {
         Self { folder: format!("deployments/{target}/{}/{id}", id.time().day()) }
+    }
+
+    /// The object that shows that a ticket was used. It belongs to the target, not to a deployment.
+    /// The runner writes it before the first step (clause APP-5).
+    pub fn ticket(target: &TargetName, ticket: &Ticket) -> String {
+        format!("deployments/{target}/tickets/{ticket}")
     }
 
     /// The folder, without a slash at its end.

@@ -10,4 +10,4 @@ mod roots;
 
 pub use private::{PrivateKey, PrivateKeyError};
 pub use public::{Cached, Verifier, VerifyingKey, VerifyingKeyError, p256_with_low_s};
-pub use roots::{KnownSigner, Proof, SignerName, SingleKey, TokenRule, TrustRoots, TrustedSigner};
+pub use roots::{KnownSigner, Proof, SignerKind, SignerName, SingleKey, TokenRule, TrustRoots, TrustedSigner};

@@ -46,7 +46,7 @@ pub use dry_run::DryRun;
 pub use encoding::Digest;
 pub use envelope::{Envelope, EnvelopeError, Signature, SignedBy, Statement, Verified, VerifyError, pae};
 pub use frame::{LauncherFrame, RunnerFrame, SignedFrame};
-pub use names::{AccountId, DeploymentId, ParameterName, PublicKey, QueueUrl, Region, TargetName, TopicArn};
+pub use names::{AccountId, DeploymentId, ParameterName, PublicKey, QueueUrl, Region, TargetName, Ticket, TopicArn};
 pub use outcome::{ExitCode, Reason};
 pub use overrides::RequestRef;
 pub use request::Request;

@@ -147,6 +147,28 @@ name! {
     }
 }
 
+name! {
+    /// What ties a request to its approvals: 128 random bits in hex. A ticket serves one deployment
+    /// (clauses NAM-8, APP-2, APP-5).
+    Ticket, "a ticket of 32 lower-case hexadecimal digits", |text| {
+        text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    }
+}
+
+impl Ticket {
+    /// The ticket of these random bytes.
+    pub fn new(random: [u8; 16]) -> Self {
+        Self(data_encoding::HEXLOWER.encode(&random))
+    }
+}
+
+impl TopicArn {
+    /// The evidence bucket that foundation.yaml makes in the topic's account and region.
+    pub fn evidence_bucket(&self) -> String {
+        format!("relay-evidence-{}-{}", self.account(), self.region())
+    }
+}
+
 impl TargetName {
     /// The task definition family of this target: `relay_<service>_<environment>`. The mapping is
     /// injective, because neither part can contain an underscore.

@@ -93,7 +93,7 @@ reasons! {
     Parameter = "parameter", Refused, "a parameter does not match its rule", "correct the parameter; the target's configuration has the rule";
     Policy = "policy", Refused, "the target's policy does not allow this", "ask the owner of the target; `relay-admin target test` shows which policy decides";
     Approval = "approval", Refused, "an approval is missing or does not cover this request", "have the request approved again, with exactly these parameters";
-    Busy = "busy", Refused, "another deployment of this target is running", "wait until it has ended, then run yours again";
+    Busy = "busy", Refused, "another deployment of this target is running", "run yours again when it has ended, or let relay do it: `relay deploy --wait 20m`";
     IdInUse = "id_in_use", Refused, "another request has this deployment id", "run the deployment again; each run gets a new id";
     Frozen = "frozen", Refused, "deployments are frozen", "ask the platform team when the freeze ends";
     Artifact = "artifact", Refused, "an artifact is missing, too large, unsafe, or not what the request says", "build and upload the artifact again with `relay deploy --artifact`";

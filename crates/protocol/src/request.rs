@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::encoding::{Digest, to_json};
 use crate::envelope::Statement;
 use crate::limits;
-use crate::names::{AccountId, DeploymentId, ParameterName, PublicKey, QueueUrl, TargetName, TopicArn};
+use crate::names::{AccountId, DeploymentId, ParameterName, PublicKey, QueueUrl, TargetName, Ticket, TopicArn};
 use crate::strict;
 use crate::time::{Timestamp, plain_duration};
 
@@ -53,6 +53,10 @@ pub struct Request {
     /// The public half of the key that the CLI creates for this deployment alone; it signs control
     /// statements.
     pub session_key: PublicKey,
+    /// The ticket that the request shares with its approvals. Without one, no approval counts
+    /// (clause APP-2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Ticket>,
     /// When the request was made. Policies that depend on time use this value, so that the launcher
     /// and the runner agree.
     pub issued_at: Timestamp,
@@ -279,19 +283,24 @@ impl Request {
         }
     }
 
-    /// The subject of an approval: SHA-256 of the RFC 8785 form of audience, parameters and target
-    /// (clause APP-2).
-    pub fn subject(&self) -> Digest {
+    /// The subject of an approval: SHA-256 of the RFC 8785 form of what the request asks for, its
+    /// ticket, and the configuration that would carry it out (clause APP-2). `None` without a
+    /// ticket: such a request cannot be approved.
+    pub fn subject(&self, configuration: Digest) -> Option<Digest> {
         // The fields are alphabetical, the map is sorted, and all values are strings, so
         // serde_json's compact form is the RFC 8785 form.
         #[derive(Serialize)]
         struct Subject<'a> {
             audience: &'a TopicArn,
+            configuration: Digest,
             parameters: &'a BTreeMap<ParameterName, String>,
             target: &'a TargetName,
+            ticket: &'a Ticket,
         }
-        let subject = Subject { audience: &self.audience, parameters: &self.parameters, target: &self.target };
-        Digest::of(to_json(&subject).as_bytes())
+        let Self { audience, parameters, target, .. } = self;
+        let ticket = self.ticket.as_ref()?;
+        let subject = Subject { audience, configuration, parameters, target, ticket };
+        Some(Digest::of(to_json(&subject).as_bytes()))
     }
 }
 

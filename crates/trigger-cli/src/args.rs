@@ -100,7 +100,8 @@ pub struct Deploy {
     #[command(flatten)]
     pub place: Place,
     /// Retry for this long (90s, 45m, 2h) while another deployment holds the target, each time
-    /// under a new id; without it, exit with 120.
+    /// under a new id; without it, exit with 120. Several that wait get their turn in no particular
+    /// order.
     #[arg(long, value_name = "DURATION", conflicts_with = "detach")]
     pub wait: Option<String>,
     /// Ask the deployment to stop after this time (90s, 45m, 2h), and exit with 124; without it,

@@ -26,8 +26,35 @@ pub(crate) struct Found {
     pub(crate) tags: Tags,
 }
 
-/// Searches the target's region or, without a target, every region that is known here.
+/// A deployment that has no queue.
+#[derive(Debug)]
+pub(crate) struct Gone {
+    pub(crate) id: DeploymentId,
+    /// The target that the caller named.
+    pub(crate) target: Option<TargetName>,
+    pub(crate) texts: Option<Texts>,
+    regions: BTreeSet<Region>,
+}
+
+impl Gone {
+    /// The error for a command that needs the queue.
+    pub(crate) fn failure(&self) -> Failure {
+        let regions: Vec<&str> = self.regions.iter().map(Region::as_str).collect();
+        Failure::usage(match regions.as_slice() {
+            [] => "no region is configured".to_owned(),
+            regions => format!("no queue of {} exists in {}", self.id, regions.join(", ")),
+        })
+        .hint("if it is in another region, pass --target or set AWS_REGION; otherwise the call that followed the deployment to its end deleted it, or a sweep of old queues did: ask the platform team for the output (`relay-admin log`)")
+    }
+}
+
+/// Finds a deployment that has a queue.
 pub(crate) async fn find(whose: &args::DeploymentRef) -> Result<Found, Failure> {
+    look_for(whose).await?.map_err(|gone| gone.failure())
+}
+
+/// Searches the target's region or, without a target, every region that is known here.
+pub(crate) async fn look_for(whose: &args::DeploymentRef) -> Result<Result<Found, Box<Gone>>, Failure> {
     let id: DeploymentId = whose.id.parse().map_err(|error| Failure::usage(format!("{error}")))?;
     let layers = Layers::read(&whose.place)?;
     let target = whose.target.as_deref().map(str::parse::<TargetName>).transpose();
@@ -65,14 +92,10 @@ pub(crate) async fn find(whose: &args::DeploymentRef) -> Result<Found, Failure> 
         let texts = layers.texts(&target);
         // Local configuration takes precedence over what a queue says.
         let topic = texts.topic(&target).or_else(|failure| tags.topic.clone().ok_or(failure))?;
-        return Ok(Found { id, target, topic, texts, sdk, queues, pair, tags });
+        return Ok(Ok(Found { id, target, topic, texts, sdk, queues, pair, tags }));
     }
-    let regions: Vec<&str> = regions.iter().map(Region::as_str).collect();
-    Err(Failure::usage(match regions.as_slice() {
-        [] => "no region is configured".to_owned(),
-        regions => format!("no queue of {id} exists in {}", regions.join(", ")),
-    })
-    .hint("if it is in another region, pass --target or set AWS_REGION; otherwise the call that followed the deployment to its end deleted it, or a sweep of old queues did: ask the platform team for the output (`relay-admin log`)"))
+    let texts = target.as_ref().map(|target| layers.texts(target));
+    Ok(Err(Box::new(Gone { id, target, texts, regions })))
 }
 
 /// Returns the account that the caller's credentials belong to.

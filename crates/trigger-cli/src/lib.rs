@@ -31,6 +31,7 @@ mod settings;
 mod show;
 mod signals;
 mod signing;
+mod state;
 mod status;
 mod tags;
 mod tail;

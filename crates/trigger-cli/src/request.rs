@@ -29,6 +29,7 @@ pub(crate) fn request_for(
         reply_queue: pair.reply.clone(),
         control_queue: pair.control.clone(),
         session_key: session.public().clone(),
+        ticket: None,
         issued_at: now,
         expires_at: now.plus(REQUEST_LIFETIME_MAX),
         origin: origin::origin(|name| std::env::var(name).ok()),

@@ -14,6 +14,7 @@ use relay_protocol::{DeploymentId, Digest, TargetName, Timestamp, TopicArn};
 use tokio::task::JoinSet;
 
 use crate::queues::Pair;
+use crate::state::State;
 
 const DEPLOYMENT: &str = "relay-deployment";
 const TARGET: &str = "relay-target";
@@ -23,6 +24,7 @@ const DEADLINE: &str = "relay-deadline";
 const ACKNOWLEDGED: &str = "relay-acknowledged";
 const FOLLOWED: &str = "relay-followed-at";
 const LEFT: &str = "relay-left";
+const STATE: &str = "relay-state";
 
 /// The pause between two updates of the printed position.
 const TAGGING: Duration = Duration::from_secs(30);
@@ -47,6 +49,8 @@ pub(crate) struct Tags {
     /// Whether the last reader left on purpose. Then `acknowledged` is exact, and nothing above it
     /// was deleted.
     pub(crate) left: bool,
+    /// How far the deployment was when a reader last wrote.
+    pub(crate) state: State,
 }
 
 impl Tags {
@@ -75,6 +79,7 @@ impl Tags {
             acknowledged: read(tags, ACKNOWLEDGED).unwrap_or_default(),
             followed: read(tags, FOLLOWED),
             left: read(tags, LEFT).unwrap_or_default(),
+            state: read(tags, STATE).unwrap_or_default(),
         }
     }
 
@@ -89,6 +94,7 @@ impl Tags {
             (ACKNOWLEDGED, Some(self.acknowledged.to_string())),
             (FOLLOWED, self.followed.as_ref().map(ToString::to_string)),
             (LEFT, Some(self.left.to_string())),
+            (STATE, Some(self.state.to_string())),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
@@ -121,14 +127,17 @@ impl TagWriter {
         Self { queues, pair, tags, written: Tags::default(), written_at: None, writing: JoinSet::new() }
     }
 
-    /// Writes the tags if they have changed: the request and the deadline immediately, the printed
-    /// position at most every 30 seconds. With `last`, also records that this reader has stopped.
+    /// Writes the tags if they have changed: the request, the deadline and the state immediately,
+    /// the printed position at most every 30 seconds. With `last`, also records that this reader
+    /// has stopped.
     pub(crate) fn write(&mut self, inbox: &Inbox<Cached>, last: bool) {
         while self.writing.try_join_next().is_some() {}
         self.tags.acknowledged = inbox.acknowledged();
         self.tags.deadline = inbox.deadline().or(self.tags.deadline);
         self.tags.left = last;
-        let same_life = (self.tags.request, self.tags.deadline) == (self.written.request, self.written.deadline);
+        self.tags.state = State::of(inbox).max(self.tags.state.clone());
+        let life = |tags: &Tags| (tags.request, tags.deadline, tags.state.clone());
+        let same_life = life(&self.tags) == life(&self.written);
         let due = last || !same_life || self.written_at.is_none_or(|at| at.elapsed() >= TAGGING);
         let news = last || !same_life || self.tags.acknowledged != self.written.acknowledged;
         if !self.pair.own || !due || !news || (!last && !self.writing.is_empty()) {
@@ -165,6 +174,7 @@ mod tests {
             acknowledged: 7,
             left: true,
             followed: Some(Timestamp::from_unix(5)),
+            state: State::Finished(3),
             ..new.clone()
         };
         for tags in [new.clone(), all] {

@@ -68,6 +68,7 @@ fn asked(configuration: &Configuration, values: &BTreeMap<ParameterName, String>
         control_queue: None,
         deployment_id: id,
         session_key: PrivateKey::from_seed([9; 32]).public().clone(),
+        ticket: None,
         issued_at,
         expires_at: issued_at.plus(900),
         origin: Origin::default(),

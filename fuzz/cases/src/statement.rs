@@ -4,7 +4,7 @@ use relay_protocol::claim::{Claim, Lock};
 use relay_protocol::limits::{CLOCK_SKEW, CONTROL_LIFETIME, PARAMETER_VALUE_MAX, PARAMETERS_MAX, TEXT_MAX};
 use relay_protocol::record::{Deployment, Record, Unfinished};
 use relay_protocol::request::{Hints, Stage};
-use relay_protocol::{Approval, Control, Request, RequestRef, Statement as _, Vouch};
+use relay_protocol::{Approval, Control, Digest, Request, RequestRef, Statement as _, Vouch};
 use serde_json::Value;
 
 /// The parsed value accounts for all of the input. A duplicate member, or one that is silently
@@ -35,7 +35,9 @@ pub fn request(data: &[u8]) {
         says_the_same(data, &payload);
         let again = Request::parse(&payload).expect("a written payload can be parsed");
         assert_eq!(again, request);
-        assert_eq!((again.to_payload(), again.subject()), (payload, request.subject()));
+        let subject = |request: &Request| request.subject(Digest::of(b"a configuration"));
+        assert_eq!((again.to_payload(), subject(&again)), (payload, subject(&request)));
+        assert_eq!(subject(&request).is_some(), request.ticket.is_some());
         assert!(request.session_key.is_ed25519());
         assert!(request.parameters.len() <= PARAMETERS_MAX);
         assert!(request.parameters.values().all(|value| value.len() <= PARAMETER_VALUE_MAX));

@@ -122,6 +122,7 @@ impl Asking {
             reply_queue: queue(id.reply_queue_name()),
             control_queue: Some(queue(id.control_queue_name())),
             session_key: session.public().clone(),
+            ticket: None,
             issued_at: now(),
             expires_at: now().plus(REQUEST_LIFETIME_MAX),
             origin: relay_protocol::request::Origin::default(),

@@ -20,7 +20,7 @@ use crate::kit::wait::eventually;
 /// The name of the only target.
 pub const TARGET: &str = "image/tool";
 /// The programs in the tool image.
-const PROGRAMS: &[&str] = &["sh", "cat", "dd", "id", "sleep", "stat"];
+const PROGRAMS: &[&str] = &["sh", "cat", "dd", "id", "setsid", "sleep", "stat"];
 /// The variables that ECS gives to a task's process.
 const VARIABLES: &[&str] =
     &["RELAY_CONFIGURATION", "RELAY_REQUEST", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "ECS_CONTAINER_METADATA_URI_V4"];
@@ -33,31 +33,20 @@ pub fn docker(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
-/// Builds the runner's image. `None` if that is not possible, with the reason on stderr.
+/// Builds the runner's image from the package in the folder `RELAY_PACKAGE`, which `cargo xtask ci`
+/// sets if there is a Docker engine. Without the variable it returns `None`, and says so on stderr.
 pub fn runner_image() -> Option<&'static str> {
-    static IMAGE: LazyLock<Result<String, &str>> = LazyLock::new(|| {
-        if crate::quick() {
-            return Err("the runner's image (--quick)");
-        }
-        let folder = bin_dir().parent().expect("target").join("package/image");
-        let engine = Command::new("docker").args(["version", "--format", "{{.Server.Version}}"]).output();
-        if !engine.is_ok_and(|output| output.status.success()) {
-            return Err("there is no Docker engine");
-        }
-        if !folder.join("relay-runner").is_file() {
-            return Err("the runner's image is missing: `cargo xtask package` builds it");
-        }
-        Ok(docker(&["build", "--quiet", "--tag", "relay-tests-runner", folder.to_str().expect("a path")]))
+    static IMAGE: LazyLock<Option<String>> = LazyLock::new(|| {
+        let package = std::env::var_os("RELAY_PACKAGE")?;
+        let image = Path::new(&package).join("image");
+        Some(docker(&["build", "--quiet", "--tag", "relay-tests-runner", image.to_str().expect("a path")]))
     });
-    match IMAGE.as_deref() {
-        Ok(image) => Some(image),
-        Err(why) => {
-            // Not by a macro: the test harness captures those, and a skipped test must not look
-            // like one that passed.
-            let _ = writeln!(std::io::stderr(), "skipped: {why}");
-            None
-        }
+    if IMAGE.is_none() {
+        // Not by a macro: the test harness captures those, and a skipped test must not look like
+        // one that passed.
+        let _ = writeln!(std::io::stderr(), "skipped: RELAY_PACKAGE names no output of `cargo xtask package`");
     }
+    IMAGE.as_deref()
 }
 
 /// A sandbox whose tasks are containers. Dropping it removes them.
@@ -82,9 +71,14 @@ impl Drop for Volume {
 }
 
 impl Containers {
-    /// Starts a sandbox whose containers run with these flags of `docker run`. `None` if
-    /// [`runner_image`] is `None`.
+    /// Starts a sandbox whose containers run with these flags of `docker run`, and whose target
+    /// runs `sh`. `None` if [`runner_image`] is `None`.
     pub fn start(flags: &[&str], head: &Head) -> Option<Self> {
+        Self::with(flags, head, SHELL)
+    }
+
+    /// The same, with another body of the target's configuration.
+    pub fn with(flags: &[&str], head: &Head, body: &str) -> Option<Self> {
         let runner = runner_image()?;
         let folder = tempfile::Builder::new().prefix("relay-tests-").tempdir().expect("a temporary folder");
         let tool = tool_image();
@@ -112,7 +106,7 @@ impl Containers {
         fs::write(programs.join("relay-runner"), script).expect("a script");
         fs::set_permissions(programs.join("relay-runner"), Permissions::from_mode(0o755)).expect("a mode");
         // Paths inside the container, not on the host.
-        let configuration = target(TARGET, head, SHELL).replace("${WORKSPACE}", "/work").replace("${PATH}", "/bin");
+        let configuration = target(TARGET, head, body).replace("${WORKSPACE}", "/work").replace("${PATH}", "/bin");
         let mut options = Options::default().target(TARGET, configuration);
         options.bin_dir = Some(programs);
         Some(Self { sandbox: Sandbox::start(options), label, _volume: installed, _folder: folder })

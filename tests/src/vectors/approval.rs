@@ -1,6 +1,6 @@
 //! Vectors of the approval: what it covers, and when it is valid.
 
-use relay_protocol::{Request, Statement as _};
+use relay_protocol::{Digest, Request, Statement as _};
 
 use super::request::{self, ISSUED, Payload, text};
 use super::verdict::moment;
@@ -8,11 +8,20 @@ use super::{Cases, Vector, keys};
 
 pub(super) const TYPE: &str = relay_protocol::Approval::TYPE;
 
-/// A valid approval of the good request, for three hours.
+/// The digest of the configuration that the approval is for.
+fn configuration() -> Digest {
+    Digest::of(b"target = \"payments/production\"\n")
+}
+
+fn subject() -> String {
+    let request = Request::parse(request::approvable().json().as_bytes()).unwrap();
+    request.subject(configuration()).unwrap().to_string()
+}
+
+/// A valid approval of the request with a ticket, for three hours.
 pub(super) fn good(issued: &str) -> Payload {
-    let subject = Request::parse(request::good().json().as_bytes()).unwrap().subject();
     Payload::of(&[
-        ("subject", text(&subject.to_string())),
+        ("subject", text(&subject())),
         ("issued_at", text(issued)),
         ("expires_at", text(&moment(issued, 3 * 3_600))),
     ])
@@ -26,7 +35,8 @@ pub(super) fn cases() -> Cases {
     let yesterday = moment(ISSUED, -3_600);
     let base = Vector {
         keys: vec![keys::ci().public(), keys::second().public()],
-        request: Some(request::good().json()),
+        request: Some(request::approvable().json()),
+        configuration: configuration().to_string(),
         ..Vector::default()
     };
     let odd = |clause: &str, expect: &str, comment: &str, payload: &Payload| {
@@ -41,8 +51,7 @@ pub(super) fn cases() -> Cases {
             .body(signed(&good))
             .but(|v| v.request = Some(change.json()))
     };
-    let subject_upper =
-        text(&Request::parse(request::good().json().as_bytes()).unwrap().subject().to_string().to_uppercase());
+    let subject_upper = text(&subject().to_uppercase());
     vec![
         (
             "good",
@@ -59,22 +68,34 @@ pub(super) fn cases() -> Cases {
                 .body(signed(&good))
                 .but(|v| {
                     v.request = Some(
-                        request::good()
+                        request::approvable()
                             .with("parameters", r#"{ "note" : "a \"b\" \u00e9", "image":"sha256:6f1e" }"#)
                             .json(),
                     );
                 }),
         ),
-        ("other-parameters", with_request(request::good().with("parameters", r#"{"image":"sha256:0000"}"#))),
+        ("other-parameters", with_request(request::approvable().with("parameters", r#"{"image":"sha256:0000"}"#))),
         (
             "other-target",
-            with_request(request::good().with("target", text("payments/staging")))
+            with_request(request::approvable().with("target", text("payments/staging")))
                 .but(|v| v.comment = "The request has another target.".into()),
         ),
         (
             "other-audience",
-            with_request(request::good().with("audience", text("arn:aws:sns:eu-west-1:333333333333:relay")))
+            with_request(request::approvable().with("audience", text("arn:aws:sns:eu-west-1:333333333333:relay")))
                 .but(|v| v.comment = "The request has another audience.".into()),
+        ),
+        (
+            "other-ticket",
+            with_request(request::approvable().with("ticket", text("0123456789abcdef0123456789abcdee")))
+                .but(|v| v.comment = "The request has another ticket: it is for another deployment.".into()),
+        ),
+        ("no-ticket", with_request(request::good()).but(|v| v.comment = "The request has no ticket.".into())),
+        (
+            "other-configuration",
+            base.odd("APP-2", "not-covering", "The target's configuration has changed since the approval.")
+                .body(signed(&good))
+                .but(|v| v.configuration = Digest::of(b"target = \"payments/production\"").to_string()),
         ),
         (
             "by-a-stranger",

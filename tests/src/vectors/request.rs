@@ -79,6 +79,11 @@ pub(super) fn text(text: &str) -> String {
     format!("\"{text}\"")
 }
 
+/// A valid request with a ticket, so that it can be approved.
+pub(super) fn approvable() -> Payload {
+    good().with("ticket", text("0123456789abcdef0123456789abcdef"))
+}
+
 /// A valid request.
 pub(super) fn good() -> Payload {
     Payload::of(&[

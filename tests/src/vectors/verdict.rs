@@ -5,7 +5,7 @@ use relay_engine::{Authentic, Authenticator, Pins, Published, Verdict};
 use relay_protocol::claim::{Claim, Lock};
 use relay_protocol::envelope::{EnvelopeError, Statement};
 use relay_protocol::frame::{Chunks, LauncherKind, OutputError, RunnerKind, SignedFrame};
-use relay_protocol::keys::{Cached, SingleKey, TrustRoots, TrustedSigner};
+use relay_protocol::keys::{Cached, SignerKind, SingleKey, TrustRoots, TrustedSigner};
 use relay_protocol::request::{Hints, RequestError, Stage};
 use relay_protocol::{
     AccountId, Approval, Bundle, Control, DryRun, Envelope, LauncherFrame, Message, PublicKey, Request, RequestRef,
@@ -48,7 +48,7 @@ fn roots(vector: &Vector) -> Result<TrustRoots, &'static str> {
         Ok::<_, &str>(TrustedSigner {
             proof: TrustedSigner::by_key(key).map_err(|_| "bad-key")?,
             name: format!("signer-{at}"),
-            person: format!("person-{at}"),
+            kind: SignerKind::Person(format!("person-{at}")),
             groups: std::collections::BTreeSet::default(),
             ci_accounts: ci_accounts.clone(),
         })
@@ -162,7 +162,8 @@ fn approval(vector: &Vector) -> Result<Out, &'static str> {
     let request = Request::parse(vector.request.as_deref().unwrap().as_bytes()).unwrap();
     let envelope = Envelope::parse(&vector.body.bytes(), limits::BUNDLE_MAX).map_err(|error| unreadable(&error))?;
     let verified = roots(vector)?.verify::<Approval>(&envelope).map_err(|error| unbelieved(&error))?;
-    let covers = verified.statement().covers(request.subject(), request.issued_at);
+    let subject = request.subject(vector.configuration.parse().unwrap());
+    let covers = subject.is_some_and(|subject| verified.statement().covers(subject, request.issued_at));
     if covers { Ok(Out::default()) } else { Err("not-covering") }
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use relay_tests::kit::deploy::Deploy;
+use relay_tests::kit::sandbox::TARGET;
 use relay_tests::kit::targets::{Head, SHELL, target};
 use relay_tests::{Deployed, Options, Sandbox, eventually};
 use rustix::process::Signal;
@@ -53,6 +54,10 @@ fn what_goes_on_is_seen_and_can_be_cancelled_from_elsewhere() {
     for command in ["status", "cancel", "attach"] {
         sandbox.relay(&[command, &id]).run().exits(119).says("no queue of").says("hint: ");
     }
+    // With the target, the record says how it ended to whom the evidence is readable.
+    let text =
+        sandbox.relay(&["status", &id, "--target", "test/open"]).env("AWS_ACCESS_KEY_ID", TARGET).run().exits(0).out();
+    assert!(text.contains("exit 130: its record, signed by the pinned key, says so"), "{text}");
 }
 
 // clause: CTL-2
@@ -90,6 +95,7 @@ fn what_was_acknowledged_is_tagged_and_does_not_come_again() {
     let seen = status(&sandbox, &id);
     let acknowledged = seen["acknowledged"].as_u64().unwrap();
     assert!(acknowledged >= 3 && seen["followed_at"].is_string(), "{seen}");
+    assert_eq!(seen["state"], "running", "although all messages were read");
     std::fs::write(gate, "").unwrap();
     // A frame that was printed but not deleted comes again from the queue, followed by a gap in the
     // numbers. It is neither printed again nor reported as missing output.

@@ -23,6 +23,10 @@ fn sandbox() -> Arc<Sandbox> {
         Options::default()
             .target("test/quick", target("test/quick", &quick, SHELL))
             .target(
+                "test/merged",
+                of("test/merged", SHELL.to_owned()).replacen("timeout = ", "output = \"merged\"\ntimeout = ", 1),
+            )
+            .target(
                 "test/steps",
                 of(
                     "test/steps",
@@ -339,7 +343,8 @@ fn steps_run_in_order_in_one_directory_and_the_first_failure_ends_them() {
     assert_eq!((first, *one, *and_one, *two), (second, "1", "1", "2"));
     assert!(first.contains(&done.id()), "{first}");
     assert_eq!(*done.result("/step"), json!("three"));
-    assert!(!std::path::Path::new(first).exists(), "the work directory is gone afterwards");
+    // It is removed after the last frame.
+    eventually("the work directory is gone", || (!std::path::Path::new(first).exists()).then_some(()));
     assert!(done.err().contains("relay step 1/4 one") && !done.err().contains("four"), "{}", done.err());
 }
 
@@ -361,6 +366,15 @@ fn rollback_runs_after_a_failure_and_never_changes_the_code() {
 }
 
 // clause: RUN-10
+#[test]
+fn merged_output_comes_in_the_order_in_which_it_was_written() {
+    let script = "i=0; while [ $i -lt 2000 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done; exit 6";
+    let done = sandbox().deploy("test/merged").param("script", script).run().exits(6);
+    let expected: String = (0..2_000).map(|i| format!("out {i}\nerr {i}\n")).collect();
+    assert!(done.out() == expected, "{} bytes came instead of {}", done.stdout.len(), expected.len());
+    assert_eq!(done.tool_err(), b"");
+}
+
 #[test]
 fn the_environment_is_what_the_configuration_says() {
     let sandbox = sandbox();

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 #![allow(clippy::print_stderr, reason = "--nocapture shows what takes long and what was skipped")]
 
+mod approvals; // who may approve what, and how often an approval serves
 mod attach; // another call follows a deployment that its CI job has left
 mod back; // status, cancel, gc, --wait: finding what is left behind
 mod bad_input; // bad input is refused, by the program that must refuse it

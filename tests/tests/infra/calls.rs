@@ -394,6 +394,7 @@ const BY_A_STOLEN_LAUNCHER: &[Row] = &[
     ("kms:Sign", TARGET_KEY, &[ALIAS], "payments-production.yaml TargetKey", "identity, key NobodyElseSigns"),
     ("kms:PutKeyPolicy", ANSWER_KEY, &[("kms:ResourceAliases", "alias/relay-answer")], "AnswerKey", "identity, boundary NeverDefineOrDelete, SCP Keys"),
     ("s3:PutObject", "arn:aws:s3:::relay-evidence-222222222222-eu-west-1/deployments/a/b/2026-11-27/0/runner/record.json", &[ONCE], "EvidenceBucketPolicy", "identity, resource OnlyRunnersWriteTheirs"),
+    ("s3:PutObject", "arn:aws:s3:::relay-evidence-222222222222-eu-west-1/deployments/a/b/tickets/0", &[ONCE], "EvidenceBucketPolicy", "identity, resource OnlyRunnersWriteTheirs"),
     ("s3:PutObject", "arn:aws:s3:::relay-evidence-222222222222-eu-west-1/deployments/a/b/2026-11-27/0/claim", &[], "EvidenceBucketPolicy", "resource WrittenOnce"),
     ("s3:PutObject", "arn:aws:s3:::relay-222222222222-eu-west-1/jwks/a/b", &[], "BucketPolicy", "identity, resource OnlyTheJwksRoleWritesJwks"),
     ("sts:AssumeRole", TOOL, &[NAMED], "payments-production.yaml DeployRole", "identity, SCP AssumeDeployRoles, trust"),
@@ -424,6 +425,7 @@ const BY_ANOTHER_RUNNER: &[Row] = &[
     // The other target's.
     ("kms:Sign", OTHER_KEY, &[("kms:ResourceAliases", "alias/relay-orders-production")], "orders-production.yaml TargetKey", "identity, key NobodyElseSigns"),
     ("s3:PutObject", "arn:aws:s3:::relay-evidence-222222222222-eu-west-1/deployments/orders/production/2026-11-27/0/claim", &[ONCE], "EvidenceBucketPolicy", "identity"),
+    ("s3:PutObject", "arn:aws:s3:::relay-evidence-222222222222-eu-west-1/deployments/orders/production/tickets/0", &[ONCE], "EvidenceBucketPolicy", "identity"),
     ("s3:PutObject", "arn:aws:s3:::relay-evidence-222222222222-eu-west-1/deployments/orders/production/2026-11-27/0/runner/record.json", &[ONCE], "EvidenceBucketPolicy", "identity"),
     ("s3:GetObject", "arn:aws:s3:::relay-evidence-222222222222-eu-west-1/deployments/orders/production/2026-11-27/0/request.json", &[], "EvidenceBucketPolicy", "identity"),
     ("s3:PutObject", "arn:aws:s3:::relay-222222222222-eu-west-1/locks/orders/production/0", &[ONCE], "BucketPolicy", "identity"),

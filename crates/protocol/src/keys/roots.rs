@@ -19,12 +19,44 @@ pub struct TrustedSigner {
     pub proof: Proof,
     /// The signer's name for people, logs and records.
     pub name: SignerName,
-    /// The person behind the signer. Several signers may be one person; approvals count persons.
-    pub person: SignerName,
+    /// Whom the entry stands for.
+    pub kind: SignerKind,
     /// The groups that policies refer to.
     pub groups: BTreeSet<String>,
     /// The accounts that may own the signer's queues.
     pub ci_accounts: Vec<AccountId>,
+}
+
+/// Whom an entry of `[[signers]]` stands for. It says to whom a credential is issued, not who
+/// types.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignerKind {
+    /// A CI system.
+    Ci,
+    /// A program that acts by itself, such as a bot.
+    Agent,
+    /// The person of this name. Several signers may be one person; approvals count persons (clause
+    /// APP-4).
+    Person(SignerName),
+}
+
+impl SignerKind {
+    /// The kind as configurations and policies write it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ci => "ci",
+            Self::Agent => "agent",
+            Self::Person(_) => "person",
+        }
+    }
+
+    /// The name of the person, if it is one.
+    pub fn person(&self) -> Option<&str> {
+        match self {
+            Self::Person(name) => Some(name),
+            Self::Ci | Self::Agent => None,
+        }
+    }
 }
 
 /// How a signature is shown to be a signer's.
@@ -108,7 +140,7 @@ impl TrustRoots {
                 let known = KnownSigner {
                     key_id: key_id.clone(),
                     name: signer.name.clone(),
-                    person: signer.person.clone(),
+                    kind: signer.kind.clone(),
                     groups: signer.groups.clone(),
                     ci_accounts: signer.ci_accounts.clone(),
                 };
@@ -126,8 +158,8 @@ pub struct KnownSigner {
     pub key_id: String,
     /// The name in the signer's entry.
     pub name: SignerName,
-    /// The person in the signer's entry.
-    pub person: SignerName,
+    /// Whom the signer's entry stands for.
+    pub kind: SignerKind,
     /// The groups in the signer's entry.
     pub groups: BTreeSet<String>,
     /// The CI accounts in the signer's entry.

@@ -92,6 +92,7 @@ fn writers(bucket: &str) -> String {
     let names = |parts: &[&str]| -> Vec<String> {
         parts.iter().map(|part| format!("arn:aws:s3:::{bucket}/deployments/*/*/*/*/{part}")).collect()
     };
+    let runner = [names(&["runner/*"]), vec![format!("arn:aws:s3:::{bucket}/deployments/*/*/tickets/*")]].concat();
     let everything = [format!("arn:aws:s3:::{bucket}/*")];
     let tools = json!({"ArnLike": {"aws:PrincipalArn": TOOLS}});
     let runners = json!({"ArnLike": {"aws:PrincipalArn": RELAY}, "ArnNotLike": {"aws:PrincipalArn": LAUNCHER}});
@@ -99,7 +100,7 @@ fn writers(bucket: &str) -> String {
     policy(&[
         deny(&["s3:PutObject", "s3:DeleteObject"], &everything, tools),
         deny(&["s3:PutObject"], &names(&["request.json", "configuration/*", "launcher/*"]), runners),
-        deny(&["s3:PutObject"], &names(&["runner/*"]), launcher),
+        deny(&["s3:PutObject"], &runner, launcher),
     ])
 }
 

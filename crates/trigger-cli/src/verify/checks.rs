@@ -6,7 +6,7 @@ use std::time::Duration;
 use relay_engine::{Authenticator, End, Event, Inbox, Pins, Start, Timeouts};
 use relay_protocol::claim::{Claim, Holder};
 use relay_protocol::evidence::frames;
-use relay_protocol::keys::{Cached, SingleKey, TrustRoots, TrustedSigner};
+use relay_protocol::keys::{Cached, SignerKind, SingleKey, TrustRoots, TrustedSigner};
 use relay_protocol::limits::RECORD_MAX;
 use relay_protocol::outcome::Outcome;
 use relay_protocol::record::{About, Deployment, Predicate, Record, StreamDigest, Unfinished};
@@ -250,7 +250,7 @@ fn roots(configuration: &[u8]) -> Option<TrustRoots> {
         let name = signer.name.unwrap_or_else(|| key.key_id());
         Some(TrustedSigner {
             proof: TrustedSigner::by_key(key).ok()?,
-            person: name.clone(),
+            kind: SignerKind::Ci,
             name,
             groups: std::collections::BTreeSet::new(),
             ci_accounts: Vec::new(),

@@ -208,6 +208,12 @@ pub(super) fn forms() -> Cases {
             "session-key-is-two-texts",
             odd("ENC-1, ENC-4", "Two padded base64 texts in a row.", "session_key", "\"AAA=AAA=\""),
         ),
+        (
+            "ticket-upper-case",
+            odd("NAM-8", "A ticket in upper case.", "ticket", "\"0123456789ABCDEF0123456789ABCDEF\""),
+        ),
+        ("ticket-too-short", odd("NAM-8", "A ticket of 31 digits.", "ticket", "\"0123456789abcdef0123456789abcde\"")),
+        ("ticket-empty", odd("NAM-8", "An empty ticket.", "ticket", "\"\"")),
         ("session-key-unpadded", odd("ENC-1, ENC-4", "A key without padding.", "session_key", "\"AAA\"")),
         (
             "session-key-trailing-bits",

@@ -1,0 +1,121 @@
+//! Approvals: the policy says who may give them, and one serves exactly one deployment by exactly
+//! this configuration.
+
+use std::sync::Arc;
+
+use relay_protocol::keys::PrivateKey;
+use relay_protocol::{Approval, Bundle, Digest, DryRun, Envelope, Message, Reason, Statement as _, Ticket};
+use relay_tests::kit::asking::{new_key, now};
+use relay_tests::kit::targets::{Head, SHELL, target};
+use relay_tests::{Asking, Options, Sandbox};
+
+const TARGET: &str = "test/approved";
+
+const POLICY: &str = r#"
+permit(principal in Group::"sandbox", action == Action::"deploy", resource) when { context.approvals >= 1 };
+permit(principal in Group::"people", action == Action::"approve", resource);"#;
+
+/// A sandbox whose target needs an approval, and the key of the person who may give it.
+fn sandbox() -> (Arc<Sandbox>, PrivateKey) {
+    let anna = new_key();
+    let signer = format!(
+        "\n[[signers]]\nname = \"anna\"\nkind = \"person\"\nkey = \"{}\"\ngroups = [\"people\"]\n",
+        anna.public()
+    );
+    let configuration = target(TARGET, &Head { policy: POLICY, ..Head::default() }, SHELL) + &signer;
+    (Sandbox::start(Options::default().target(TARGET, configuration)), anna)
+}
+
+fn asking(sandbox: &Arc<Sandbox>, ticket: u8, script: &str) -> Asking {
+    let mut asking = Asking::new(sandbox, TARGET, &[("script", script)]);
+    asking.request.ticket = Some(Ticket::new([ticket; 16]));
+    asking
+}
+
+/// Publishes a dry run, and returns its answer.
+fn tried(asking: &Asking, approvals: Vec<Envelope>) -> serde_json::Value {
+    let dry_run = asking.key.sign_envelope(Envelope::new(DryRun::TYPE, asking.request.to_payload()));
+    let empty = Message::dry_run_json(&dry_run);
+    let approvals: Vec<String> = approvals.iter().map(Envelope::to_json).collect();
+    let body = empty.replace("\"approvals\":[]", &format!("\"approvals\":[{}]", approvals.join(",")));
+    asking.publish_as(&body, &asking.hints()).unwrap();
+    asking.reply("tried").body
+}
+
+/// The digest of the target's configuration, as the launcher says it.
+fn configuration(sandbox: &Arc<Sandbox>) -> Digest {
+    tried(&asking(sandbox, 0, "true"), Vec::new())["configuration_digest"].as_str().unwrap().parse().unwrap()
+}
+
+fn approve(asking: &Asking, configuration: Digest, key: &PrivateKey) -> Envelope {
+    let subject = asking.request.subject(configuration).unwrap();
+    let approval = Approval { subject, issued_at: now(), expires_at: now().plus(3_600) };
+    key.sign_envelope(Envelope::new(Approval::TYPE, serde_json::to_vec(&approval).unwrap()))
+}
+
+fn with(asking: &Asking, approval: &Envelope) -> String {
+    Bundle { request: asking.envelope(), approvals: vec![approval.clone()] }.to_json()
+}
+
+// clause: APP-2, APP-4, APP-5, DRY-2
+#[test]
+fn an_approval_serves_one_deployment() {
+    let (sandbox, anna) = sandbox();
+    let configuration = configuration(&sandbox);
+    let marker = sandbox.folder().join("ran");
+    let script = format!("echo ran >> {}", marker.display());
+    let runs = || std::fs::read_to_string(&marker).map_or(0, |text| text.lines().count());
+
+    let first = asking(&sandbox, 1, &script);
+    let approval = approve(&first, configuration, &anna);
+    assert_eq!(tried(&asking(&sandbox, 1, &script), Vec::new())["approvals_missing"], 1);
+    assert_eq!(tried(&asking(&sandbox, 1, &script), vec![approval.clone()])["reason"], serde_json::Value::Null);
+    first.publish_as(&with(&first, &approval), &first.hints()).unwrap();
+    let end = first.end();
+    assert_eq!((end.kind(), runs()), ("finished", 1), "{end:?}");
+
+    // The same approval, with another request of the same ticket.
+    let again = asking(&sandbox, 1, &script);
+    again.publish_as(&with(&again, &approval), &again.hints()).unwrap();
+    let end = again.end();
+    assert_eq!((end.kind(), end.reason()), ("refused", Reason::Approval.code()), "{end:?}");
+    assert!(end.message().contains("has used the ticket"), "{end:?}");
+    assert_eq!(tried(&asking(&sandbox, 1, &script), vec![approval.clone()])["reason"], "approval");
+    // If the launcher is bypassed, the runner finds the ticket used, after it has taken the lock.
+    let bypassing = asking(&sandbox, 1, &script);
+    let launch = bypassing.launch_of(&with(&bypassing, &approval), bypassing.digest());
+    sandbox.operator().run_task(&launch).unwrap();
+    let end = bypassing.end();
+    assert_eq!((end.from.as_str(), end.kind(), end.reason()), ("runner", "finished", "approval"), "{end:?}");
+    assert_eq!(runs(), 1);
+
+    // Two at a time with one ticket: the runner decides which one runs.
+    let both = [asking(&sandbox, 2, &script), asking(&sandbox, 2, &script)];
+    let approval = approve(&both[0], configuration, &anna);
+    for one in &both {
+        let launch = one.launch_of(&with(one, &approval), one.digest());
+        sandbox.operator().run_task(&launch).unwrap();
+    }
+    let ends = both.each_ref().map(|one| one.end().reason().to_owned());
+    assert_eq!((ends.iter().filter(|reason| *reason == "approval").count(), runs()), (1, 2), "{ends:?}");
+}
+
+// clause: APP-2, APP-4
+#[test]
+fn an_approval_for_something_else_does_not_count() {
+    let (sandbox, anna) = sandbox();
+    let configuration = configuration(&sandbox);
+    let asked = asking(&sandbox, 1, "true");
+    let other = asking(&sandbox, 2, "true");
+    for (approval, why) in [
+        (approve(&other, configuration, &anna), "another ticket"),
+        (approve(&asked, Digest::of(b"an older configuration"), &anna), "another configuration"),
+        (approve(&asked, configuration, &asked.key), "its kind is `ci`"),
+    ] {
+        let asked = asking(&sandbox, 1, "true");
+        asked.publish_as(&with(&asked, &approval), &asked.hints()).unwrap();
+        let end = asked.end();
+        assert_eq!((end.kind(), end.reason()), ("refused", Reason::Approval.code()), "{end:?}");
+        assert!(end.message().contains(why), "{end:?}");
+    }
+}
