@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use aws_config::{AppName, BehaviorVersion, SdkConfig};
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::Connector;
@@ -12,6 +13,7 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provi
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use relay_protocol::Region;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -31,8 +33,8 @@ pub struct Sdk {
 }
 
 impl Sdk {
-    /// Loads the set-up from the environment, as every AWS tool does. This serves the command lines
-    /// and the launcher, whose environment belongs to their operator. `region` takes precedence.
+    /// Loads the set-up from the environment, as every AWS tool does. This serves the command lines,
+    /// whose environment belongs to their operator. `region` takes precedence.
     ///
     /// Proxies (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`) and `AWS_CA_BUNDLE` are used.
     pub async fn from_environment(region: Option<&Region>) -> Self {
@@ -55,6 +57,17 @@ impl Sdk {
         let Some(credentials) = config.credentials_provider() else { return Self { config } };
         let checked = SharedCredentialsProvider::new(Checked { inner: credentials, problem });
         Self { config: config.into_builder().credentials_provider(checked).build() }
+    }
+
+    /// Makes the set-up of a Lambda function: its credentials are in variables, and it reads no
+    /// profile. Whoever sets a variable of the function may also change its code. The chain of
+    /// [`Self::from_environment`] would be a third of the launcher.
+    pub fn of_function(region: &Region) -> Self {
+        let http = http_client(None, ProxyConfig::disabled());
+        let credentials = SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
+        let endpoint = std::env::var("AWS_ENDPOINT_URL").ok();
+        let Self { config } = Self::with(region, endpoint.as_deref(), credentials, http);
+        Self { config: config.into_builder().service_config(ServiceEndpoints).build() }
     }
 
     /// Makes the set-up of the runner from pinned data and the container's credentials alone.
@@ -119,6 +132,17 @@ impl Sdk {
     /// hostile environment could.
     pub fn endpoint(&self) -> Option<&str> {
         self.config.endpoint_url()
+    }
+}
+
+/// Endpoints of single services: `AWS_ENDPOINT_URL_ECS` and the like.
+#[derive(Debug)]
+struct ServiceEndpoints;
+
+impl LoadServiceConfig for ServiceEndpoints {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        let service = key.service_id().to_ascii_uppercase().replace([' ', '-'], "_");
+        std::env::var(format!("{}_{service}", key.env())).ok()
     }
 }
 

@@ -76,8 +76,8 @@ pub(crate) struct Target {
 
 impl Launcher {
     /// Creates the AWS clients from the environment, in the region of the topic.
-    pub(crate) async fn new(settings: Settings) -> Self {
-        let sdk = Sdk::from_environment(Some(settings.topic.region())).await;
+    pub(crate) fn new(settings: Settings) -> Self {
+        let sdk = Sdk::of_function(settings.topic.region());
         Self {
             tasks: Tasks::new(&sdk),
             objects: Objects::new(&sdk),

@@ -49,7 +49,7 @@ pub async fn run() -> Result<(), lambda_runtime::Error> {
         );
     }
     let settings = Settings::from_environment(|name| std::env::var(name).ok())?;
-    let launcher = Arc::new(Launcher::new(settings).await);
+    let launcher = Arc::new(Launcher::new(settings));
     lambda_runtime::run(service_fn(move |event: LambdaEvent<serde_json::Value>| {
         let launcher = Arc::clone(&launcher);
         // Boxed: the SDK's futures nest so deeply that the compiler would give up on their layout.
