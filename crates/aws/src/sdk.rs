@@ -33,8 +33,8 @@ pub struct Sdk {
 }
 
 impl Sdk {
-    /// Loads the set-up from the environment, as every AWS tool does. This serves the command lines,
-    /// whose environment belongs to their operator. `region` takes precedence.
+    /// Loads the set-up from the environment, as every AWS tool does. This serves the command
+    /// lines, whose environment belongs to their operator. `region` takes precedence.
     ///
     /// Proxies (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`) and `AWS_CA_BUNDLE` are used.
     pub async fn from_environment(region: Option<&Region>) -> Self {
