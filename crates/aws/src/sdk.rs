@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use aws_config::{AppName, BehaviorVersion, SdkConfig};
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::{AppName, BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::Connector;
