@@ -127,7 +127,9 @@ const RIGHTS: &[Rights] = &[
         calls: &[
             "kms:GetPublicKey",
             "kms:Sign",
+            "s3:GetObject",
             "s3:HeadObject",
+            "s3:ListObjectsV2",
             "s3:PutObject",
             "sns:Publish",
             "sqs:CreateQueue",
@@ -142,9 +144,8 @@ const RIGHTS: &[Rights] = &[
         besides: &[
             ("kms:Decrypt", "SNS requires it for an encrypted topic"),
             ("kms:GenerateDataKey", "SNS requires it for an encrypted topic"),
-            TELL_MISSING,
         ],
-        writes: &["*", "<Target>/*"],
+        writes: &["*", "*/pending/*/request", "<Target>/*", "<Target>/pending/*/request"],
     },
     Rights {
         role: "/relay-ci/",
@@ -172,6 +173,9 @@ const INTERFACES: &str = "Lambda requires it on every resource; the function its
 const MAKES_INTERFACES: &str = "ec2:AssignPrivateIpAddresses ec2:CreateNetworkInterface ec2:DeleteNetworkInterface ec2:DescribeNetworkInterfaces ec2:DescribeSubnets ec2:UnassignPrivateIpAddresses on *";
 const ARTIFACTS: &str =
     "CI deploys to every target; what it uploads is named by its digest, which the signed request binds";
+
+const APPROVALS: &str =
+    "CI deploys to every target, and people may approve for every target; the signatures decide, not the bucket";
 
 const TOOLS: &str = "it bounds tools of every kind, and gives nothing: a deploy role's own policies say what it may do";
 
@@ -217,6 +221,36 @@ const EXCEPTIONS: &[Exception] = &[
         "cloudtrail:DescribeTrails cloudtrail:LookupEvents cloudwatch:DescribeAlarms cloudwatch:GetMetricData ecs:DescribeTaskDefinition ecs:ListTaskDefinitions kms:ListAliases logs:DescribeLogGroups logs:GetQueryResults on *",
         NO_LEVEL,
     ),
+    (
+        "attached",
+        "ci-account.yaml ApproverPolicy",
+        "no role has this policy",
+        "it is for the roles of the people who approve, which are not relay's",
+    ),
+    (
+        "resource",
+        "ci-account.yaml ApproverPolicy HandIn",
+        "s3:PutObject on <ApprovalBucket.Arn>/*/pending/*",
+        APPROVALS,
+    ),
+    (
+        "resource",
+        "ci-account.yaml ApproverPolicy ReadRequests",
+        "s3:GetObject on <ApprovalBucket.Arn>/*/pending/*",
+        APPROVALS,
+    ),
+    (
+        "resource",
+        "ci-account.yaml CiPolicy AskForApproval",
+        "s3:PutObject on <ApprovalBucket.Arn>/*/pending/*/request",
+        APPROVALS,
+    ),
+    (
+        "resource",
+        "ci-account.yaml CiPolicy ReadApprovals",
+        "s3:GetObject on <ApprovalBucket.Arn>/*/pending/*",
+        APPROVALS,
+    ),
     ("resource", "ci-account.yaml CiPolicy SeeArtifacts", "s3:GetObject on <ArtifactBucket.Arn>/*", ARTIFACTS),
     ("resource", "ci-account.yaml CiPolicy UploadArtifacts", "s3:PutObject on <ArtifactBucket.Arn>/*", ARTIFACTS),
     ("action", "foundation.yaml DeployBoundary WhatItsPoliciesAllow", "*", TOOLS),
@@ -252,6 +286,7 @@ fn permission(operation: &str) -> Option<&str> {
         // Every caller may.
         "sts:GetCallerIdentity" => None,
         "s3:HeadObject" => Some("s3:GetObject"),
+        "s3:ListObjectsV2" => Some("s3:ListBucket"),
         other => Some(other.strip_suffix("Batch").unwrap_or(other)),
     }
 }

@@ -82,6 +82,17 @@ impl Objects {
         }
     }
 
+    /// Returns the names of the first thousand objects whose names begin with `prefix`.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call.
+    pub async fn list(&self, bucket: &str, prefix: &str) -> Result<Vec<String>, AwsError> {
+        let listed = self.client.list_objects_v2().bucket(bucket).prefix(prefix).send().await;
+        let listed = listed.map_err(from_sdk("s3:ListObjectsV2"))?;
+        Ok(listed.contents().iter().filter_map(|object| object.key().map(str::to_owned)).collect())
+    }
+
     /// Reads an object of at most `max` bytes. Returns `None` if it does not exist.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ fn text(policy: &str) -> String {
     let head = (1..=6).fold(include_str!("payments.toml").replace("${POLICY}", policy), keyed);
     // In these tests, anna has no CI account.
     let anna = "groups = [\"people\"]\n";
-    head.replace(&format!("{anna}ci_accounts = [\"111111111111\"]\n"), anna)
+    head.replacen(&format!("{anna}ci_accounts = [\"111111111111\"]\n"), anna, 1)
         + r#"[parameters]
 image = { pattern = "sha256:[0-9a-f]{4}" }
 source = { artifact = "s3://example-ci-artifacts/payments/", max = "50MiB" }
@@ -166,9 +166,9 @@ fn the_policies_say_who_may_approve_what() {
         ("context.approvals == 0", true),
         ("context.requester_known", false),
         ("context.parameters.image == \"sha256:00ff\"", true),
-        // ISSUED is at 21 minutes and 40 seconds past the hour; approvals are a minute older.
-        ("context.issued_at < datetime(\"2026-11-21T20:06:30Z\")", true),
-        ("context.issued_at < datetime(\"2026-11-21T20:05:00Z\")", false),
+        // The request is of 22:26:40; approvals are a minute older.
+        ("context.issued_at < datetime(\"2026-11-21T22:26:00Z\")", true),
+        ("context.issued_at < datetime(\"2026-11-21T22:25:40Z\")", false),
     ] {
         let expected = if good { ok.clone() } else { Err(Reason::Approval) };
         assert_eq!(under(&format!("{people} when {{ {condition} }};"), 2, |_| {}), expected, "{condition}");
@@ -462,7 +462,10 @@ fn doubtful_things_are_found() {
         let found = findings(PERMIT, from, to);
         assert!(found.contains(expected), "{to}: {found}");
     }
-    assert_eq!(findings(PERMIT, "", "").lines().count(), 1, "the bot has no CI account");
+    assert_eq!(findings(PERMIT, "", ""), "", "people need no CI account");
+    let bot = format!("key = \"{}\"\ngroups = [\"people\"]\n", key(5).public());
+    let found = findings(PERMIT, &format!("{bot}ci_accounts = [\"111111111111\"]\n"), &bot);
+    assert!(found.contains("`bot` has no `ci_accounts`"), "{found}");
     let never = r#"permit(principal, action, resource) when { principal is Target };"#;
     assert!(findings(never, "", "").contains("policy:"), "{}", findings(never, "", ""));
 }

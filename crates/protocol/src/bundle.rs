@@ -113,9 +113,10 @@ impl Message {
         Ok(message(bundle))
     }
 
-    /// The JSON form of a message that carries a dry run without approvals.
-    pub fn dry_run_json(dry_run: &Envelope) -> String {
-        format!("{{\"dry_run\":{},\"approvals\":[]}}", dry_run.to_json())
+    /// The JSON form of a message that carries a dry run and approvals.
+    pub fn dry_run_json(dry_run: &Envelope, approvals: &[Envelope]) -> String {
+        let approvals: Vec<String> = approvals.iter().map(Envelope::to_json).collect();
+        format!("{{\"dry_run\":{},\"approvals\":[{}]}}", dry_run.to_json(), approvals.join(","))
     }
 
     /// The JSON form of a message that carries a control statement's envelope.

@@ -38,6 +38,13 @@ pub enum Command {
     /// Ask a deployment to stop: the tool gets the recipe's stop signal, and its grace period to
     /// exit. Your key signs the cancel, and the target's policy must allow that key to cancel.
     Cancel(Box<Cancel>),
+    /// Approve a request that waits: shows what the target account's launcher has verified about
+    /// it, asks for the target's name, and signs with your key.
+    ///
+    /// The approval lets exactly this request run once, by exactly this configuration.
+    Approve(Box<Approve>),
+    /// List the requests that wait for approvals, in the requesters' own words.
+    Approvals(Box<Approvals>),
     /// Delete queues that finished deployments left behind. Never touches the queues of a live
     /// deployment.
     ///
@@ -72,7 +79,8 @@ impl Command {
             Self::Attach(attach) => attach.following.output,
             Self::Status(status) => status.output,
             Self::Doctor(doctor) => doctor.output,
-            Self::Cancel(_) | Self::Gc(_) | Self::Keygen(_) | Self::Inspect(_) | Self::Verify(_) => Output::Text,
+            Self::Approve(_) | Self::Approvals(_) | Self::Cancel(_) | Self::Gc(_) => Output::Text,
+            Self::Keygen(_) | Self::Inspect(_) | Self::Verify(_) => Output::Text,
         }
     }
 }
@@ -104,6 +112,13 @@ pub struct Deploy {
     /// order.
     #[arg(long, value_name = "DURATION", conflicts_with = "detach")]
     pub wait: Option<String>,
+    /// If the policy requires approvals, store the request where colleagues find it, and wait for
+    /// this long (90s, 45m, 2h) until they have run `relay approve`; without it, exit with 120.
+    #[arg(long, value_name = "DURATION", conflicts_with = "dry_run")]
+    pub wait_approval: Option<String>,
+    /// An approval that `relay approve --out` wrote; repeat for more.
+    #[arg(long = "approval", value_name = "FILE", conflicts_with = "wait_approval")]
+    pub approvals: Vec<PathBuf>,
     /// Ask the deployment to stop after this time (90s, 45m, 2h), and exit with 124; without it,
     /// only the target's own limit applies.
     #[arg(long, value_name = "DURATION")]
@@ -166,6 +181,34 @@ pub struct Cancel {
     /// The deployment to stop.
     #[command(flatten)]
     pub whose: DeploymentRef,
+}
+
+/// Arguments of `relay approve`.
+#[derive(Debug, Args)]
+pub struct Approve {
+    /// The ticket of the request, as `relay deploy` printed it.
+    pub ticket: String,
+    /// The target, if relay.toml does not name it.
+    #[arg(long, value_name = "TARGET")]
+    pub target: Option<String>,
+    /// How long the approval lasts, at most 24h.
+    #[arg(long = "for", value_name = "DURATION", default_value = "8h")]
+    pub lifetime: String,
+    /// Write the approval to this file instead of the approvals bucket, for `relay deploy
+    /// --approval`.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Your key and your pins.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// Arguments of `relay approvals`.
+#[derive(Debug, Args)]
+pub struct Approvals {
+    /// Where requests wait.
+    #[command(flatten)]
+    pub place: Place,
 }
 
 /// Arguments of `relay gc`.
@@ -270,6 +313,10 @@ pub struct Place {
     /// target's name.
     #[arg(long, value_name = "S3URL", env = "RELAY_ARTIFACTS")]
     pub artifact_store: Option<String>,
+    /// Where requests wait for approvals, as s3://bucket/prefix/; {target} stands for the target's
+    /// name.
+    #[arg(long, value_name = "S3URL", env = "RELAY_APPROVALS")]
+    pub approval_store: Option<String>,
     /// The URL of a pre-made reply queue, for a CI account that may not create queues.
     #[arg(long, value_name = "URL", env = "RELAY_REPLY_QUEUE_URL")]
     pub reply_queue_url: Option<String>,

@@ -17,10 +17,12 @@ use relay_protocol::limits::{PAYLOAD_MAX, REQUEST_LIFETIME_MAX};
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::Hints;
 use relay_protocol::{
-    AccountId, Bundle, DeploymentId, Digest, Envelope, Request, Statement as _, TargetName, Timestamp,
+    AccountId, Bundle, DeploymentId, Digest, Envelope, Request, Statement as _, TargetName, Ticket, Timestamp,
 };
 use serde_json::json;
 
+use crate::approvals::Approved;
+use crate::approvals::wait::Waiting;
 use crate::args;
 use crate::artifacts;
 use crate::cancel::{CancelRoutes, Canceller, Session};
@@ -102,7 +104,7 @@ impl Whole<'_> {
             show.warn(&format!("relay.toml names no target {target}; did you mean {similar}?"));
         }
         if arguments.dry_run {
-            return dry_run(settings, &sdk, show, signals).await;
+            return dry_run(settings, Approved::of_files(&arguments.approvals)?, &sdk, show, signals).await;
         }
         let objects = Objects::new(&sdk);
         tokio::select! {
@@ -113,11 +115,18 @@ impl Whole<'_> {
             }
         }
         drop(packed);
+        let approved = tokio::select! {
+            approved = approved(arguments, settings, &sdk, show) => approved?,
+            asked = signals.next() => {
+                show.warn(&format!("{}: stopped before the request was published", asked.why));
+                return Ok(asked.code.code());
+            }
+        };
         let waits_until = settings.wait.map(|wait| Instant::now() + wait);
         let mut busy = BUSY;
         loop {
             let may_wait = waits_until.is_some_and(|until| Instant::now() + busy.peek() < until);
-            let call = Call { arguments, settings, sdk: &sdk, clock: *clock, may_wait };
+            let call = Call { arguments, settings, approved: &approved, sdk: &sdk, clock: *clock, may_wait };
             if let Some(code) = call.once(show, signals, result).await? {
                 return Ok(code);
             }
@@ -138,20 +147,47 @@ pub(crate) fn warn_unpinned(show: &mut Show, unpinned: bool) {
     }
 }
 
-/// Asks what would become of the deployment, and prints the answer.
-async fn dry_run(settings: &Settings, sdk: &Sdk, show: &mut Show, signals: &mut Signals) -> Result<u8, Failure> {
+/// The approvals that go with the request, once there are enough.
+async fn approved(
+    arguments: &args::Deploy,
+    settings: &Settings,
+    sdk: &Sdk,
+    show: &mut Show,
+) -> Result<Approved, Failure> {
+    let Some((patience, store)) = settings.wait_approval.clone() else {
+        return Approved::of_files(&arguments.approvals);
+    };
     let session = new_key()?;
-    let trial = Trial {
+    let waiting = Waiting { sdk, trial: trial(settings), store, patience };
+    waiting.approved(show, |id, now, pair, ticket| request(settings, (id, now), &session, pair, Some(ticket))).await
+}
+
+fn trial(settings: &Settings) -> Trial<'_> {
+    Trial {
         target: &settings.target,
         topic: &settings.topic,
         key: &settings.key,
         pins: settings.pins.as_ref(),
         reply_queue: settings.reply_queue.as_ref(),
         patience: settings.timeouts.admission,
-    };
-    let asked = trial.ask(sdk, |id, now, pair| request(settings, id, now, &session, pair));
+    }
+}
+
+/// Asks what would become of the deployment, and prints the answer.
+async fn dry_run(
+    settings: &Settings,
+    approved: Approved,
+    sdk: &Sdk,
+    show: &mut Show,
+    signals: &mut Signals,
+) -> Result<u8, Failure> {
+    let session = new_key()?;
+    let trial = trial(settings);
+    let Approved { ticket, approvals } = approved;
+    let asked =
+        trial.ask(sdk, &approvals, |id, now, pair| request(settings, (id, now), &session, pair, ticket.as_ref()));
     let tried = tokio::select! {
-        tried = asked => tried?,
+        asked = asked => asked?.tried,
         asked = signals.next() => {
             show.warn("stopped; nothing was started. If a queue is left behind, `relay gc` deletes it");
             return Ok(asked.code.code());
@@ -168,7 +204,7 @@ async fn dry_run(settings: &Settings, sdk: &Sdk, show: &mut Show, signals: &mut 
 fn check_request(settings: &Settings) -> Result<(), Failure> {
     let (id, now) = new_id()?;
     let pair = Pair::of(&id, &placeholder_account()?, settings.topic.region())?;
-    let payload = request(settings, &id, now, &new_key()?, &pair).to_payload();
+    let payload = request(settings, (&id, now), &new_key()?, &pair, Some(&Ticket::new([0; 16]))).to_payload();
     let problem = match payload.len() {
         found if found > PAYLOAD_MAX => format!("the request has {found} bytes; the limit is {PAYLOAD_MAX}"),
         _ => match Request::parse(&payload) {
@@ -195,6 +231,7 @@ enum Done {
 struct Call<'a> {
     arguments: &'a args::Deploy,
     settings: &'a Settings,
+    approved: &'a Approved,
     sdk: &'a Sdk,
     clock: Clock,
     /// Whether there is time to ask again if the target is busy.
@@ -267,8 +304,9 @@ impl Call<'_> {
     ) -> Result<Tail, Failure> {
         let (settings, queues) = (self.settings, Queues::new(self.sdk));
         let key = new_key()?;
-        let request = request(settings, id, issued_at, &key, pair);
-        let (body, digest) = sign(&settings.key, &request).await?;
+        let Approved { ticket, approvals } = self.approved;
+        let request = request(settings, (id, issued_at), &key, pair, ticket.as_ref());
+        let (body, digest) = sign(&settings.key, &request, approvals).await?;
         let (topic, hints) = (Topic::new(self.sdk), Hints::of(&request));
         topic
             .publish(&settings.topic, &body, &hints)
@@ -366,15 +404,22 @@ impl Ending<'_> {
     }
 }
 
-fn request(settings: &Settings, id: &DeploymentId, now: Timestamp, session: &PrivateKey, pair: &Pair) -> Request {
-    request_for((&settings.topic, &settings.target), &settings.parameters, (id, now), session, pair)
+fn request(
+    settings: &Settings,
+    id_and_time: (&DeploymentId, Timestamp),
+    session: &PrivateKey,
+    pair: &Pair,
+    ticket: Option<&Ticket>,
+) -> Request {
+    let (place, parameters) = ((&settings.topic, &settings.target), &settings.parameters);
+    Request { ticket: ticket.cloned(), ..request_for(place, parameters, id_and_time, session, pair) }
 }
 
 /// Returns the body to publish, and the request digest.
-async fn sign(key: &Signer, request: &Request) -> Result<(String, Digest), Failure> {
+async fn sign(key: &Signer, request: &Request, approvals: &[Envelope]) -> Result<(String, Digest), Failure> {
     let envelope = key.sign(Envelope::new(Request::TYPE, request.to_payload())).await?;
     let digest = envelope.digest();
-    Ok((Bundle { request: envelope, approvals: Vec::new() }.to_json(), digest))
+    Ok((Bundle { request: envelope, approvals: approvals.to_vec() }.to_json(), digest))
 }
 
 fn placeholder_account() -> Result<AccountId, Failure> {

@@ -136,7 +136,8 @@ async fn store(texts: &Texts, target: &TargetName, objects: Option<Objects>) -> 
 async fn try_request(trial: &Trial<'_>, sdk: &Sdk, parameters: &Parameters) -> Result<Tried, Failure> {
     let session = new_key()?;
     let place = (trial.topic, trial.target);
-    trial.ask(sdk, |id, now, pair| request_for(place, parameters, (id, now), &session, pair)).await
+    let asked = trial.ask(sdk, &[], |id, now, pair| request_for(place, parameters, (id, now), &session, pair)).await?;
+    Ok(asked.tried)
 }
 
 fn show(finding: &Finding, output: Output) -> Result<(), Failure> {

@@ -14,7 +14,9 @@ use relay_protocol::keys::Cached;
 use relay_protocol::limits::REQUEST_LIFETIME_MAX;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::Hints;
-use relay_protocol::{Digest, DryRun, Envelope, Message, QueueUrl, Request, Statement as _, TargetName, TopicArn};
+use relay_protocol::{
+    Digest, DryRun, Envelope, Message, QueueUrl, Request, SignedFrame, Statement as _, TargetName, TopicArn,
+};
 
 use crate::clock::Clock;
 use crate::follower::Follower;
@@ -35,6 +37,15 @@ pub(crate) struct Trial<'a> {
     pub(crate) patience: Duration,
 }
 
+/// The answer to a dry run, with what proves it to others.
+pub(crate) struct Asked {
+    pub(crate) tried: Tried,
+    /// The signed dry run.
+    pub(crate) dry_run: Envelope,
+    /// The launcher's signed frame.
+    pub(crate) answer: SignedFrame,
+}
+
 impl Trial<'_> {
     /// Asks about the request that `make` makes for the queues of this dry run, and returns the
     /// launcher's answer. Leaves nothing behind.
@@ -46,8 +57,9 @@ impl Trial<'_> {
     pub(crate) async fn ask(
         &self,
         sdk: &Sdk,
+        approvals: &[Envelope],
         make: impl FnOnce(&relay_protocol::DeploymentId, relay_protocol::Timestamp, &Pair) -> Request,
-    ) -> Result<Tried, Failure> {
+    ) -> Result<Asked, Failure> {
         let queues = Queues::new(sdk);
         let (id, now) = new_id()?;
         let pair = match self.reply_queue {
@@ -58,24 +70,24 @@ impl Trial<'_> {
             }
         };
         let request = make(&id, now, &pair);
-        let answer = self.publish_and_wait(sdk, &queues, &pair, &request).await;
+        let answer = self.publish_and_wait(sdk, &pair, &request, approvals).await;
         // The answer matters more than a queue that is left behind; `relay gc` deletes it.
         let deleted = pair.delete(&queues).await;
-        let tried = answer?;
+        let asked = answer?;
         deleted?;
-        self.check_pin(&tried)?;
-        Ok(tried)
+        self.check_pin(&asked.tried)?;
+        Ok(asked)
     }
 
     async fn publish_and_wait(
         &self,
         sdk: &Sdk,
-        queues: &Queues,
         pair: &Pair,
         request: &Request,
-    ) -> Result<Tried, Failure> {
+        approvals: &[Envelope],
+    ) -> Result<Asked, Failure> {
         let envelope = self.key.sign(Envelope::new(DryRun::TYPE, request.to_payload())).await?;
-        let (body, hints) = (Message::dry_run_json(&envelope), Hints::of(request));
+        let (body, hints) = (Message::dry_run_json(&envelope, approvals), Hints::of(request));
         let published =
             Published { hints, request: envelope.digest(), body: Digest::of(body.as_bytes()), dry_run: true };
         let sent = Topic::new(sdk).publish(self.topic, &body, &published.hints).await;
@@ -87,12 +99,15 @@ impl Trial<'_> {
         if !pair.own {
             inbox.share();
         }
-        let mut follower = Follower::new(queues.clone(), pair.reply.clone(), clock);
+        let mut follower = Follower::new(Queues::new(sdk), pair.reply.clone(), clock);
+        let mut frames = Vec::new();
         loop {
             let due = inbox.poll_timeout().unwrap_or_default().saturating_sub(clock.elapsed());
             tokio::select! {
                 answer = follower.next() => {
                     if let Some(answer) = answer {
+                        let messages = answer.1.iter().flatten();
+                        frames.extend(messages.map(|m| SignedFrame::from_message(m.attributes.clone(), m.body.clone())));
                         follower.take(answer, &mut inbox);
                     }
                     // A deployment waits until this passes. A dry run can be repeated.
@@ -117,7 +132,10 @@ impl Trial<'_> {
         }
         follower.stop();
         follower.deleted().await;
-        self.answer(&inbox)
+        let tried = self.answer(&inbox)?;
+        // Of several frames, the last one is it: the inbox stops at the first that it believes.
+        let answer = frames.pop().ok_or_else(|| Failure::new(ExitCode::Unknown, "no answer arrived"))?;
+        Ok(Asked { tried, dry_run: envelope, answer })
     }
 
     fn answer(&self, inbox: &Inbox<Cached>) -> Result<Tried, Failure> {

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking"))]
 
+mod approvals;
 pub mod args;
 mod artifacts;
 mod attach;
@@ -80,6 +81,8 @@ async fn run(command: Command) -> Result<u8, Failure> {
         Command::Attach(arguments) => attach::attach(&arguments).await,
         Command::Status(arguments) => status::status(&arguments).await,
         Command::Cancel(arguments) => cancel::cancel(&arguments).await,
+        Command::Approve(arguments) => approvals::approve::approve(&arguments).await,
+        Command::Approvals(arguments) => approvals::list::list(&arguments).await,
         Command::Gc(arguments) => gc::gc(&arguments).await,
         Command::Keygen(arguments) => keygen::keygen(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),

@@ -9,6 +9,7 @@ use relay_aws::Sdk;
 use relay_console::Failure;
 use relay_engine::{Pins, Timeouts};
 use relay_protocol::keys::{PrivateKey, VerifyingKey};
+use relay_protocol::limits::APPROVAL_LIFETIME_MAX;
 use relay_protocol::{ParameterName, PublicKey, QueueUrl, Region, TargetName, TopicArn};
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -34,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) artifacts: BTreeMap<ParameterName, PathBuf>,
     /// Bucket and prefix.
     pub(crate) artifact_store: Option<(String, String)>,
+    /// How long to wait for approvals, and the bucket and prefix where the request waits.
+    pub(crate) wait_approval: Option<(Duration, (String, String))>,
     pub(crate) reply_queue: Option<QueueUrl>,
     /// How long the deployment may take before this command asks it to stop.
     pub(crate) timeout: Option<Duration>,
@@ -62,6 +65,7 @@ struct Target {
     target_key: Option<String>,
     answer_key: Option<String>,
     artifacts: Option<String>,
+    approvals: Option<String>,
     reply_queue_url: Option<String>,
 }
 
@@ -85,6 +89,10 @@ impl Settings {
                 .map(|(name, path)| (name, PathBuf::from(path)))
                 .collect(),
             artifact_store: texts.artifact_store(&target)?,
+            wait_approval: match arguments.wait_approval.as_deref() {
+                Some(text) => Some((duration("--wait-approval", text)?, texts.approval_store(&target)?)),
+                None => None,
+            },
             reply_queue: texts.reply_queue()?,
             wait: arguments.wait.as_deref().map(|text| duration("--wait", text)).transpose()?,
             timeout: arguments.timeout.as_deref().map(|text| duration("--timeout", text)).transpose()?,
@@ -123,6 +131,9 @@ pub(crate) struct Layers {
     folder: PathBuf,
 }
 
+/// Where requests wait for approvals: the region, if it is known, and bucket and prefix.
+pub(crate) type Store = (Option<Region>, (String, String));
+
 /// What the layers say about one target, as text. Each method validates its own value.
 #[derive(Debug)]
 pub(crate) struct Texts {
@@ -134,6 +145,7 @@ pub(crate) struct Texts {
     answer_key: Option<String>,
     trust_first_answer: bool,
     artifacts: Option<String>,
+    approvals: Option<String>,
     reply_queue_url: Option<String>,
 }
 
@@ -159,6 +171,35 @@ impl Layers {
         let own = Sdk::from_environment(None).await.region().and_then(|region| region.parse().ok());
         regions.extend(own);
         regions
+    }
+
+    /// Returns every bucket and prefix where requests may wait for approvals: of the target that is
+    /// named, or else of all targets in relay.toml; with the region of the target's topic.
+    pub(crate) fn approval_stores(&self, target: Option<&TargetName>) -> Result<Vec<Store>, Failure> {
+        let targets: Vec<&TargetName> = match target {
+            Some(target) => vec![target],
+            None => self.targets().collect(),
+        };
+        let mut stores = BTreeSet::new();
+        for target in targets {
+            let texts = self.texts(target);
+            if texts.approvals.is_some() {
+                let region = texts.topic(target).ok().map(|topic| topic.region().clone());
+                stores.insert((region, texts.approval_store(target)?));
+            }
+        }
+        // A place for all targets may be known without any target.
+        let everywhere = self.flags.approval_store.as_deref().or(self.file.default.approvals.as_deref());
+        if let (true, Some(text)) = (stores.is_empty(), everywhere.filter(|text| !text.contains("{target}"))) {
+            stores.insert((None, store("approval store", text.trim())?));
+        }
+        if stores.is_empty() {
+            let more = "; with {target} in it, name the target with --target";
+            return Err(
+                no_approval_store().hint(format!("the store may come from relay.toml or RELAY_APPROVALS{more}"))
+            );
+        }
+        Ok(stores.into_iter().collect())
     }
 
     /// Returns the targets that relay.toml names.
@@ -192,6 +233,7 @@ impl Layers {
             answer_key: pick(&self.flags.answer_key, |t| &t.answer_key),
             trust_first_answer: self.flags.trust_first_answer,
             artifacts: pick(&self.flags.artifact_store, |t| &t.artifacts),
+            approvals: pick(&self.flags.approval_store, |t| &t.approvals),
             reply_queue_url: pick(&self.flags.reply_queue_url, |t| &t.reply_queue_url),
         }
     }
@@ -246,7 +288,14 @@ impl Texts {
 
     /// Returns the artifact store's bucket and prefix, if one is named.
     pub(crate) fn artifact_store(&self, target: &TargetName) -> Result<Option<(String, String)>, Failure> {
-        self.artifacts.as_deref().map(|text| store(text, target)).transpose()
+        let filled = self.artifacts.as_deref().map(|text| text.replace("{target}", target.as_str()));
+        filled.map(|text| store("artifact store", &text)).transpose()
+    }
+
+    /// Returns the bucket and prefix where requests wait for approvals, which must be known.
+    pub(crate) fn approval_store(&self, target: &TargetName) -> Result<(String, String), Failure> {
+        let text = self.approvals.as_deref().ok_or_else(no_approval_store)?;
+        store("approval store", &text.replace("{target}", target.as_str()))
     }
 
     /// Returns the pre-made reply queue, if one is named.
@@ -333,15 +382,27 @@ pub(crate) fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<ParameterNa
     Ok(map)
 }
 
-/// Splits `s3://bucket/prefix/` into bucket and prefix, with `{target}` filled in.
-fn store(text: &str, target: &TargetName) -> Result<(String, String), Failure> {
-    let filled = text.replace("{target}", target.as_str());
-    let parts = filled.strip_prefix("s3://").and_then(|rest| rest.split_once('/'));
+fn no_approval_store() -> Failure {
+    Failure::usage("no approval store is configured").hint(
+        "add approvals = \"s3://bucket/{target}/\" to relay.toml, as the output Approvals of the CI account's stack says, or pass --approval-store",
+    )
+}
+
+/// How long an approval may last, as typed.
+pub(crate) fn approval_lifetime(text: &str) -> Result<Duration, Failure> {
+    let lifetime = duration("--for", text)?;
+    let most = Duration::from_secs(APPROVAL_LIFETIME_MAX.unsigned_abs());
+    if lifetime > most { Err(Failure::usage(format!("--for {text}: at most 24h"))) } else { Ok(lifetime) }
+}
+
+/// Splits `s3://bucket/prefix/` into bucket and prefix.
+fn store(name: &str, text: &str) -> Result<(String, String), Failure> {
+    let parts = text.strip_prefix("s3://").and_then(|rest| rest.split_once('/'));
     match parts {
         Some((bucket, prefix)) if !bucket.is_empty() && (prefix.is_empty() || prefix.ends_with('/')) => {
             Ok((bucket.to_owned(), prefix.to_owned()))
         }
-        _ => Err(Failure::usage(format!("the artifact store `{text}` is not of the form s3://bucket/prefix/"))),
+        _ => Err(Failure::usage(format!("the {name} `{text}` is not of the form s3://bucket/prefix/"))),
     }
 }
 

@@ -48,6 +48,14 @@ impl KmsKey {
 }
 
 impl Signer {
+    /// The public half.
+    pub(crate) async fn public(&self) -> Result<PublicKey, Failure> {
+        match self {
+            Self::Held(key) => Ok(key.public().clone()),
+            Self::Kms(key) => key.public().await,
+        }
+    }
+
     /// Signs an envelope.
     pub(crate) async fn sign(&self, envelope: Envelope) -> Result<Envelope, Failure> {
         let key = match self {

@@ -230,7 +230,8 @@ impl Running {
         eventually(&format!("stderr has `{text}`"), || self.stderr.has(text).then_some(()));
     }
 
-    fn stderr_so_far(&self) -> String {
+    /// What stderr has so far.
+    pub fn stderr_so_far(&self) -> String {
         let bytes = self.stderr.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&bytes).into_owned()
     }

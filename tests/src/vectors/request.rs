@@ -227,7 +227,7 @@ fn dry_runs() -> Cases {
     let trying = |clause: &str, expect: &str, comment: &str, body: String| {
         base().odd(clause, expect, comment).but(|v| v.stage = "try".into()).body(body)
     };
-    let body = |envelope: &Envelope| relay_protocol::Message::dry_run_json(envelope);
+    let body = |envelope: &Envelope| relay_protocol::Message::dry_run_json(envelope, &[]);
     let json = dry_run(&keys::ci()).to_json();
     vec![
         (

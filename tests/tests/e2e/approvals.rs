@@ -6,8 +6,10 @@ use std::sync::Arc;
 use relay_protocol::keys::PrivateKey;
 use relay_protocol::{Approval, Bundle, Digest, DryRun, Envelope, Message, Reason, Statement as _, Ticket};
 use relay_tests::kit::asking::{new_key, now};
+use relay_tests::kit::deploy::Running;
 use relay_tests::kit::targets::{Head, SHELL, target};
-use relay_tests::{Asking, Options, Sandbox};
+use relay_tests::{Asking, Deployed, Options, Sandbox};
+use rustix::process::Signal;
 
 const TARGET: &str = "test/approved";
 
@@ -35,10 +37,7 @@ fn asking(sandbox: &Arc<Sandbox>, ticket: u8, script: &str) -> Asking {
 /// Publishes a dry run, and returns its answer.
 fn tried(asking: &Asking, approvals: Vec<Envelope>) -> serde_json::Value {
     let dry_run = asking.key.sign_envelope(Envelope::new(DryRun::TYPE, asking.request.to_payload()));
-    let empty = Message::dry_run_json(&dry_run);
-    let approvals: Vec<String> = approvals.iter().map(Envelope::to_json).collect();
-    let body = empty.replace("\"approvals\":[]", &format!("\"approvals\":[{}]", approvals.join(",")));
-    asking.publish_as(&body, &asking.hints()).unwrap();
+    asking.publish_as(&Message::dry_run_json(&dry_run, &approvals), &asking.hints()).unwrap();
     asking.reply("tried").body
 }
 
@@ -98,6 +97,80 @@ fn an_approval_serves_one_deployment() {
     }
     let ends = both.each_ref().map(|one| one.end().reason().to_owned());
     assert_eq!((ends.iter().filter(|reason| *reason == "approval").count(), runs()), (1, 2), "{ends:?}");
+}
+
+/// `relay approve` by the sandbox's person, who types this.
+fn approves(sandbox: &Sandbox, ticket: &str, typed: &str, more: &[&str]) -> Deployed {
+    let key = sandbox.variable("RELAY_SANDBOX_APPROVER").to_owned();
+    let arguments = [&["approve", ticket], more].concat();
+    let types = format!("printf '%s\\n' '{typed}' | \"$0\" \"$@\"");
+    sandbox.relay(&arguments).env("RELAY_SIGNING_KEY", &key).through(&["sh", "-c", &types]).run()
+}
+
+/// The ticket that a waiting `relay deploy` has printed.
+fn ticket_of(running: &Running) -> String {
+    running.until_stderr("relay approve ");
+    let said = running.stderr_so_far();
+    let (_, rest) = said.split_once("relay approve ").unwrap();
+    rest.split_whitespace().next().unwrap().to_owned()
+}
+
+// clause: APP-1, APP-2, APP-4, APP-5
+/// Two terminals: one waits, the other one shows, asks and signs.
+#[test]
+fn a_second_person_approves_what_the_launcher_has_verified() {
+    let sandbox = Sandbox::start(Options::default());
+    let deploy = || sandbox.deploy("demo/guarded").param("name", "you");
+    deploy().run().exits(120).says("the policy requires 1 more").says("--wait-approval");
+    assert!(sandbox.relay(&["approvals"]).run().exits(0).out().contains("no request waits"));
+
+    let waiting = deploy().args(&["--wait-approval", "5m"]).start();
+    let ticket = ticket_of(&waiting);
+    let listed = sandbox.relay(&["approvals"]).run().exits(0).out();
+    assert!(listed.contains(&format!("{ticket} demo/guarded asked ")), "{listed}");
+    // Only the target's name is an approval.
+    approves(&sandbox, &ticket, "yes", &[]).exits(1).says("not approved");
+    approves(&sandbox, &"0".repeat(32), "demo/guarded", &[]).exits(119).says("no request with the ticket");
+    // Who has other pins is told so, and signs nothing.
+    let other = new_key().public().to_string();
+    approves(&sandbox, &ticket, "demo/guarded", &["--answer-key", &other]).exits(119).says("did not sign this answer");
+    // CI approves nothing, whatever it types.
+    let ci = sandbox.relay(&["approve", &ticket]).through(&["sh", "-c", "echo demo/guarded | \"$0\" \"$@\""]).run();
+    ci.exits(0);
+    waiting.until_stderr("its kind is `ci`, and only persons approve");
+
+    let approved = approves(&sandbox, &ticket, "demo/guarded", &[]).exits(0);
+    for fact in ["requester      sandbox-ci", "    name, 3 bytes", "    │ you", "missing        1 of"] {
+        assert!(approved.out().contains(fact), "{fact}: {}", approved.out());
+    }
+    let done = waiting.wait().exits(0);
+    assert!(done.out().contains("hello, you"), "{}", done.out());
+    approves(&sandbox, &ticket, "demo/guarded", &[]).exits(119).says("approved this request before");
+    // Nothing of the waiting was left in the target account.
+    let made = sandbox.calls("sqs", "CreateQueue").len();
+    assert_eq!(sandbox.calls("sqs", "DeleteQueue").iter().filter(|call| call.ok).count(), made);
+}
+
+// clause: APP-5
+#[test]
+fn an_approval_as_a_file_serves_once() {
+    let sandbox = Sandbox::start(Options::default());
+    let waiting = sandbox.deploy("demo/guarded").param("name", "you").args(&["--wait-approval", "5m"]).start();
+    let ticket = ticket_of(&waiting);
+    waiting.signal(Signal::TERM);
+    waiting.wait().exits(143).says("stopped before the request was published");
+    let file = sandbox.folder().join("approval.json");
+    let file = file.to_str().unwrap();
+    approves(&sandbox, &ticket, "demo/guarded", &["--out", file]).exits(0);
+    let with = |name: &str| sandbox.deploy("demo/guarded").param("name", name).args(&["--approval", file]).run();
+    with("other").exits(120).says("it is for other parameters");
+    let dry_run = ["deploy", "demo/guarded", "--param", "name=you", "--approval", file, "--dry-run"];
+    sandbox.relay(&dry_run).run().exits(0);
+    with("you").exits(0);
+    sandbox.relay(&dry_run).run().exits(120).says("has used the ticket");
+    with("you").exits(120).says("has used the ticket");
+    std::fs::write(file, "{}").unwrap();
+    with("you").exits(119).says("is not an approval of `relay approve`");
 }
 
 // clause: APP-2, APP-4

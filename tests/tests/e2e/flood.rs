@@ -20,7 +20,7 @@ const ROUNDS: usize = 4;
 fn measure(sandbox: &Arc<Sandbox>) -> Duration {
     let asking = Asking::new(sandbox, "demo/hello", &[("name", "x")]);
     let envelope = Envelope::new(relay_protocol::DryRun::TYPE, asking.request.to_payload());
-    let body = Message::dry_run_json(&asking.key.sign_envelope(envelope));
+    let body = Message::dry_run_json(&asking.key.sign_envelope(envelope), &[]);
     let began = Instant::now();
     asking.publish_as(&body, &asking.hints()).unwrap();
     assert_eq!(asking.reply("tried").reason(), "");

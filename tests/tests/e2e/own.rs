@@ -81,7 +81,7 @@ fn what_cannot_run_is_refused_before_the_sandbox_starts() {
         assert!(code == 119 && out.is_empty() && err.contains(name) && err.contains(words), "{name}: {code} {err}");
     };
     refused("field.toml", &text.replace("pattern", "patern"), "unknown field `patern`");
-    refused("people.toml", &text.replace("name = \"ci\"", "name = \"ci\"\nperson = \"p\""), "CI system");
+    refused("people.toml", &text.replace("name = \"ci\"", "name = \"ci\"\nkind = \"person\""), "CI system");
     refused("secrets.toml", "TOKN = \"x\"\n", "TOKN");
     refused("secrets.toml", "TOKEN = 1\n", "NAME = \"value\"");
     let (code, _, err) = exec(folder.path(), &["--target", target, "--target", target], "echo ran");

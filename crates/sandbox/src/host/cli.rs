@@ -57,8 +57,8 @@ struct Common {
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
     /// A target file from your repository; may be repeated. The sandbox uses its own accounts,
-    /// buckets and target key, and its own key for the first signer without a `person`. The policy,
-    /// the steps and the rules for values stay as they are.
+    /// buckets and target key, and its own keys for the first signer that is not a person and for
+    /// the first that is. The policy, the steps and the rules for values stay as they are.
     #[arg(long = "target", value_name = "FILE")]
     files: Vec<PathBuf>,
     /// File with values for the targets' secrets, one `NAME = "value"` per line. The sandbox makes

@@ -19,6 +19,7 @@ use crate::services::{CI_ACCOUNT, REGION, TARGET_ACCOUNT, lock};
 use crate::wire::times::{iso_seconds, now_ms, random, uuid};
 
 const ARTIFACTS: &str = "relay-sandbox-artifacts";
+const APPROVALS: &str = "relay-sandbox-approvals";
 
 /// Secrets and parameters that tests and the built-in targets can use.
 const SECRETS: [(&str, &str); 3] = [
@@ -118,6 +119,7 @@ fn fill(host: &Host, bucket: &str, evidence: &str) -> Result<(), String> {
     lock(&services.s3).make(bucket, TARGET_ACCOUNT, Some(&guard(&["s3:PutObject", "s3:DeleteObject"])))?;
     lock(&services.s3).make(evidence, TARGET_ACCOUNT, Some(&writers(evidence)))?;
     lock(&services.s3).make(ARTIFACTS, CI_ACCOUNT, Some(&artifacts_policy()))?;
+    lock(&services.s3).make(APPROVALS, CI_ACCOUNT, None)?;
     for (name, value) in SECRETS {
         lock(&services.secrets).put(&format!("arn:aws:{name}"), value);
     }
@@ -127,11 +129,18 @@ fn fill(host: &Host, bucket: &str, evidence: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Makes a key: the private half as PEM, and the public half in base64.
+fn new_key() -> Result<(String, String), String> {
+    let key = SigningKey::from_bytes(&random::<32>());
+    let private = key.to_pkcs8_pem(LineEnding::LF).map_err(|e| e.to_string())?;
+    let public = key.verifying_key().to_public_key_der().map_err(|e| e.to_string())?;
+    Ok((private.to_string(), BASE64.encode(public.as_bytes())))
+}
+
 /// Fills both accounts, and returns what a command and the launcher need.
 pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts), String> {
-    let signer = SigningKey::from_bytes(&random::<32>());
-    let private = signer.to_pkcs8_pem(LineEnding::LF).map_err(|e| e.to_string())?;
-    let public = signer.verifying_key().to_public_key_der().map_err(|e| e.to_string())?;
+    let (private, signer_key) = new_key()?;
+    let (approver, approver_key) = new_key()?;
     let (settings, services) = (&host.settings, &host.services);
     let topic = settings.topic.clone().unwrap_or_else(|| format!("arn:aws:sns:{REGION}:{TARGET_ACCOUNT}:relay"));
     let bucket = settings.bucket.clone().unwrap_or_else(|| format!("relay-{TARGET_ACCOUNT}-{REGION}"));
@@ -144,7 +153,6 @@ pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts)
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
     let work = host.places.state_dir.join("work");
     std::fs::create_dir_all(&work).map_err(|e| format!("{}: {e}", work.display()))?;
-    let signer_key = BASE64.encode(public.as_bytes());
     let context = Context {
         endpoint: host.third_party.as_ref().map_or(&host.places.endpoint, |other| &other.endpoint).clone(),
         workspace: work.to_string_lossy().into_owned(),
@@ -153,6 +161,7 @@ pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts)
         evidence: evidence.clone(),
         target_key,
         signer_key: signer_key.clone(),
+        approver_key,
         path: path.clone(),
         artifacts: ARTIFACTS.to_owned(),
     };
@@ -167,10 +176,12 @@ pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts)
         ("AWS_REGION", REGION.to_owned()),
         ("AWS_DEFAULT_REGION", REGION.to_owned()),
         ("RELAY_TOPIC_ARN", topic.clone()),
-        ("RELAY_SIGNING_KEY", private.to_string()),
+        ("RELAY_SIGNING_KEY", private),
         ("RELAY_TARGET_PUBLIC_KEY", BASE64.encode(&target_public)),
         ("RELAY_ANSWER_PUBLIC_KEY", BASE64.encode(&answer_public)),
         ("RELAY_ARTIFACTS", format!("s3://{ARTIFACTS}/{{target}}/")),
+        ("RELAY_APPROVALS", format!("s3://{APPROVALS}/")),
+        ("RELAY_SANDBOX_APPROVER", approver),
         ("RELAY_SANDBOX_STATE", host.places.state_dir.to_string_lossy().into_owned()),
         ("RELAY_SANDBOX_ENDPOINT", host.places.endpoint.clone()),
         ("RELAY_SANDBOX_SIGNER_KEY", signer_key),

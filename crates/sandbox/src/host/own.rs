@@ -141,13 +141,17 @@ fn adapt(text: &str, context: &Context) -> Result<Own, String> {
 }
 
 /// Gives the sandbox's key and CI account to the first signer that is not a person, and returns its
-/// name.
+/// name. The first person gets the sandbox's key for approvals.
 fn replace_signer(file: &mut Table, context: &Context) -> Result<String, String> {
     let signers = file.get_mut("signers").and_then(Value::as_array_mut).into_iter().flatten();
-    let mut tables = signers.filter_map(Value::as_table_mut);
-    let signer = tables
-        .find(|signer| signer.contains_key("key") && !signer.contains_key("person"))
-        .ok_or("no signer is a CI system, that is, has a `key` but no `person`")?;
+    let keyed = signers.filter_map(Value::as_table_mut).filter(|signer| signer.contains_key("key"));
+    let is_person = |signer: &&mut Table| signer.get("kind").and_then(Value::as_str) == Some("person");
+    let (people, machines): (Vec<_>, Vec<_>) = keyed.partition(is_person);
+    if let Some(person) = people.into_iter().next() {
+        person.insert("key".to_owned(), context.approver_key.as_str().into());
+    }
+    let none = "no signer is a CI system, that is, has a `key` and is not of `kind = \"person\"`";
+    let signer = machines.into_iter().next().ok_or(none)?;
     signer.insert("key".to_owned(), context.signer_key.as_str().into());
     signer.insert("ci_accounts".to_owned(), vec![Value::from(CI_ACCOUNT)].into());
     Ok(signer.get("name").and_then(Value::as_str).unwrap_or_default().to_owned())
@@ -179,6 +183,7 @@ mod tests {
             evidence: text("relay-evidence-222222222222-eu-west-1"),
             target_key: text("arn:aws:kms:eu-west-1:222222222222:key/1"),
             signer_key: text("the sandbox's"),
+            approver_key: text("the sandbox's person"),
             path: text("/bin"),
             artifacts: text("sandbox-artifacts"),
         }
@@ -188,12 +193,13 @@ mod tests {
     fn places_keys_and_accounts_are_the_sandboxs_and_all_else_is_as_it_was() {
         let text = include_str!("../../../../infra/examples/payments-production.toml");
         let text = text.replace("eu-west-1", "eu-north-1").replace("222222222222", "333333333333");
-        let own = adapt(&text.replace("[[signers]]", "[[signers]]\nperson = true\nkey = 'a'\n[[signers]]"), &context());
+        let own =
+            adapt(&text.replace("[[signers]]", "[[signers]]\nkind = 'person'\nkey = 'a'\n[[signers]]"), &context());
         let own = own.unwrap();
         assert_eq!((own.target.as_str(), own.signer.as_str()), ("payments/production", "ci"));
         assert!(!own.text.contains("333333333333") && !own.text.contains("eu-north-1"), "{}", own.text);
         let (before, mut after): (Table, Table) = (toml::from_str(&text).unwrap(), toml::from_str(&own.text).unwrap());
-        assert_eq!(after["signers"][0]["key"].as_str(), Some("a"), "a person's key stays");
+        assert_eq!(after["signers"][0]["key"].as_str(), Some("the sandbox's person"));
         assert_eq!(after["signers"][1]["key"].as_str(), Some("the sandbox's"));
         assert_eq!(after["environment"]["PATH"].as_str(), Some("/bin"));
         let source = after["parameters"]["source"]["artifact"].as_str();
@@ -209,7 +215,7 @@ mod tests {
     fn a_target_needs_a_signer_that_the_sandbox_can_stand_for() {
         let text = "target = 'a/b'\nrunner_role = 'relay-a-b'\n";
         assert!(adapt(text, &context()).unwrap_err().contains("no signer is a CI system"));
-        let with_person = format!("{text}[[signers]]\nname = 'eve'\nkey = 'k'\nperson = 'eve'\n");
+        let with_person = format!("{text}[[signers]]\nname = 'eve'\nkey = 'k'\nkind = 'person'\n");
         assert!(adapt(&with_person, &context()).unwrap_err().contains("no signer is a CI system"));
     }
 

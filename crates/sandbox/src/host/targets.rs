@@ -21,6 +21,7 @@ pub(super) struct Context {
     pub(super) evidence: String,
     pub(super) target_key: String,
     pub(super) signer_key: String,
+    pub(super) approver_key: String,
     pub(super) path: String,
     pub(super) artifacts: String,
 }
@@ -37,7 +38,7 @@ uid = 0 # the tool runs as the user who runs the sandbox
 timeout = "30m"
 cancel = { signal = "INT", grace = "5s" }
 concurrency = 64
-policy = '''permit(principal in Group::"sandbox", action, resource);'''
+policy = '''${POLICY}'''
 
 [[signers]]
 key = "${SIGNER_KEY}"
@@ -70,6 +71,24 @@ script = { pattern = "(?s).*", multiline = true, unicode = true }
 [[steps]]
 name = "shell"
 run = ["sh", "-c", "{script}"]
+"#;
+
+/// The policy of all built-in targets but one.
+const OPEN: &str = r#"permit(principal in Group::"sandbox", action, resource);"#;
+
+/// The policy of `demo/guarded`.
+const GUARDED: &str = r#"
+permit(principal in Group::"sandbox", action in [Action::"deploy", Action::"cancel"], resource)
+when { context.approvals >= 1 };
+permit(principal in Group::"people", action == Action::"approve", resource);
+"#;
+
+const PERSON: &str = r#"
+[[signers]]
+key = "${APPROVER_KEY}"
+name = "sandbox-person"
+kind = "person"
+groups = ["people"]
 "#;
 
 const SOURCE: &str = r#"
@@ -145,6 +164,7 @@ pub(super) fn register(host: &Host, context: &Context, folder: Option<&Path>) ->
             ("ENDPOINT", context.endpoint.clone()),
             ("WORKSPACE", context.workspace.clone()),
             ("SIGNER_KEY", context.signer_key.clone()),
+            ("APPROVER_KEY", context.approver_key.clone()),
             ("PATH", context.path.clone()),
             ("ARTIFACTS", context.artifacts.clone()),
             ("AWS", aws.clone().unwrap_or_default()),
@@ -157,13 +177,19 @@ pub(super) fn register(host: &Host, context: &Context, folder: Option<&Path>) ->
         let borrowed: Vec<(&str, &str)> = values.iter().map(|(n, v)| (*n, v.as_str())).collect();
         fill(template, &borrowed)
     };
-    let mut built_in = vec![("demo/hello", HELLO), ("demo/shell", SHELL), ("demo/source", SOURCE)];
+    let guarded = format!("{HELLO}{PERSON}");
+    let mut built_in = vec![
+        ("demo/hello", OPEN, HELLO),
+        ("demo/shell", OPEN, SHELL),
+        ("demo/source", OPEN, SOURCE),
+        ("demo/guarded", GUARDED, &guarded),
+    ];
     if aws.is_some() {
-        built_in.push(("demo/cloudformation", CLOUDFORMATION));
+        built_in.push(("demo/cloudformation", OPEN, CLOUDFORMATION));
     }
-    for (target, body) in built_in {
+    for (target, policy, body) in built_in {
         let role = format!("relay-{}", target.replace('/', "-"));
-        let text = borrow(&values(target, &role), &format!("{HEAD}{body}"));
+        let text = borrow(&values(target, &role), &format!("{}{body}", HEAD.replace("${POLICY}", policy)));
         add(host, target, &role, &text);
     }
     let Some(folder) = folder else { return Ok(()) };
@@ -222,6 +248,7 @@ mod tests {
             "ENDPOINT",
             "WORKSPACE",
             "SIGNER_KEY",
+            "APPROVER_KEY",
             "PATH",
             "ARTIFACTS",
             "AWS",
@@ -230,8 +257,8 @@ mod tests {
             "CFN_SECRET_KEY",
         ];
         let values: Vec<(&str, &str)> = values.iter().map(|n| (*n, odd)).collect();
-        for body in [HELLO, SHELL, SOURCE, CLOUDFORMATION] {
-            let text = fill(&format!("{HEAD}{body}"), &values);
+        for body in [HELLO, SHELL, SOURCE, CLOUDFORMATION, PERSON] {
+            let text = fill(&format!("{}{body}", HEAD.replace("${POLICY}", GUARDED)), &values);
             let table: toml::Table = toml::from_str(&text).unwrap();
             assert_eq!(table.get("endpoint").and_then(toml::Value::as_str), Some(odd));
             let path = table.get("environment").and_then(|e| e.get("PATH")).and_then(toml::Value::as_str);

@@ -1,0 +1,144 @@
+//! `relay approve`: shows a person what the launcher has verified about a pending request, and
+//! signs the consent to it. The person's own pins decide what is believed.
+
+use std::io::BufRead as _;
+use std::path::Path;
+
+use relay_aws::Sdk;
+use relay_aws::clock::now;
+use relay_aws::objects::Objects;
+use relay_console::Failure;
+use relay_protocol::encoding::printable;
+use relay_protocol::frame::Tried;
+use relay_protocol::limits::APPROVAL_LIFETIME_MAX;
+use relay_protocol::outcome::ExitCode;
+use relay_protocol::{Approval, Envelope, Reason, Request, Statement as _, TargetName, Ticket, Timestamp};
+
+use super::store::Store;
+use super::{Given, Pending};
+use crate::args;
+use crate::settings::{Layers, PIN_HINT, approval_lifetime};
+use crate::show::{line, out};
+
+/// Shows the request, asks, signs, and hands the approval in.
+pub(crate) async fn approve(arguments: &args::Approve) -> Result<u8, Failure> {
+    let ticket: Ticket = arguments.ticket.parse().map_err(|error| Failure::usage(format!("{error}")))?;
+    let lifetime = approval_lifetime(&arguments.lifetime)?;
+    let layers = Layers::read(&arguments.place)?;
+    let target = arguments.target.as_deref().map(str::parse::<TargetName>).transpose();
+    let target = target.map_err(|error| Failure::usage(format!("--target: {error}")))?;
+    let (store, pending) = find(&layers, target.as_ref(), &ticket).await?;
+    let unreadable = |problem| Failure::usage(format!("the pending request {ticket} cannot be read: {problem}"));
+    let request = pending.request().map_err(unreadable)?;
+    let texts = layers.texts(&request.target);
+    let pins = texts.pins(&request.target)?.ok_or_else(|| {
+        Failure::usage("an approval needs pinned keys: what a stranger answers is nothing to approve").hint(PIN_HINT)
+    })?;
+    let topic = texts.topic(&request.target)?;
+    if topic != request.audience {
+        let words = format!("the request is for {}, and relay.toml names {topic}", request.audience);
+        return Err(Failure::usage(words).hint("whoever asks for this means another account; ask them"));
+    }
+    let tried = pending.verified(&pins).map_err(|problem| Failure::usage(problem).hint(PIN_HINT))?;
+    if request.ticket.as_ref() != Some(&ticket) {
+        return Err(Failure::usage("the pending request has another ticket than its name says"));
+    }
+    let signer = texts.signer()?;
+    facts(&request, &tried).iter().for_each(|text| out(text));
+    if tried.reason != Some(Reason::Approval) {
+        return Err(Failure::usage(format!("this request does not wait for an approval: {}", tried.message)));
+    }
+    let until = now().plus(i64::try_from(lifetime.as_secs()).unwrap_or(APPROVAL_LIFETIME_MAX));
+    out(&format!("Your approval lets exactly this run once, until {until}."));
+    if !confirmed(&request)? {
+        line("not approved: that is not the target's name");
+        return Ok(ExitCode::No.code());
+    }
+    let given = sign(&signer, &request, &tried, (ticket, until)).await?;
+    match &arguments.out {
+        Some(path) => write(path, &given)?,
+        None => {
+            let key_id = signer.public().await?.key_id();
+            if !store.approve(&key_id, &given).await? {
+                return Err(Failure::usage("this key has approved this request before"));
+            }
+        }
+    }
+    out("approved");
+    Ok(0)
+}
+
+/// Looks for the ticket in every bucket that relay.toml or a flag names.
+async fn find(layers: &Layers, target: Option<&TargetName>, ticket: &Ticket) -> Result<(Store, Pending), Failure> {
+    let stores = layers.approval_stores(target)?;
+    for (region, (bucket, prefix)) in &stores {
+        let objects = Objects::new(&Sdk::from_environment(region.as_ref()).await);
+        let store = Store { objects, bucket: bucket.clone(), prefix: prefix.clone() };
+        if let Some(pending) = store.get(ticket).await? {
+            return Ok((store, pending));
+        }
+    }
+    let places: Vec<String> = stores.iter().map(|(_, (bucket, prefix))| format!("s3://{bucket}/{prefix}")).collect();
+    Err(Failure::usage(format!("no request with the ticket {ticket} waits in {}", places.join(", ")))
+        .hint("ask for the line that `relay deploy` printed; requests are removed after two days"))
+}
+
+/// What the approver reads. Everything of the requester is escaped, and marked with a bar.
+fn facts(request: &Request, tried: &Tried) -> Vec<String> {
+    let mut lines = vec![
+        "What the launcher of the target account has verified and signed:".to_owned(),
+        format!("  target         {} in account {}", request.target, request.audience.account()),
+        format!("  configuration  {}", tried.configuration_digest),
+        format!("  revision       {}", printable(&tried.revision)),
+        format!("  requester      {}", printable(&tried.requesters.join(", "))),
+        format!("  missing        {} of the approvals that the policy requires", tried.approvals_missing),
+        format!("  asked at       {}", request.issued_at),
+        "  parameters".to_owned(),
+    ];
+    for (name, value) in &request.parameters {
+        lines.push(format!("    {name}, {} bytes", value.len()));
+        lines.extend(barred(value));
+    }
+    let origin = &request.origin;
+    let claims =
+        [("system", &origin.system), ("run", &origin.run_url), ("commit", &origin.commit), ("actor", &origin.actor)];
+    if claims.iter().any(|(_, text)| text.is_some()) {
+        lines.push("What the requester says, and nobody has verified:".to_owned());
+        for (name, text) in claims {
+            lines.extend(text.as_ref().map(|text| format!("  {name:<13}  {}", printable(text.as_str()))));
+        }
+    }
+    lines
+}
+
+/// A text of a stranger, to its end, so that it cannot pass for a line of relay.
+fn barred(text: &str) -> impl Iterator<Item = String> {
+    text.split('\n').map(|line| format!("    │ {}", printable(line)))
+}
+
+/// Asks for the target's name. There is no flag for it.
+fn confirmed(request: &Request) -> Result<bool, Failure> {
+    line(&format!("To approve, type the target's name, {}:", request.target));
+    let mut typed = String::new();
+    let read = std::io::stdin().lock().read_line(&mut typed);
+    read.map_err(|error| Failure::usage(format!("cannot read your answer: {error}")))?;
+    Ok(typed.trim() == request.target.as_str())
+}
+
+async fn sign(
+    signer: &crate::signing::Signer,
+    request: &Request,
+    tried: &Tried,
+    (ticket, expires_at): (Ticket, Timestamp),
+) -> Result<Given, Failure> {
+    let odd = || Failure::usage("the pending request has no ticket");
+    let subject = request.subject(tried.configuration_digest).ok_or_else(odd)?;
+    let approval = Approval { subject, issued_at: now(), expires_at };
+    let payload = serde_json::to_vec(&approval).map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(Given { ticket, approval: signer.sign(Envelope::new(Approval::TYPE, payload)).await? })
+}
+
+fn write(path: &Path, given: &Given) -> Result<(), Failure> {
+    let written = std::fs::write(path, given.to_bytes()?);
+    written.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+}
