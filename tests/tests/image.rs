@@ -81,6 +81,20 @@ fn without_root_the_tool_is_the_runners_user() {
     assert_eq!(isolation(&done), "none");
 }
 
+/// With one user for runner and tool, the kernel keeps the tool from the runner's memory. But an
+/// init as the first process has the task's variables, and shows them; the record must not promise
+/// more than that.
+#[test]
+fn an_init_that_shows_the_tasks_variables_is_told() {
+    let head = Head { role: Some("arn:aws:iam::222222222222:role/relay-deploy/payments"), ..Head::default() };
+    for (flags, shown, expected) in [(&[WORK][..], false, "credentials"), (&["--init", WORK], true, "none")] {
+        let Some(containers) = Containers::start(flags, &head) else { return };
+        let script = "cat /proc/1/environ > environ 2>/dev/null && echo shown; true";
+        let done = containers.script(script).run().exits(0);
+        assert_eq!((done.out() == "shown\n", isolation(&done)), (shown, json!(expected)), "{flags:?}");
+    }
+}
+
 /// `docker stop` works as ECS stops a task: SIGTERM to the first process, which is the runner or an
 /// init.
 #[test]

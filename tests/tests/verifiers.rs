@@ -90,7 +90,7 @@ fn json_output_and_result_files_fit_their_schemas() {
         path.to_str().unwrap().to_owned()
     };
     let mut seen = std::collections::BTreeSet::new();
-    let calls: [(&str, &[&str]); 9] = [
+    let calls: [(&str, &[&str]); 10] = [
         (
             "demo/shell",
             &[
@@ -108,6 +108,7 @@ fn json_output_and_result_files_fit_their_schemas() {
         ("demo/shell", &["--param", "script=sleep 1", "--detach"]),
         ("demo/shell", &["--topic", "arn:aws:sns:eu-west-1:222222222222:elsewhere"]),
         ("demo/shell", &["--no-such-flag"]),
+        ("demo/guarded", &["--param", "name=you", "--wait-approval", "3s"]),
     ];
     for (target, arguments) in calls {
         let with_file = !arguments.iter().any(|argument| ["--dry-run", "--detach"].contains(argument));
@@ -134,6 +135,7 @@ fn json_output_and_result_files_fit_their_schemas() {
         "running",
         "step",
         "waiting",
+        "waits",
         "warning",
         "would_be_refused",
         "would_run",

@@ -158,7 +158,8 @@ async fn approved(
         return Approved::of_files(&arguments.approvals);
     };
     let session = new_key()?;
-    let waiting = Waiting { sdk, trial: trial(settings), store, patience };
+    let heartbeat = settings.heartbeat;
+    let waiting = Waiting { sdk, trial: trial(settings), store, patience, heartbeat };
     waiting.approved(show, |id, now, pair, ticket| request(settings, (id, now), &session, pair, Some(ticket))).await
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::kit::sandbox::{Sandbox, clean, command};
-use crate::kit::wait::{LONG, eventually};
+use crate::kit::wait::{LONG, eventually, happens};
 
 /// A call of `relay` that has not started yet.
 #[derive(Debug)]
@@ -205,9 +205,7 @@ impl Running {
     /// Waits until stdout contains `text`.
     #[track_caller]
     pub fn until_stdout(&self, text: &str) {
-        eventually(&format!("stdout has `{text}`; stderr: {}", self.stderr_so_far()), || {
-            self.stdout.has(text).then_some(())
-        });
+        assert!(happens(|| self.stdout.has(text)), "stdout has no `{text}`; stderr: {}", self.stderr_so_far());
     }
 
     /// Waits until stdout contains `text` or is closed. Returns whether it contains `text`.
@@ -227,7 +225,7 @@ impl Running {
     /// Waits until stderr contains `text`.
     #[track_caller]
     pub fn until_stderr(&self, text: &str) {
-        eventually(&format!("stderr has `{text}`"), || self.stderr.has(text).then_some(()));
+        assert!(happens(|| self.stderr.has(text)), "stderr has no `{text}`: {}", self.stderr_so_far());
     }
 
     /// What stderr has so far.

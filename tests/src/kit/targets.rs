@@ -13,6 +13,8 @@ pub struct Head {
     pub policy: &'static str,
     /// The user id of the tool; 0 leaves it the runner's user.
     pub uid: u32,
+    /// The role whose credentials the tool gets.
+    pub role: Option<&'static str>,
 }
 
 impl Default for Head {
@@ -23,6 +25,7 @@ impl Default for Head {
             concurrency: 64,
             policy: r#"permit(principal in Group::"sandbox", action, resource);"#,
             uid: 0,
+            role: None,
         }
     }
 }
@@ -41,8 +44,8 @@ topic = "${{TOPIC}}"
 bucket = "${{BUCKET}}"
 evidence = "${{EVIDENCE}}"
 target_key = "${{TARGET_KEY}}"
-runner_role = "{role}"
-endpoint = "${{ENDPOINT}}"
+runner_role = "{runner_role}"
+{role}endpoint = "${{ENDPOINT}}"
 workspace = "${{WORKSPACE}}"
 uid = {uid}
 timeout = "{timeout}"
@@ -59,7 +62,8 @@ ci_accounts = ["111111111111"]
 [environment]
 PATH = "${{PATH}}"
 {body}"#,
-        role = runner_role(name),
+        runner_role = runner_role(name),
+        role = head.role.map(|role| format!("role = \"{role}\"\n")).unwrap_or_default(),
         timeout = head.timeout,
         cancel = head.cancel,
         concurrency = head.concurrency,

@@ -12,6 +12,19 @@ pub fn eventually<T>(what: &str, f: impl FnMut() -> Option<T>) -> T {
     within(LONG, what, f)
 }
 
+/// Whether `f` becomes true within the bound of [`eventually`], for a caller who knows more to say
+/// if it does not.
+pub fn happens(mut f: impl FnMut() -> bool) -> bool {
+    let began = Instant::now();
+    while !f() {
+        if began.elapsed() >= LONG {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    true
+}
+
 /// Like [`eventually`], with its own bound.
 #[track_caller]
 pub fn within<T>(bound: Duration, what: &str, mut f: impl FnMut() -> Option<T>) -> T {

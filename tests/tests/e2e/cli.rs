@@ -235,6 +235,16 @@ fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
 }
 
 #[test]
+fn a_mistyped_target_is_named_with_the_one_that_was_meant() {
+    let sandbox = sandbox();
+    let deploy = sandbox.deploy("test/merge").param("script", "true");
+    std::fs::write(deploy.folder().join("relay.toml"), "[targets.\"test/merged\"]\n").unwrap();
+    let done = deploy.run().exits(120);
+    // The launcher cannot tell an unknown target from an unknown key, and says so.
+    done.says("relay.toml names no target test/merge; did you mean test/merged?").says("target");
+}
+
+#[test]
 fn quiet_leaves_both_streams_to_the_tool() {
     let done = sandbox().shell("echo out; printf err >&2; exit 3").args(&["--quiet"]).run().exits(3);
     assert_eq!((done.stdout.as_slice(), done.stderr.as_slice()), (&b"out\n"[..], &b"err"[..]));

@@ -19,10 +19,9 @@ fn sandbox() -> Arc<Sandbox> {
     let with_role = |name: &str| {
         target(
             name,
-            &Head::default(),
+            &Head { role: Some(ROLE), ..Head::default() },
             &format!("AWS_ENDPOINT_URL = \"${{ENDPOINT}}\"\nAWS_REGION = \"eu-west-1\"\n{SHELL}"),
         )
-        .replace("\ntimeout", &format!("\nrole = \"{ROLE}\"\ntimeout"))
     };
     Sandbox::start(
         Options::default().set(&format!("credentials_ms={SESSION_MS}")).target("test/role", with_role("test/role")),

@@ -19,6 +19,9 @@ use crate::show::Show;
 /// The pause between two looks into the bucket.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// How long the bucket may be out of reach.
+const OUTAGE: Duration = Duration::from_secs(300);
+
 /// A request that needs approvals.
 pub(crate) struct Waiting<'a> {
     pub(crate) sdk: &'a Sdk,
@@ -27,6 +30,8 @@ pub(crate) struct Waiting<'a> {
     pub(crate) store: (String, String),
     /// How long to wait.
     pub(crate) patience: Duration,
+    /// How long nothing may be printed. Zero means forever.
+    pub(crate) heartbeat: Duration,
 }
 
 impl Waiting<'_> {
@@ -58,17 +63,27 @@ impl Waiting<'_> {
         let store = Store { objects: Objects::new(self.sdk), bucket, prefix };
         store.put(&ticket, &Pending { dry_run: asked.dry_run, answer: asked.answer }).await?;
         say_missing(show, &ticket, missing);
-        let until = Instant::now() + self.patience;
-        let mut known = 0;
+        let (mut known, mut said, mut reached) = (0, Instant::now(), Instant::now());
+        let until = said + self.patience;
         loop {
             if Instant::now() >= until {
                 let words = format!("{} went by without the approvals that the policy requires", plain(self.patience));
-                return Err(Failure::new(ExitCode::No, words).hint(
+                return Err(Failure::new(Reason::Approval.exit_code(), words).hint(
                     "nothing was published, and the ticket is unused; run yours again, and ask a colleague before",
                 ));
             }
             tokio::time::sleep(PAUSE).await;
-            let given = store.approvals(&ticket).await?;
+            if !self.heartbeat.is_zero() && said.elapsed() >= self.heartbeat {
+                said = Instant::now();
+                say_missing(show, &ticket, missing);
+            }
+            let given = match store.approvals(&ticket).await {
+                Ok(given) => given,
+                // Somebody may have been waiting for hours: one fault does not end that.
+                Err(_) if reached.elapsed() < OUTAGE => continue,
+                Err(failure) => return Err(failure),
+            };
+            reached = Instant::now();
             if given.len() == known {
                 continue;
             }
