@@ -37,11 +37,22 @@ fn until_full(sandbox: &Sandbox, id: &str) {
     });
 }
 
+/// Whether this process ignores SIGHUP, as under `nohup`. Then `relay` does so too, and rightly.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
+    u64::from_str_radix(mask, 16).unwrap() & 1 == 1
+}
+
 // clause: CTL-5
 #[test]
 fn a_signal_is_heard_while_nobody_reads_the_output() {
     let sandbox = sandbox();
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 143), (Signal::QUIT, 143)] {
+        if signal == Signal::HUP && hangup_is_ignored() {
+            eprintln!("left out: this run ignores SIGHUP");
+            continue;
+        }
         let (reader, writer) = pipe().unwrap();
         let running = sandbox.shell(MUCH).stdout(writer).start();
         running.until_stderr("relay step 1/1 shell");
