@@ -295,7 +295,13 @@ pub struct Place {
     #[arg(long, value_name = "ARN", env = "RELAY_TOPIC_ARN")]
     pub topic: Option<String>,
     /// The signing key: a file with a PKCS#8 PEM, the PEM itself, or the ARN of a KMS key (P-256).
-    #[arg(long, value_name = "FILE|ARN", env = "RELAY_SIGNING_KEY", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "FILE|ARN",
+        env = "RELAY_SIGNING_KEY",
+        hide_env_values = true,
+        allow_hyphen_values = true
+    )]
     pub key: Option<String>,
     /// The target's public key, in base64. relay believes only output that is signed by a runner
     /// key that this key vouches for, and only records that this key signed.

@@ -102,9 +102,10 @@ fn an_approval_serves_one_deployment() {
 /// `relay approve` by the sandbox's person, who types this.
 fn approves(sandbox: &Sandbox, ticket: &str, typed: &str, more: &[&str]) -> Deployed {
     let key = sandbox.variable("RELAY_SANDBOX_APPROVER").to_owned();
-    let arguments = [&["approve", ticket], more].concat();
+    // A PEM begins with hyphens, and must not be taken for a flag: the error would print it.
+    let arguments = [&["approve", ticket, "--key", &key], more].concat();
     let types = format!("printf '%s\\n' '{typed}' | \"$0\" \"$@\"");
-    sandbox.relay(&arguments).env("RELAY_SIGNING_KEY", &key).through(&["sh", "-c", &types]).run()
+    sandbox.relay(&arguments).through(&["sh", "-c", &types]).run()
 }
 
 /// The ticket that a waiting `relay deploy` has printed.
