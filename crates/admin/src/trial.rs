@@ -171,8 +171,7 @@ fn approve(request: &Request, configuration: Digest, key: &PrivateKey) -> Result
     let subject = request.subject(configuration).ok_or_else(no_ticket)?;
     let (issued_at, expires_at) = (request.issued_at, request.issued_at.plus(limits::APPROVAL_LIFETIME_MAX));
     let approval = Approval { subject, issued_at, expires_at };
-    let payload = serde_json::to_vec(&approval).map_err(|error| Failure::usage(error.to_string()))?;
-    Ok(key.sign_envelope(Envelope::new(Approval::TYPE, payload)))
+    Ok(key.sign_envelope(Envelope::new(Approval::TYPE, approval.to_payload())))
 }
 
 /// Builds the request that `relay deploy` would send from the signer's first CI account.

@@ -60,7 +60,7 @@ impl Sdk {
     }
 
     /// Makes the set-up of a Lambda function: its credentials are in variables, and it reads no
-    /// profile. Whoever sets a variable of the function may also change its code. The chain of
+    /// profile. Anyone who can set its variables can also change its code. The chain of
     /// [`Self::from_environment`] would make the launcher larger by a tenth.
     pub fn of_function(region: &Region) -> Self {
         let http = http_client(None, ProxyConfig::disabled());

@@ -51,25 +51,44 @@ pub(crate) async fn claim(
         request_digest: request,
         holder: Holder::Runner { task_arn: task_arn.to_owned(), nonce: HEXLOWER.encode(&random) },
     };
+    match write_once(objects, bucket, key, &claim.to_bytes()).await? {
+        Once::Written => Ok(()),
+        Once::Stands(bytes) => {
+            let stands = bytes.and_then(|bytes| Claim::parse(&bytes).ok());
+            if claim::is_mine(stands.as_ref(), &claim) { Ok(()) } else { Err(lost_to(stands)) }
+        }
+    }
+}
+
+/// The result of writing an object that is written once.
+enum Once {
+    /// This process has written it.
+    Written,
+    /// It exists already, with these bytes. It may be this process's own: the response to an
+    /// earlier try may have been lost.
+    Stands(Option<Vec<u8>>),
+}
+
+/// Writes an object that is written once. Tries again while it is unclear whether it was written.
+async fn write_once(objects: &Objects, bucket: &str, key: &str, body: &[u8]) -> Result<Once, AwsError> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     for attempt in 1.. {
-        let put = match objects.put(bucket, key, claim.to_bytes(), Condition::Absent).await {
+        let put = match objects.put(bucket, key, body.to_vec(), Condition::Absent).await {
             Ok(_) => Put::Written,
             Err(error) if error.kind == Kind::Precondition => Put::Exists,
             Err(error) if error.is_transient() && attempt < TRIES => Put::Unclear,
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         };
         match claim::after_put(put) {
-            After::Won => return Ok(()),
+            After::Won => break,
             After::ReadBack => {
                 let stands = objects.get(bucket, key, CLAIM_MAX as u64).await?;
-                let stands = stands.and_then(|object| Claim::parse(&object.bytes).ok());
-                return if claim::is_mine(stands.as_ref(), &claim) { Ok(()) } else { Err(lost_to(stands)) };
+                return Ok(Once::Stands(stands.map(|object| object.bytes)));
             }
             After::Again => tokio::time::sleep(backoff.pause()).await,
         }
     }
-    Ok(())
+    Ok(Once::Written)
 }
 
 fn lost_to(stands: Option<Claim>) -> Refusal {
@@ -85,24 +104,11 @@ fn lost_to(stands: Option<Claim>) -> Refusal {
 /// deployment has used it (clause APP-5).
 pub(crate) async fn use_ticket(objects: &Objects, bucket: &str, key: &str, mine: &RequestRef) -> Result<(), StepError> {
     let body = mine.to_json().into_bytes();
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     let odd = |error: AwsError| StepError::new(Reason::Runner, format!("cannot mark the ticket as used: {error}"));
-    for attempt in 1.. {
-        match objects.put(bucket, key, body.clone(), Condition::Absent).await {
-            Ok(_) => break,
-            Err(error) if error.kind == Kind::Precondition => {
-                // It may be this process's own: the response to an earlier try may have been lost.
-                let stands = objects.get(bucket, key, CLAIM_MAX as u64).await.map_err(odd)?;
-                return match stands.is_some_and(|object| object.bytes == body) {
-                    true => Ok(()),
-                    false => Err(StepError::new(Reason::Approval, TICKET_USED)),
-                };
-            }
-            Err(error) if error.is_transient() && attempt < TRIES => tokio::time::sleep(backoff.pause()).await,
-            Err(error) => return Err(odd(error)),
-        }
+    match write_once(objects, bucket, key, &body).await.map_err(odd)? {
+        Once::Stands(bytes) if bytes.as_ref() != Some(&body) => Err(StepError::new(Reason::Approval, TICKET_USED)),
+        Once::Written | Once::Stands(_) => Ok(()),
     }
-    Ok(())
 }
 
 /// A slot that this deployment holds.

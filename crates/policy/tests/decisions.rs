@@ -84,7 +84,7 @@ fn approval_under(policy: &str, request: &Request, by: u8, change: impl FnOnce(&
         expires_at: request.issued_at.plus(3_600),
     };
     change(&mut approval);
-    key(by).sign_envelope(Envelope::new(Approval::TYPE, serde_json::to_vec(&approval).unwrap()))
+    key(by).sign_envelope(Envelope::new(Approval::TYPE, approval.to_payload()))
 }
 
 /// An approval of `request` under [`APPROVED`].

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::Digest;
+use crate::encoding::{Digest, to_json};
 use crate::envelope::Statement;
 use crate::limits;
 use crate::strict;
@@ -24,6 +24,11 @@ pub struct Approval {
 }
 
 impl Approval {
+    /// The bytes of the payload, as the approver signs them.
+    pub fn to_payload(&self) -> Vec<u8> {
+        to_json(self).into_bytes()
+    }
+
     /// Whether the approval covers `subject` at the time when the request was issued. It uses the
     /// request's own time, so that the launcher and the runner agree (clauses APP-2, APP-3).
     pub fn covers(&self, subject: Digest, request_issued_at: Timestamp) -> bool {

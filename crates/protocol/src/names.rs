@@ -148,8 +148,8 @@ name! {
 }
 
 name! {
-    /// What ties a request to its approvals: 128 random bits in hex. A ticket serves one deployment
-    /// (clauses NAM-8, APP-2, APP-5).
+    /// 128 random bits, in hex, that a request shares with its approvals. A ticket serves one
+    /// deployment (clauses NAM-8, APP-2, APP-5).
     Ticket, "a ticket of 32 lower-case hexadecimal digits", |text| {
         text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     }

@@ -15,7 +15,7 @@ use relay_protocol::limits::REQUEST_LIFETIME_MAX;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::Hints;
 use relay_protocol::{
-    Digest, DryRun, Envelope, Message, QueueUrl, Request, SignedFrame, Statement as _, TargetName, TopicArn,
+    Digest, DryRun, Envelope, Message, QueueUrl, Reason, Request, SignedFrame, Statement as _, TargetName, TopicArn,
 };
 
 use crate::clock::Clock;
@@ -35,6 +35,11 @@ pub(crate) struct Trial<'a> {
     pub(crate) reply_queue: Option<&'a QueueUrl>,
     /// How long to wait for the launcher's answer.
     pub(crate) patience: Duration,
+}
+
+/// The failure of a request that the launcher refuses.
+pub(crate) fn refused(reason: Reason, message: &str) -> Failure {
+    Failure::new(reason.exit_code(), format!("{message} ({reason})")).hint(reason.hint())
 }
 
 /// The answer to a dry run, with what proves it to others.
@@ -141,9 +146,7 @@ impl Trial<'_> {
     fn answer(&self, inbox: &Inbox<Cached>) -> Result<Tried, Failure> {
         match inbox.poll_end() {
             Some(End::Tried(tried)) => Ok(tried.as_ref().clone()),
-            Some(End::Refused { reason, message }) => {
-                Err(Failure::new(reason.exit_code(), format!("{message} ({reason})")).hint(reason.hint()))
-            }
+            Some(End::Refused { reason, message }) => Err(refused(*reason, message)),
             _ if inbox.unfit().is_some() => Err(Failure::usage(format!(
                 "the launcher has answered, and the pinned answer key of {} does not fit its answer",
                 self.target

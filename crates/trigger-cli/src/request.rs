@@ -8,7 +8,7 @@ use relay_console::Failure;
 use relay_protocol::keys::PrivateKey;
 use relay_protocol::limits::REQUEST_LIFETIME_MAX;
 use relay_protocol::outcome::ExitCode;
-use relay_protocol::{DeploymentId, ParameterName, Request, TargetName, Timestamp, TopicArn};
+use relay_protocol::{DeploymentId, ParameterName, Request, TargetName, Ticket, Timestamp, TopicArn};
 
 use crate::origin;
 use crate::queues::Pair;
@@ -46,6 +46,13 @@ pub(crate) fn new_key() -> Result<PrivateKey, Failure> {
     let mut seed = [0_u8; 32];
     getrandom::fill(&mut seed).map_err(no_random)?;
     Ok(PrivateKey::from_seed(seed))
+}
+
+/// Returns a new ticket.
+pub(crate) fn new_ticket() -> Result<Ticket, Failure> {
+    let mut random = [0_u8; 16];
+    getrandom::fill(&mut random).map_err(no_random)?;
+    Ok(Ticket::new(random))
 }
 
 /// Returns a new deployment id and the current time.

@@ -49,7 +49,7 @@ fn configuration(sandbox: &Arc<Sandbox>) -> Digest {
 fn approve(asking: &Asking, configuration: Digest, key: &PrivateKey) -> Envelope {
     let subject = asking.request.subject(configuration).unwrap();
     let approval = Approval { subject, issued_at: now(), expires_at: now().plus(3_600) };
-    key.sign_envelope(Envelope::new(Approval::TYPE, serde_json::to_vec(&approval).unwrap()))
+    key.sign_envelope(Envelope::new(Approval::TYPE, approval.to_payload()))
 }
 
 fn with(asking: &Asking, approval: &Envelope) -> String {
@@ -132,7 +132,7 @@ fn a_second_person_approves_what_the_launcher_has_verified() {
     // Only the target's name is an approval.
     approves(&sandbox, &ticket, "yes", &[]).exits(1).says("not approved");
     approves(&sandbox, &"0".repeat(32), "demo/guarded", &[]).exits(119).says("no request with the ticket");
-    // Who has other pins is told so, and signs nothing.
+    // An approver whose pin does not fit gets an error, and signs nothing.
     let other = new_key().public().to_string();
     approves(&sandbox, &ticket, "demo/guarded", &["--answer-key", &other]).exits(119).says("did not sign this answer");
     // CI approves nothing, whatever it types.

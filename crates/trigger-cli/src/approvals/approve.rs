@@ -134,8 +134,7 @@ async fn sign(
     let odd = || Failure::usage("the pending request has no ticket");
     let subject = request.subject(tried.configuration_digest).ok_or_else(odd)?;
     let approval = Approval { subject, issued_at: now(), expires_at };
-    let payload = serde_json::to_vec(&approval).map_err(|error| Failure::usage(error.to_string()))?;
-    Ok(Given { ticket, approval: signer.sign(Envelope::new(Approval::TYPE, payload)).await? })
+    Ok(Given { ticket, approval: signer.sign(Envelope::new(Approval::TYPE, approval.to_payload())).await? })
 }
 
 fn write(path: &Path, given: &Given) -> Result<(), Failure> {

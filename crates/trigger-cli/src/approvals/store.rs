@@ -54,7 +54,7 @@ impl Store {
         put.map_err(self.failed("storing the approval in"))
     }
 
-    /// The approvals of a ticket, by the name of their object. What is no approval is left out.
+    /// The approvals of a ticket, by the name of their object. Other objects are left out.
     pub(super) async fn approvals(&self, ticket: &Ticket) -> Result<BTreeMap<String, Given>, Failure> {
         let mut all = BTreeMap::new();
         let listed = self.objects.list(&self.bucket, &self.key(ticket, "")).await;

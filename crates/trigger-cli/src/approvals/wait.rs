@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use relay_aws::Sdk;
 use relay_aws::objects::Objects;
 use relay_console::Failure;
-use relay_protocol::outcome::ExitCode;
 use relay_protocol::{DeploymentId, Envelope, Reason, Request, Ticket, Timestamp};
 use serde_json::json;
 
 use super::store::Store;
 use super::{Approved, Pending};
-use crate::dry_run::Trial;
+use crate::dry_run::{Trial, refused};
 use crate::queues::Pair;
+use crate::request::new_ticket;
 use crate::show::Show;
 
 /// The pause between two looks into the bucket.
@@ -54,10 +54,7 @@ impl Waiting<'_> {
         let mut missing = match (asked.tried.reason, asked.tried.approvals_missing) {
             (None, _) => return Ok(Approved { ticket: Some(ticket), approvals: Vec::new() }),
             (Some(Reason::Approval), missing @ 1..) => missing,
-            (Some(reason), _) => {
-                let words = format!("{} ({reason})", asked.tried.message);
-                return Err(Failure::new(reason.exit_code(), words).hint(reason.hint()));
-            }
+            (Some(reason), _) => return Err(refused(reason, &asked.tried.message)),
         };
         let (bucket, prefix) = self.store.clone();
         let store = Store { objects: Objects::new(self.sdk), bucket, prefix };
@@ -97,10 +94,7 @@ impl Waiting<'_> {
                     missing = tried.approvals_missing;
                     say_missing(show, &ticket, missing);
                 }
-                Some(reason) => {
-                    let words = format!("{} ({reason})", tried.message);
-                    return Err(Failure::new(reason.exit_code(), words).hint(reason.hint()));
-                }
+                Some(reason) => return Err(refused(reason, &tried.message)),
             }
         }
     }
@@ -114,12 +108,4 @@ fn say_missing(show: &mut Show, ticket: &Ticket, missing: u32) {
 
 fn plain(time: Duration) -> String {
     relay_protocol::time::plain_duration(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
-}
-
-/// Returns a new ticket.
-pub(crate) fn new_ticket() -> Result<Ticket, Failure> {
-    let mut random = [0_u8; 16];
-    getrandom::fill(&mut random)
-        .map_err(|error| Failure::new(ExitCode::Fault, format!("cannot read random bytes from the system: {error}")))?;
-    Ok(Ticket::new(random))
 }
