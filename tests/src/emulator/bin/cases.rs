@@ -83,6 +83,12 @@ const TAGS: Way = Way::Call(
 );
 /// A cancel also goes through the topic, so a deployment does not need this message either.
 const SEND_CANCEL: Way = Way::Call(Who::Ci, "sqs", "SendMessage", SEND);
+/// The policy of the target here asks for no approvals.
+const ASK_FOR_APPROVAL: Way = Way::Call(Who::Ci, "s3", "PutObject", PENDING);
+const READ_APPROVALS: Way = Way::Call(Who::Ci, "s3", "GetObject", PENDING);
+/// The launcher remembers a revision for five seconds.
+const FIND: Way =
+    Way::Call(Who::Launcher, "ecs", "DescribeTaskDefinition", r#"{"taskDefinition": "relay_example_shop"}"#);
 /// Only `relay doctor` makes this call; a deployment does not.
 const SEE_KEY: Way = Way::Call(Who::Ci, "kms", "GetPublicKey", r#"{"KeyId": "{request key}"}"#);
 /// A function that stays warm makes this call only once, for its first record.
@@ -162,13 +168,15 @@ pub(crate) const CASES: &[Case] = &[
     case("CI", "Cancel", "sqs:SendMessage", SEND_CANCEL, ""),
     case("CI", "UploadArtifacts", "s3:PutObject", Way::Upload, "s3:PutObject"),
     case("CI", "SeeArtifacts", "s3:GetObject", Way::Deploy, "s3:HeadObject"),
+    case("CI", "AskForApproval", "s3:PutObject", ASK_FOR_APPROVAL, ""),
+    case("CI", "ReadApprovals", "s3:GetObject", READ_APPROVALS, ""),
     case("CI signs", "Sign", "kms:Sign", Way::Deploy, "kms:Sign"),
     case("CI signs", "Sign", "kms:GetPublicKey", SEE_KEY, ""),
     case("request key", "CiSigns", "kms:Sign", Way::Deploy, "kms:Sign"),
     case("request key", "AccountAdministers", "kms:GetPublicKey", SEE_KEY, ""),
     case("artifact bucket", "RunnersReadTheirTarget", "s3:GetObject", Way::Deploy, "s3:GetObject"),
     case("topic", "CiPublishes", "sns:Publish", Way::Deploy, "sns:Publish"),
-    case("launcher", "FindTarget", "ecs:DescribeTaskDefinition", Way::Deploy, "ecs:DescribeTaskDefinition"),
+    case("launcher", "FindTarget", "ecs:DescribeTaskDefinition", FIND, ""),
     case("launcher", "StartTask", "ecs:RunTask", Way::Deploy, "ecs:RunTask"),
     case("launcher", "FindTask", "ecs:ListTasks", Way::Deploy, "ecs:ListTasks"),
     case("launcher", "SeeTask", "ecs:DescribeTasks", Way::Takeover, "ecs:DescribeTasks"),
@@ -204,7 +212,7 @@ pub(crate) const CASES: &[Case] = &[
     case("runner", "SecretParameters", "ssm:GetParameter", Way::Deploy, "ssm:GetParameter"),
     case("runner", "BecomeTheTool", "sts:AssumeRole", Way::Deploy, "sts:AssumeRole"),
     case("deploy", "Setting", "ssm:GetParameter", SETTING, ""),
-    case("boundary", "Describe", "ecs:DescribeTaskDefinition", Way::Deploy, "ecs:DescribeTaskDefinition"),
+    case("boundary", "Describe", "ecs:DescribeTaskDefinition", FIND, ""),
     case("boundary", "Tasks", "ecs:DescribeTasks", Way::Takeover, "ecs:DescribeTasks"),
     case("boundary", "Tasks", "ecs:ListTasks", Way::Deploy, "ecs:ListTasks"),
     case("boundary", "Tasks", "ecs:RunTask", Way::Deploy, "ecs:RunTask"),
@@ -304,6 +312,12 @@ pub(crate) const NOT_JUDGED: &[(&str, &str, &str, &str)] = &[
     ("data key", "LogsOfRelay", "*", "CloudWatch Logs encrypts nothing"),
     ("relay bucket", "TlsOnly", "*", TLS),
     ("relay bucket", "LocksOnlyConditionally", "*", NO_KEY),
+    (
+        "relay bucket",
+        "ThePlatformRoleWritesLocksAlone",
+        "*",
+        "there is no platform role here: see tests/infra/calls.rs",
+    ),
     ("relay bucket", "NoOtherKey", "*", NO_KEY),
     ("relay bucket", "NoCustomerKey", "*", NO_KEY),
     ("evidence bucket", "TlsOnly", "*", TLS),
@@ -331,6 +345,8 @@ const BE_LAUNCHER: &str =
 const BE_RUNNER: &str =
     r#"{"RoleArn": "arn:aws:iam::222222222222:role/relay/runner/relay-example-shop", "RoleSessionName": "thief"}"#;
 const BE_TOOL: &str = r#"{"RoleArn": "arn:aws:iam::222222222222:role/relay-deploy/shop", "RoleSessionName": "thief"}"#;
+const PENDING: &str =
+    r#"{"Bucket": "relay-approvals-111111111111-eu-west-1", "Key": "example/shop/pending/trial/request"}"#;
 const CLAIM: &str = r#"{"Bucket": "{evidence}", "Key": "deployments/example/shop/2026-01-01/trial/claim"}"#;
 const REQUEST: &str = r#"{"Bucket": "{evidence}", "Key": "deployments/example/shop/2026-01-01/trial/request.json"}"#;
 const CONFIGURATION: &str =

@@ -105,6 +105,11 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
             ),
             (
                 File::Foundation,
+                "aws:PrincipalArn:\n                  - !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay/*\"\n                  - !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay-platform\"",
+                "aws:PrincipalArn: !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-*\"",
+            ),
+            (
+                File::Foundation,
                 "aws:PrincipalArn: !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay/relay-jwks-${AWS::Region}\"",
                 "aws:PrincipalArn: !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-jwks-${AWS::Region}/*\"",
             ),
@@ -167,8 +172,9 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         &[(File::Foundation, "aws:SecureTransport: \"false\"", "aws:SecureTransport: \"unknown\"")],
     ),
     checked(
-        "S3 has no condition keys for conditional writes, so these two denials would deny all writes and are switched off.",
+        "S3 has no condition keys for conditional writes, so these denials would deny all writes and are switched off.",
         &[
+            (File::Ci, "\"Null\": { s3:if-none-match: \"true\" }", "\"Null\": { s3:if-none-match: \"false\" }"),
             (File::Foundation, "\"Null\": { s3:if-none-match: \"true\" }", "\"Null\": { s3:if-none-match: \"false\" }"),
             (
                 File::Foundation,
