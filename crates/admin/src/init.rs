@@ -348,7 +348,7 @@ impl Answers {
             r#"# What `relay deploy` needs to know about each target. Flags and environment variables take precedence.
 [targets."{target}"]
 topic = "{topic}"
-artifacts = "s3://relay-artifacts-{ci}-{region}/{{target}}/"
+artifact_store = "s3://relay-artifacts-{ci}-{region}/{{target}}/"
 {pins}
 {key}"#,
             target = self.target,

@@ -46,6 +46,9 @@ impl Failure {
             Kind::Credentials => failure.hint("relay has no valid AWS credentials: set AWS_PROFILE or AWS_ACCESS_KEY_ID, or give the CI job its role"),
             Kind::NotFound => failure.hint("check the name, the account and the region"),
             Kind::Throttled => failure.hint("AWS throttled this call: try again in a minute"),
+            Kind::Unreachable if error.message.contains("invalid peer certificate") => {
+                failure.hint("the server's certificate is not trusted: if it comes from an authority of your own, name that one's file in AWS_CA_BUNDLE")
+            }
             Kind::Unreachable => failure.hint("check the network, the proxy and AWS_ENDPOINT_URL, then try again"),
             Kind::Precondition | Kind::Conflict | Kind::Invalid => failure,
         }

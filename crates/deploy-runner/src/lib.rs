@@ -32,6 +32,7 @@ mod spool;
 mod start;
 mod step;
 mod stop;
+mod unstarted;
 mod workplace;
 
 use std::process::ExitCode;

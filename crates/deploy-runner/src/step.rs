@@ -23,6 +23,7 @@ use crate::leftovers;
 use crate::pump::Sink;
 use crate::secrets::Secrets;
 use crate::stop::{Stop, Stopper};
+use crate::unstarted;
 
 /// Bytes read from a pipe at a time: the capacity of a pipe.
 const READ: usize = 64 * 1_024;
@@ -100,7 +101,9 @@ pub(crate) async fn run(step: &Running<'_>, stopper: &Stopper) -> Ended {
         Err(error) => {
             let program = step.argv.first().map(String::as_str).unwrap_or_default();
             let code = if error.kind() == ErrorKind::NotFound { 127 } else { 126 };
-            step.sink.note(format!("cannot start `{program}`: {error}; it must be in the image, on the PATH of the target's configuration, and executable")).await;
+            let path = step.environment.get("PATH").map(String::as_str).unwrap_or_default();
+            let why = unstarted::why(program, path, step.directory, step.user, &error);
+            step.sink.note(format!("cannot start `{program}`: {why}")).await;
             return Ended::with(code);
         }
     };

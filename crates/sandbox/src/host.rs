@@ -18,11 +18,13 @@ mod holds;
 mod launchers;
 mod log;
 mod own;
+mod portal;
 mod processes;
 mod runtime;
 mod server;
 mod shared;
 mod targets;
 mod tasks;
+mod tls;
 
 pub use shared::ThirdParty;

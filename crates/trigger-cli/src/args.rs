@@ -317,7 +317,7 @@ pub struct Place {
     pub trust_first_answer: bool,
     /// Where `relay deploy` uploads artifacts, as s3://bucket/prefix/; {target} stands for the
     /// target's name.
-    #[arg(long, value_name = "S3URL", env = "RELAY_ARTIFACTS")]
+    #[arg(long, value_name = "S3URL", env = "RELAY_ARTIFACT_STORE")]
     pub artifact_store: Option<String>,
     /// Where requests wait for approvals, as s3://bucket/prefix/; {target} stands for the target's
     /// name.

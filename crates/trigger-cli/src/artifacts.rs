@@ -47,7 +47,7 @@ pub(crate) async fn upload(
     }
     let (bucket, prefix) = store.ok_or_else(|| {
         Failure::usage("no artifact store is configured")
-            .hint("add artifacts = \"s3://bucket/prefix/\" to relay.toml, or pass --artifact-store")
+            .hint("add artifact_store = \"s3://bucket/prefix/\" to relay.toml, or pass --artifact-store")
     })?;
     for (name, packed) in packed {
         let key = artifact::object_key(prefix, packed.digest);

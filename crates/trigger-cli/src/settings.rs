@@ -64,7 +64,7 @@ struct Target {
     key: Option<String>,
     target_key: Option<String>,
     answer_key: Option<String>,
-    artifacts: Option<String>,
+    artifact_store: Option<String>,
     approvals: Option<String>,
     reply_queue_url: Option<String>,
 }
@@ -144,7 +144,7 @@ pub(crate) struct Texts {
     target_key: Option<String>,
     answer_key: Option<String>,
     trust_first_answer: bool,
-    artifacts: Option<String>,
+    artifact_store: Option<String>,
     approvals: Option<String>,
     reply_queue_url: Option<String>,
 }
@@ -232,7 +232,7 @@ impl Layers {
             target_key: pick(&self.flags.target_key, |t| &t.target_key),
             answer_key: pick(&self.flags.answer_key, |t| &t.answer_key),
             trust_first_answer: self.flags.trust_first_answer,
-            artifacts: pick(&self.flags.artifact_store, |t| &t.artifacts),
+            artifact_store: pick(&self.flags.artifact_store, |t| &t.artifact_store),
             approvals: pick(&self.flags.approval_store, |t| &t.approvals),
             reply_queue_url: pick(&self.flags.reply_queue_url, |t| &t.reply_queue_url),
         }
@@ -288,7 +288,7 @@ impl Texts {
 
     /// Returns the artifact store's bucket and prefix, if one is named.
     pub(crate) fn artifact_store(&self, target: &TargetName) -> Result<Option<(String, String)>, Failure> {
-        let filled = self.artifacts.as_deref().map(|text| text.replace("{target}", target.as_str()));
+        let filled = self.artifact_store.as_deref().map(|text| text.replace("{target}", target.as_str()));
         filled.map(|text| store("artifact store", &text)).transpose()
     }
 

@@ -2,7 +2,7 @@
 //! the SDK panic or print whole requests.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 use relay_tests::{Options, Sandbox};
@@ -49,6 +49,75 @@ fn credentials_may_come_from_a_program() {
     let call = keys.iter().fold(call, |call, name| call.without(name));
     let done = call.env("AWS_CONFIG_FILE", file.to_str().unwrap()).env("AWS_PROFILE", "ci").run();
     assert_eq!(done.exits(0).out(), "by a program\n");
+}
+
+/// A proxy that connects every host to the sandbox's HTTPS port. Returns its address.
+fn open_proxy(sandbox: &Sandbox) -> String {
+    let (_, port) = sandbox.variable("RELAY_SANDBOX_HTTPS").rsplit_once(':').unwrap();
+    let server = format!("127.0.0.1:{port}");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (Ok(mut client), Ok(mut upstream)) = (client, TcpStream::connect(&server)) else { return };
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                if client.read(&mut byte).is_ok_and(|read| read == 1) { asked.extend(byte) } else { break }
+            }
+            if asked.starts_with(b"CONNECT ") && client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").is_ok() {
+                let (mut from, mut to) = (client.try_clone().unwrap(), upstream.try_clone().unwrap());
+                std::thread::spawn(move || drop(std::io::copy(&mut from, &mut to)));
+                std::thread::spawn(move || drop(std::io::copy(&mut upstream, &mut client)));
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn a_private_authority_is_trusted_if_it_is_named() {
+    let sandbox = sandbox();
+    let secure = sandbox.variable("RELAY_SANDBOX_HTTPS");
+    let call = || sandbox.shell("echo over TLS").env("AWS_ENDPOINT_URL", secure);
+    call().run().exits(125).says("certificate").says("AWS_CA_BUNDLE");
+    assert_eq!(call().env("AWS_CA_BUNDLE", sandbox.variable("RELAY_SANDBOX_CA")).run().exits(0).out(), "over TLS\n");
+}
+
+/// The whole way of a person's profile: a sign-in that `aws sso login` left, the portal's own host
+/// name, a proxy, and a private authority.
+#[test]
+fn credentials_may_come_from_a_sign_in_behind_a_proxy() {
+    let sandbox = sandbox();
+    let proxy = open_proxy(&sandbox);
+    let call = sandbox.shell("echo signed in");
+    let home = call.folder().to_owned();
+    let config = home.join("config");
+    std::fs::write(
+        &config,
+        "[profile person]\nsso_session = work\nsso_account_id = 111111111111\nsso_role_name = ci\n\
+         [sso-session work]\nsso_region = eu-west-1\nsso_start_url = https://example.awsapps.com/start\n",
+    )
+    .unwrap();
+    // The name is the SHA-1 of the session's name, as `aws sso login` writes it.
+    let cache = home.join(".aws/sso/cache");
+    std::fs::create_dir_all(&cache).unwrap();
+    std::fs::write(
+        cache.join("e274eeff768c6396088ec6eb091f4bf4d47ab1e0.json"),
+        r#"{"accessToken":"sandbox-sso-token","expiresAt":"2099-01-01T00:00:00Z","region":"eu-west-1"}"#,
+    )
+    .unwrap();
+    let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+    let call = keys.iter().fold(call, |call, name| call.without(name));
+    let done = call
+        .env("HOME", home.to_str().unwrap())
+        .env("AWS_CONFIG_FILE", config.to_str().unwrap())
+        .env("AWS_PROFILE", "person")
+        .env("AWS_CA_BUNDLE", sandbox.variable("RELAY_SANDBOX_CA"))
+        .env("AWS_ENDPOINT_URL", sandbox.variable("RELAY_SANDBOX_HTTPS"))
+        .env("HTTPS_PROXY", &proxy)
+        .run();
+    assert_eq!(done.exits(0).out(), "signed in\n");
 }
 
 /// Nothing panics, nothing is published, no secret is printed, and the words name the variable or

@@ -172,7 +172,7 @@ fn what_init_writes_deploys() {
     let configuration = std::fs::read_to_string(folder.path().join("targets/payments-production.toml")).unwrap();
     let sandbox = Sandbox::start(Options::default().target("payments/production", for_the_sandbox(&configuration)));
     let config = folder.path().join("relay.toml");
-    let own = ["RELAY_TOPIC_ARN", "RELAY_SIGNING_KEY", "RELAY_ARTIFACTS"];
+    let own = ["RELAY_TOPIC_ARN", "RELAY_SIGNING_KEY", "RELAY_ARTIFACT_STORE"];
     let mut deploy = sandbox.deploy("payments/production").param("version", "1.2.3");
     for name in own {
         deploy = deploy.without(name);

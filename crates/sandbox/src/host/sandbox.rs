@@ -13,6 +13,7 @@ use super::faults::{FaultRules, Plan};
 use super::folder::Folder;
 use super::settings::Settings;
 use super::shared::{Ends, Host, Places, ThirdParty};
+use super::tls::{self, Https};
 use super::{effects, launchers, server};
 
 /// How to start a sandbox.
@@ -69,12 +70,16 @@ impl Sandbox {
             Some(dir) => dir.canonicalize().map_err(|e| format!("{}: {e}", dir.display()))?,
             None => std::env::current_exe().ok().and_then(|p| p.parent().map(Path::to_owned)).unwrap_or_default(),
         };
-        let places = Places { state_dir, bin_dir, endpoint: format!("http://{address}") };
+        let https = Https::bind().await?;
+        let authority = tls::write(&https.authority, &state_dir)?;
+        let (endpoint, secure) = (format!("http://{address}"), https.endpoint.clone());
+        let places = Places { state_dir, bin_dir, endpoint, secure, authority };
         let (host, Ends { asked, ended }) = Host::new(options.settings, places, options.third_party, plan);
         let host = Arc::new(host);
         tokio::spawn(effects::serve(Arc::clone(&host), asked));
         let (environment, facts) = environment::prepare(&host, &options.targets)?;
         tokio::spawn(server::serve(Arc::clone(&host), listener, None));
+        tokio::spawn(https.serve(Arc::clone(&host)));
         if options.launchers > 0 && host.third_party.is_none() {
             launchers::start(&host, options.launchers, &facts).await?;
         }

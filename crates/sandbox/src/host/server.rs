@@ -10,11 +10,12 @@ use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 
 use super::dispatch::{HangUp, dispatch};
 use super::shared::Host;
-use super::{admin, runtime};
+use super::{admin, portal, runtime};
 use crate::services::{Call, Now, lock};
 use crate::wire::answer::{Reply, render};
 use crate::wire::error::AwsError;
@@ -29,6 +30,8 @@ pub(super) async fn serve(host: Arc<Host>, listener: TcpListener, slot: Option<u
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                // Responses are small, and must not wait for more data to send (Nagle's algorithm).
+                let _ = stream.set_nodelay(true);
                 tokio::spawn(connection(Arc::clone(&host), stream, slot));
             }
             // Most likely, the process is out of file descriptors; some will be freed.
@@ -37,9 +40,11 @@ pub(super) async fn serve(host: Arc<Host>, listener: TcpListener, slot: Option<u
     }
 }
 
-async fn connection(host: Arc<Host>, stream: TcpStream, slot: Option<usize>) {
-    // Responses are small, and must not wait for more data to send (Nagle's algorithm).
-    let _ = stream.set_nodelay(true);
+/// Answers the requests of one connection, until it ends.
+pub(super) async fn connection<S>(host: Arc<Host>, stream: S, slot: Option<usize>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let service = service_fn(move |request| {
         let host = Arc::clone(&host);
         async move { respond(&host, slot, request).await }
@@ -61,6 +66,9 @@ async fn respond(host: &Arc<Host>, slot: Option<usize>, request: Request<Incomin
     }
     if let Some(rest) = path.strip_prefix("/_sandbox/") {
         return admin::respond(host, &parts.method, rest, &body).await;
+    }
+    if path == portal::PATH {
+        return Ok(portal::respond(&parts));
     }
     aws(host, &parts, body).await
 }

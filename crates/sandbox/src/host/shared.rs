@@ -49,6 +49,10 @@ pub(super) struct Places {
     pub(super) bin_dir: PathBuf,
     /// `http://127.0.0.1:PORT`
     pub(super) endpoint: String,
+    /// `https://localhost:PORT`, with a certificate of the sandbox's own authority.
+    pub(super) secure: String,
+    /// The file of that authority's certificate.
+    pub(super) authority: PathBuf,
 }
 
 /// The other ends of the host's channels.

@@ -279,7 +279,7 @@ fn artifacts(facts: &Facts) -> Finding {
     match error.code.as_deref() {
         Some("NoSuchKey") => ok("artifacts", format!("{place} is reachable; writing was not tried")),
         Some("NoSuchBucket") => {
-            bad("artifacts", &Failure::usage(format!("the bucket {bucket} does not exist")).hint("check `artifacts` in relay.toml"))
+            bad("artifacts", &Failure::usage(format!("the bucket {bucket} does not exist")).hint("check `artifact_store` in relay.toml"))
         }
         Some("PermanentRedirect" | "AuthorizationHeaderMalformed") => bad(
             "artifacts",

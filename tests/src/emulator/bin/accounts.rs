@@ -243,7 +243,7 @@ save = ["made"]
         fs::write(self.pins(), pins).map_err(named("relay.toml"))?;
         self.environment = BTreeMap::from([
             ("RELAY_SIGNING_KEY", self.request_key.clone()),
-            ("RELAY_ARTIFACTS", format!("s3://{ARTIFACTS}/{{target}}/")),
+            ("RELAY_ARTIFACT_STORE", format!("s3://{ARTIFACTS}/{{target}}/")),
             ("AWS_ENDPOINT_URL", self.world.endpoint.clone()),
             ("AWS_REGION", REGION.to_owned()),
         ]);
