@@ -11,7 +11,7 @@ use std::io::Write;
 use relay_aws::clock::now;
 use relay_console::Failure;
 use relay_policy::{Allowed, Asked, Configuration, Denied, Step, authorise, verify};
-use relay_protocol::keys::{PrivateKey, Proof, TrustRoots, TrustedSigner, VerifyingKey};
+use relay_protocol::keys::{IssuerKeys, PrivateKey, Proof, TrustRoots, TrustedSigner, VerifyingKey};
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::{Origin, Stage};
 use relay_protocol::{
@@ -74,7 +74,7 @@ fn asked(arguments: &Test, configuration: &mut Configuration) -> Result<Result<A
             return Err(Failure::usage("the request is signed: leave out --signer, --approvals and --approved-by"));
         }
         let unverified = |error: relay_protocol::VerifyError| Denied::new(Reason::Unverified, error);
-        return Ok(verify(&bundle, configuration).map_err(unverified));
+        return Ok(verify(&bundle, configuration, &IssuerKeys::default()).map_err(unverified));
     }
     let name = arguments
         .signer
@@ -92,7 +92,7 @@ fn asked(arguments: &Test, configuration: &mut Configuration) -> Result<Result<A
     let approvals = by.map(|key| approve(&request, configuration.digest, key)).collect::<Result<_, _>>()?;
     let key = keys.get(signer).ok_or_else(|| Failure::usage("no such signer"))?;
     let request = key.sign_envelope(Envelope::new(Request::TYPE, request.to_payload()));
-    match verify(&Bundle { request, approvals }, configuration) {
+    match verify(&Bundle { request, approvals }, configuration, &IssuerKeys::default()) {
         Ok(asked) => Ok(Ok(asked)),
         Err(error) => {
             let message = match configuration.roots.signers().get(signer).map(|signer| &signer.proof) {

@@ -138,7 +138,7 @@ fn kind_of(code: &str) -> Kind {
 }
 
 /// Joins the whole chain of causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -8,6 +8,10 @@
 mod checked;
 pub mod clock;
 mod error;
+#[cfg(feature = "fetch")]
+pub mod fetch;
+#[cfg(feature = "s3")]
+pub mod issuer_keys;
 #[cfg(feature = "kms")]
 pub mod keys;
 #[cfg(feature = "metadata")]

@@ -173,9 +173,7 @@ fn broken_endpoint() -> Option<String> {
 
 /// Makes the HTTP client. Without a trust store of its own, the system's certificates apply.
 fn http_client(trust: Option<TrustStore>, proxy: ProxyConfig) -> SharedHttpClient {
-    let context = TlsContext::builder().with_trust_store(trust.unwrap_or_default()).build();
-    #[allow(clippy::expect_used, reason = "the message states the invariant")]
-    let context = context.expect("a trust store is only data until a connection is made");
+    let context = tls(trust);
     aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, components| {
         let mut builder = Connector::builder().proxy_config(proxy.clone());
         builder.set_connector_settings(settings.cloned());
@@ -184,6 +182,20 @@ fn http_client(trust: Option<TrustStore>, proxy: ProxyConfig) -> SharedHttpClien
         }
         builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context.clone()).build()
     })
+}
+
+fn tls(trust: Option<TrustStore>) -> TlsContext {
+    let context = TlsContext::builder().with_trust_store(trust.unwrap_or_default()).build();
+    #[allow(clippy::expect_used, reason = "the message states the invariant")]
+    context.expect("a trust store is only data until a connection is made")
+}
+
+/// A connector for other servers than AWS's, with the proxies and certificates of the environment.
+#[cfg(feature = "fetch")]
+pub(crate) fn connector_from_environment() -> Result<Connector, String> {
+    let context = tls(bundle()?.map(|pem| TrustStore::default().with_pem_certificate(pem)));
+    let builder = Connector::builder().proxy_config(ProxyConfig::from_env());
+    Ok(builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context).build())
 }
 
 fn timeouts() -> TimeoutConfig {

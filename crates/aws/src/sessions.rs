@@ -52,6 +52,21 @@ impl Sessions {
         Self { client: aws_sdk_sts::Client::new(&sdk.config) }
     }
 
+    /// Returns an identity token of the role in use, for one audience: `GetWebIdentityToken`, with
+    /// ES384, and without tags.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call. The code `OutboundWebIdentityFederationDisabled` means that the
+    /// account has not enabled such tokens.
+    pub async fn identity_token(&self, audience: &str, life: Duration) -> Result<String, AwsError> {
+        let call = self.client.get_web_identity_token().audience(audience).signing_algorithm("ES384");
+        let seconds = i32::try_from(life.as_secs()).unwrap_or(i32::MAX);
+        let output = call.duration_seconds(seconds).send().await.map_err(from_sdk("sts:GetWebIdentityToken"))?;
+        let nothing = || AwsError::new("sts:GetWebIdentityToken", Kind::Invalid, "the answer has no token");
+        output.web_identity_token.ok_or_else(nothing)
+    }
+
     /// Returns the owner of the credentials in use.
     ///
     /// # Errors

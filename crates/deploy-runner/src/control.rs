@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relay_aws::clock::now;
+use relay_aws::issuer_keys;
+use relay_aws::objects::Objects;
 use relay_aws::queues::{Queues, Received};
 use relay_engine::Backoff;
 use relay_policy::{Asked, Configuration};
@@ -19,21 +21,26 @@ use crate::stop::{Stop, Stopper};
 pub(crate) struct Guard {
     pub(crate) configuration: Arc<Configuration>,
     pub(crate) asked: Arc<Asked>,
+    /// For the keys of issuers, if a statement is signed with a token.
+    pub(crate) objects: Objects,
 }
 
 impl Guard {
     /// Whether `body` is a control statement that may stop this deployment.
-    fn allows(&self, body: &str) -> bool {
+    async fn allows(&self, body: &str) -> bool {
         if body.len() > BUNDLE_MAX {
             return false;
         }
         let Ok(Message::Control(envelope)) = Message::parse(body.as_bytes()) else { return false };
-        relay_policy::may_cancel(&self.configuration, &self.asked, &envelope, now())
+        let names = self.configuration.roots.key_names(&envelope);
+        // Without the keys, the statement is dropped; the CLI repeats it.
+        let keys = issuer_keys::read(&self.objects, &self.configuration.bucket, &names).await.unwrap_or_default();
+        relay_policy::may_cancel(&self.configuration, &self.asked, &envelope, &keys, now())
     }
 
-    fn read(&self, received: &[Received], stopper: &Stopper) {
+    async fn read(&self, received: &[Received], stopper: &Stopper) {
         for message in received {
-            if self.allows(&message.body) {
+            if self.allows(&message.body).await {
                 info!("cancelled by a control statement");
                 stopper.stop(Stop::Cancelled);
             } else {
@@ -46,7 +53,7 @@ impl Guard {
 /// Polls the control queue once, without waiting, before the first step.
 pub(crate) async fn look(queues: &Queues, queue: &QueueUrl, guard: &Guard, stopper: &Stopper) {
     if let Ok(received) = queues.receive(queue, 0).await {
-        guard.read(&received, stopper);
+        guard.read(&received, stopper).await;
     }
 }
 
@@ -57,7 +64,7 @@ pub(crate) async fn listen(queues: Queues, queue: QueueUrl, guard: Guard, stoppe
     loop {
         match queues.receive(&queue, 20).await {
             Ok(received) => {
-                guard.read(&received, &stopper);
+                guard.read(&received, &stopper).await;
                 let receipts: Vec<String> = received.into_iter().map(|message| message.receipt).collect();
                 if !receipts.is_empty() {
                     // If this fails, the statements are delivered again. That is harmless: the

@@ -206,6 +206,7 @@ impl Run {
             asked: &deployment.asked,
             pin: &deployment.pin,
             request_json: deployment.request_json,
+            issuer_keys: deployment.issuer_keys,
             role: deployment.configuration.role.clone(),
             allowed: allowed.as_ref(),
             task_arn: &deployment.task_arn,

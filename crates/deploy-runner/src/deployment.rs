@@ -31,6 +31,7 @@ pub(crate) struct Deployment {
     pub(crate) asked: Arc<Asked>,
     pub(crate) pin: Pin,
     pub(crate) request_json: Digest,
+    pub(crate) issuer_keys: Option<Digest>,
     pub(crate) task_arn: String,
     pub(crate) sdk: relay_aws::Sdk,
     pub(crate) objects: Objects,
@@ -44,13 +45,14 @@ pub(crate) struct Deployment {
 impl Deployment {
     /// Creates the AWS clients and the stopper. The deployment starts now.
     pub(crate) fn new(started: Started, outlet: &Outlet) -> Self {
-        let Started { configuration, pin, asked, request_json, sdk, task_arn } = started;
+        let Started { configuration, pin, asked, request_json, issuer_keys, sdk, task_arn } = started;
         Self {
             pin,
             task_arn,
             objects: Objects::new(&sdk),
             key: SigningKey::new(&sdk, configuration.target_key.as_str()),
             request_json,
+            issuer_keys,
             configuration: Arc::new(configuration),
             asked: Arc::new(asked),
             sdk,
@@ -107,7 +109,8 @@ impl Deployment {
         let mut watchers = vec![timer];
         if let Some(queue) = &self.asked.request().control_queue {
             let queues = Queues::new(&self.sdk);
-            let guard = Guard { configuration: Arc::clone(&self.configuration), asked: Arc::clone(&self.asked) };
+            let (configuration, asked) = (Arc::clone(&self.configuration), Arc::clone(&self.asked));
+            let guard = Guard { configuration, asked, objects: self.objects.clone() };
             control::look(&queues, queue, &guard, &self.stopper).await;
             watchers.push(tokio::spawn(control::listen(queues, queue.clone(), guard, self.stopper.clone())));
         }

@@ -14,6 +14,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) asked: &'a Asked,
     pub(crate) pin: &'a Pin,
     pub(crate) request_json: Digest,
+    pub(crate) issuer_keys: Option<Digest>,
     pub(crate) role: Option<String>,
     pub(crate) allowed: Option<&'a Allowed>,
     pub(crate) task_arn: &'a str,
@@ -31,7 +32,8 @@ pub(crate) struct Facts<'a> {
 pub(crate) fn record(facts: Facts<'_>) -> Envelope {
     let request = facts.asked.request();
     let named = |signers: &[KnownSigner]| signers.iter().map(RecordSigner::from).collect::<Vec<_>>();
-    let mut subjects = record::subjects(facts.asked.request.digest(), facts.request_json, facts.pin.configuration);
+    let Facts { asked, pin, request_json, issuer_keys, .. } = &facts;
+    let mut subjects = record::subjects(asked.request.digest(), *request_json, pin.configuration, *issuer_keys);
     subjects.extend(facts.subjects);
     let record = Record::new(
         subjects,

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use relay_aws::objects::Objects;
 use relay_aws::sessions::Sessions;
-use relay_aws::{AwsError, Kind, Sdk, metadata};
+use relay_aws::{AwsError, Kind, Sdk, issuer_keys, metadata};
 use relay_engine::Backoff;
 use relay_policy::{Asked, Configuration, ConfigurationError, Pin, PinError};
-use relay_protocol::limits::BUNDLE_MAX;
+use relay_protocol::keys::IssuerKeys;
+use relay_protocol::limits::{BUNDLE_MAX, ISSUER_KEYS_FILE_MAX};
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::RequestError;
 use relay_protocol::{Bundle, Digest, EnvelopeError, RequestRef, VerifyError, overrides};
@@ -38,6 +39,8 @@ pub(crate) struct Started {
     pub(crate) asked: Asked,
     /// The SHA-256 of the request's object in the evidence bucket.
     pub(crate) request_json: Digest,
+    /// The SHA-256 of the object with the keys that its tokens were judged by, if it has tokens.
+    pub(crate) issuer_keys: Option<Digest>,
     pub(crate) sdk: Sdk,
     pub(crate) task_arn: String,
 }
@@ -67,6 +70,8 @@ pub(crate) enum Refusal {
     NoRequest(String),
     #[error("the request in the evidence bucket is not the one that RELAY_REQUEST names")]
     OtherRequest,
+    #[error("the issuers' keys in the evidence are not those by which the tokens of this request are valid")]
+    IssuerKeys,
     #[error("{0}")]
     Envelope(#[from] EnvelopeError),
     #[error("{0}")]
@@ -111,8 +116,9 @@ pub(crate) async fn start(arguments: &[String], variable: impl Fn(&str) -> Optio
     }
     let sdk = Sdk::pinned(configuration.topic.region(), configuration.endpoint.as_deref(), install::authorities());
     check_identity(&sdk, &configuration).await?;
-    let bytes = read_request(&Objects::new(&sdk), &configuration, &named).await?;
-    let asked = relay_policy::verify(&Bundle::parse(&bytes)?, &configuration)?;
+    let objects = Objects::new(&sdk);
+    let bytes = read(&objects, &configuration, named.evidence().request(), BUNDLE_MAX as u64).await?;
+    let (asked, issuer_keys) = verify(&objects, &configuration, &named, &Bundle::parse(&bytes)?).await?;
     if !named.fits(asked.request(), asked.request.digest()) {
         return Err(Refusal::OtherRequest);
     }
@@ -120,7 +126,7 @@ pub(crate) async fn start(arguments: &[String], variable: impl Fn(&str) -> Optio
     let task_arn = metadata::task_arn(&endpoint).await?;
     let id = &asked.request().deployment_id;
     info!(deployment_id = %id, target = %configuration.target, task_arn, "verified");
-    Ok(Started { configuration, pin, asked, request_json: Digest::of(&bytes), sdk, task_arn })
+    Ok(Started { configuration, pin, asked, request_json: Digest::of(&bytes), issuer_keys, sdk, task_arn })
 }
 
 /// Checks that credentials and metadata come from ECS's agent: an override could name another
@@ -133,16 +139,36 @@ fn check_agent(metadata: &str, other_credentials: bool) -> Result<(), Refusal> {
     }
 }
 
-/// Reads the request's object. While S3 does not answer, it tries again, for about half a minute.
-async fn read_request(
+/// Verifies the request. Tokens are judged by the issuers' keys as they are now, and again by those
+/// that the launcher left in the evidence: both must say the same, because later readers have the
+/// launcher's alone (clause SIG-8). The digest is that of the launcher's.
+async fn verify(
     objects: &Objects,
     configuration: &Configuration,
     named: &RequestRef,
-) -> Result<Vec<u8>, Refusal> {
-    let key = named.evidence().request();
+    bundle: &Bundle,
+) -> Result<(Asked, Option<Digest>), Refusal> {
+    let names = relay_policy::key_names(bundle, configuration);
+    if names.is_empty() {
+        return Ok((relay_policy::verify(bundle, configuration, &IssuerKeys::default())?, None));
+    }
+    let now = issuer_keys::read(objects, &configuration.bucket, &names).await?;
+    let by_now = relay_policy::verify(bundle, configuration, &now)?;
+    let left = read(objects, configuration, named.evidence().issuer_keys(), ISSUER_KEYS_FILE_MAX).await?;
+    let keys = IssuerKeys::parse(&left).map_err(|_| Refusal::IssuerKeys)?;
+    let asked = relay_policy::verify(bundle, configuration, &keys)?;
+    if asked.canonical() != by_now.canonical() {
+        return Err(Refusal::IssuerKeys);
+    }
+    Ok((asked, Some(Digest::of(&left))))
+}
+
+/// Reads an object of the evidence. While S3 does not answer, it tries again, for about half a
+/// minute.
+async fn read(objects: &Objects, configuration: &Configuration, key: String, max: u64) -> Result<Vec<u8>, Refusal> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     for attempt in 1.. {
-        match objects.get(&configuration.evidence, &key, BUNDLE_MAX as u64).await {
+        match objects.get(&configuration.evidence, &key, max).await {
             Ok(Some(object)) => return Ok(object.bytes),
             Err(error) if error.is_transient() && attempt < TRIES => {}
             Err(error) if error.kind != Kind::NotFound => return Err(error.into()),

@@ -94,7 +94,8 @@ mod tests {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
         std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(folder_mode)).unwrap();
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let error = std::process::Command::new(&file).spawn().map_or_else(|error| error, |_| io::ErrorKind::Other.into());
+        let error =
+            std::process::Command::new(&file).spawn().map_or_else(|error| error, |_| io::ErrorKind::Other.into());
         let path = inner.to_str().unwrap();
         why("tool", path, Path::new("/"), user, &error).replace(path, "/in")
     }
@@ -107,7 +108,10 @@ mod tests {
             (said("#!/bin/sh\n", 0o644, 0o755, None), "/in/tool is not executable"),
             (said("#!/bin/sh\n", 0o755, 0o700, Some(12_345)), "user 12345 may not enter /in, in which /in/tool lies"),
             (said("", 0o755, 0o755, None), "/in/tool: "),
-            (why("tool", "/no:/nor", Path::new("/"), None, &io::ErrorKind::NotFound.into()), "it is not on its PATH, /no:/nor"),
+            (
+                why("tool", "/no:/nor", Path::new("/"), None, &io::ErrorKind::NotFound.into()),
+                "it is not on its PATH, /no:/nor",
+            ),
             (why("/no/tool", "", Path::new("/"), None, &io::ErrorKind::NotFound.into()), "it is not in the image"),
             (why("usr", "/", Path::new("/"), None, &io::ErrorKind::PermissionDenied.into()), "/usr is a folder"),
         ];

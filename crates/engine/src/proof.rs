@@ -55,7 +55,8 @@ pub fn check(
         return Err(Unproved::Digest);
     }
     let signed_by = signed_by.ok_or(Unproved::NoPin)?;
-    let verified = envelope.verify::<Record, ()>(signed_by).map_err(|error| Unproved::Signature(error.to_string()))?;
+    let verified =
+        envelope.verify::<Record, (), _>(signed_by).map_err(|error| Unproved::Signature(error.to_string()))?;
     let record = verified.statement();
     let agrees = [
         ("the deployment's id", record.predicate.deployment_id == *about.id),

@@ -9,6 +9,7 @@ use relay_aws::clock::now;
 use relay_policy::{Asked, Configuration, Denied, TICKET_USED, Tried};
 use relay_protocol::encoding::short;
 use relay_protocol::frame::{self, LauncherKind};
+use relay_protocol::keys::IssuerKeys;
 use relay_protocol::limits::CLAIM_MAX;
 use relay_protocol::request::Hints;
 use relay_protocol::{Bundle, Digest, Message, QueueUrl, Reason, Request, RequestRef, TargetName};
@@ -109,8 +110,8 @@ impl Launcher {
 
     /// Verifies a request against the target that the hints name.
     async fn verify(&self, bundle: &Bundle, hints: &Hints) -> Result<(Target, Asked), NotVerified> {
-        self.against_target(hints, |configuration| {
-            let asked = relay_policy::verify(bundle, configuration).map_err(|error| error.to_string())?;
+        self.against_target(hints, bundle, |configuration, keys| {
+            let asked = relay_policy::verify(bundle, configuration, keys).map_err(|error| error.to_string())?;
             let agree = hints.agree_with(asked.request());
             if agree { Ok(asked) } else { Err("the message's attributes differ from the signed request".to_owned()) }
         })
@@ -119,25 +120,29 @@ impl Launcher {
 
     /// Does the same for a dry run.
     async fn verify_dry_run(&self, bundle: &Bundle, hints: &Hints) -> Result<(Target, Tried), NotVerified> {
-        self.against_target(hints, |configuration| {
-            let tried = relay_policy::verify_dry_run(bundle, configuration).map_err(|error| error.to_string())?;
+        self.against_target(hints, bundle, |configuration, keys| {
+            let tried = relay_policy::verify_dry_run(bundle, configuration, keys).map_err(|error| error.to_string())?;
             let agree = hints.agree_with(tried.request());
             if agree { Ok(tried) } else { Err("the message's attributes differ from the signed dry run".to_owned()) }
         })
         .await
     }
 
-    /// Loads the target that the hints name, and verifies something against its configuration. What
+    /// Loads the target that the hints name, and verifies a bundle against its configuration. What
     /// fails against a remembered revision may be right for a newer one, so ECS is asked again, as
     /// often as unverified messages may be answered.
     async fn against_target<T>(
         &self,
         hints: &Hints,
-        verify: impl Fn(&Configuration) -> Result<T, String>,
+        bundle: &Bundle,
+        verify: impl Fn(&Configuration, &IssuerKeys) -> Result<T, String>,
     ) -> Result<(Target, T), NotVerified> {
+        let keys = async |target: &Target| {
+            self.keys_now(&relay_policy::key_names(bundle, &target.configuration)).await.map_err(NotVerified::Aws)
+        };
         let since = Instant::now();
         let remembered = match self.target(&hints.target).await {
-            Ok(target) => match verify(&target.configuration) {
+            Ok(target) => match verify(&target.configuration, &keys(&target).await?) {
                 Ok(verified) => return Ok((target, verified)),
                 Err(cause) => cause,
             },
@@ -148,7 +153,7 @@ impl Launcher {
             return Err(NotVerified::Because(remembered));
         }
         let target = self.target(&hints.target).await?;
-        let verified = verify(&target.configuration).map_err(NotVerified::Because)?;
+        let verified = verify(&target.configuration, &keys(&target).await?).map_err(NotVerified::Because)?;
         Ok((target, verified))
     }
 

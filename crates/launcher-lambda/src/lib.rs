@@ -10,6 +10,9 @@
 //! request in the order that [`relay_engine::launch`] decides. [`watch`] follows each task to its
 //! end and forwards cancels. `store` keeps the requests, `claims` reads and writes final verdicts,
 //! and `record` records what no runner records. [`answer`] signs and sends frames.
+//!
+//! The same program is a second function with a role of its own, `jwks`, which fetches the keys of
+//! token issuers.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +20,7 @@ mod admit;
 pub mod answer;
 mod claims;
 pub mod event;
+mod jwks;
 mod launch;
 mod launcher;
 mod record;
@@ -29,6 +33,7 @@ use std::sync::Arc;
 use lambda_runtime::{LambdaEvent, service_fn};
 use relay_console::telemetry;
 
+use crate::jwks::Collector;
 use crate::launcher::Launcher;
 use crate::settings::Settings;
 
@@ -36,17 +41,17 @@ use crate::settings::Settings;
 ///
 /// # Errors
 ///
-/// Returns an error if the handler is the reserved `jwks`, if a setting is missing or malformed, or
-/// if the Lambda runtime fails.
+/// Returns an error if a setting is missing or malformed, or if the Lambda runtime fails.
 pub async fn run() -> Result<(), lambda_runtime::Error> {
     telemetry::json();
-    // One zip serves two functions with different roles. The function `jwks` will fetch the
-    // issuers' keys.
+    // One zip serves two functions with different roles.
     if std::env::var("_HANDLER").is_ok_and(|handler| handler == "jwks") {
-        return Err(
-            "the function `jwks` is reserved: this version has no token signers, so there are no key sets to fetch"
-                .into(),
-        );
+        let collector = Arc::new(Collector::from_environment()?);
+        return lambda_runtime::run(service_fn(move |_: LambdaEvent<serde_json::Value>| {
+            let collector = Arc::clone(&collector);
+            Box::pin(async move { collector.run().await })
+        }))
+        .await;
     }
     let settings = Settings::from_environment(|name| std::env::var(name).ok())?;
     let launcher = Arc::new(Launcher::new(settings));

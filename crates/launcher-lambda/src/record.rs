@@ -107,7 +107,8 @@ fn statement(configuration: &Configuration, asked: &Asked, ending: Ending<'_>) -
     let request = asked.request();
     let Ending { outcome, reason, message, task } = ending;
     let request_json = Digest::of(asked.canonical().as_bytes());
-    let subjects = record::subjects(asked.request.digest(), request_json, configuration.digest);
+    let issuer_keys = asked.issuer_keys().map(|keys| Digest::of(keys.as_bytes()));
+    let subjects = record::subjects(asked.request.digest(), request_json, configuration.digest, issuer_keys);
     let unfinished = Unfinished {
         deployment_id: request.deployment_id.clone(),
         target: request.target.clone(),

@@ -1,10 +1,13 @@
 //! The request in the evidence bucket: written before anything is decided, and read again for every
 //! later judgement (clauses EVD-2, LAU-12).
 
-use relay_aws::{AwsError, Kind};
+use std::collections::BTreeSet;
+
+use relay_aws::{AwsError, Kind, issuer_keys};
 use relay_policy::{Asked, Configuration};
 use relay_protocol::evidence::Evidence;
-use relay_protocol::limits::BUNDLE_MAX;
+use relay_protocol::keys::{IssuerKeys, KeyName};
+use relay_protocol::limits::{BUNDLE_MAX, ISSUER_KEYS_FILE_MAX};
 use relay_protocol::{Bundle, RequestRef};
 
 use crate::launcher::{Launcher, Target};
@@ -16,7 +19,12 @@ impl Launcher {
         let (bucket, evidence) = (&self.settings.evidence, asked.evidence());
         let text = target.configuration.text.clone();
         self.objects.put_once(bucket, &evidence.configuration(target.configuration.digest), text).await?;
-        if self.objects.put_once(bucket, &evidence.request(), asked.canonical()).await? {
+        // Before the request, so that no request is without the keys that it is judged by.
+        if let Some(keys) = asked.issuer_keys() {
+            self.objects.put_once(bucket, &evidence.issuer_keys(), keys).await?;
+        }
+        let is_first = self.objects.put_once(bucket, &evidence.request(), asked.canonical()).await?;
+        if is_first && asked.keys.is_empty() {
             return Ok(Some(asked));
         }
         let stands = self.read_request(&evidence, &target.configuration).await?;
@@ -39,7 +47,31 @@ impl Launcher {
             Ok(bundle) => bundle,
             Err(error) => return Ok(Err(error.to_string())),
         };
-        Ok(relay_policy::verify(&bundle, configuration).map_err(|error| error.to_string()))
+        let keys = match relay_policy::key_names(&bundle, configuration).is_empty() {
+            true => IssuerKeys::default(),
+            false => match self.read_keys(evidence).await? {
+                Ok(keys) => keys,
+                Err(problem) => return Ok(Err(problem)),
+            },
+        };
+        Ok(relay_policy::verify(&bundle, configuration, &keys).map_err(|error| error.to_string()))
+    }
+
+    /// Reads the keys that the tokens of a request were judged by when it was new. A later
+    /// judgement uses them, whatever the issuer's keys are by then (clause SIG-8).
+    async fn read_keys(&self, evidence: &Evidence) -> Result<Result<IssuerKeys, String>, AwsError> {
+        let key = evidence.issuer_keys();
+        let object = match self.objects.get(&self.settings.evidence, &key, ISSUER_KEYS_FILE_MAX).await {
+            Err(error) if error.kind == Kind::Invalid => return Ok(Err(error.to_string())),
+            object => object?,
+        };
+        let Some(object) = object else { return Ok(Err(format!("the evidence has no {key}"))) };
+        Ok(IssuerKeys::parse(&object.bytes).map_err(|error| format!("{key}: {error}")))
+    }
+
+    /// Reads the keys of issuers that an envelope or a bundle names, as they are now.
+    pub(crate) async fn keys_now(&self, names: &BTreeSet<KeyName>) -> Result<IssuerKeys, AwsError> {
+        issuer_keys::read(&self.objects, &self.settings.bucket, names).await
     }
 
     /// Reads and verifies the request that a task was started for, and compares it with what the

@@ -204,7 +204,8 @@ impl Launcher {
                 && let Some((configuration, asked)) = self.asked(&task).await?
             {
                 let is_its = configuration.target == hints.target;
-                if is_its && relay_policy::may_cancel(&configuration, &asked, envelope, now()) {
+                let keys = self.keys_now(&configuration.roots.key_names(envelope)).await?;
+                if is_its && relay_policy::may_cancel(&configuration, &asked, envelope, &keys, now()) {
                     return Ok(Some((task, asked)));
                 }
                 warn!("dropped a control statement that may not stop this deployment");

@@ -104,12 +104,9 @@ impl Action<'_> {
 
 const APPROVE: &str = "approve";
 
-/// The claims that a signer may have. A missing claim is an empty string, so that a condition on it
-/// is false and never an error.
-const CLAIMS: [&str; 4] = ["repository_id", "repository_owner_id", "environment", "job_workflow_ref"];
-
+/// The schema. The claims of a token are tags of its signer: a policy has to ask whether there is
+/// one before it may read it, so that a missing claim is never an empty string.
 fn schema(parameters: &BTreeMap<ParameterName, ParameterRule>) -> String {
-    let claims: String = CLAIMS.iter().map(|claim| format!(", {claim}: String")).collect();
     let parameters: Vec<String> = parameters.keys().map(|name| format!("\"{name}\": String")).collect();
     let asked = format!(
         "parameters: {{ {} }}, issued_at: datetime, weekday: String, hour: Long, approvals: Long, requester_known: Bool",
@@ -117,7 +114,7 @@ fn schema(parameters: &BTreeMap<ParameterName, ParameterRule>) -> String {
     );
     format!(
         "entity Group;
-         entity Signer in [Group] = {{ name: String, kind: String, person?: String, key_id: String{claims} }};
+         entity Signer in [Group] = {{ name: String, kind: String, person?: String, key_id: String }} tags String;
          entity Target = {{ service: String, environment: String }};
          type Asked = {{ {asked} }};
          type Approved = {{ {asked}, requester: Signer }};
@@ -256,11 +253,11 @@ fn add(signer: &KnownSigner, entities: &mut HashMap<EntityUid, Entity>) -> Resul
     let mut attributes =
         vec![("name", text(&signer.name)), ("kind", text(signer.kind.name())), ("key_id", text(&signer.key_id))];
     attributes.extend(signer.kind.person().map(|person| ("person", text(person))));
-    attributes.extend(CLAIMS.iter().map(|claim| (*claim, text(""))));
-    let attributes = attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let attributes = attributes.into_iter().map(|(name, value)| (name.to_owned(), value));
+    let tags = signer.claims.iter().map(|(name, value)| (name.clone(), text(value)));
     entities.extend(groups.iter().map(|group| (group.clone(), Entity::new_no_attrs(group.clone(), HashSet::new()))));
-    let entity =
-        Entity::new(id.clone(), attributes, groups).map_err(|error| PolicyError::Question(error.to_string()))?;
+    let entity = Entity::new_with_tags(id.clone(), attributes, groups, tags)
+        .map_err(|error| PolicyError::Question(error.to_string()))?;
     entities.insert(id, entity);
     Ok(())
 }

@@ -8,11 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use relay_protocol::keys::{Proof, SignerKind, TokenRule, TrustRoots, TrustedSigner};
+use relay_protocol::keys::{Proof, TrustRoots, TrustedSigner};
 use relay_protocol::{AccountId, Digest, ParameterName, PublicKey, QueueUrl, TargetName, TopicArn};
 use serde::Deserialize;
 
 use crate::cedar::{Policies, PolicyError};
+use crate::identity::{ClaimsFile, IssuerFile, Issuers, KindFile, PersonFile, Persons};
 use crate::parameters::{ParameterRule, S3Prefix};
 use crate::secret::SecretRef;
 use crate::substitute::Template;
@@ -67,6 +68,8 @@ pub struct Configuration {
     pub secrets: BTreeMap<String, SecretRef>,
     /// The signers whose signatures are accepted.
     pub roots: TrustRoots,
+    /// The persons whom the claims of tokens identify.
+    pub persons: Persons,
     /// Queues that requests may use although they are not named for a deployment.
     pub fixed_queues: Vec<QueueUrl>,
     /// The steps to run, in order.
@@ -198,6 +201,10 @@ struct File {
     secrets: BTreeMap<String, String>,
     signers: Vec<SignerFile>,
     #[serde(default)]
+    issuers: Vec<IssuerFile>,
+    #[serde(default)]
+    persons: Vec<PersonFile>,
+    #[serde(default)]
     fixed_queues: Vec<QueueUrl>,
     steps: Vec<StepFile>,
     #[serde(default)]
@@ -249,20 +256,15 @@ struct SignerFile {
     kind: KindFile,
     person: Option<String>,
     key: Option<PublicKey>,
-    github: Option<TokenRule>,
+    issuer: Option<String>,
+    claims: Option<ClaimsFile>,
+    /// Whether the role of AWS that `claims` name is one person's own.
+    #[serde(default)]
+    own_role: bool,
     #[serde(default)]
     groups: BTreeSet<String>,
     #[serde(default)]
     ci_accounts: Vec<AccountId>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum KindFile {
-    #[default]
-    Ci,
-    Agent,
-    Person,
 }
 
 #[derive(Deserialize)]
@@ -379,12 +381,16 @@ impl Configuration {
             .map(|(name, rule)| Ok((name.clone(), parameter(&name, rule)?)))
             .collect::<Result<_, ConfigurationError>>()?;
         let secrets = file.secrets.into_iter().map(secret).collect::<Result<_, _>>()?;
-        let signers =
-            file.signers.into_iter().enumerate().map(|(at, entry)| signer(at, entry)).collect::<Result<Vec<_>, _>>()?;
+        let in_list = |list: &'static str| move |(at, problem)| wrong(format!("{list}[{at}]"), problem);
+        let issuers = Issuers::read(file.issuers).map_err(in_list("issuers"))?;
+        let persons = Persons::read(file.persons).map_err(in_list("persons"))?;
+        let signers = file.signers.into_iter().enumerate().map(|(at, entry)| signer(at, entry, &issuers));
+        let signers = signers.collect::<Result<Vec<_>, _>>()?;
         if signers.is_empty() {
             return Err(wrong("signers", "no signer could ever deploy: add at least one"));
         }
         one_entry_for_each_key(&signers)?;
+        one_name_for_each_rule(&signers)?;
         let steps = steps("steps", file.steps, &parameters)?;
         if steps.is_empty() {
             return Err(wrong("steps", "there is nothing to run: add at least one step"));
@@ -419,6 +425,7 @@ impl Configuration {
             environment: file.environment,
             secrets,
             roots: TrustRoots::new(signers),
+            persons,
             fixed_queues: file.fixed_queues,
             steps,
             endpoint: file.endpoint,
@@ -466,28 +473,30 @@ fn parameter(name: &ParameterName, file: ParameterFile) -> Result<ParameterRule,
     }
 }
 
-fn signer(at: usize, file: SignerFile) -> Result<TrustedSigner, ConfigurationError> {
-    let field = format!("signers[{at}]");
-    let (proof, fallback) = match (file.key, file.github) {
-        (Some(key), None) => {
+fn signer(at: usize, file: SignerFile, issuers: &Issuers) -> Result<TrustedSigner, ConfigurationError> {
+    let wrong = |problem: String| wrong(format!("signers[{at}]"), problem);
+    let (proof, name) = match (file.key, file.issuer, file.claims) {
+        (Some(key), None, None) => {
             let short = key.key_id().chars().take(12).collect::<String>();
-            (TrustedSigner::by_key(key).map_err(|error| wrong(&field, error.to_string()))?, short)
+            (TrustedSigner::by_key(key).map_err(|error| wrong(error.to_string()))?, file.name.unwrap_or(short))
         }
-        (None, Some(rule)) => {
-            let name = format!("github-{}", rule.repository_id);
-            (Proof::Token(rule), name)
+        (None, Some(issuer), Some(claims)) => {
+            let name = file.name.ok_or_else(|| wrong("needs a `name`, because it has no key".to_owned()))?;
+            (Proof::Token(issuers.rule(&issuer, claims).map_err(wrong)?), name)
         }
-        _ => return Err(wrong(field, "needs exactly one of `key` and `github`")),
+        _ => return Err(wrong("needs either `key`, or `issuer` and `claims`".to_owned())),
     };
-    let name = file.name.unwrap_or(fallback);
-    let kind = match (file.kind, file.person) {
-        (KindFile::Person, person) => SignerKind::Person(person.unwrap_or_else(|| name.clone())),
-        (KindFile::Ci, None) => SignerKind::Ci,
-        (KindFile::Agent, None) => SignerKind::Agent,
-        (KindFile::Ci | KindFile::Agent, Some(_)) => {
-            return Err(wrong(field, "has a `person`, but only an entry with `kind = \"person\"` can be one"));
-        }
-    };
+    let kind = file.kind.read(&name, file.person).map_err(wrong)?;
+    if let Proof::Token(rule) = &proof
+        && kind.person().is_some()
+        && issuers.is_only_a_role(rule)
+        && !file.own_role
+    {
+        return Err(wrong(
+            "names a role of AWS, and a role is no person: several can assume it. If it is one person's own, say so with `own_role = true`"
+                .to_owned(),
+        ));
+    }
     Ok(TrustedSigner { proof, name, kind, groups: file.groups, ci_accounts: file.ci_accounts })
 }
 
@@ -499,6 +508,19 @@ fn one_entry_for_each_key(signers: &[TrustedSigner]) -> Result<(), Configuration
             && let Some(other) = first.insert(public, at)
         {
             return Err(wrong(format!("signers[{at}]"), format!("has the same key as signers[{other}]")));
+        }
+    }
+    Ok(())
+}
+
+/// The name of an entry with claims is part of its id.
+fn one_name_for_each_rule(signers: &[TrustedSigner]) -> Result<(), ConfigurationError> {
+    let mut first: BTreeMap<&str, usize> = BTreeMap::new();
+    for (at, signer) in signers.iter().enumerate() {
+        if matches!(signer.proof, Proof::Token(_))
+            && let Some(other) = first.insert(&signer.name, at)
+        {
+            return Err(wrong(format!("signers[{at}]"), format!("has the same name as signers[{other}]")));
         }
     }
     Ok(())

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use relay_protocol::encoding::short;
 use relay_protocol::evidence::Evidence;
-use relay_protocol::keys::{KnownSigner, SingleKey};
+use relay_protocol::keys::{IssuerKeys, KeyName, KnownSigner, SingleKey, TokenFacts, TokenTimeError};
 use relay_protocol::limits::{BUNDLE_MAX, COMMANDS_MAX};
 use relay_protocol::request::{RequestError, Stage};
 use relay_protocol::{
@@ -23,6 +24,8 @@ pub struct Asked {
     pub request: Verified<Request, KnownSigner>,
     /// The verified approvals. Those without a valid signature were dropped (clause APP-4).
     pub approvals: Vec<Verified<Approval, KnownSigner>>,
+    /// The keys of issuers by which its tokens were judged; empty if it has none.
+    pub keys: IssuerKeys,
 }
 
 impl Asked {
@@ -39,6 +42,12 @@ impl Asked {
     /// The canonical form of the request and its approvals, for the evidence (clause BUN-3).
     pub fn canonical(&self) -> String {
         Bundle::canonical(&self.request, &self.approvals).to_json()
+    }
+
+    /// The object with the keys of issuers, for the evidence; `None` if the request and its
+    /// approvals have no token (clause EVD-6).
+    pub fn issuer_keys(&self) -> Option<String> {
+        (!self.keys.is_empty()).then(|| self.keys.to_json())
     }
 
     /// The name of the object that shows that the request's ticket was used; `None` if it has no
@@ -80,9 +89,9 @@ impl Tried {
         self.dry_run.digest()
     }
 
-    /// The names of its signers.
+    /// Who asks, in words for an approver: the names of the signers, with what their tokens say.
     pub fn requesters(&self) -> Vec<String> {
-        self.dry_run.signers().iter().map(|signer| signer.name.clone()).collect()
+        self.dry_run.signers().iter().map(described).collect()
     }
 
     /// Decides what would become of the request (clause DRY-2).
@@ -96,32 +105,54 @@ impl Tried {
     }
 }
 
+/// A signer's name with the claims of its token by which people know a job.
+fn described(signer: &KnownSigner) -> String {
+    let claim = |name: &str| {
+        let found = signer.claims.iter().find(|(tag, _)| tag.split_once('/').is_some_and(|(_, rest)| rest == name))?;
+        Some(format!("{} = {}", found.0, found.1))
+    };
+    let claims: Vec<String> = ["sub", "actor", "ref", "workflow_ref"].into_iter().filter_map(claim).collect();
+    if claims.is_empty() { signer.name.clone() } else { short(&format!("{} ({})", signer.name, claims.join(", "))) }
+}
+
 /// Verifies a dry run against the signers of a target (clause DRY-1).
 ///
 /// # Errors
 ///
 /// If the dry run cannot be verified.
-pub fn verify_dry_run(bundle: &Bundle, configuration: &Configuration) -> Result<Tried, VerifyError> {
-    let dry_run = configuration.roots.verify(&bundle.request)?;
-    Ok(Tried { dry_run, approvals: verify_approvals(bundle, configuration) })
+pub fn verify_dry_run(bundle: &Bundle, configuration: &Configuration, keys: &IssuerKeys) -> Result<Tried, VerifyError> {
+    let dry_run = configuration.roots.verify(&bundle.request, keys)?;
+    Ok(Tried { dry_run, approvals: verify_approvals(bundle, configuration, keys) })
 }
 
-/// Verifies a bundle against the signers of a target (clauses LAU-3, RUN-4).
+/// The keys of issuers that are needed to verify a bundle.
+pub fn key_names(bundle: &Bundle, configuration: &Configuration) -> BTreeSet<KeyName> {
+    let envelopes = bundle.approvals.iter().chain([&bundle.request]);
+    envelopes.flat_map(|envelope| configuration.roots.key_names(envelope)).collect()
+}
+
+/// Verifies a bundle against the signers of a target (clauses LAU-3, RUN-4). Tokens are judged by
+/// `keys`.
 ///
 /// # Errors
 ///
 /// If the request cannot be verified. An approval that cannot be verified is not an error.
-pub fn verify(bundle: &Bundle, configuration: &Configuration) -> Result<Asked, VerifyError> {
-    let request = configuration.roots.verify(&bundle.request)?;
-    Ok(Asked { request, approvals: verify_approvals(bundle, configuration) })
+pub fn verify(bundle: &Bundle, configuration: &Configuration, keys: &IssuerKeys) -> Result<Asked, VerifyError> {
+    let request = configuration.roots.verify(&bundle.request, keys)?;
+    let approvals = verify_approvals(bundle, configuration, keys);
+    Ok(Asked { request, approvals, keys: keys.only(&key_names(bundle, configuration)) })
 }
 
 fn ticket(request: &Request) -> Option<String> {
     request.ticket.as_ref().map(|ticket| Evidence::ticket(&request.target, ticket))
 }
 
-fn verify_approvals(bundle: &Bundle, configuration: &Configuration) -> Vec<Verified<Approval, KnownSigner>> {
-    bundle.approvals.iter().filter_map(|approval| configuration.roots.verify(approval).ok()).collect()
+fn verify_approvals(
+    bundle: &Bundle,
+    configuration: &Configuration,
+    keys: &IssuerKeys,
+) -> Vec<Verified<Approval, KnownSigner>> {
+    bundle.approvals.iter().filter_map(|approval| configuration.roots.verify(approval, keys).ok()).collect()
 }
 
 /// The answer that a request is allowed, and by which policies.
@@ -232,6 +263,10 @@ impl Asking<'_> {
         };
         let mut refused = None;
         for signer in self.signers {
+            if let Err(denied) = self.check_token(signer, now, stage) {
+                refused.get_or_insert(denied);
+                continue;
+            }
             // The accounts of a signer are its own. A signer that may not use the queue cannot lend
             // its permission to one that may.
             if let Err(error) = request.check_queues(&signer.ci_accounts, &configuration.fixed_queues) {
@@ -241,10 +276,24 @@ impl Asking<'_> {
             let (approvers, others) = self.approvers(signer)?;
             match self.ask(signer, persons(&approvers), &times)? {
                 Some(policies) => return Ok(Allowed { policies, signer: signer.clone(), approvers, commands }),
+                // A signer who only lacks approvals says more than one who may never deploy.
+                None if refused.as_ref().is_some_and(|denied: &Denied| denied.approvals_missing > 0) => {}
                 None => refused = Some(self.not_permitted(signer, persons(&approvers), &others, &times)),
             }
         }
         Err(refused.unwrap_or_else(|| denied(Reason::Policy, "no signer of this request may deploy to this target")))
+    }
+
+    /// Checks the times of a signer's token, if it signed with one.
+    fn check_token(&self, signer: &KnownSigner, now: Timestamp, stage: Stage) -> Result<(), Denied> {
+        let Some(TokenFacts { times, .. }) = &signer.token else { return Ok(()) };
+        times.check_request(self.request, now, stage).map_err(|error| {
+            let reason = match error {
+                TokenTimeError::NotYetValid { .. } => Reason::NotYetValid,
+                TokenTimeError::Outside { .. } | TokenTimeError::Expired { .. } => Reason::Expired,
+            };
+            denied(reason, format!("{}: {error}", signer.name))
+        })
     }
 
     /// Asks the policies about one signer, as of each of these times. Returns the policies that
@@ -269,7 +318,8 @@ impl Asking<'_> {
         approvals: u32,
     ) -> Question<'a> {
         let Self { configuration: Configuration { target, .. }, request: Request { parameters, .. }, .. } = self;
-        let requester_known = self.signers.iter().all(|signer| signer.kind.person().is_some());
+        let persons = &self.configuration.persons;
+        let requester_known = self.signers.iter().all(|signer| !persons.behind(signer).is_empty());
         Question { signer, action, target, parameters, at, approvals, requester_known }
     }
 
@@ -296,7 +346,7 @@ impl Asking<'_> {
         let mut others = Vec::new();
         for approval in self.approvals {
             for signer in approval.signers() {
-                match self.why_not(approval.statement(), signer, requester)? {
+                match self.why_not(approval, signer, requester)? {
                     None => drop(approvers.insert(&signer.key_id, signer)),
                     Some(why) => others.push(format!("the approval by {} does not count: {why}", signer.name)),
                 }
@@ -308,15 +358,30 @@ impl Asking<'_> {
     /// Why an approval by `signer` does not count. `None` means that it does.
     fn why_not(
         &self,
-        approval: &Approval,
+        by: &Verified<Approval, KnownSigner>,
         signer: &KnownSigner,
         requester: &KnownSigner,
     ) -> Result<Option<String>, Denied> {
-        let Some(person) = signer.kind.person() else {
+        let (approval, persons) = (by.statement(), &self.configuration.persons);
+        if signer.kind.person().is_none() {
             return Ok(Some(format!("its kind is `{}`, and only persons approve", signer.kind.name())));
+        }
+        // A token may fit several entries. If they are several persons, it says too little.
+        let of_token = |other: &&KnownSigner| {
+            std::ptr::eq(*other, signer)
+                || signer.token.is_some_and(|token| other.token.is_some_and(|other| other.digest == token.digest))
         };
-        if self.signers.iter().any(|signer| signer.kind.person() == Some(person)) {
-            return Ok(Some("this person signed the request".to_owned()));
+        let behind: BTreeSet<&str> =
+            by.signers().iter().filter(of_token).flat_map(|other| persons.behind(other)).collect();
+        if behind.len() > 1 {
+            let names: Vec<&str> = behind.into_iter().collect();
+            return Ok(Some(format!("it is by more than one person: {}", names.join(", "))));
+        }
+        if self.signers.iter().any(|signer| !persons.behind(signer).is_disjoint(&behind)) {
+            return Ok(Some("this person asked for the deployment".to_owned()));
+        }
+        if signer.token.is_some_and(|token| !token.times.count_at(approval.issued_at)) {
+            return Ok(Some("its token was not valid when it was given".to_owned()));
         }
         let Some(subject) = self.request.subject(self.configuration.digest) else {
             return Ok(Some("the request has no ticket".to_owned()));
@@ -343,7 +408,13 @@ fn counted(number: u32, one: &str, many: &str) -> String {
 /// Whether `envelope` is a control statement that may stop this deployment. It must be signed by
 /// the request's own session key, or by a signer that the policy allows the action `cancel`
 /// (clauses CTL-1 to CTL-4).
-pub fn may_cancel(configuration: &Configuration, asked: &Asked, envelope: &Envelope, now: Timestamp) -> bool {
+pub fn may_cancel(
+    configuration: &Configuration,
+    asked: &Asked,
+    envelope: &Envelope,
+    keys: &IssuerKeys,
+    now: Timestamp,
+) -> bool {
     let request = asked.request();
     let ours = |control: &Control| control.is_for(&request.deployment_id, asked.request.digest(), now);
     if let Ok(session) = SingleKey::new(&request.session_key)
@@ -351,13 +422,19 @@ pub fn may_cancel(configuration: &Configuration, asked: &Asked, envelope: &Envel
     {
         return ours(control.statement());
     }
-    let Ok(control): Result<Verified<Control, _>, _> = configuration.roots.verify(envelope) else { return false };
+    let Ok(control): Result<Verified<Control, _>, _> = configuration.roots.verify(envelope, keys) else {
+        return false;
+    };
     let asking = asked.asking(configuration);
     let approvals = |requester| asking.approvers(requester).map_or(0, |(approvers, _)| persons(&approvers));
     let approvals = asking.signers.iter().map(approvals).max().unwrap_or_default();
     ours(control.statement())
         && control.signers().iter().any(|signer| {
-            let question = asking.question(signer, Action::Cancel, control.statement().issued_at, approvals);
+            let at = control.statement().issued_at;
+            if signer.token.is_some_and(|token| !token.times.count_at(at)) {
+                return false;
+            }
+            let question = asking.question(signer, Action::Cancel, at, approvals);
             matches!(configuration.policies.ask(&question), Ok(Some(_)))
         })
 }

@@ -14,6 +14,7 @@ mod check;
 mod configuration;
 mod decide;
 mod deep;
+mod identity;
 mod parameters;
 mod pin;
 mod secret;
@@ -23,7 +24,10 @@ mod units;
 pub use cedar::{Action, Policies, PolicyError, Question};
 pub use check::{Finding, check};
 pub use configuration::{CancelRule, CancelSignal, CancelTo, Configuration, ConfigurationError, OutputRule, Step};
-pub use decide::{Allowed, Asked, Denied, TICKET_USED, Tried, authorise, may_cancel, verify, verify_dry_run};
+pub use decide::{
+    Allowed, Asked, Denied, TICKET_USED, Tried, authorise, key_names, may_cancel, verify, verify_dry_run,
+};
+pub use identity::Persons;
 pub use parameters::{ParameterError, ParameterRule};
 pub use pin::{Pin, PinError};
 pub use secret::SecretRef;

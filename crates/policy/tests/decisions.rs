@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use relay_policy::{Allowed, Asked, Configuration, ConfigurationError, Denied, authorise, check, may_cancel, verify};
-use relay_protocol::keys::PrivateKey;
+use relay_protocol::keys::{IssuerKeys, PrivateKey};
 use relay_protocol::limits::{COMMANDS_MAX, CONTROL_LIFETIME};
 use relay_protocol::request::{Origin, Stage};
 use relay_protocol::{
@@ -94,7 +94,7 @@ fn approval(request: &Request, by: u8, change: impl FnOnce(&mut Approval)) -> En
 
 fn asked(configuration: &Configuration, request: &Request, by: u8, approvals: Vec<Envelope>) -> Asked {
     let envelope = key(by).sign_envelope(Envelope::new(Request::TYPE, request.to_payload()));
-    verify(&Bundle { request: envelope, approvals }, configuration).unwrap()
+    verify(&Bundle { request: envelope, approvals }, configuration, &IssuerKeys::default()).unwrap()
 }
 
 fn decide(policy: &str, request: &Request, by: u8, approvals: Vec<Envelope>) -> Result<Vec<String>, Reason> {
@@ -186,7 +186,7 @@ fn an_approval_that_does_not_count_is_told_why() {
         authorise(&configuration, &asked, r.issued_at, Stage::Launch).unwrap_err().message
     };
     let r = request(|_| {});
-    for (by, why) in [(2, "this person signed the request"), (3, "its kind is `ci`"), (5, "its kind is `agent`")] {
+    for (by, why) in [(2, "this person asked for the deployment"), (3, "its kind is `ci`"), (5, "its kind is `agent`")] {
         let message = told(&r, approval(&r, by, |_| {}));
         assert!(message.starts_with("0 persons have approved exactly this deployment"), "{message}");
         assert!(message.contains(why), "{message}");
@@ -497,7 +497,7 @@ fn a_deployment_is_stopped_by_its_session_or_by_whom_the_policy_lets() {
         };
         change(&mut control);
         let envelope = key(by).sign_envelope(Envelope::new(Control::TYPE, control.to_payload()));
-        may_cancel(&configuration, &asked, &envelope, r.issued_at.plus(later))
+        may_cancel(&configuration, &asked, &envelope, &IssuerKeys::default(), r.issued_at.plus(later))
     };
     // 9 is the session key, 2 is a person, 1 is CI, whom the policy does not let cancel, and 7 is a
     // stranger.
@@ -520,7 +520,10 @@ fn what_was_asked_is_kept_and_who_asked_is_named() {
     assert_eq!((kept.request.digest(), kept.approvals.len()), (one.request.digest(), 1));
 
     let envelope = key(1).sign_envelope(Envelope::new(relay_protocol::DryRun::TYPE, r.to_payload()));
-    let tried = relay_policy::verify_dry_run(&Bundle { request: envelope, approvals: vec![] }, &configuration).unwrap();
+    let bundle = Bundle { request: envelope, approvals: vec![] };
+    let tried = relay_policy::verify_dry_run(&bundle, &configuration, &IssuerKeys::default()).unwrap();
+    let ticket = Some(format!("deployments/payments/production/tickets/{}", r.ticket.clone().unwrap()));
+    assert_eq!((one.ticket(), tried.ticket()), (ticket.clone(), ticket));
     assert_eq!(tried.requesters(), one.request.signers().iter().map(|signer| signer.name.clone()).collect::<Vec<_>>());
     let denied = tried.decide(&configuration, r.issued_at).unwrap_err();
     assert_eq!(denied.message, "0 persons have approved exactly this deployment; the policy requires 1 more");

@@ -260,8 +260,9 @@ impl Envelope {
     }
 
     /// Verifies the envelope, then parses the same bytes. Parsing must come last (clauses ENV-4 to
-    /// ENV-10). `signed_by` returns the signer of a signature over a PAE, or `None`; a signature
-    /// without a signer is ignored (clause ENV-5). Programs use
+    /// ENV-10). `signed_by` returns the signers of a signature over a PAE: none, one, or for a token
+    /// each of the entries that it fits. A signature without a signer is ignored (clause ENV-5).
+    /// Programs use
     /// [`TrustRoots::verify`](crate::keys::TrustRoots::verify) and
     /// [`SingleKey::verify`](crate::keys::SingleKey::verify) instead.
     ///
@@ -269,9 +270,9 @@ impl Envelope {
     ///
     /// If the envelope has another payload type, an oversized payload, no signatures or no valid
     /// signature, or if the verified payload is malformed.
-    pub fn verify<T: Statement, S>(
+    pub fn verify<T: Statement, S, I: IntoIterator<Item = SignedBy<S>>>(
         &self,
-        signed_by: impl Fn(&[u8], &Signature) -> Option<SignedBy<S>>,
+        signed_by: impl Fn(&[u8], &Signature) -> I,
     ) -> Result<Verified<T, S>, VerifyError> {
         if self.payload_type != T::TYPE {
             return Err(VerifyError::PayloadType { expected: T::TYPE, found: self.payload_type.clone() });
@@ -283,11 +284,13 @@ impl Envelope {
             return Err(VerifyError::Unsigned);
         }
         let pae = self.pae();
-        let mut valid: Vec<(S, Signature)> = Vec::new();
+        let mut valid: Vec<(Vec<SignedBy<S>>, Signature)> = Vec::new();
         for signature in &self.signatures {
-            if let Some(SignedBy { key_id, signer }) = signed_by(&pae, signature) {
+            let mut by: Vec<_> = signed_by(&pae, signature).into_iter().collect();
+            by.sort_by(|a, b| a.key_id.cmp(&b.key_id));
+            if let Some(keyid) = by.first().map(|first| first.key_id.clone()) {
                 let sig = signature.bytes().map_or_else(|| signature.sig.clone(), |bytes| encoding::base64(&bytes));
-                valid.push((signer, Signature { keyid: key_id, sig }));
+                valid.push((by, Signature { keyid, sig }));
             }
         }
         if valid.is_empty() {
@@ -296,7 +299,11 @@ impl Envelope {
         valid.sort_by(|(_, a), (_, b)| (&a.keyid, &a.sig).cmp(&(&b.keyid, &b.sig)));
         valid.dedup_by(|(_, later), (_, first)| later.keyid == first.keyid);
         let statement = T::parse(&self.payload).map_err(VerifyError::Malformed)?;
-        let (signers, signatures) = valid.into_iter().unzip();
+        let (by, signatures): (Vec<_>, _) = valid.into_iter().unzip();
+        let mut by: Vec<SignedBy<S>> = by.into_iter().flatten().collect();
+        by.sort_by(|a, b| a.key_id.cmp(&b.key_id));
+        by.dedup_by(|later, first| later.key_id == first.key_id);
+        let signers = by.into_iter().map(|by| by.signer).collect();
         let envelope = Self { payload: self.payload.clone(), payload_type: self.payload_type.clone(), signatures };
         Ok(Verified { statement, digest: Digest::of(&pae), envelope, signers })
     }
@@ -358,7 +365,7 @@ mod tests {
             .with_signature(sig("a2", 2))
             .with_signature(sig("bad", 0))
             .with_signature(sig("a", 1));
-        let verified = envelope.verify::<Any, _>(toys).unwrap();
+        let verified = envelope.verify::<Any, _, _>(toys).unwrap();
         assert_eq!(verified.signers(), ["a", "b"]);
         assert_eq!(verified.canonical().signatures(), [sig("a", 1), sig("b", 3)]);
     }
@@ -367,9 +374,9 @@ mod tests {
     fn another_type_or_no_valid_signature_is_nothing() {
         let sig = Signature::new("bad".into(), &[0; 64]);
         let other = Envelope::new("other", vec![]).with_signature(sig.clone());
-        assert!(matches!(other.verify::<Any, _>(toys), Err(VerifyError::PayloadType { .. })));
-        assert!(matches!(Envelope::new("any", vec![]).verify::<Any, _>(toys), Err(VerifyError::Unsigned)));
+        assert!(matches!(other.verify::<Any, _, _>(toys), Err(VerifyError::PayloadType { .. })));
+        assert!(matches!(Envelope::new("any", vec![]).verify::<Any, _, _>(toys), Err(VerifyError::Unsigned)));
         let unknown = Envelope::new("any", vec![]).with_signature(sig);
-        assert!(matches!(unknown.verify::<Any, _>(toys), Err(VerifyError::NoValidSignature { count: 1 })));
+        assert!(matches!(unknown.verify::<Any, _, _>(toys), Err(VerifyError::NoValidSignature { count: 1 })));
     }
 }

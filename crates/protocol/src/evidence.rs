@@ -49,6 +49,12 @@ impl Evidence {
         format!("{}/request.json", self.folder)
     }
 
+    /// The keys of issuers that the tokens of the request were judged by, if it has tokens. The
+    /// launcher writes it.
+    pub fn issuer_keys(&self) -> String {
+        format!("{}/issuer-keys.json", self.folder)
+    }
+
     /// The text of the configuration with this digest. The launcher writes it.
     pub fn configuration(&self, digest: Digest) -> String {
         format!("{}/configuration/{digest}.toml", self.folder)

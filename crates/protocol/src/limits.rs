@@ -36,6 +36,28 @@ limits! {
     /// Characters of one `sig`. A compact JWS is the longest. Clause LIM-4.
     SIGNATURE_MAX: usize = 4_096, "characters of one `sig`; a compact JWS is the longest";
 
+    /// Bytes of the name of an issuer's key (`kid`). Clause SIG-6.
+    KID_MAX: usize = 256, "the name of an issuer's key";
+
+    /// Bytes of a token's claims as tags, names and values together, without the issuer's name.
+    /// Clause SIG-7.
+    TAGS_MAX: usize = 8_192, "twice a token, because nested names repeat; bounds the record";
+
+    /// Keys of issuers that a reader looks up for one message. Clause SIG-9.
+    ISSUER_KEYS_MAX: usize = 8, "keys of issuers that one message may name; bounds the look-ups";
+
+    /// Bytes of an object with a key of an issuer. Clause SIG-9.
+    ISSUER_KEY_MAX: u64 = 4_096, "an RSA key of 4,096 bits with its names";
+
+    /// Bytes of the object with the keys that tokens were judged by. Clause EVD-6.
+    ISSUER_KEYS_FILE_MAX: u64 = 65_536, "eight keys of issuers, with room";
+
+    /// Seconds for which a key of an issuer is used after the issuer last listed it. Clause SIG-9.
+    ISSUER_KEY_LIFETIME: i64 = 48 * 60 * 60, "a weekend on which the keys cannot be fetched";
+
+    /// The latest time in a token, in seconds since 1970: the end of the year 9999. Clause SIG-6.
+    TIME_MAX: i64 = 253_402_300_799, "the end of the year 9999, the last that TIM-1 can write";
+
     /// Approvals that accompany a request. Clause LIM-5.
     APPROVALS_MAX: usize = 8, "approvals that accompany a request";
 

@@ -85,8 +85,8 @@ pub struct Record<P = Deployment> {
 /// A subject of the record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
-    /// The name: `request`, `request.json`, `configuration`, `artifact/<parameter>` or
-    /// `saved/<step>`.
+    /// The name: `request`, `request.json`, `configuration`, `issuer-keys.json`,
+    /// `artifact/<parameter>` or `saved/<step>`.
     pub name: String,
     /// The digest: `{"sha256": …}`.
     pub digest: BTreeMap<String, Digest>,
@@ -99,11 +99,18 @@ impl Subject {
     }
 }
 
-/// The subjects of every record: the request by its digest, the object with it, and the
-/// configuration (clause REC-2).
-pub fn subjects(request: Digest, request_json: Digest, configuration: Digest) -> Vec<Subject> {
+/// The subjects of every record: the request by its digest, the object with it, the configuration
+/// and, if the request has tokens, the object with the keys that they were judged by (clause
+/// REC-2).
+pub fn subjects(
+    request: Digest,
+    request_json: Digest,
+    configuration: Digest,
+    issuer_keys: Option<Digest>,
+) -> Vec<Subject> {
     let named = [("request", request), ("request.json", request_json), ("configuration", configuration)];
-    named.map(|(name, digest)| Subject::new(name, digest)).into()
+    let named = named.into_iter().chain(issuer_keys.map(|digest| ("issuer-keys.json", digest)));
+    named.map(|(name, digest)| Subject::new(name, digest)).collect()
 }
 
 /// What happened in a deployment that a runner ran.
@@ -208,15 +215,18 @@ pub enum LauncherOutcome {
 /// A signer of the request or of an approval.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordSigner {
-    /// The SHA-256 of the public key in hex.
+    /// The SHA-256 of the public key in hex, or the id of the entry that a token fits.
     pub key_id: String,
     /// The signer's name in the configuration.
     pub name: String,
+    /// The claims of the signer's token, as the policies saw them; empty for a key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, String>,
 }
 
 impl From<&KnownSigner> for RecordSigner {
     fn from(signer: &KnownSigner) -> Self {
-        Self { key_id: signer.key_id.clone(), name: signer.name.clone() }
+        Self { key_id: signer.key_id.clone(), name: signer.name.clone(), claims: signer.claims.clone() }
     }
 }
 

@@ -9,7 +9,7 @@ use relay_protocol::limits::{
     APPROVALS_MAX, BUNDLE_MAX, CLOCK_SKEW, PARAMETER_VALUE_MAX, PARAMETERS_MAX, PAYLOAD_MAX, SIGNATURE_MAX,
     SIGNATURES_MAX, TEXT_MAX,
 };
-use relay_protocol::record::{sigstore, subjects};
+use relay_protocol::record::{Subject, sigstore, subjects};
 use relay_protocol::request::{Origin, Text};
 use relay_protocol::{
     Approval, Bundle, Cancel, Control, DeploymentId, Digest, Envelope, EnvelopeError, Message, Request, RequestRef,
@@ -123,9 +123,11 @@ fn a_reference_fits_one_request() {
 #[test]
 fn a_record_is_about_three_things_and_lies_in_a_bundle() {
     let digests = [Digest::of(b"1"), Digest::of(b"2"), Digest::of(b"3")];
-    let found = subjects(digests[0], digests[1], digests[2]);
+    let found = subjects(digests[0], digests[1], digests[2], None);
     let found: Vec<_> = found.iter().map(|subject| (subject.name.as_str(), subject.digest["sha256"])).collect();
     assert_eq!(found, [("request", digests[0]), ("request.json", digests[1]), ("configuration", digests[2])]);
+    let with_keys = subjects(digests[0], digests[1], digests[2], Some(digests[0]));
+    assert_eq!(with_keys[3], Subject::new("issuer-keys.json", digests[0]));
 
     let record = key().sign_envelope(Envelope::new("t", b"x".to_vec()));
     let bundle: Value = serde_json::from_str(&sigstore(&record)).unwrap();

@@ -15,6 +15,7 @@ mod effects;
 mod exec;
 mod folder;
 mod holds;
+mod issuers;
 mod launchers;
 mod log;
 mod own;

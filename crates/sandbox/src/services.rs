@@ -7,6 +7,7 @@
 
 pub(crate) mod ecs;
 pub(crate) mod fault;
+pub(crate) mod issuer;
 pub(crate) mod kms;
 pub(crate) mod lambda;
 pub(crate) mod principal;
@@ -39,6 +40,8 @@ pub use principal::{CI_ACCOUNT, REGION, TARGET_ACCOUNT};
 #[derive(Debug)]
 pub(crate) struct Services {
     pub(crate) ecs: Mutex<ecs::Ecs>,
+    /// GitHub, as an issuer of tokens.
+    pub(crate) github: Mutex<issuer::Issuer>,
     pub(crate) kms: Mutex<kms::Kms>,
     pub(crate) lambda: Mutex<lambda::Lambda>,
     pub(crate) s3: Mutex<s3::S3>,
@@ -54,17 +57,18 @@ pub(crate) fn lock<S>(state: &Mutex<S>) -> MutexGuard<'_, S> {
 }
 
 impl Services {
-    /// All services, empty.
-    pub(crate) fn new(rules: Rules) -> Self {
+    /// All services, empty. `secure` is the HTTPS endpoint, where the issuers of tokens are.
+    pub(crate) fn new(rules: Rules, secure: &str) -> Self {
         Self {
             ecs: Mutex::new(ecs::Ecs::new(rules)),
+            github: Mutex::new(issuer::Issuer::github(&format!("{secure}/issuers/github"))),
             kms: Mutex::default(),
             lambda: Mutex::new(lambda::Lambda::new(rules)),
             s3: Mutex::default(),
             secrets: Mutex::default(),
             sns: Mutex::default(),
             sqs: Mutex::new(sqs::Sqs::new(rules)),
-            sts: Mutex::new(sts::Sts::new(rules)),
+            sts: Mutex::new(sts::Sts::new(rules, issuer::Issuer::sts(&format!("{secure}/issuers/sts")))),
         }
     }
 

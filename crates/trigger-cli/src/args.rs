@@ -294,15 +294,20 @@ pub struct Place {
     /// The ARN of the target account's SNS topic.
     #[arg(long, value_name = "ARN", env = "RELAY_TOPIC_ARN")]
     pub topic: Option<String>,
-    /// The signing key: a file with a PKCS#8 PEM, the PEM itself, or the ARN of a KMS key (P-256).
+    /// What signs: oidc (the job's own identity token, so that CI needs no key), a file with a
+    /// PKCS#8 PEM, the PEM itself, or the ARN of a KMS key (P-256).
     #[arg(
         long,
-        value_name = "FILE|ARN",
+        value_name = "oidc|FILE|ARN",
         env = "RELAY_SIGNING_KEY",
         hide_env_values = true,
         allow_hyphen_values = true
     )]
     pub key: Option<String>,
+    /// A program that prints an identity token to sign with, for issuers that relay cannot ask by
+    /// itself. Its only argument is the audience.
+    #[arg(long, value_name = "PROGRAM", env = "RELAY_TOKEN_COMMAND")]
+    pub token_command: Option<String>,
     /// The target's public key, in base64. relay believes only output that is signed by a runner
     /// key that this key vouches for, and only records that this key signed.
     #[arg(long, value_name = "BASE64", env = "RELAY_TARGET_PUBLIC_KEY")]

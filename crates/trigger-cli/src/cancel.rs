@@ -147,7 +147,7 @@ pub(crate) fn statement(id: &DeploymentId, request: Digest, cancel: Cancel) -> E
 /// Signs and sends the cancel, and says how to see the result.
 pub(crate) async fn cancel(arguments: &args::Cancel) -> Result<u8, Failure> {
     let found = find(&arguments.whose).await?;
-    let signer = found.texts.signer()?;
+    let signer = found.texts.signer(Some(found.topic.region()))?;
     let request = match found.tags.request {
         Some(request) => request,
         None => vouched_request(&found).await?.ok_or_else(|| {

@@ -10,6 +10,7 @@ mod findings;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use relay_aws::Sdk;
@@ -18,8 +19,9 @@ use relay_aws::probe::probe;
 use relay_console::Failure;
 use relay_protocol::encoding::{ascii_json, printable};
 use relay_protocol::frame::Tried;
+use relay_protocol::keys::Token;
 use relay_protocol::outcome::ExitCode;
-use relay_protocol::{ParameterName, TargetName, TopicArn};
+use relay_protocol::{Digest, ParameterName, TargetName, TopicArn};
 use serde_json::json;
 
 use crate::args::{self, Output};
@@ -73,7 +75,7 @@ async fn look(target: TargetName, texts: &Texts, parameters: Option<&Parameters>
     };
     // Without an identity, every further call would only fail for the same reason.
     let known = probe.as_ref().is_some_and(|probe| probe.identity.is_ok());
-    let (key, pins) = (texts.signer(), texts.pins(&target));
+    let (key, pins) = (texts.signer(region), texts.pins(&target));
     let fixed = texts.reply_queue().transpose();
     let dry_run = match (parameters, &topic, &key, &pins) {
         (None, ..) => DryRun::NotTried,
@@ -99,14 +101,15 @@ async fn look(target: TargetName, texts: &Texts, parameters: Option<&Parameters>
     }
     Facts {
         key: match key {
-            Ok(Signer::Held(key)) => Ok(key.public().clone()),
-            Ok(Signer::Kms(key)) => key.public().await,
+            Ok(Signer::Held(key)) => Ok(Key::Public { public: key.public().clone(), file: key_file(texts) }),
+            Ok(Signer::Kms(key)) => key.public().await.map(|public| Key::Public { public, file: None }),
+            Ok(Signer::Token(source)) => {
+                // Any digest will do: this token signs nothing.
+                let token = source.token(Digest::of(b"relay doctor")).await;
+                token.map(|token| Key::Token { source: source.words(), claims: claims(&token) })
+            }
             Err(failure) => Err(failure),
-        }
-        .map(|public| Key {
-            public,
-            file: texts.key_file().and_then(|path| Some((path.clone(), std::fs::metadata(path).ok()?.mode()))),
-        }),
+        },
         pins,
         region: ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| variables.get(*name)).cloned(),
         proxies: set(|name| ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"].contains(&name.to_uppercase().as_str()))
@@ -120,6 +123,18 @@ async fn look(target: TargetName, texts: &Texts, parameters: Option<&Parameters>
         dry_run,
         artifacts,
     }
+}
+
+/// The key's file and its mode, if the key is in one.
+fn key_file(texts: &Texts) -> Option<(PathBuf, u32)> {
+    texts.key_file().and_then(|path| Some((path.clone(), std::fs::metadata(path).ok()?.mode())))
+}
+
+/// The claims of a token that says who the job is, without times and ids of its own.
+fn claims(token: &str) -> BTreeMap<String, String> {
+    const OTHERS: [&str; 6] = ["/aud", "/iat", "/nbf", "/exp", "/jti", "/runner_environment"];
+    let tags = Token::parse(token).map(|token| token.tags("")).unwrap_or_default();
+    tags.into_iter().filter(|(name, _)| !OTHERS.contains(&name.as_str())).collect()
 }
 
 /// Looks at the artifact store, if there is one and if AWS can be asked.

@@ -36,6 +36,7 @@ mod state;
 mod status;
 mod tags;
 mod tail;
+mod token;
 mod verify;
 mod weave;
 

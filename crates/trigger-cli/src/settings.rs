@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::args;
 use crate::pem;
 use crate::signing::{KmsKey, Signer};
+use crate::token::{OIDC, TokenSource};
 
 /// Where right pins come from.
 pub(crate) const PIN_HINT: &str = "correct target_key and answer_key in relay.toml: the output RelayToml of the target's stack has the commands that print them";
@@ -62,6 +63,7 @@ struct File {
 struct Target {
     topic: Option<String>,
     key: Option<String>,
+    token_command: Option<String>,
     target_key: Option<String>,
     answer_key: Option<String>,
     artifact_store: Option<String>,
@@ -79,9 +81,10 @@ impl Settings {
             Some(similar) => failure.hint(format!("did you mean {similar}?")),
             None => failure,
         };
+        let topic = texts.topic(&target).map_err(did_you_mean)?;
         Ok(Self {
-            topic: texts.topic(&target).map_err(did_you_mean)?,
-            key: texts.signer()?,
+            key: texts.signer(Some(topic.region()))?,
+            topic,
             pins: texts.pins(&target)?,
             parameters: pairs("--param", &arguments.parameters)?,
             artifacts: pairs("--artifact", &arguments.artifacts)?
@@ -139,6 +142,7 @@ pub(crate) type Store = (Option<Region>, (String, String));
 pub(crate) struct Texts {
     topic: Option<String>,
     key: Option<String>,
+    token_command: Option<String>,
     /// The directory of relay.toml, if the key comes from there.
     key_folder: Option<PathBuf>,
     target_key: Option<String>,
@@ -229,6 +233,7 @@ impl Layers {
             topic: pick(&self.flags.topic, |t| &t.topic),
             key: pick(&self.flags.key, |t| &t.key),
             key_folder: self.flags.key.as_deref().is_none_or(|key| key.trim().is_empty()).then(|| self.folder.clone()),
+            token_command: pick(&self.flags.token_command, |t| &t.token_command),
             target_key: pick(&self.flags.target_key, |t| &t.target_key),
             answer_key: pick(&self.flags.answer_key, |t| &t.answer_key),
             trust_first_answer: self.flags.trust_first_answer,
@@ -250,12 +255,19 @@ impl Texts {
     }
 
     /// Returns the signing key, which must be known.
-    pub(crate) fn signer(&self) -> Result<Signer, Failure> {
-        let text = self.key.as_deref().ok_or_else(|| {
-            Failure::usage("no signing key is configured").hint(
-                "pass --key FILE (or the ARN of a KMS key), set RELAY_SIGNING_KEY, or make one with `relay keygen`",
-            )
-        })?;
+    pub(crate) fn signer(&self, region: Option<&Region>) -> Result<Signer, Failure> {
+        let program = || self.token_command.as_deref().map(|text| key_file(text, self.key_folder.as_deref()));
+        let text = match (self.key.as_deref(), &self.token_command) {
+            (Some(OIDC), _) | (None, Some(_)) => {
+                return TokenSource::of(program(), region, |name| std::env::var(name).ok()).map(Signer::Token);
+            }
+            (Some(text), _) => text,
+            (None, None) => {
+                return Err(Failure::usage("nothing is configured to sign with").hint(
+                    "pass --key oidc (the job's own identity token), --key FILE or the ARN of a KMS key, or set RELAY_SIGNING_KEY",
+                ));
+            }
+        };
         match KmsKey::parse(text) {
             Some(key) => Ok(Signer::Kms(key)),
             None => read_key(text, self.key_folder.as_deref()).map(Signer::Held),
@@ -266,7 +278,7 @@ impl Texts {
     pub(crate) fn key_file(&self) -> Option<PathBuf> {
         self.key
             .as_deref()
-            .filter(|text| pem::find(text).is_none() && KmsKey::parse(text).is_none())
+            .filter(|text| *text != OIDC && pem::find(text).is_none() && KmsKey::parse(text).is_none())
             .map(|text| key_file(text, self.key_folder.as_deref()))
     }
 

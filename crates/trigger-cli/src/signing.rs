@@ -1,19 +1,24 @@
-//! Signs requests with a key that this process holds, or with one that never leaves KMS.
+//! Signs requests with a key that this process holds, with one that never leaves KMS, or with the
+//! job's own identity token.
 
 use relay_aws::keys::Keys;
 use relay_aws::{Kind, Sdk};
 use relay_console::Failure;
-use relay_protocol::keys::PrivateKey;
+use relay_protocol::keys::{PrivateKey, Token};
 use relay_protocol::outcome::ExitCode;
-use relay_protocol::{Envelope, PublicKey, Region, Signature};
+use relay_protocol::{Digest, Envelope, PublicKey, Region, Signature};
 
-/// The signing key.
+use crate::token::TokenSource;
+
+/// What signs.
 #[derive(Debug)]
 pub(crate) enum Signer {
     /// A key from a PEM.
     Held(PrivateKey),
     /// A P-256 key in KMS.
     Kms(KmsKey),
+    /// No key: the job's identity token is the signature.
+    Token(TokenSource),
 }
 
 /// A KMS key by its ARN, which names the region to call.
@@ -48,11 +53,18 @@ impl KmsKey {
 }
 
 impl Signer {
-    /// The public half.
-    pub(crate) async fn public(&self) -> Result<PublicKey, Failure> {
+    /// A name for whoever has signed `envelope` with this: the key id, or the digest of the token's
+    /// issuer and subject. The same signer has the same name again.
+    pub(crate) async fn id(&self, envelope: &Envelope) -> Result<String, Failure> {
         match self {
-            Self::Held(key) => Ok(key.public().clone()),
-            Self::Kms(key) => key.public().await,
+            Self::Held(key) => Ok(key.public().key_id()),
+            Self::Kms(key) => Ok(key.public().await?.key_id()),
+            Self::Token(_) => {
+                let token = envelope.signatures().iter().find_map(|signature| Token::parse(&signature.sig).ok());
+                let claims = token.map(|token| token.tags("")).unwrap_or_default();
+                let claim = |name: &str| claims.get(name).map(String::as_str).unwrap_or_default();
+                Ok(Digest::of(format!("{}\0{}", claim("/iss"), claim("/sub")).as_bytes()).to_string())
+            }
         }
     }
 
@@ -61,6 +73,10 @@ impl Signer {
         let key = match self {
             Self::Held(key) => return Ok(key.sign_envelope(envelope)),
             Self::Kms(key) => key,
+            Self::Token(source) => {
+                let sig = source.token(envelope.digest()).await?;
+                return Ok(envelope.with_signature(Signature { keyid: String::new(), sig }));
+            }
         };
         let signature =
             key.keys().await.sign(&key.arn, &envelope.digest()).await.map_err(|error| match error.kind {

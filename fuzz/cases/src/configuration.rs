@@ -76,7 +76,7 @@ fn asked(configuration: &Configuration, values: &BTreeMap<ParameterName, String>
     };
     let envelope = signer.sign_envelope(Envelope::new(Request::TYPE, request.to_payload()));
     let bundle = Bundle { request: envelope, approvals: Vec::new() };
-    let Ok(asked) = verify(&bundle, configuration) else { return };
+    let Ok(asked) = verify(&bundle, configuration, &relay_protocol::keys::IssuerKeys::default()) else { return };
     let answer = authorise(configuration, &asked, issued_at, Stage::Launch);
     assert_eq!(
         answer,

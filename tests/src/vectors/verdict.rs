@@ -5,7 +5,7 @@ use relay_engine::{Authentic, Authenticator, Pins, Published, Verdict};
 use relay_protocol::claim::{Claim, Lock};
 use relay_protocol::envelope::{EnvelopeError, Statement};
 use relay_protocol::frame::{Chunks, LauncherKind, OutputError, RunnerKind, SignedFrame};
-use relay_protocol::keys::{Cached, SignerKind, SingleKey, TrustRoots, TrustedSigner};
+use relay_protocol::keys::{Cached, IssuerKeys, SignerKind, SingleKey, TrustRoots, TrustedSigner};
 use relay_protocol::request::{Hints, RequestError, Stage};
 use relay_protocol::{
     AccountId, Approval, Bundle, Control, DryRun, Envelope, LauncherFrame, Message, PublicKey, Request, RequestRef,
@@ -99,7 +99,8 @@ impl Statement for HelloWorld {
 
 fn envelope(vector: &Vector) -> Result<Out, &'static str> {
     fn verify<T: Statement>(envelope: &Envelope, roots: &TrustRoots) -> Result<Out, &'static str> {
-        let verified: Verified<T, _> = roots.verify(envelope).map_err(|error| unbelieved(&error))?;
+        let verified: Verified<T, _> =
+            roots.verify(envelope, &IssuerKeys::default()).map_err(|error| unbelieved(&error))?;
         Ok(Out { digest: Some(verified.digest().to_string()), canonical: Some(verified.canonical().to_json()) })
     }
     let roots = roots(vector)?;
@@ -135,7 +136,8 @@ fn request(vector: &Vector) -> Result<Out, &'static str> {
         (_, Ok(Message::Control(_) | Message::DryRun(_))) => return Err("malformed-envelope"),
         (_, Err(error)) => return Err(unreadable(&error)),
     };
-    let verified = roots.verify::<Request>(&bundle.request).map_err(|error| unbelieved(&error))?;
+    let verified =
+        roots.verify::<Request>(&bundle.request, &IssuerKeys::default()).map_err(|error| unbelieved(&error))?;
     let request = verified.statement();
     if hints.is_some_and(|hints| !hints.agree_with(request)) {
         return Err("hints");
@@ -147,21 +149,26 @@ fn request(vector: &Vector) -> Result<Out, &'static str> {
         verified.signers().iter().flat_map(|signer| signer.ci_accounts.iter().cloned()).collect();
     let fixed: Vec<_> = vector.fixed_queues.iter().map(|queue| queue.parse().unwrap()).collect();
     request.check_queues(&accounts, &fixed).map_err(odd)?;
-    let approvals: Vec<_> =
-        bundle.approvals.iter().filter_map(|approval| roots.verify::<Approval>(approval).ok()).collect();
+    let approvals: Vec<_> = bundle
+        .approvals
+        .iter()
+        .filter_map(|approval| roots.verify::<Approval>(approval, &IssuerKeys::default()).ok())
+        .collect();
     let canonical = Bundle::canonical(&verified, &approvals).to_json();
     Ok(Out { digest: Some(verified.digest().to_string()), canonical: Some(canonical) })
 }
 
 fn dry_run(roots: &TrustRoots, bundle: &Bundle) -> Result<Out, &'static str> {
-    let verified = roots.verify::<DryRun>(&bundle.request).map_err(|error| unbelieved(&error))?;
+    let verified =
+        roots.verify::<DryRun>(&bundle.request, &IssuerKeys::default()).map_err(|error| unbelieved(&error))?;
     Ok(Out { digest: Some(verified.digest().to_string()), canonical: None })
 }
 
 fn approval(vector: &Vector) -> Result<Out, &'static str> {
     let request = Request::parse(vector.request.as_deref().unwrap().as_bytes()).unwrap();
     let envelope = Envelope::parse(&vector.body.bytes(), limits::BUNDLE_MAX).map_err(|error| unreadable(&error))?;
-    let verified = roots(vector)?.verify::<Approval>(&envelope).map_err(|error| unbelieved(&error))?;
+    let verified =
+        roots(vector)?.verify::<Approval>(&envelope, &IssuerKeys::default()).map_err(|error| unbelieved(&error))?;
     let subject = request.subject(vector.configuration.parse().unwrap());
     let covers = subject.is_some_and(|subject| verified.statement().covers(subject, request.issued_at));
     if covers { Ok(Out::default()) } else { Err("not-covering") }
@@ -187,9 +194,9 @@ fn control(vector: &Vector) -> Result<Out, &'static str> {
         _ => Err(VerifyError::NoValidSignature { count: 0 }),
     };
     let control = match by_session {
-        Err(VerifyError::NoValidSignature { .. }) => {
-            roots(vector)?.verify::<Control>(&envelope).map(|verified| verified.statement().clone())
-        }
+        Err(VerifyError::NoValidSignature { .. }) => roots(vector)?
+            .verify::<Control>(&envelope, &IssuerKeys::default())
+            .map(|verified| verified.statement().clone()),
         decided => decided,
     };
     let control = control.map_err(|error| unbelieved(&error))?;

@@ -65,7 +65,9 @@ fn open_proxy(sandbox: &Sandbox) -> String {
                 let mut byte = [0];
                 if client.read(&mut byte).is_ok_and(|read| read == 1) { asked.extend(byte) } else { break }
             }
-            if asked.starts_with(b"CONNECT ") && client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").is_ok() {
+            if asked.starts_with(b"CONNECT ")
+                && client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").is_ok()
+            {
                 let (mut from, mut to) = (client.try_clone().unwrap(), upstream.try_clone().unwrap());
                 std::thread::spawn(move || drop(std::io::copy(&mut from, &mut to)));
                 std::thread::spawn(move || drop(std::io::copy(&mut upstream, &mut client)));

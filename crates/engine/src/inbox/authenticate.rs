@@ -260,7 +260,7 @@ impl<V: Verifier> Authenticator<V> {
     fn believe(&mut self, vouch: &str) -> Result<Vouch, Rejected> {
         let envelope = Envelope::parse(vouch.as_bytes(), FRAME_ATTRIBUTES_MAX).map_err(|_| Rejected::Vouch)?;
         let vouch = match &self.pins {
-            Some(Pins { target: key, .. }) => match envelope.verify::<Vouch, _>(self.signed_by(key)) {
+            Some(Pins { target: key, .. }) => match envelope.verify::<Vouch, _, _>(self.signed_by(key)) {
                 Ok(vouch) => vouch.statement().clone(),
                 Err(error) => {
                     let ours = |vouch: Vouch| vouch.deployment_id == self.id && self.is_request(vouch.request_digest);

@@ -1,12 +1,13 @@
 //! Trust roots: the signers that a target's configuration names, as data (clauses ENV-5, SIG-4,
-//! CTL-2).
+//! SIG-7, CTL-2).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
-
+use super::issuer::{IssuerKeys, KeyName};
 use super::public::{VerifyingKey, VerifyingKeyError};
-use crate::envelope::{Envelope, Signature, SignedBy, Statement, Verified, VerifyError};
+use super::token::{Issuer, Token, TokenTimes};
+use crate::encoding::Digest;
+use crate::envelope::{Envelope, SignedBy, Statement, Verified, VerifyError};
 use crate::names::{AccountId, PublicKey};
 
 /// The name of a signer or of a person in a configuration, for people and for policies.
@@ -69,26 +70,34 @@ pub enum Proof {
         /// The key as a curve point, ready to verify with.
         verifying: VerifyingKey,
     },
-    /// By an identity token that commits to the request digest. Reserved: no token is accepted yet
-    /// (clause SIG-5).
+    /// By an identity token whose only audience is the digest of the envelope (clause SIG-5).
     Token(TokenRule),
 }
 
-/// Which tokens belong to a signer. Reserved: it is parsed and checked for its form, but no token
-/// matches yet (clause SIG-5).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Which tokens belong to a signer (clause SIG-7).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRule {
-    /// The numeric id of the repository, which does not change when the repository is renamed.
-    pub repository_id: String,
-    /// The numeric id of the repository's owner.
-    pub repository_owner_id: String,
-    /// The environment that the job runs in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub environment: Option<String>,
-    /// The reusable workflow that the job runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job_workflow_ref: Option<String>,
+    /// The issuer that the tokens come from.
+    pub issuer: Issuer,
+    /// The claims that a token must have, by their JSON pointer (RFC 6901), each with the values
+    /// that are accepted.
+    pub claims: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl TokenRule {
+    /// Whether these tags, made under the issuer's name, have every claim that the rule demands.
+    fn fits(&self, tags: &BTreeMap<String, String>) -> bool {
+        let fits = |(pointer, accepted): (&String, &BTreeSet<String>)| {
+            tags.get(&format!("{}{pointer}", self.issuer.name)).is_some_and(|value| accepted.contains(value))
+        };
+        self.claims.iter().all(fits)
+    }
+
+    /// The key id of the entry `name`: SHA-256 of the issuer, a zero byte and the name (clause
+    /// SIG-7).
+    pub fn key_id(&self, name: &str) -> String {
+        Digest::of(&[self.issuer.url.as_bytes(), &[0], name.as_bytes()].concat()).to_string()
+    }
 }
 
 impl TrustedSigner {
@@ -100,6 +109,24 @@ impl TrustedSigner {
     pub fn by_key(public: PublicKey) -> Result<Proof, VerifyingKeyError> {
         let verifying = VerifyingKey::from_spki(&public)?;
         Ok(Proof::Key { public, verifying })
+    }
+
+    fn known(
+        &self,
+        key_id: String,
+        claims: BTreeMap<String, String>,
+        token: Option<TokenFacts>,
+    ) -> SignedBy<KnownSigner> {
+        let known = KnownSigner {
+            key_id: key_id.clone(),
+            name: self.name.clone(),
+            kind: self.kind.clone(),
+            groups: self.groups.clone(),
+            ci_accounts: self.ci_accounts.clone(),
+            claims,
+            token,
+        };
+        SignedBy { key_id, signer: known }
     }
 }
 
@@ -120,41 +147,80 @@ impl TrustRoots {
         &self.signers
     }
 
-    /// Verifies an envelope against these signers, then parses it ([`Envelope::verify`]).
+    /// Verifies an envelope against these signers, then parses it ([`Envelope::verify`]). Tokens
+    /// are judged by `keys`; without any, no token is valid. The times of tokens are not judged
+    /// here: [`KnownSigner::token`] has them (clause SIG-8).
     ///
     /// # Errors
     ///
     /// The same as for [`Envelope::verify`].
-    pub fn verify<T: Statement>(&self, envelope: &Envelope) -> Result<Verified<T, KnownSigner>, VerifyError> {
-        envelope.verify(|pae, signature| self.signed_by(pae, signature))
+    pub fn verify<T: Statement>(
+        &self,
+        envelope: &Envelope,
+        keys: &IssuerKeys,
+    ) -> Result<Verified<T, KnownSigner>, VerifyError> {
+        envelope.verify(|pae, signature| match signature.bytes() {
+            Some(bytes) => self.by_key(pae, &bytes).into_iter().collect(),
+            None => self.by_token(pae, &signature.sig, keys),
+        })
+    }
+
+    /// The keys that the tokens on `envelope` name, as far as their issuers belong to a signer.
+    /// Nothing is verified: this says which keys to read before [`Self::verify`].
+    pub fn key_names(&self, envelope: &Envelope) -> BTreeSet<KeyName> {
+        let of_signer = |name: &KeyName| self.rules().any(|(_, rule)| rule.issuer.url == name.issuer);
+        let tokens = envelope.signatures().iter().filter_map(|signature| Token::parse(&signature.sig).ok());
+        tokens.map(|token| token.key_name()).filter(of_signer).collect()
+    }
+
+    fn rules(&self) -> impl Iterator<Item = (&TrustedSigner, &TokenRule)> {
+        self.signers.iter().filter_map(|signer| match &signer.proof {
+            Proof::Token(rule) => Some((signer, rule)),
+            Proof::Key { .. } => None,
+        })
     }
 
     /// Tries every key: the key id is only a hint, and a wrong hint may cost nothing but time
     /// (clause ENV-6). With at most eight signatures and a handful of signers, that time is
     /// microseconds.
-    fn signed_by(&self, pae: &[u8], signature: &Signature) -> Option<SignedBy<KnownSigner>> {
-        let bytes = signature.bytes()?;
+    fn by_key(&self, pae: &[u8], signature: &[u8]) -> Option<SignedBy<KnownSigner>> {
         self.signers.iter().find_map(|signer| match &signer.proof {
-            Proof::Key { public, verifying } if verifying.verify(pae, &bytes) => {
-                let key_id = public.key_id();
-                let known = KnownSigner {
-                    key_id: key_id.clone(),
-                    name: signer.name.clone(),
-                    kind: signer.kind.clone(),
-                    groups: signer.groups.clone(),
-                    ci_accounts: signer.ci_accounts.clone(),
-                };
-                Some(SignedBy { key_id, signer: known })
+            Proof::Key { public, verifying } if verifying.verify(pae, signature) => {
+                Some(signer.known(public.key_id(), BTreeMap::new(), None))
             }
             Proof::Key { .. } | Proof::Token(_) => None,
         })
     }
+
+    /// Every entry that a token fits is a signer of its own (clause SIG-7).
+    fn by_token(&self, pae: &[u8], text: &str, keys: &IssuerKeys) -> Vec<SignedBy<KnownSigner>> {
+        let Ok(token) = Token::parse(text) else { return Vec::new() };
+        if token.audience() != Token::audience_for(Digest::of(pae)) {
+            return Vec::new();
+        }
+        let facts = TokenFacts { digest: Digest::of(text.as_bytes()), times: token.times() };
+        let known = |(signer, rule): (&TrustedSigner, &TokenRule)| {
+            let tags = token.tags(&rule.issuer.name);
+            let is_valid = rule.fits(&tags) && token.is_from(&rule.issuer, keys);
+            is_valid.then(|| signer.known(rule.key_id(&signer.name), tags, Some(facts)))
+        };
+        self.rules().filter_map(known).collect()
+    }
+}
+
+/// What is known of the token that a signature is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenFacts {
+    /// The SHA-256 of the token. It tells the tokens of one envelope apart.
+    pub digest: Digest,
+    /// When the token was made and is valid.
+    pub times: TokenTimes,
 }
 
 /// A trusted signer whose signature is valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownSigner {
-    /// The SHA-256 of the public key in hex.
+    /// The SHA-256 of the public key in hex, or [`TokenRule::key_id`].
     pub key_id: String,
     /// The name in the signer's entry.
     pub name: SignerName,
@@ -164,6 +230,10 @@ pub struct KnownSigner {
     pub groups: BTreeSet<String>,
     /// The CI accounts in the signer's entry.
     pub ci_accounts: Vec<AccountId>,
+    /// The claims of the token as tags ([`Token::tags`]); empty for a key.
+    pub claims: BTreeMap<String, String>,
+    /// The token, if the signature is one. Its times are not judged yet.
+    pub token: Option<TokenFacts>,
 }
 
 /// A single key as its own trust root: the target key for vouches and records, the runner key for

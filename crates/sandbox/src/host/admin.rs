@@ -12,7 +12,7 @@ use super::dispatch::{HangUp, dispatch};
 use super::effects::invoke;
 use super::faults::{FaultRules, kinds_of_faults};
 use super::shared::Host;
-use super::tasks;
+use super::{issuers, tasks};
 use crate::services::principal::Principal;
 use crate::services::{Call, Now, TARGET_ACCOUNT, lock, operations};
 use crate::wire::answer::{Answer, Reply, plain, plain_json};
@@ -44,6 +44,14 @@ pub(super) async fn respond(host: &Arc<Host>, method: &Method, path: &str, body:
             }
             Err(error) => plain_json(400, &json!({"error": error})),
         }),
+        ("POST", ["keys", "rotate"]) => {
+            lock(&host.services.github).rotate();
+            Ok(plain_json(200, &json!({})))
+        }
+        ("POST", ["keys", "fetch"]) => {
+            issuers::fetch_keys(host).await;
+            Ok(plain_json(200, &json!({})))
+        }
         ("POST", ["invoke"]) => Ok(match serde_json::from_slice::<Value>(body) {
             Ok(event) => {
                 invoke(host, "admin", event, Duration::ZERO);

@@ -12,9 +12,9 @@ use ed25519_dalek::pkcs8::{EncodePrivateKey, EncodePublicKey};
 use serde_json::{Value, json};
 
 use super::effects::invoke;
-use super::own;
 use super::shared::Host;
 use super::targets::{self, Context};
+use super::{issuers, own};
 use crate::services::{CI_ACCOUNT, REGION, TARGET_ACCOUNT, lock};
 use crate::wire::times::{iso_seconds, now_ms, random, uuid};
 
@@ -63,6 +63,7 @@ pub(super) struct Facts {
 const TOOLS: &str = "arn:aws:iam::*:role/relay-deploy/*";
 const RELAY: &str = "arn:aws:iam::*:role/relay/*";
 const LAUNCHER: &str = "arn:aws:iam::*:role/relay/relay-launcher";
+const COLLECTOR: &str = "arn:aws:iam::*:role/relay/relay-jwks";
 
 /// A statement that denies `actions` on `resources` to these principals, whatever else allows it.
 fn deny(actions: &[&str], resources: &[String], condition: Value) -> Value {
@@ -87,6 +88,17 @@ fn answers_only() -> String {
     ])
 }
 
+/// A policy for the relay bucket: the tool writes nothing, and of relay's roles only the function
+/// `jwks` writes the issuers' keys.
+fn collector(bucket: &str) -> String {
+    let tools = json!({"ArnLike": {"aws:PrincipalArn": TOOLS}});
+    let others = json!({"ArnLike": {"aws:PrincipalArn": RELAY}, "ArnNotLike": {"aws:PrincipalArn": COLLECTOR}});
+    policy(&[
+        deny(&["s3:PutObject", "s3:DeleteObject"], &["*".to_owned()], tools),
+        deny(&["s3:PutObject", "s3:DeleteObject"], &[format!("arn:aws:s3:::{bucket}/jwks/*")], others),
+    ])
+}
+
 /// A policy for the evidence bucket: launcher and runner each write names of their own, and the
 /// tool writes none.
 fn writers(bucket: &str) -> String {
@@ -100,7 +112,11 @@ fn writers(bucket: &str) -> String {
     let launcher = json!({"ArnLike": {"aws:PrincipalArn": LAUNCHER}});
     policy(&[
         deny(&["s3:PutObject", "s3:DeleteObject"], &everything, tools),
-        deny(&["s3:PutObject"], &names(&["request.json", "configuration/*", "launcher/*"]), runners),
+        deny(
+            &["s3:PutObject"],
+            &names(&["request.json", "issuer-keys.json", "configuration/*", "launcher/*"]),
+            runners,
+        ),
         deny(&["s3:PutObject"], &runner, launcher),
     ])
 }
@@ -116,7 +132,7 @@ fn artifacts_policy() -> String {
 /// Makes buckets, secrets and clusters.
 fn fill(host: &Host, bucket: &str, evidence: &str) -> Result<(), String> {
     let services = &host.services;
-    lock(&services.s3).make(bucket, TARGET_ACCOUNT, Some(&guard(&["s3:PutObject", "s3:DeleteObject"])))?;
+    lock(&services.s3).make(bucket, TARGET_ACCOUNT, Some(&collector(bucket)))?;
     lock(&services.s3).make(evidence, TARGET_ACCOUNT, Some(&writers(evidence)))?;
     lock(&services.s3).make(ARTIFACTS, CI_ACCOUNT, Some(&artifacts_policy()))?;
     lock(&services.s3).make(APPROVALS, CI_ACCOUNT, None)?;
@@ -143,7 +159,7 @@ pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts)
     let (approver, approver_key) = new_key()?;
     let (settings, services) = (&host.settings, &host.services);
     let topic = settings.topic.clone().unwrap_or_else(|| format!("arn:aws:sns:{REGION}:{TARGET_ACCOUNT}:relay"));
-    let bucket = settings.bucket.clone().unwrap_or_else(|| format!("relay-{TARGET_ACCOUNT}-{REGION}"));
+    let bucket = host.bucket();
     let evidence = settings.evidence.clone().unwrap_or_else(|| format!("relay-evidence-{TARGET_ACCOUNT}-{REGION}"));
     let (made_key, target_public) = lock(&services.kms).make(TARGET_ACCOUNT, Some(&guard(&["kms:Sign"])))?;
     let (answer_key, answer_public) = lock(&services.kms).make(TARGET_ACCOUNT, Some(&answers_only()))?;
@@ -154,7 +170,7 @@ pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts)
     let work = host.places.state_dir.join("work");
     std::fs::create_dir_all(&work).map_err(|e| format!("{}: {e}", work.display()))?;
     let context = Context {
-        endpoint: host.third_party.as_ref().map_or(&host.places.endpoint, |other| &other.endpoint).clone(),
+        endpoint: host.aws().to_owned(),
         workspace: work.to_string_lossy().into_owned(),
         topic: topic.clone(),
         bucket: bucket.clone(),
@@ -164,6 +180,8 @@ pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts)
         approver_key,
         path: path.clone(),
         artifacts: ARTIFACTS.to_owned(),
+        github: lock(&services.github).url.clone(),
+        sts: lock(&services.sts).issuer.url.clone(),
     };
     targets::register(host, &context, given.folder.as_deref())?;
     let notes = own::register(host, &context, &given.files, given.secrets.as_deref())?;
@@ -184,6 +202,8 @@ pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts)
         ("RELAY_SANDBOX_APPROVER", approver),
         ("RELAY_SANDBOX_STATE", host.places.state_dir.to_string_lossy().into_owned()),
         ("RELAY_SANDBOX_ENDPOINT", host.places.endpoint.clone()),
+        ("ACTIONS_ID_TOKEN_REQUEST_URL", format!("{}/issuers/github/token?api-version=2", host.places.endpoint)),
+        ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", issuers::BEARER.to_owned()),
         ("RELAY_SANDBOX_HTTPS", host.places.secure.clone()),
         ("RELAY_SANDBOX_CA", host.places.authority.to_string_lossy().into_owned()),
         ("RELAY_SANDBOX_SIGNER_KEY", signer_key),

@@ -186,6 +186,8 @@ mod tests {
             approver_key: text("the sandbox's person"),
             path: text("/bin"),
             artifacts: text("sandbox-artifacts"),
+            github: text("https://localhost:1/issuers/github"),
+            sts: text("https://localhost:1/issuers/sts"),
         }
     }
 

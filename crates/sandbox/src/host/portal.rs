@@ -20,7 +20,10 @@ const LIFE: u64 = 3_600_000;
 /// Answers one request.
 pub(super) fn respond(parts: &Parts) -> Reply {
     if parts.headers.get("x-amz-sso_bearer_token").is_none_or(|token| token != SIGNED_IN) {
-        return plain_json(401, &json!({"__type": "UnauthorizedException", "message": "Session token not found or invalid"}));
+        return plain_json(
+            401,
+            &json!({"__type": "UnauthorizedException", "message": "Session token not found or invalid"}),
+        );
     }
     let query = parts.uri.query().unwrap_or_default();
     let account = query.split('&').find_map(|pair| pair.strip_prefix("account_id=")).unwrap_or_default();

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use super::dispatch::{HangUp, dispatch};
 use super::shared::Host;
-use super::{admin, portal, runtime};
+use super::{admin, issuers, portal, runtime};
 use crate::services::{Call, Now, lock};
 use crate::wire::answer::{Reply, render};
 use crate::wire::error::AwsError;
@@ -67,6 +67,9 @@ async fn respond(host: &Arc<Host>, slot: Option<usize>, request: Request<Incomin
     if let Some(rest) = path.strip_prefix("/_sandbox/") {
         return admin::respond(host, &parts.method, rest, &body).await;
     }
+    if let Some(rest) = path.strip_prefix("/issuers/") {
+        return Ok(issuers::respond(host, &parts, rest).await);
+    }
     if path == portal::PATH {
         return Ok(portal::respond(&parts));
     }
@@ -85,6 +88,9 @@ async fn aws(host: &Arc<Host>, parts: &Parts, body: Bytes) -> Result<Reply, Hang
         Ok(call) => call,
         Err(error) => return Ok(render(service, "", head, Err(error))),
     };
+    if call.operation == "GetWebIdentityToken" {
+        issuers::ensure_keys(host).await;
+    }
     let outcome = dispatch(host, &mut call).await?;
     Ok(render(service, &call.operation, head, outcome))
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OnceCell, mpsc, watch};
 
 use super::faults::{FaultRules, Plan};
 use super::log::Log;
@@ -11,7 +11,7 @@ use super::processes::{Launchers, Tasks};
 use super::settings::Settings;
 use crate::services::lambda::Lambda;
 use crate::services::principal::Principal;
-use crate::services::{Effect, Services, lock};
+use crate::services::{Effect, REGION, Services, TARGET_ACCOUNT, lock};
 
 /// The running sandbox.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(super) struct Host {
     pub(super) services: Services,
     pub(super) launchers: Launchers,
     pub(super) tasks: Tasks,
+    /// Whether the function `jwks` has run.
+    pub(super) keys_fetched: OnceCell<()>,
     /// What the services ask for; `effects` carries it out.
     effects: mpsc::UnboundedSender<Effect>,
     shutdown: watch::Sender<bool>,
@@ -69,7 +71,7 @@ impl Host {
     pub(super) fn new(settings: Settings, places: Places, third_party: Option<ThirdParty>, plan: Plan) -> (Self, Ends) {
         let (alive, ended) = mpsc::channel(1);
         let (effects, asked) = mpsc::unbounded_channel();
-        let services = Services::new(settings.rules);
+        let services = Services::new(settings.rules, &places.secure);
         lock(&services.sts).any_key = third_party.is_some();
         let host = Self {
             log: Log::new(settings.log_limit),
@@ -80,11 +82,22 @@ impl Host {
             services,
             launchers: Launchers::default(),
             tasks: Tasks::default(),
+            keys_fetched: OnceCell::new(),
             effects,
             shutdown: watch::Sender::new(false),
             alive: Mutex::new(Some(alive)),
         };
         (host, Ends { asked, ended })
+    }
+
+    /// The endpoint of everything but ECS.
+    pub(super) fn aws(&self) -> &str {
+        self.third_party.as_ref().map_or(&self.places.endpoint, |other| &other.endpoint)
+    }
+
+    /// The relay bucket.
+    pub(super) fn bucket(&self) -> String {
+        self.settings.bucket.clone().unwrap_or_else(|| format!("relay-{TARGET_ACCOUNT}-{REGION}"))
     }
 
     /// Queues the effects that a service requested. After the sandbox has stopped, they are

@@ -24,6 +24,9 @@ pub(super) struct Context {
     pub(super) approver_key: String,
     pub(super) path: String,
     pub(super) artifacts: String,
+    /// The URLs of the issuers.
+    pub(super) github: String,
+    pub(super) sts: String,
 }
 
 const HEAD: &str = r#"target = "${TARGET}"
@@ -45,6 +48,30 @@ key = "${SIGNER_KEY}"
 name = "sandbox-ci"
 groups = ["sandbox"]
 ci_accounts = ["111111111111"]
+
+[[signers]]
+name = "sandbox-github"
+issuer = "github"
+claims = { repository_id = "74", repository_owner_id = "65", event_name = "push", environment = "production" }
+groups = ["sandbox"]
+ci_accounts = ["111111111111"]
+
+[[signers]]
+name = "sandbox-role"
+issuer = "aws"
+claims = { sub = "arn:aws:iam::111111111111:role/ci" }
+groups = ["sandbox"]
+ci_accounts = ["111111111111"]
+
+[[issuers]]
+name = "github"
+url = "${GITHUB_ISSUER}"
+preset = "github"
+
+[[issuers]]
+name = "aws"
+url = "${STS_ISSUER}"
+preset = "aws"
 
 [environment]
 PATH = "${PATH}"
@@ -167,6 +194,8 @@ pub(super) fn register(host: &Host, context: &Context, folder: Option<&Path>) ->
             ("APPROVER_KEY", context.approver_key.clone()),
             ("PATH", context.path.clone()),
             ("ARTIFACTS", context.artifacts.clone()),
+            ("GITHUB_ISSUER", context.github.clone()),
+            ("STS_ISSUER", context.sts.clone()),
             ("AWS", aws.clone().unwrap_or_default()),
             ("CFN_ENDPOINT", settings.cloudformation_endpoint.clone().unwrap_or_else(|| context.endpoint.clone())),
             ("CFN_ACCESS_KEY", settings.cloudformation_access_key.clone()),
@@ -251,6 +280,8 @@ mod tests {
             "APPROVER_KEY",
             "PATH",
             "ARTIFACTS",
+            "GITHUB_ISSUER",
+            "STS_ISSUER",
             "AWS",
             "CFN_ENDPOINT",
             "CFN_ACCESS_KEY",

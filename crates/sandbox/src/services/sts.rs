@@ -10,14 +10,17 @@ use serde_json::json;
 
 use super::call::{Call, Now};
 use super::contract::{Effect, Reaction, Rules, Table};
-use super::principal::Principal;
-use super::principal::{CI_ACCOUNT, TARGET_ACCOUNT};
+use super::issuer::Issuer;
+use super::principal::{CI_ACCOUNT, Principal, REGION, TARGET_ACCOUNT};
 use crate::wire::answer::{Answer, xml_escape};
 use crate::wire::error::{AwsError, Outcome};
 use crate::wire::times::{iso_seconds, random_hex};
 
-pub(crate) const OPERATIONS: Table<Sts> =
-    &[("GetCallerIdentity", Sts::get_caller_identity), ("AssumeRole", Sts::assume_role)];
+pub(crate) const OPERATIONS: Table<Sts> = &[
+    ("GetCallerIdentity", Sts::get_caller_identity),
+    ("AssumeRole", Sts::assume_role),
+    ("GetWebIdentityToken", Sts::get_web_identity_token),
+];
 
 /// Credentials as minted.
 #[derive(Debug, Clone)]
@@ -43,11 +46,13 @@ pub(crate) struct Sts {
     /// With a third-party emulator, it issues the keys. Then any key stands for the target
     /// account's operator.
     pub(crate) any_key: bool,
+    /// Signs identity tokens.
+    pub(crate) issuer: Issuer,
 }
 
 impl Sts {
-    pub(crate) fn new(rules: Rules) -> Self {
-        Self { life: rules.credentials, sessions: HashMap::new(), any_key: false }
+    pub(crate) fn new(rules: Rules, issuer: Issuer) -> Self {
+        Self { life: rules.credentials, sessions: HashMap::new(), any_key: false, issuer }
     }
 
     /// The principal of an access key.
@@ -90,6 +95,30 @@ impl Sts {
         let account = &caller.account;
         let identity = format!("<Arn>{arn}</Arn><UserId>AROASANDBOX:{session}</UserId><Account>{account}</Account>");
         Ok(Answer::Xml(identity).into())
+    }
+
+    /// A token that names the caller's role. Its claims about the session are nested, as AWS has
+    /// them, with the tags that the caller chose.
+    fn get_web_identity_token(&mut self, call: &mut Call, _: &mut Vec<Effect>) -> Outcome<Reaction> {
+        let invalid = |message: &str| AwsError::client("ValidationError", message);
+        let audience = call.text("Audience.member.1").ok_or_else(|| invalid("Audience is missing"))?.to_owned();
+        let seconds: u64 = call.text("DurationSeconds").unwrap_or("300").parse().unwrap_or_default();
+        if !(60..=3600).contains(&seconds) {
+            return Err(invalid("DurationSeconds must be from 60 to 3600"));
+        }
+        if call.text("SigningAlgorithm") != Some("ES384") {
+            return Err(invalid("the sandbox signs with ES384 only"));
+        }
+        let role = &call.principal.role_arn;
+        let claims = json!({"sub": role, "https://sts.amazonaws.com/": {
+            "aws_account": call.principal.account, "source_region": REGION, "principal_id": role,
+            "request_tags": session_tags(call),
+        }});
+        let token = self.issuer.token(call.now, &audience, seconds, claims);
+        let token = token.map_err(|problem| AwsError::new(500, "InternalFailure", problem))?;
+        let expires = iso_seconds(call.now.ms + seconds * 1_000);
+        Ok(Answer::Xml(format!("<WebIdentityToken>{token}</WebIdentityToken><Expiration>{expires}</Expiration>"))
+            .into())
     }
 
     fn assume_role(&mut self, call: &mut Call, _: &mut Vec<Effect>) -> Outcome<Reaction> {

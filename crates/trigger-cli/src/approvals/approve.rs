@@ -43,7 +43,7 @@ pub(crate) async fn approve(arguments: &args::Approve) -> Result<u8, Failure> {
     if request.ticket.as_ref() != Some(&ticket) {
         return Err(Failure::usage("the pending request has another ticket than its name says"));
     }
-    let signer = texts.signer()?;
+    let signer = texts.signer(Some(request.audience.region()))?;
     facts(&request, &tried).iter().for_each(|text| out(text));
     if tried.reason != Some(Reason::Approval) {
         return Err(Failure::usage(format!("this request does not wait for an approval: {}", tried.message)));
@@ -58,9 +58,9 @@ pub(crate) async fn approve(arguments: &args::Approve) -> Result<u8, Failure> {
     match &arguments.out {
         Some(path) => write(path, &given)?,
         None => {
-            let key_id = signer.public().await?.key_id();
-            if !store.approve(&key_id, &given).await? {
-                return Err(Failure::usage("this key has approved this request before"));
+            let approver = signer.id(&given.approval).await?;
+            if !store.approve(&approver, &given).await? {
+                return Err(Failure::usage("you have approved this request before"));
             }
         }
     }

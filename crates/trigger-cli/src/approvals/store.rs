@@ -49,8 +49,8 @@ impl Store {
     }
 
     /// Stores an approval under the id of its key. Returns `false` if this key has approved before.
-    pub(super) async fn approve(&self, key_id: &str, given: &Given) -> Result<bool, Failure> {
-        let put = self.objects.put_once(&self.bucket, &self.key(&given.ticket, key_id), given.to_bytes()?).await;
+    pub(super) async fn approve(&self, approver: &str, given: &Given) -> Result<bool, Failure> {
+        let put = self.objects.put_once(&self.bucket, &self.key(&given.ticket, approver), given.to_bytes()?).await;
         put.map_err(self.failed("storing the approval in"))
     }
 

@@ -1,5 +1,6 @@
 //! The facts that the doctor gathers about one target, before it says what they mean.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use relay_aws::AwsError;
@@ -31,12 +32,20 @@ pub(super) struct Facts {
     pub(super) artifacts: Result<Option<Store>, Failure>,
 }
 
-/// The signing key.
+/// What signs.
 #[derive(Debug)]
-pub(super) struct Key {
-    pub(super) public: PublicKey,
-    /// The path and the mode of the file, if the key is in one.
-    pub(super) file: Option<(PathBuf, u32)>,
+pub(super) enum Key {
+    Public {
+        public: PublicKey,
+        /// The path and the mode of the file, if the key is in one.
+        file: Option<(PathBuf, u32)>,
+    },
+    Token {
+        /// Where the token came from, in words.
+        source: String,
+        /// What it claims, by JSON pointer.
+        claims: BTreeMap<String, String>,
+    },
 }
 
 /// How frames come back: through a pre-made queue, or through queues that CI creates.

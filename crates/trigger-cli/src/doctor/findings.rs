@@ -9,7 +9,7 @@ use relay_protocol::outcome::ExitCode;
 use relay_protocol::time::plain_duration;
 use relay_protocol::{Reason, TopicArn};
 
-use super::facts::{DryRun, Facts, Queue, Store};
+use super::facts::{DryRun, Facts, Key, Queue, Store};
 use crate::settings::PIN_HINT;
 
 /// How bad a finding is.
@@ -127,12 +127,19 @@ fn topic(facts: &Facts) -> Finding {
 }
 
 fn key(facts: &Facts) -> Finding {
-    let key = match &facts.key {
-        Ok(key) => key,
+    let (public, file) = match &facts.key {
+        Ok(Key::Public { public, file }) => (public, file),
+        Ok(Key::Token { source, claims }) => {
+            let claims: Vec<String> = claims.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+            let text = format!(
+                "{source} gave an identity token; the target's signers must fit its claims: {}",
+                claims.join(", ")
+            );
+            return ok("key", text);
+        }
         Err(failure) => return bad("key", failure),
     };
-    let public = &key.public;
-    match &key.file {
+    match file {
         Some((file, mode)) if mode & 0o077 != 0 => warn(
             "key",
             format!("users other than the owner have access to {} (mode {:03o})", file.display(), mode & 0o777),
@@ -338,7 +345,7 @@ mod tests {
         Facts {
             target: "payments/production".parse().unwrap(),
             topic: Ok("arn:aws:sns:eu-west-1:222222222222:relay".parse().unwrap()),
-            key: Ok(Key { public: public.clone(), file: Some(("ci.pem".into(), 0o100_600)) }),
+            key: Ok(Key::Public { public: public.clone(), file: Some(("ci.pem".into(), 0o100_600)) }),
             pins: Ok(Some(Pins { target: public.clone(), answer: public })),
             region: None,
             endpoints: Vec::new(),
@@ -415,11 +422,20 @@ mod tests {
 
     #[test]
     fn keys_are_private_and_pinned() {
-        let mode = |mode| move |facts: &mut Facts| facts.key.as_mut().unwrap().file.as_mut().unwrap().1 = mode;
+        let with = |file| {
+            move |facts: &mut Facts| {
+                let public = PrivateKey::from_seed([1; 32]).public().clone();
+                facts.key = Ok(Key::Public { public, file });
+            }
+        };
+        let mode = |mode| with(Some(("ci.pem".into(), mode)));
         assert_eq!(of("key", mode(0o100_400)).0, Level::Ok);
         let (level, text, _) = of("key", mode(0o100_640));
         assert!(level == Level::Warn && text.contains("mode 640") && text.contains("chmod 600 ci.pem"), "{text}");
-        assert_eq!(of("key", |facts| facts.key.as_mut().unwrap().file = None).0, Level::Ok);
+        assert_eq!(of("key", with(None)).0, Level::Ok);
+        let claims = [("/sub".to_owned(), "job".to_owned())].into();
+        let (level, text, _) = of("key", |facts| facts.key = Ok(Key::Token { source: "GitHub".to_owned(), claims }));
+        assert!(level == Level::Ok && text.contains("/sub = job"), "{text}");
         assert_eq!(of("pins", |facts| facts.pins = Ok(None)).0, Level::Warn);
     }
 

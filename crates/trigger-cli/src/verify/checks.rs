@@ -6,7 +6,7 @@ use std::time::Duration;
 use relay_engine::{Authenticator, End, Event, Inbox, Pins, Start, Timeouts};
 use relay_protocol::claim::{Claim, Holder};
 use relay_protocol::evidence::frames;
-use relay_protocol::keys::{Cached, SignerKind, SingleKey, TrustRoots, TrustedSigner};
+use relay_protocol::keys::{Cached, IssuerKeys, SignerKind, SingleKey, TrustRoots, TrustedSigner};
 use relay_protocol::limits::RECORD_MAX;
 use relay_protocol::outcome::Outcome;
 use relay_protocol::record::{About, Deployment, Predicate, Record, StreamDigest, Unfinished};
@@ -281,7 +281,8 @@ fn request(bytes: &[u8], evidence: &Evidence, signed: &Signed) -> Result<String,
         return Ok(format!("is the one of the record, {digest}; who signed it is open without the configuration"));
     };
     let roots = roots(configuration).ok_or("is the one of the record, but the configuration has no signers")?;
-    let verified = roots.verify::<Request>(&bundle.request).map_err(|error| error.to_string())?;
+    let verified =
+        roots.verify::<Request>(&bundle.request, &IssuerKeys::default()).map_err(|error| error.to_string())?;
     let names: Vec<&str> = verified.signers().iter().map(|signer| signer.name.as_str()).collect();
     Ok(format!("is the one of the record, {digest}; signed by {}", list(&names)))
 }

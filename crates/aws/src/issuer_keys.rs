@@ -1,0 +1,31 @@
+//! The keys of token issuers in the relay bucket (clause SIG-9).
+
+use std::collections::BTreeSet;
+
+use relay_protocol::keys::{IssuerKey, IssuerKeys, KeyName};
+use relay_protocol::limits::{ISSUER_KEY_MAX, ISSUER_KEYS_MAX};
+
+use crate::clock::now;
+use crate::objects::Objects;
+use crate::{AwsError, Kind};
+
+/// Reads the keys with these names that may be used now. A key that is not there, that is revoked
+/// or that was not listed for too long is left out, and so is every key beyond the first
+/// [`ISSUER_KEYS_MAX`]: strangers can name any number.
+///
+/// # Errors
+///
+/// The error of the call.
+pub async fn read(objects: &Objects, bucket: &str, names: &BTreeSet<KeyName>) -> Result<IssuerKeys, AwsError> {
+    let mut keys = Vec::new();
+    for KeyName { issuer, kid } in names.iter().take(ISSUER_KEYS_MAX) {
+        let object = match objects.get(bucket, &IssuerKey::object(issuer, kid), ISSUER_KEY_MAX).await {
+            // An object that is too large is no key.
+            Err(error) if error.kind == Kind::Invalid => None,
+            object => object?,
+        };
+        let key = object.and_then(|object| IssuerKey::parse(&object.bytes).ok());
+        keys.extend(key.filter(|key| key.issuer == *issuer && key.kid == *kid && key.is_usable(now())));
+    }
+    Ok(keys.into_iter().collect())
+}

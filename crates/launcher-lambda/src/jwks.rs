@@ -1,0 +1,109 @@
+//! The function `jwks`: it fetches the keys of the foundation's issuers into the relay bucket
+//! (clause SIG-9). It takes no URL from a caller, and no other role writes those objects.
+
+use std::collections::BTreeMap;
+
+use lambda_runtime::Error;
+use relay_aws::clock::now;
+use relay_aws::fetch::{Fetch, FetchError};
+use relay_aws::objects::{Condition, Objects};
+use relay_aws::{AwsError, Kind, Sdk};
+use relay_protocol::Region;
+use relay_protocol::keys::{Discovery, IssuerKey, Jwk, JwksError, read_jwks};
+use relay_protocol::limits::ISSUER_KEY_MAX;
+use tracing::{error, info};
+
+/// The largest discovery document and JWKS, in bytes.
+const ANSWER_MAX: usize = 256 * 1_024;
+
+/// What the function works with.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    bucket: String,
+    issuers: Vec<String>,
+    objects: Objects,
+    fetch: Fetch,
+}
+
+/// Why the keys of an issuer could not be fetched.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("{0}")]
+    Fetch(#[from] FetchError),
+    #[error("its discovery document: {0}")]
+    Discovery(String),
+    #[error("its keys: {0}")]
+    Jwks(#[from] JwksError),
+    #[error("{0}")]
+    Aws(#[from] AwsError),
+}
+
+impl Collector {
+    /// Reads `RELAY_BUCKET`, `RELAY_ISSUERS` (URLs, separated by commas) and `AWS_REGION`.
+    pub(crate) fn from_environment() -> Result<Self, Error> {
+        let text = |name: &str| std::env::var(name).map_err(|_| format!("the environment variable {name} is missing"));
+        let region: Region = text("AWS_REGION")?.parse().map_err(|error| format!("AWS_REGION is {error}"))?;
+        let issuers = text("RELAY_ISSUERS")?;
+        let issuers = issuers.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect();
+        Ok(Self {
+            bucket: text("RELAY_BUCKET")?,
+            issuers,
+            objects: Objects::new(&Sdk::of_function(&region)),
+            fetch: Fetch::from_environment()?,
+        })
+    }
+
+    /// Fetches the keys of every issuer. One that does not answer does not stop the others; the
+    /// invocation fails in the end, so that an alarm sees it.
+    pub(crate) async fn run(&self) -> Result<(), Error> {
+        let mut failed = Vec::new();
+        for issuer in &self.issuers {
+            match self.collect(issuer).await {
+                Ok(count) => info!(issuer, count, "fetched the keys"),
+                Err(problem) => {
+                    error!(issuer, %problem, "cannot fetch the keys; tokens stay valid by the keys that are known, for two days");
+                    failed.push(issuer.as_str());
+                }
+            }
+        }
+        if failed.is_empty() { Ok(()) } else { Err(format!("no keys from {}", failed.join(", ")).into()) }
+    }
+
+    async fn collect(&self, issuer: &str) -> Result<usize, Failed> {
+        let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+        let discovery = self.fetch.get(&url, &[], ANSWER_MAX).await?;
+        let jwks_uri = Discovery::parse(&discovery, issuer).map_err(|error| Failed::Discovery(error.to_string()))?;
+        let listed = read_jwks(&self.fetch.get(&jwks_uri.jwks_uri, &[], ANSWER_MAX).await?)?;
+        self.store(issuer, &listed).await?;
+        Ok(listed.len())
+    }
+
+    /// Brings the objects of an issuer up to date. Each write has a condition: somebody who revokes
+    /// a key at the same moment wins.
+    async fn store(&self, issuer: &str, listed: &BTreeMap<String, Jwk>) -> Result<(), AwsError> {
+        let folder = format!("{}/", IssuerKey::folder(issuer));
+        let mut known = Vec::new();
+        for name in self.objects.list(&self.bucket, &folder).await? {
+            let Some(object) = self.objects.get(&self.bucket, &name, ISSUER_KEY_MAX).await? else { continue };
+            let Ok(key) = IssuerKey::parse(&object.bytes) else { continue };
+            if let Some(after) = key.after(listed.get(&key.kid), now()) {
+                self.put(&after, Condition::Matches(&object.etag)).await?;
+            }
+            known.push(key.kid);
+        }
+        for (kid, jwk) in listed.iter().filter(|(kid, _)| !known.contains(kid)) {
+            let (issuer, kid, jwk) = (issuer.to_owned(), kid.clone(), jwk.clone());
+            let key = IssuerKey { issuer, kid, jwk, seen_at: now(), gone_at: None, revoked: false };
+            self.put(&key, Condition::Absent).await?;
+        }
+        Ok(())
+    }
+
+    async fn put(&self, key: &IssuerKey, condition: Condition<'_>) -> Result<(), AwsError> {
+        let name = IssuerKey::object(&key.issuer, &key.kid);
+        match self.objects.put(&self.bucket, &name, key.to_json(), condition).await {
+            Err(error) if !matches!(error.kind, Kind::Precondition | Kind::Conflict) => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+}

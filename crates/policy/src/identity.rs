@@ -1,0 +1,255 @@
+//! Who a signer is: the issuers of tokens, the claims that an entry demands, and the persons behind
+//! identities (clauses SIG-7, APP-4).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use relay_protocol::keys::{Algorithm, Issuer, KnownSigner, SignerKind, SignerName, TokenRule, pointer};
+use serde::Deserialize;
+
+/// What a kind of issuer requires of the entries that use it, because other claims prove too
+/// little.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Preset {
+    /// GitHub Actions.
+    Github,
+    /// Buildkite.
+    Buildkite,
+    /// AWS STS, `GetWebIdentityToken`.
+    Aws,
+}
+
+/// The events in which a job of GitHub runs code that was merged, or that somebody with write
+/// access chose.
+const GITHUB_EVENTS: [&str; 4] = ["push", "workflow_dispatch", "schedule", "release"];
+
+/// The claims of GitHub that narrow a repository down; an entry needs one of them.
+const GITHUB_PLACES: [&str; 3] = ["/environment", "/ref", "/job_workflow_ref"];
+
+/// What AWS itself sets for one person: the user of IAM Identity Center.
+const AWS_PERSON: &str = "/https:~1~1sts.amazonaws.com~1/identity_store_user_id";
+
+impl Preset {
+    /// The issuers that need no entry of their own: their URL is the same for everybody.
+    const BUILT_IN: [(&'static str, Self, &'static str); 2] = [
+        ("github", Self::Github, "https://token.actions.githubusercontent.com"),
+        ("buildkite", Self::Buildkite, "https://agent.buildkite.com"),
+    ];
+
+    /// The algorithms that this kind of issuer signs with.
+    fn algorithms(self) -> Vec<Algorithm> {
+        match self {
+            Self::Github | Self::Buildkite => vec![Algorithm::RS256],
+            Self::Aws => vec![Algorithm::RS256, Algorithm::ES384],
+        }
+    }
+
+    /// What is missing or wrong in these claims.
+    fn problem(self, claims: &BTreeMap<String, BTreeSet<String>>) -> Option<String> {
+        let demanded: &[&str] = match self {
+            Self::Github => &["/repository_id", "/repository_owner_id", "/event_name"],
+            Self::Buildkite => &["/organization_id", "/pipeline_id"],
+            Self::Aws => &["/sub"],
+        };
+        if let Some(missing) = demanded.iter().find(|claim| !claims.contains_key(**claim)) {
+            return Some(format!(
+                "demands no `{}`, and without it strangers could sign",
+                missing.trim_start_matches('/')
+            ));
+        }
+        if self != Self::Github {
+            return None;
+        }
+        if !GITHUB_PLACES.iter().any(|claim| claims.contains_key(*claim)) {
+            return Some(
+                "demands none of `environment`, `ref` and `job_workflow_ref`, so any branch could sign".to_owned(),
+            );
+        }
+        let event = claims.get("/event_name")?.iter().find(|event| !GITHUB_EVENTS.contains(&event.as_str()))?;
+        Some(format!(
+            "accepts the event `{event}`, in which code runs that nobody has merged; accepted are {}",
+            GITHUB_EVENTS.join(", ")
+        ))
+    }
+}
+
+/// One entry of `[[issuers]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IssuerFile {
+    name: String,
+    url: String,
+    preset: Option<Preset>,
+    algorithms: Option<Vec<Algorithm>>,
+}
+
+/// The issuers that a configuration knows, by name.
+pub(crate) struct Issuers(BTreeMap<String, (Issuer, Option<Preset>)>);
+
+impl Issuers {
+    /// The issuers of a file, and those that need no entry. An entry replaces a built-in one of the
+    /// same name, as GitHub Enterprise needs it.
+    pub(crate) fn read(files: Vec<IssuerFile>) -> Result<Self, (usize, String)> {
+        let mut known: BTreeMap<_, _> = Preset::BUILT_IN
+            .map(|(name, preset, url)| {
+                let issuer = Issuer { name: name.to_owned(), url: url.to_owned(), algorithms: preset.algorithms() };
+                (name.to_owned(), (issuer, Some(preset)))
+            })
+            .into();
+        let mut names = BTreeSet::new();
+        for (at, IssuerFile { name, url, preset, algorithms }) in files.into_iter().enumerate() {
+            let wrong = |problem: String| Err((at, problem));
+            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+                return wrong(format!("the name `{name}` is not of the form [a-z0-9-]+"));
+            }
+            if let Some(problem) = bad_url(&url) {
+                return wrong(problem);
+            }
+            if !names.insert(name.clone()) {
+                return wrong(format!("there are two issuers with the name `{name}`"));
+            }
+            let algorithms =
+                algorithms.unwrap_or_else(|| preset.map_or_else(|| Algorithm::ALL.to_vec(), Preset::algorithms));
+            if algorithms.is_empty() {
+                return wrong("accepts no algorithm".to_owned());
+            }
+            if let Some((other, _)) = known.values().find(|(other, _)| other.url == url && other.name != name) {
+                return wrong(format!("has the same URL as the issuer `{}`", other.name));
+            }
+            known.insert(name.clone(), (Issuer { name, url, algorithms }, preset));
+        }
+        Ok(Self(known))
+    }
+
+    /// The rule of an entry that names an issuer and the claims that it demands.
+    pub(crate) fn rule(&self, name: &str, claims: ClaimsFile) -> Result<TokenRule, String> {
+        let Some((issuer, preset)) = self.0.get(name) else {
+            let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
+            return Err(format!("there is no issuer `{name}`; known are {}", known.join(", ")));
+        };
+        let claims: BTreeMap<String, BTreeSet<String>> = claims.into_iter().map(Accepted::at_pointer).collect();
+        if claims.is_empty() {
+            return Err("demands no claim, so everybody whom the issuer serves could sign".to_owned());
+        }
+        if let Some((claim, _)) = claims.iter().find(|(_, accepted)| accepted.is_empty()) {
+            return Err(format!("accepts no value of `{claim}`, so it never fits"));
+        }
+        match preset.and_then(|preset| preset.problem(&claims)) {
+            Some(problem) => Err(problem),
+            None => Ok(TokenRule { issuer: issuer.clone(), claims }),
+        }
+    }
+
+    /// Whether an entry for one person demands too little: the role of AWS is no person, unless the
+    /// entry says that it is one person's own.
+    pub(crate) fn is_only_a_role(&self, rule: &TokenRule) -> bool {
+        let is_aws = self.0.get(&rule.issuer.name).is_some_and(|(_, preset)| *preset == Some(Preset::Aws));
+        is_aws && !rule.claims.contains_key(AWS_PERSON)
+    }
+}
+
+/// Why a text is not the URL of an issuer (OpenID Connect Discovery 1.0, section 2).
+fn bad_url(url: &str) -> Option<String> {
+    let parsed: Option<http::Uri> = url.parse().ok();
+    let good = parsed.is_some_and(|uri| {
+        uri.scheme_str() == Some("https")
+            && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+            && uri.query().is_none()
+    });
+    (!good || url.contains('#')).then(|| format!("`{url}` is not the URL of an issuer, such as https://issuer.example"))
+}
+
+/// The claims that an entry demands, as the file has them.
+pub(crate) type ClaimsFile = BTreeMap<String, Accepted>;
+
+/// The accepted values of a claim: one, or a list.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Accepted {
+    One(String),
+    Any(BTreeSet<String>),
+}
+
+impl Accepted {
+    /// A claim's name, or its JSON pointer, as a pointer, with the values.
+    fn at_pointer((name, accepted): (String, Self)) -> (String, BTreeSet<String>) {
+        let pointer = if name.starts_with('/') { name } else { format!("/{}", pointer(&name)) };
+        let values = match accepted {
+            Self::One(value) => BTreeSet::from([value]),
+            Self::Any(values) => values,
+        };
+        (pointer, values)
+    }
+}
+
+/// One entry of `[[persons]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PersonFile {
+    name: SignerName,
+    /// Claims by their tag, `<issuer>/<JSON pointer>`. Any of them shows that it is this person.
+    claims: ClaimsFile,
+}
+
+/// The persons whom claims identify.
+#[derive(Clone, Debug, Default)]
+pub struct Persons {
+    /// The name of the person, by tag and value.
+    by_claim: BTreeMap<(String, String), SignerName>,
+}
+
+impl Persons {
+    pub(crate) fn read(files: Vec<PersonFile>) -> Result<Self, (usize, String)> {
+        let mut by_claim = BTreeMap::new();
+        for (at, PersonFile { name, claims }) in files.into_iter().enumerate() {
+            for (tag, accepted) in claims {
+                let (pointer, values) = Accepted::at_pointer((format!("/{tag}"), accepted));
+                let tag = pointer.trim_start_matches('/').to_owned();
+                if !tag.contains('/') {
+                    return Err((at, format!("`{tag}` names no issuer: write it as in `github/actor_id`")));
+                }
+                for value in values {
+                    let other = by_claim.insert((tag.clone(), value.clone()), name.clone());
+                    if let Some(other) = other.filter(|other| *other != name) {
+                        return Err((at, format!("`{tag}` = `{value}` is already the person {other}")));
+                    }
+                }
+            }
+        }
+        Ok(Self { by_claim })
+    }
+
+    /// The persons behind a signer: the one for whom the entry stands, and those whom the claims of
+    /// its token identify.
+    pub(crate) fn behind<'a>(&'a self, signer: &'a KnownSigner) -> BTreeSet<&'a str> {
+        let by_claim = signer
+            .claims
+            .iter()
+            .filter_map(|(tag, value)| self.by_claim.get(&(tag.clone(), value.clone())).map(String::as_str));
+        signer.kind.person().into_iter().chain(by_claim).collect()
+    }
+}
+
+/// The kind of an entry, as the file has it.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum KindFile {
+    #[default]
+    Ci,
+    Agent,
+    Person,
+}
+
+impl KindFile {
+    /// The kind of the entry `name`.
+    pub(crate) fn read(self, name: &str, person: Option<SignerName>) -> Result<SignerKind, String> {
+        match (self, person) {
+            (Self::Person, person) => Ok(SignerKind::Person(person.unwrap_or_else(|| name.to_owned()))),
+            (Self::Ci, None) => Ok(SignerKind::Ci),
+            (Self::Agent, None) => Ok(SignerKind::Agent),
+            (Self::Ci | Self::Agent, Some(_)) => {
+                Err("has a `person`, but only an entry with `kind = \"person\"` can be one".to_owned())
+            }
+        }
+    }
+}
