@@ -15,6 +15,7 @@ mod envelope;
 mod frame;
 mod keys;
 mod request;
+mod token;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,12 @@ pub struct Vector {
     /// `frame`: the attribute `vouch`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vouch: Option<String>,
+    /// `token`: the entries of the configuration that name an issuer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub entries: Vec<Entry>,
+    /// `token`: the text of `issuer-keys.json`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub issuer_keys: String,
     /// The trusted public keys.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<String>,
@@ -109,6 +116,33 @@ pub struct Vector {
     /// The expected canonical envelope or bundle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub canonical: Option<String>,
+    /// `token`: the key ids of the expected signers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signers: Vec<String>,
+}
+
+/// An entry of the configuration that names an issuer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// The name of the entry.
+    pub name: String,
+    /// The issuer.
+    pub issuer: Named,
+    /// The values that are accepted, by the JSON pointer of the claim.
+    pub claims: BTreeMap<String, Vec<String>>,
+}
+
+/// An issuer as the configuration knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named {
+    /// The name that begins its tags.
+    pub name: String,
+    /// The URL.
+    pub url: String,
+    /// The algorithms that it may sign with.
+    pub algorithms: Vec<String>,
 }
 
 /// The three hints, as the message attributes hold them.
@@ -193,6 +227,7 @@ pub fn made() -> BTreeMap<String, String> {
         ("control", control::cases()),
         ("frame", frame::cases()),
         ("claim", claim::cases()),
+        ("token", token::cases()),
     ];
     for (folder, cases) in groups {
         for (name, vector) in cases {

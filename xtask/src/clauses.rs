@@ -12,27 +12,12 @@ const FAMILIES: &[&str] = &[
     "VCH", "FRM", "OUT", "REC", "EVD", "ARC", "LIM", "VER",
 ];
 
-/// The properties of one clause in the document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Clause {
-    must: bool,
-    reserved: bool,
-}
-
-/// The findings, and the number of reserved clauses that nothing cites.
-pub(crate) fn check(tree: &Tree) -> Result<(Vec<String>, usize), String> {
+/// The findings.
+pub(crate) fn check(tree: &Tree) -> Result<Vec<String>, String> {
     let (clauses, mut findings) = clauses(tree.text(DOCUMENT)?);
     let tested = tested(tree, &mut findings);
-    let mut reserved = 0;
-    for (mark, clause) in &clauses {
-        match (tested.contains(mark), clause.reserved) {
-            (true, _) => {}
-            (false, true) => reserved += 1,
-            (false, false) if clause.must => {
-                findings.push(format!("{DOCUMENT}: {mark} has a MUST, and no vector or test cites it"));
-            }
-            (false, false) => {}
-        }
+    for (mark, _) in clauses.iter().filter(|(mark, must)| **must && !tested.contains(*mark)) {
+        findings.push(format!("{DOCUMENT}: {mark} has a MUST, and no vector or test cites it"));
     }
     let citing = ["crates/", "tests/", "vectors/", "docs/practices", "docs/reliability", "docs/threat-model"];
     for (path, text) in tree.under(&citing, "") {
@@ -42,20 +27,19 @@ pub(crate) fn check(tree: &Tree) -> Result<(Vec<String>, usize), String> {
             }
         }
     }
-    Ok((findings, reserved))
+    Ok(findings)
 }
 
-/// The clauses. Each begins with its mark in bold at the start of a line, and ends at the next
+/// The clauses, and whether each has a MUST. Each begins with its mark in bold at the start of a line, and ends at the next
 /// clause or heading.
-fn clauses(document: &str) -> (BTreeMap<String, Clause>, Vec<String>) {
-    let mut found: BTreeMap<String, Clause> = BTreeMap::new();
+fn clauses(document: &str) -> (BTreeMap<String, bool>, Vec<String>) {
+    let mut found: BTreeMap<String, bool> = BTreeMap::new();
     let mut findings = Vec::new();
     let mut current = None;
     for line in document.lines() {
-        if let Some((mark, rest)) = line.strip_prefix("**").and_then(|rest| rest.split_once("**")) {
+        if let Some((mark, _)) = line.strip_prefix("**").and_then(|rest| rest.split_once("**")) {
             if marks(mark) == [mark] {
-                let clause = Clause { must: false, reserved: rest.trim_start().starts_with("*reserved*") };
-                if found.insert(mark.to_owned(), clause).is_some() {
+                if found.insert(mark.to_owned(), false).is_some() {
                     findings.push(format!("{DOCUMENT}: {mark} is defined twice"));
                 }
                 current = Some(mark.to_owned());
@@ -63,8 +47,8 @@ fn clauses(document: &str) -> (BTreeMap<String, Clause>, Vec<String>) {
         } else if line.starts_with('#') {
             current = None;
         }
-        if let Some(clause) = current.as_ref().and_then(|mark| found.get_mut(mark)) {
-            clause.must |= line.contains("MUST");
+        if let Some(must) = current.as_ref().and_then(|mark| found.get_mut(mark)) {
+            *must |= line.contains("MUST");
         }
     }
     (found, findings)
@@ -111,7 +95,8 @@ fn tested(tree: &Tree, findings: &mut Vec<String>) -> BTreeSet<String> {
 mod tests {
     use super::*;
 
-    const DOCUMENT_TEXT: &str = "## A\n\n**ENV-1** Readers MUST look.\n\n**ENV-2** They may.\n\n**SIG-5** *reserved* They MUST sign.\n\n## B\nMUST is here too.\n";
+    const DOCUMENT_TEXT: &str =
+        "## A\n\n**ENV-1** Readers MUST look.\n\n**ENV-2** They may.\n\n## B\nMUST is here too.\n";
     const TEST: &str = "#[cfg(test)]\nmod tests {\n    // clause: ENV-1\n    #[test]\n    fn a() {}\n}\n";
 
     fn tree(files: &[(&str, &str)]) -> Tree {
@@ -120,26 +105,26 @@ mod tests {
     }
 
     #[test]
-    fn a_must_wants_a_citation_and_a_reserved_one_does_not() {
-        assert_eq!(check(&tree(&[("crates/a/src/lib.rs", TEST)])), Ok((vec![], 1)));
+    fn a_must_wants_a_citation() {
+        assert_eq!(check(&tree(&[("crates/a/src/lib.rs", TEST)])), Ok(vec![]));
         let vector = ("vectors/envelope/a.json", r#"{"clause":"ENV-1, ENV-2"}"#);
-        assert_eq!(check(&tree(&[vector])), Ok((vec![], 1)));
+        assert_eq!(check(&tree(&[vector])), Ok(vec![]));
     }
 
     #[test]
     fn without_its_citation_the_check_fails() {
         let uncited = TEST.replace("// clause: ENV-1", "");
-        let (findings, _) = check(&tree(&[("crates/a/src/lib.rs", &uncited)])).unwrap();
+        let findings = check(&tree(&[("crates/a/src/lib.rs", &uncited)])).unwrap();
         assert_eq!(findings, ["docs/protocol.md: ENV-1 has a MUST, and no vector or test cites it"]);
         // A citation outside a test, or in a string, does not count.
         for elsewhere in ["// clause: ENV-1\nfn a() {}\n", "#[cfg(test)]\nconst A: &str = \"clause: ENV-1\";\n"] {
-            assert_eq!(check(&tree(&[("crates/a/src/lib.rs", elsewhere)])).unwrap().0.len(), 1, "{elsewhere}");
+            assert_eq!(check(&tree(&[("crates/a/src/lib.rs", elsewhere)])).unwrap().len(), 1, "{elsewhere}");
         }
     }
 
     #[test]
     fn what_is_cited_exists() {
-        let (findings, _) = check(&tree(&[("crates/a/src/lib.rs", &format!("/// Clause ENV-9.\n{TEST}"))])).unwrap();
+        let findings = check(&tree(&[("crates/a/src/lib.rs", &format!("/// Clause ENV-9.\n{TEST}"))])).unwrap();
         assert_eq!(findings, ["crates/a/src/lib.rs:1: ENV-9 is not in docs/protocol.md"]);
     }
 

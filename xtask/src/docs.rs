@@ -8,7 +8,7 @@ use crate::{Outcome, clauses, columns, links, names};
 /// Runs all checks, and prints every finding before it fails.
 pub(crate) fn check() -> Outcome {
     let tree = Tree::load()?;
-    let (mut findings, reserved) = clauses::check(&tree)?;
+    let mut findings = clauses::check(&tree)?;
     findings.extend(links::check(&tree));
     findings.extend(columns::check(&tree));
     findings.extend(names::check(&tree));
@@ -16,6 +16,6 @@ pub(crate) fn check() -> Outcome {
     for finding in &findings {
         writeln!(out, "{finding}")?;
     }
-    writeln!(out, "docs: {} findings; {reserved} reserved clauses without a test", findings.len())?;
+    writeln!(out, "docs: {} findings", findings.len())?;
     if findings.is_empty() { Ok(()) } else { Err(format!("docs: {} findings", findings.len()).into()) }
 }

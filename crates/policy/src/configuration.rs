@@ -381,16 +381,7 @@ impl Configuration {
             .map(|(name, rule)| Ok((name.clone(), parameter(&name, rule)?)))
             .collect::<Result<_, ConfigurationError>>()?;
         let secrets = file.secrets.into_iter().map(secret).collect::<Result<_, _>>()?;
-        let in_list = |list: &'static str| move |(at, problem)| wrong(format!("{list}[{at}]"), problem);
-        let issuers = Issuers::read(file.issuers).map_err(in_list("issuers"))?;
-        let persons = Persons::read(file.persons).map_err(in_list("persons"))?;
-        let signers = file.signers.into_iter().enumerate().map(|(at, entry)| signer(at, entry, &issuers));
-        let signers = signers.collect::<Result<Vec<_>, _>>()?;
-        if signers.is_empty() {
-            return Err(wrong("signers", "no signer could ever deploy: add at least one"));
-        }
-        one_entry_for_each_key(&signers)?;
-        one_name_for_each_rule(&signers)?;
+        let (roots, persons) = trusted(file.signers, file.issuers, file.persons)?;
         let steps = steps("steps", file.steps, &parameters)?;
         if steps.is_empty() {
             return Err(wrong("steps", "there is nothing to run: add at least one step"));
@@ -424,7 +415,7 @@ impl Configuration {
             parameters,
             environment: file.environment,
             secrets,
-            roots: TrustRoots::new(signers),
+            roots,
             persons,
             fixed_queues: file.fixed_queues,
             steps,
@@ -471,6 +462,25 @@ fn parameter(name: &ParameterName, file: ParameterFile) -> Result<ParameterRule,
             "needs exactly one of `pattern`, `artifact` and `saved_by` (`max` is only for the last two)",
         )),
     }
+}
+
+/// Who may sign, and who the persons are.
+fn trusted(
+    signers: Vec<SignerFile>,
+    issuers: Vec<IssuerFile>,
+    persons: Vec<PersonFile>,
+) -> Result<(TrustRoots, Persons), ConfigurationError> {
+    let in_list = |list: &'static str| move |(at, problem)| wrong(format!("{list}[{at}]"), problem);
+    let issuers = Issuers::read(issuers).map_err(in_list("issuers"))?;
+    let persons = Persons::read(persons).map_err(in_list("persons"))?;
+    let signers = signers.into_iter().enumerate().map(|(at, entry)| signer(at, entry, &issuers));
+    let signers = signers.collect::<Result<Vec<_>, _>>()?;
+    if signers.is_empty() {
+        return Err(wrong("signers", "no signer could ever deploy: add at least one"));
+    }
+    one_entry_for_each_key(&signers)?;
+    one_name_for_each_rule(&signers)?;
+    Ok((TrustRoots::new(signers), persons))
 }
 
 fn signer(at: usize, file: SignerFile, issuers: &Issuers) -> Result<TrustedSigner, ConfigurationError> {

@@ -45,7 +45,7 @@ impl Asked {
     }
 
     /// The object with the keys of issuers, for the evidence; `None` if the request and its
-    /// approvals have no token (clause EVD-6).
+    /// approvals have no token (clause EVD-5).
     pub fn issuer_keys(&self) -> Option<String> {
         (!self.keys.is_empty()).then(|| self.keys.to_json())
     }

@@ -186,7 +186,8 @@ fn an_approval_that_does_not_count_is_told_why() {
         authorise(&configuration, &asked, r.issued_at, Stage::Launch).unwrap_err().message
     };
     let r = request(|_| {});
-    for (by, why) in [(2, "this person asked for the deployment"), (3, "its kind is `ci`"), (5, "its kind is `agent`")] {
+    for (by, why) in [(2, "this person asked for the deployment"), (3, "its kind is `ci`"), (5, "its kind is `agent`")]
+    {
         let message = told(&r, approval(&r, by, |_| {}));
         assert!(message.starts_with("0 persons have approved exactly this deployment"), "{message}");
         assert!(message.contains(why), "{message}");

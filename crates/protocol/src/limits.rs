@@ -49,7 +49,7 @@ limits! {
     /// Bytes of an object with a key of an issuer. Clause SIG-9.
     ISSUER_KEY_MAX: u64 = 4_096, "an RSA key of 4,096 bits with its names";
 
-    /// Bytes of the object with the keys that tokens were judged by. Clause EVD-6.
+    /// Bytes of the object with the keys that tokens were judged by. Clause EVD-5.
     ISSUER_KEYS_FILE_MAX: u64 = 65_536, "eight keys of issuers, with room";
 
     /// Seconds for which a key of an issuer is used after the issuer last listed it. Clause SIG-9.

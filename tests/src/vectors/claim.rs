@@ -24,7 +24,7 @@ pub(super) fn cases() -> Cases {
         request::id()
     );
     let lock = |expect: &str, comment: &str, body: &str| case("lock", expect, comment, body);
-    vec![
+    let mut all = vec![
         ("by-a-runner", claim("ok", "A runner's claim.", &held_by(&runner))),
         ("by-the-launcher", claim("ok", "The launcher's verdict.", &held_by(launcher))),
         (
@@ -100,5 +100,10 @@ pub(super) fn cases() -> Cases {
             named("malformed-payload", "A bundle in place of the reference.", r#"{"request":{},"approvals":[]}"#),
         ),
         ("lock-as-array", lock("malformed-payload", "The lock's one value in an array.", &format!("[{slot}]"))),
-    ]
+    ];
+    for (name, object, expect, comment, body) in super::token::objects() {
+        let vector = Vector { object: object.into(), ..Vector::default() };
+        all.push((name, vector.odd("SIG-9, EVD-5", expect, comment).body(body)));
+    }
+    all
 }

@@ -8,7 +8,7 @@ use super::{Cases, Vector, keys};
 
 const TYPE: &str = relay_protocol::Control::TYPE;
 
-fn good() -> Payload {
+pub(super) fn good() -> Payload {
     Payload::of(&[
         ("deployment_id", text(&request::id())),
         ("request_digest", text(&request::digest())),

@@ -5,7 +5,10 @@ use relay_engine::{Authentic, Authenticator, Pins, Published, Verdict};
 use relay_protocol::claim::{Claim, Lock};
 use relay_protocol::envelope::{EnvelopeError, Statement};
 use relay_protocol::frame::{Chunks, LauncherKind, OutputError, RunnerKind, SignedFrame};
-use relay_protocol::keys::{Cached, IssuerKeys, SignerKind, SingleKey, TrustRoots, TrustedSigner};
+use relay_protocol::keys::{
+    Cached, Issuer, IssuerKey, IssuerKeys, KnownSigner, Proof, SignerKind, SingleKey, TokenRule, TokenTimeError,
+    TrustRoots, TrustedSigner,
+};
 use relay_protocol::request::{Hints, RequestError, Stage};
 use relay_protocol::{
     AccountId, Approval, Bundle, Control, DryRun, Envelope, LauncherFrame, Message, PublicKey, Request, RequestRef,
@@ -13,7 +16,7 @@ use relay_protocol::{
     record::{Record, Unfinished},
 };
 
-use super::Vector;
+use super::{Entry, Named, Vector};
 
 /// The output for an accepted input.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub struct Out {
     pub digest: Option<String>,
     /// The canonical form.
     pub canonical: Option<String>,
+    /// The signers' key ids, for a token.
+    pub signers: Vec<String>,
 }
 
 /// The verdict on `vector`, whose directory under `vectors/` is `folder`.
@@ -37,6 +42,7 @@ pub fn verdict(folder: &str, vector: &Vector) -> Result<Out, &'static str> {
         "control" => control(vector),
         "frame" => frame(vector),
         "claim" => claim(vector),
+        "token" => token(vector),
         _ => Err("no reader for this directory"),
     }
 }
@@ -101,7 +107,8 @@ fn envelope(vector: &Vector) -> Result<Out, &'static str> {
     fn verify<T: Statement>(envelope: &Envelope, roots: &TrustRoots) -> Result<Out, &'static str> {
         let verified: Verified<T, _> =
             roots.verify(envelope, &IssuerKeys::default()).map_err(|error| unbelieved(&error))?;
-        Ok(Out { digest: Some(verified.digest().to_string()), canonical: Some(verified.canonical().to_json()) })
+        let (digest, canonical) = (Some(verified.digest().to_string()), Some(verified.canonical().to_json()));
+        Ok(Out { digest, canonical, ..Out::default() })
     }
     let roots = roots(vector)?;
     let limit = if vector.statement.ends_with("record") { 2 * limits::RECORD_MAX } else { limits::BUNDLE_MAX };
@@ -155,13 +162,63 @@ fn request(vector: &Vector) -> Result<Out, &'static str> {
         .filter_map(|approval| roots.verify::<Approval>(approval, &IssuerKeys::default()).ok())
         .collect();
     let canonical = Bundle::canonical(&verified, &approvals).to_json();
-    Ok(Out { digest: Some(verified.digest().to_string()), canonical: Some(canonical) })
+    Ok(Out { digest: Some(verified.digest().to_string()), canonical: Some(canonical), ..Out::default() })
 }
 
 fn dry_run(roots: &TrustRoots, bundle: &Bundle) -> Result<Out, &'static str> {
     let verified =
         roots.verify::<DryRun>(&bundle.request, &IssuerKeys::default()).map_err(|error| unbelieved(&error))?;
-    Ok(Out { digest: Some(verified.digest().to_string()), canonical: None })
+    Ok(Out { digest: Some(verified.digest().to_string()), ..Out::default() })
+}
+
+fn token(vector: &Vector) -> Result<Out, &'static str> {
+    fn verify<T: Statement>(
+        envelope: &Envelope,
+        roots: &TrustRoots,
+        keys: &IssuerKeys,
+    ) -> Result<(Verified<T, KnownSigner>, Out), &'static str> {
+        let verified: Verified<T, _> = roots.verify(envelope, keys).map_err(|error| unbelieved(&error))?;
+        let out = Out {
+            digest: Some(verified.digest().to_string()),
+            canonical: Some(verified.canonical().to_json()),
+            signers: verified.signers().iter().map(|signer| signer.key_id.clone()).collect(),
+        };
+        Ok((verified, out))
+    }
+    let entry = |entry: &Entry| {
+        let Named { name, url, algorithms } = entry.issuer.clone();
+        let algorithms = algorithms.iter().map(|name| name.parse().unwrap()).collect();
+        let claims = entry.claims.iter().map(|(name, values)| (name.clone(), values.iter().cloned().collect()));
+        TrustedSigner {
+            proof: Proof::Token(TokenRule { issuer: Issuer { name, url, algorithms }, claims: claims.collect() }),
+            name: entry.name.clone(),
+            kind: SignerKind::Ci,
+            groups: std::collections::BTreeSet::default(),
+            ci_accounts: Vec::new(),
+        }
+    };
+    let mut signers = roots(vector)?.signers().to_vec();
+    signers.extend(vector.entries.iter().map(entry));
+    let roots = TrustRoots::new(signers);
+    let keys = IssuerKeys::parse(vector.issuer_keys.as_bytes()).map_err(|_| "malformed-payload")?;
+    let envelope = Envelope::parse(&vector.body.bytes(), limits::BUNDLE_MAX).map_err(|error| unreadable(&error))?;
+    match vector.statement.as_str() {
+        "approval" => verify::<Approval>(&envelope, &roots, &keys).map(|(_, out)| out),
+        "control" => verify::<Control>(&envelope, &roots, &keys).map(|(_, out)| out),
+        "dry-run" => verify::<DryRun>(&envelope, &roots, &keys).map(|(_, out)| out),
+        _ => {
+            let (verified, out) = verify::<Request>(&envelope, &roots, &keys)?;
+            let stage = if vector.stage == "run" { Stage::Run } else { Stage::Launch };
+            for token in verified.signers().iter().filter_map(|signer| signer.token) {
+                let checked = token.times.check_request(verified.statement(), vector.now.parse().unwrap(), stage);
+                checked.map_err(|error| match error {
+                    TokenTimeError::NotYetValid { .. } => "not-yet-valid",
+                    TokenTimeError::Outside { .. } | TokenTimeError::Expired { .. } => "expired",
+                })?;
+            }
+            Ok(out)
+        }
+    }
 }
 
 fn approval(vector: &Vector) -> Result<Out, &'static str> {
@@ -178,6 +235,8 @@ fn claim(vector: &Vector) -> Result<Out, &'static str> {
     let body = vector.body.bytes();
     let read = match vector.object.as_str() {
         "lock" => Lock::parse(&body).map(drop),
+        "issuer-key" => IssuerKey::parse(&body).map(drop),
+        "issuer-keys" => IssuerKeys::parse(&body).map(drop),
         "override" => RequestRef::parse(std::str::from_utf8(&body).map_err(|_| "malformed-payload")?).map(drop),
         _ => Claim::parse(&body).map(drop),
     };

@@ -16,8 +16,10 @@ fn our_verdict_is_the_expected_one() {
             Err(class) => (class, relay_tests::vectors::Out::default()),
         };
         let same = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
-        let right =
-            said == vector.expect && same(&vector.digest, &out.digest) && same(&vector.canonical, &out.canonical);
+        let right = said == vector.expect
+            && same(&vector.digest, &out.digest)
+            && same(&vector.canonical, &out.canonical)
+            && vector.signers == out.signers;
         if !right {
             wrong.push(format!("{name}: expected {}, got {said} ({})", vector.expect, vector.comment));
         }

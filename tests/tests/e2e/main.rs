@@ -34,4 +34,5 @@ mod own; // a platform team's own target files on the sandbox
 mod rude; // readers that stop, full disks, signals, odd files: the CLI stays in control
 mod stop; // nothing of the tool outlives its step
 mod strangers; // untrusted text never becomes a command of a terminal or CI system
-mod texts; // help, messages and rendered files, as snapshots
+mod texts;
+mod tokens; // help, messages and rendered files, as snapshots

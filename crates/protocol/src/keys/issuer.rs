@@ -265,7 +265,7 @@ struct KeysFile {
 }
 
 impl IssuerKeys {
-    /// The keys of the object `issuer-keys.json` (clause EVD-6).
+    /// The keys of the object `issuer-keys.json` (clause EVD-5).
     ///
     /// # Errors
     ///
