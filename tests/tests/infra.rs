@@ -63,6 +63,7 @@ const RIGHTS: &[Rights] = &[
             "cancels/*",
             "deployments/*/*/*/*/claim",
             "deployments/*/*/*/*/configuration/*",
+            "deployments/*/*/*/*/issuer-keys.json",
             "deployments/*/*/*/*/launcher/*",
             "deployments/*/*/*/*/request.json",
         ],
@@ -71,7 +72,10 @@ const RIGHTS: &[Rights] = &[
         role: "/relay/relay-jwks-<region>",
         calls: &[],
         besides: &[
-            ("s3:PutObject", "the function that fetches key sets is reserved; its role is not"),
+            ("s3:GetObject", "the launcher's program, as the function jwks, reads the keys that it knows"),
+            ("s3:PutObject", "and writes those that an issuer lists"),
+            ("s3:ListBucket", "and finds those that an issuer lists no longer"),
+            DECRYPT,
             ENCRYPT,
             LOG[0],
             LOG[1],
@@ -140,6 +144,7 @@ const RIGHTS: &[Rights] = &[
             "sqs:SendMessageBatch",
             "sqs:TagQueue",
             "sts:GetCallerIdentity",
+            "sts:GetWebIdentityToken",
         ],
         besides: &[
             ("kms:Decrypt", "SNS requires it for an encrypted topic"),
@@ -185,6 +190,12 @@ const EXCEPTIONS: &[Exception] = &[
     ("confused-deputy", "ci-account.yaml SweepRole Lambda", "lambda.amazonaws.com", LAMBDA),
     ("confused-deputy", "foundation.yaml JwksRole Lambda", "lambda.amazonaws.com", LAMBDA),
     ("confused-deputy", "foundation.yaml LauncherRole Lambda", "lambda.amazonaws.com", LAMBDA),
+    (
+        "resource",
+        "ci-pipeline.yaml CiSignsByToken SignByToken",
+        "sts:GetWebIdentityToken on *",
+        "AWS has no resource for it; its conditions allow relay's audiences alone",
+    ),
     (
         "confused-deputy",
         "foundation.yaml DataKey LogsOfRelay",
@@ -424,6 +435,8 @@ fn across_accounts_ci_may_only_ask() {
             ("kms:GenerateDataKey", "<TopicKeyArns>"),
             ("sns:Publish", "<TopicArns>"),
         ];
+        // A token of the role's own identity, for relay's audiences alone, is no right elsewhere.
+        across.remove(&("sts:GetWebIdentityToken", "*"));
         assert_eq!(across, BTreeSet::from(asked), "{}", ci.place);
     }
 }

@@ -30,8 +30,8 @@ pub(crate) fn check(tree: &Tree) -> Result<Vec<String>, String> {
     Ok(findings)
 }
 
-/// The clauses, and whether each has a MUST. Each begins with its mark in bold at the start of a line, and ends at the next
-/// clause or heading.
+/// The clauses, and whether each has a MUST. Each begins with its mark in bold at the start of a
+/// line, and ends at the next clause or heading.
 fn clauses(document: &str) -> (BTreeMap<String, bool>, Vec<String>) {
     let mut found: BTreeMap<String, bool> = BTreeMap::new();
     let mut findings = Vec::new();

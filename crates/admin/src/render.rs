@@ -10,6 +10,7 @@ use std::path::Path;
 
 use relay_console::Failure;
 use relay_policy::{Configuration, ParameterRule, Pin};
+use relay_protocol::keys::Proof;
 use serde_json::{Value, json};
 
 use crate::cli::Render;
@@ -247,10 +248,15 @@ fn statements(
         ci.iter().map(|ci| format!("arn:{partition}:sqs:{region}:{ci}:relay-*-{suffix}")).chain(fixed).collect()
     };
     let sid = |name: &str| name.to_owned();
+    let by_tokens = configuration.roots.signers().iter().any(|signer| matches!(signer.proof, Proof::Token(_)));
+    let mut request = vec![format!("{own}/*/request.json")];
+    if by_tokens {
+        request.extend([format!("{own}/*/issuer-keys.json"), format!("{bucket}/jwks/*")]);
+    }
     let mut all = vec![
         (sid("Answer"), vec!["sqs:SendMessage"], queues("reply")),
         (sid("Control"), vec!["sqs:ReceiveMessage", "sqs:DeleteMessage"], queues("control")),
-        (sid("Request"), vec!["s3:GetObject"], vec![format!("{own}/*/request.json")]),
+        (sid("Request"), vec!["s3:GetObject"], request),
         (
             sid("Claim"),
             vec!["s3:GetObject", "s3:PutObject"],

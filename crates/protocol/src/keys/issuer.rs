@@ -425,7 +425,7 @@ mod tests {
         for good in
             [rsa(256, 0x80), rsa(512, 0xff), with(rsa(256, 0x80), "use", "sig"), with(ec.clone(), "alg", "ES384")]
         {
-            assert_eq!(jwks(&[good.clone()]).map(|keys| keys.len()), Ok(1), "{good}");
+            assert_eq!(jwks(std::slice::from_ref(&good)).map(|keys| keys.len()), Ok(1), "{good}");
         }
         for bad in [
             rsa(256, 0x7f),
@@ -441,7 +441,7 @@ mod tests {
             with(ec.clone(), "n", "AA"),
             serde_json::json!({ "kty": "oct", "kid": "h", "k": "AAAA" }),
         ] {
-            assert_eq!(jwks(&[bad.clone()]), Err(JwksError::Empty), "{bad}");
+            assert_eq!(jwks(std::slice::from_ref(&bad)), Err(JwksError::Empty), "{bad}");
         }
         assert_eq!(
             jwks(&[ec.clone(), with(ec, "x", BASE64URL_NOPAD.encode(&[3; 48]))]),

@@ -214,10 +214,15 @@ pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts)
         pairs.retain(|(name, _)| !name.ends_with("_PUBLIC_KEY"));
     }
     let pairs: Vec<(String, String)> = pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    write(host, &pairs)?;
+    Ok((Environment { pairs, notes }, Facts { topic, bucket, evidence, answer_key }))
+}
+
+/// Writes `environment.json`, for whoever starts commands without the sandbox.
+fn write(host: &Host, pairs: &[(String, String)]) -> Result<(), String> {
     let as_json: serde_json::Map<String, Value> = pairs.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
     let file = host.places.state_dir.join("environment.json");
-    std::fs::write(&file, Value::Object(as_json).to_string()).map_err(|e| format!("{}: {e}", file.display()))?;
-    Ok((Environment { pairs, notes }, Facts { topic, bucket, evidence, answer_key }))
+    std::fs::write(&file, Value::Object(as_json).to_string()).map_err(|e| format!("{}: {e}", file.display()))
 }
 
 /// EventBridge's schedule: it wakes the launcher's watchdog.

@@ -1,9 +1,9 @@
 //! The issuers' HTTP side: GitHub's token endpoint, and the discovery documents and keys of both
 //! issuers. And the function `jwks`, which is run once before the first token is needed.
 //!
-//! On GitHub, the job's bearer token decides what its identity tokens claim. So does the sandbox's:
-//! `sandbox` stands for a push to the main branch; `sandbox.` and a JSON object in base64url changes
-//! claims, and leaves out those that are `null`.
+//! On GitHub, the job's bearer token decides what its identity tokens claim. So does the
+//! sandbox's: `sandbox` stands for a push to the main branch; `sandbox.` and a JSON object in
+//! base64url changes claims, and leaves out those that are `null`.
 
 use std::process::Stdio;
 use std::sync::Arc;
