@@ -286,8 +286,12 @@ pub(crate) struct Test {
     #[arg(long, value_name = "FILE")]
     pub(crate) request: Option<PathBuf>,
     /// The requester: the name, public key or key id of one of the target's signers.
-    #[arg(long, value_name = "NAME|KEY", required_unless_present = "request")]
+    #[arg(long, value_name = "NAME|KEY", required_unless_present_any = ["request", "claims"])]
     pub(crate) signer: Option<String>,
+    /// File with the claims of a job's identity token as JSON, or with a token: the requester is
+    /// whoever fits them. Its times and its audience are replaced.
+    #[arg(long, value_name = "FILE", conflicts_with = "signer")]
+    pub(crate) claims: Option<PathBuf>,
     /// A parameter of the request; may be repeated. The value of an artifact is its SHA-256.
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parameter, conflicts_with = "request")]
     pub(crate) parameters: Vec<(ParameterName, String)>,

@@ -19,6 +19,7 @@ use relay_protocol::{
     limits,
 };
 
+use crate::claims::Claims;
 use crate::cli::Test;
 use crate::target::{load, unreadable};
 
@@ -70,38 +71,55 @@ fn asked(arguments: &Test, configuration: &mut Configuration) -> Result<Result<A
         None => None,
     };
     if let Some(Ok(Message::Request(bundle))) = bytes.as_deref().map(Message::parse) {
-        if arguments.signer.is_some() || arguments.approvals > 0 || !arguments.approved_by.is_empty() {
-            return Err(Failure::usage("the request is signed: leave out --signer, --approvals and --approved-by"));
+        let more = arguments.approvals > 0 || !arguments.approved_by.is_empty();
+        if arguments.signer.is_some() || arguments.claims.is_some() || more {
+            return Err(Failure::usage(
+                "the request is signed: leave out --signer, --claims, --approvals and --approved-by",
+            ));
         }
         let unverified = |error: relay_protocol::VerifyError| Denied::new(Reason::Unverified, error);
         return Ok(verify(&bundle, configuration, &IssuerKeys::default()).map_err(unverified));
     }
-    let name = arguments
-        .signer
-        .as_ref()
-        .ok_or_else(|| Failure::usage("the request is not signed: name the requester with --signer"))?;
-    let signer = find(&configuration.roots, name)?;
+    let claims = arguments.claims.as_deref().map(Claims::read).transpose()?;
+    let signer = match (&claims, &arguments.signer) {
+        (Some(claims), _) => match claims.signers(&configuration.roots) {
+            // Every one that fits is tried; the first one's account and queues are used.
+            Ok(fitting) => fitting.first().copied().unwrap_or_default(),
+            Err(why) => return Ok(Err(Denied::new(Reason::Unverified, why))),
+        },
+        (None, Some(name)) => find(&configuration.roots, name)?,
+        (None, None) => {
+            let problem =
+                "the request is not signed: name the requester with --signer, or a job's claims with --claims";
+            return Err(Failure::usage(problem));
+        }
+    };
+    if claims.is_none() && configuration.roots.signers().get(signer).is_some_and(is_by_token) {
+        return Err(Failure::usage("this signer has no key: pass the claims of a job's token with --claims FILE"));
+    }
     let request = match bytes {
         Some(bytes) => Request::parse(&bytes)
             .map_err(|error| Failure::usage(format!("--request is neither a request nor a signed bundle: {error}")))?,
         None => request(arguments, configuration, signer)?,
     };
     let approvers = approvers(arguments, &configuration.roots, signer)?;
-    let keys = stand_in(configuration)?;
+    let keys = stand_in(configuration, claims.as_ref(), &approvers)?;
     let by = approvers.into_iter().filter_map(|at| keys.get(at));
     let approvals = by.map(|key| approve(&request, configuration.digest, key)).collect::<Result<_, _>>()?;
-    let key = keys.get(signer).ok_or_else(|| Failure::usage("no such signer"))?;
-    let request = key.sign_envelope(Envelope::new(Request::TYPE, request.to_payload()));
-    match verify(&Bundle { request, approvals }, configuration, &IssuerKeys::default()) {
-        Ok(asked) => Ok(Ok(asked)),
-        Err(error) => {
-            let message = match configuration.roots.signers().get(signer).map(|signer| &signer.proof) {
-                Some(Proof::Token(_)) => format!("{name} signs with tokens, which this version does not accept yet"),
-                _ => error.to_string(),
-            };
-            Ok(Err(Denied::new(Reason::Unverified, message)))
+    let unsigned = Envelope::new(Request::TYPE, request.to_payload());
+    let (request, issuer_keys) = match &claims {
+        Some(claims) => (claims.sign(unsigned, request.issued_at), claims.keys(request.issued_at)),
+        None => {
+            let key = keys.get(signer).ok_or_else(|| Failure::usage("no such signer"))?;
+            (key.sign_envelope(unsigned), IssuerKeys::default())
         }
-    }
+    };
+    Ok(verify(&Bundle { request, approvals }, configuration, &issuer_keys)
+        .map_err(|error| Denied::new(Reason::Unverified, error)))
+}
+
+fn is_by_token(signer: &TrustedSigner) -> bool {
+    matches!(signer.proof, Proof::Token(_))
 }
 
 /// Returns the index of the signer with this name, public key or key id.
@@ -143,17 +161,27 @@ fn approvers(arguments: &Test, roots: &TrustRoots, requester: usize) -> Result<V
     Ok(all)
 }
 
-/// Gives each signer a stand-in key. Returns the private keys in the order of the signers.
-fn stand_in(configuration: &mut Configuration) -> Result<Vec<PrivateKey>, Failure> {
+/// Gives each signer a stand-in key, and the issuer of `claims` too. Returns the private keys in the
+/// order of the signers. Those who approve have one even if they would sign with a token.
+fn stand_in(
+    configuration: &mut Configuration,
+    claims: Option<&Claims>,
+    approvers: &[usize],
+) -> Result<Vec<PrivateKey>, Failure> {
     let odd = |error: relay_protocol::keys::VerifyingKeyError| Failure::usage(error.to_string());
     let mut signers = configuration.roots.signers().to_vec();
     let mut keys = Vec::new();
-    for signer in &mut signers {
-        let key = key(keys.len());
-        if let Proof::Key { verifying, .. } = &mut signer.proof {
-            *verifying = VerifyingKey::from_spki(key.public()).map_err(odd)?;
+    for (at, signer) in signers.iter_mut().enumerate() {
+        let key = key(at);
+        match &mut signer.proof {
+            Proof::Key { verifying, .. } => *verifying = VerifyingKey::from_spki(key.public()).map_err(odd)?,
+            proof if approvers.contains(&at) => *proof = TrustedSigner::by_key(key.public().clone()).map_err(odd)?,
+            Proof::Token(_) => {}
         }
         keys.push(key);
+    }
+    if let Some(claims) = claims {
+        claims.stand_in(&mut signers);
     }
     configuration.roots = TrustRoots::new(signers);
     Ok(keys)

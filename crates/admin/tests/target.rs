@@ -257,3 +257,34 @@ fn the_pin_is_what_a_task_definition_holds() {
     });
     assert_eq!((code, json), (0, expected));
 }
+
+/// What would become of a job's request, by the claims that `relay doctor` shows.
+#[test]
+fn claims_stand_for_a_job() {
+    let by_token = configuration(PERMIT).replace(
+        "[parameters]",
+        "[[persons]]\nname = \"octocat\"\nclaims = { \"github/actor_id\" = \"12\" }\n\n[[signers]]\nname = \"main\"\nissuer = \"github\"\nclaims = { repository_id = \"74\", repository_owner_id = \"65\", event_name = \"push\", ref = \"refs/heads/main\" }\ngroups = [\"payments-ci\"]\nci_accounts = [\"111111111111\"]\n\n[parameters]",
+    );
+    let place = Place::with(&by_token);
+    let claims = |change: &str| {
+        let all = r#"{"iss":"https://token.actions.githubusercontent.com","exp":1,"repository_id":"74","repository_owner_id":"65","event_name":"push","ref":"refs/heads/main","actor_id":"12"}"#;
+        place.write("claims.json", &all.replacen('{', &format!("{{{change}"), 1));
+        place.test(&["--claims", "claims.json", "--param", "image=sha256:00ff"])
+    };
+    let (code, out) = claims("");
+    assert!(code == 0 && out.contains("(signer main, 0 approvals)"), "{out}");
+    place.write("claims.json", r#"{"iss":"https://token.actions.githubusercontent.com","repository_id":"75","repository_owner_id":"65","event_name":"push","ref":"refs/heads/main"}"#);
+    let (code, out) = place.test(&["--claims", "claims.json", "--param", "image=sha256:00ff"]);
+    assert!(code == 1 && out.contains("main: `repository_id` is `75`, and accepted is 74"), "{out}");
+    place.write("claims.json", r#"{"iss":"https://other.example"}"#);
+    let (_, out) = place.test(&["--claims", "claims.json", "--param", "image=sha256:00ff"]);
+    assert!(out.contains("no signer of this target accepts tokens of https://other.example"), "{out}");
+    for (text, words) in [("{}", "there is no `iss`"), ("[]", "not a JSON object"), ("x", "neither a token nor JSON")] {
+        place.write("claims.json", text);
+        let (code, _, err) =
+            place.run(&["target", "test", "t.toml", "--claims", "claims.json", "--param", "image=sha256:00ff"]);
+        assert!(code == 119 && err.contains(words), "{text}: {err}");
+    }
+    let (code, _, err) = place.run(&["target", "test", "t.toml", "--signer", "main", "--param", "image=sha256:00ff"]);
+    assert!(code == 119 && err.contains("--claims FILE"), "{err}");
+}

@@ -83,7 +83,7 @@ macro_rules! reasons {
 
 reasons! {
     // Refused before anything ran.
-    Unverified = "unverified", Refused, "the request could not be verified", "check the target's name, and that the signing key is among its signers; the launcher's log names the cause";
+    Unverified = "unverified", Refused, "the request could not be verified", "check the target's name, and that its signers include the signing key, or fit the token; the launcher's log names the cause";
     Expired = "expired", Refused, "the request has expired", "run the deployment again; if this repeats, the launcher is behind: look at its dead-letter queue";
     NotYetValid = "not_yet_valid", Refused, "the request is not valid yet", "correct the CI agent's clock (NTP)";
     Lifetime = "lifetime", Refused, "the request's lifetime is too long", "create requests with this version of `relay`";

@@ -36,6 +36,7 @@ pub(crate) fn verify(arguments: &args::Verify) -> Result<u8, Failure> {
 fn line(Finding { level, what, text }: &Finding) -> String {
     let level = match level {
         Level::Proved => "proved",
+        Level::Says => "says",
         Level::NotProved => "NOT PROVED",
         Level::Open => "open",
     };
@@ -81,6 +82,7 @@ fn gather(arguments: &args::Verify) -> Result<Evidence, Failure> {
         evidence.record = read(&record)?;
         evidence.sigstore = read_if_there(&writer.join("record.sigstore.json"))?;
         evidence.request = read_if_there(&folder.join("request.json"))?;
+        evidence.issuer_keys = read_if_there(&folder.join("issuer-keys.json"))?;
         evidence.claim = read_if_there(&folder.join("claim"))?;
         evidence.configurations = all(&folder.join("configuration"), "toml")?;
         evidence.transcript = all(&runner, "jsonl")?;

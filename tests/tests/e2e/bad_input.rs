@@ -479,7 +479,7 @@ fn a_wrong_key_and_an_unknown_target_are_refused() {
         &sandbox,
         sandbox.deploy("no/such").run(),
         Reason::Unverified,
-        "check the target's name, and that the signing key is among its signers",
+        "check the target's name, and that its signers include the signing key",
     );
 }
 

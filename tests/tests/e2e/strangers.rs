@@ -105,7 +105,10 @@ fn no_argument_file_or_variable_becomes_a_command() {
         write("record.json", &record.to_json());
         let key = relay_tests::kit::asking::new_key().public().to_string();
         let verified = run(here, "relay", &["verify", "record.json", "--key", &key], &[]);
-        assert!(String::from_utf8_lossy(&verified.stdout).contains("it says: "), "the record is read: {verified:?}");
+        assert!(
+            String::from_utf8_lossy(&verified.stdout).contains("how it ended: "),
+            "the record is read: {verified:?}"
+        );
         harmless("verify", &verified);
         write("body.json", &format!("{{\"request\":{quoted},{quoted}:1}}"));
         harmless("inspect", &run(here, "relay", &["inspect", "body.json"], &[]));

@@ -169,6 +169,7 @@ impl Token {
             strict::from_slice::<Map<String, Value>>(&bytes)
                 .map_err(|error| TokenError::Json { part: name, problem: error.to_string() })
         };
+        let signature = bytes(signature)?;
         let header = object("header", header)?;
         let claims = object("claims", claims)?;
         if let Some(refused) = REFUSED.into_iter().find(|name| header.contains_key(*name)) {
@@ -197,7 +198,7 @@ impl Token {
             audience: audience(&claims).ok_or(TokenError::Claim("aud"))?.to_owned(),
             times,
             signed: signed.to_owned(),
-            signature: bytes(signature)?,
+            signature,
             tags,
         })
     }
@@ -337,8 +338,8 @@ mod tests {
         let tags = token(HEADER, claims).unwrap().tags("aws");
         let tags: Vec<(&str, &str)> = tags.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let expected = [
-            ("aws/a~0b", "t"),
             ("aws/aud", "a"),
+            ("aws/a~0b", "t"),
             ("aws/exp", "2"),
             ("aws/https:~1~1sts.amazonaws.com~1/org_id", "o"),
             ("aws/iat", "1"),

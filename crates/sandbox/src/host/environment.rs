@@ -203,7 +203,7 @@ pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts)
         ("RELAY_SANDBOX_STATE", host.places.state_dir.to_string_lossy().into_owned()),
         ("RELAY_SANDBOX_ENDPOINT", host.places.endpoint.clone()),
         ("ACTIONS_ID_TOKEN_REQUEST_URL", format!("{}/issuers/github/token?api-version=2", host.places.endpoint)),
-        ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", issuers::BEARER.to_owned()),
+        ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", notes.bearer.clone().unwrap_or_else(|| issuers::BEARER.to_owned())),
         ("RELAY_SANDBOX_HTTPS", host.places.secure.clone()),
         ("RELAY_SANDBOX_CA", host.places.authority.to_string_lossy().into_owned()),
         ("RELAY_SANDBOX_SIGNER_KEY", signer_key),

@@ -76,6 +76,11 @@ async fn token(host: &Arc<Host>, parts: &Parts) -> Result<String, (u16, String)>
     issuer.token(Now::read(), &audience, LIFE, Value::Object(claims)).map_err(|problem| (500, problem))
 }
 
+/// The bearer token of a job whose tokens differ in these claims.
+pub(super) fn bearer(changes: &Map<String, Value>) -> String {
+    format!("{BEARER}.{}", BASE64URL_NOPAD.encode(Value::Object(changes.clone()).to_string().as_bytes()))
+}
+
 /// What a push to the main branch claims (GitHub's reference of OpenID Connect).
 fn github_claims() -> Map<String, Value> {
     let repository = "octo-org/payments";

@@ -5,13 +5,20 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+use super::issuers;
 use super::shared::Host;
 use super::targets::{self, Context};
 use crate::services::{CI_ACCOUNT, REGION, TARGET_ACCOUNT, lock};
 use crate::wire::times::random_hex;
 
-/// Notes for the user about the registered targets.
-pub(super) type Notes = Vec<String>;
+/// What is to be known about the registered targets.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Notes {
+    /// Sentences for the user.
+    pub(super) sentences: Vec<String>,
+    /// The bearer token of a job that the last target with a signer by tokens accepts.
+    pub(super) bearer: Option<String>,
+}
 
 /// Registers the targets in `files`, with the values of their secrets.
 ///
@@ -30,7 +37,7 @@ pub(super) fn register(
         Some(file) => read_secrets(&read(file)?).map_err(|error| format!("{}: {error}", file.display()))?,
     };
     let mut unused: BTreeSet<&String> = values.keys().collect();
-    let (mut notes, mut seen) = (Notes::new(), BTreeSet::new());
+    let (mut notes, mut seen) = (Notes::default(), BTreeSet::new());
     for file in files {
         let text = read(file)?;
         check(host, file)?;
@@ -38,13 +45,14 @@ pub(super) fn register(
         if !seen.insert(own.target.clone()) {
             return Err(format!("{}: the target {} is in two files", file.display(), own.target));
         }
-        notes.push(format!(
+        notes.bearer = own.bearer.or(notes.bearer);
+        notes.sentences.push(format!(
             "{} runs in the sandbox's accounts: the sandbox replaced its topic, buckets, keys, roles and the key of the signer `{}`",
             own.target, own.signer
         ));
         for (variable, arn) in own.secrets {
             let value = values.get(&variable).cloned().unwrap_or_else(|| {
-                notes.push(format!(
+                notes.sentences.push(format!(
                     "{}: the value of the secret {variable} is made up; to set it, pass --secrets FILE with a line {variable} = \"…\"",
                     own.target
                 ));
@@ -93,6 +101,8 @@ struct Own {
     role: String,
     /// The name of the signer whose key the sandbox replaced with its own.
     signer: String,
+    /// The bearer token of a job that this signer fits, if it signs with tokens.
+    bearer: Option<String>,
     /// The secrets' ARNs, by the environment variable that receives the value.
     secrets: BTreeMap<String, String>,
     text: String,
@@ -120,7 +130,9 @@ fn adapt(text: &str, context: &Context) -> Result<Own, String> {
     if let Some(Value::String(role)) = file.get_mut("role") {
         *role = here(role);
     }
-    let signer = replace_signer(&mut file, context)?;
+    let (signer, claims) = replace_signer(&mut file, context)?;
+    replace_issuers(&mut file, context);
+    let bearer = claims.as_ref().map(bearer);
     for (_, rule) in file.get_mut("parameters").and_then(Value::as_table_mut).into_iter().flatten() {
         if let Some(artifact) = rule.get_mut("artifact") {
             *artifact = format!("s3://{}/{target}/", context.artifacts).into();
@@ -137,24 +149,64 @@ fn adapt(text: &str, context: &Context) -> Result<Own, String> {
             secrets.insert(variable.to_owned(), arn.clone());
         }
     }
-    Ok(Own { target, role, signer, secrets, text: file.to_string() })
+    Ok(Own { target, role, signer, bearer, secrets, text: file.to_string() })
 }
 
-/// Gives the sandbox's key and CI account to the first signer that is not a person, and returns its
-/// name. The first person gets the sandbox's key for approvals.
-fn replace_signer(file: &mut Table, context: &Context) -> Result<String, String> {
+/// Gives the sandbox's key, or its issuers' tokens, and CI account to the first signer that is not a
+/// person, and returns its name with the claims that its tokens need. The first person gets the
+/// sandbox's key for approvals.
+fn replace_signer(file: &mut Table, context: &Context) -> Result<(String, Option<Table>), String> {
     let signers = file.get_mut("signers").and_then(Value::as_array_mut).into_iter().flatten();
-    let keyed = signers.filter_map(Value::as_table_mut).filter(|signer| signer.contains_key("key"));
     let is_person = |signer: &&mut Table| signer.get("kind").and_then(Value::as_str) == Some("person");
-    let (people, machines): (Vec<_>, Vec<_>) = keyed.partition(is_person);
-    if let Some(person) = people.into_iter().next() {
+    let (people, machines): (Vec<_>, Vec<_>) = signers.filter_map(Value::as_table_mut).partition(is_person);
+    if let Some(person) = people.into_iter().find(|person| person.contains_key("key")) {
         person.insert("key".to_owned(), context.approver_key.as_str().into());
     }
-    let none = "no signer is a CI system, that is, has a `key` and is not of `kind = \"person\"`";
-    let signer = machines.into_iter().next().ok_or(none)?;
-    signer.insert("key".to_owned(), context.signer_key.as_str().into());
+    let signer = machines.into_iter().next().ok_or("no signer is a CI system, that is, not of `kind = \"person\"`")?;
+    if signer.contains_key("key") {
+        signer.insert("key".to_owned(), context.signer_key.as_str().into());
+    }
     signer.insert("ci_accounts".to_owned(), vec![Value::from(CI_ACCOUNT)].into());
-    Ok(signer.get("name").and_then(Value::as_str).unwrap_or_default().to_owned())
+    let claims = match signer.get("issuer").and_then(Value::as_str) {
+        Some("github") => signer.get("claims").and_then(Value::as_table).cloned(),
+        Some(_) => {
+            let role = format!("arn:aws:iam::{CI_ACCOUNT}:role/ci");
+            signer.insert("claims".to_owned(), Table::from_iter([("sub".to_owned(), role.into())]).into());
+            None
+        }
+        None => None,
+    };
+    Ok((signer.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(), claims))
+}
+
+/// Has the file's issuers be the sandbox's: GitHub's and, in place of any other, that of STS.
+fn replace_issuers(file: &mut Table, context: &Context) {
+    let uses = |name: &str| {
+        let signers = file.get("signers").and_then(Value::as_array).into_iter().flatten();
+        signers.filter_map(|signer| signer.get("issuer")?.as_str()).any(|issuer| issuer == name)
+    };
+    let needs_github = uses("github");
+    let issuers = file.entry("issuers").or_insert_with(|| Value::Array(Vec::new()));
+    let Some(issuers) = issuers.as_array_mut() else { return };
+    let is_github = |issuer: &Table| issuer.get("name").and_then(Value::as_str) == Some("github");
+    for issuer in issuers.iter_mut().filter_map(Value::as_table_mut) {
+        let url = if is_github(issuer) { &context.github } else { &context.sts };
+        issuer.insert("url".to_owned(), url.as_str().into());
+    }
+    if needs_github && !issuers.iter().filter_map(Value::as_table).any(is_github) {
+        let texts = [("name", "github"), ("url", context.github.as_str()), ("preset", "github")];
+        issuers
+            .push(texts.map(|(name, text)| (name.to_owned(), Value::from(text))).into_iter().collect::<Table>().into());
+    }
+}
+
+/// The bearer token of a job whose tokens make these claims: for a list, the first value.
+fn bearer(claims: &Table) -> String {
+    let one =
+        |value: &Value| value.as_array().and_then(|list| list.first()).unwrap_or(value).as_str().map(str::to_owned);
+    let changes: serde_json::Map<String, serde_json::Value> =
+        claims.iter().filter_map(|(name, value)| Some((name.clone(), one(value)?.into()))).collect();
+    issuers::bearer(&changes)
 }
 
 /// The ARN of the same resource in the sandbox's target account and region.
@@ -219,6 +271,28 @@ mod tests {
         assert!(adapt(text, &context()).unwrap_err().contains("no signer is a CI system"));
         let with_person = format!("{text}[[signers]]\nname = 'eve'\nkey = 'k'\nkind = 'person'\n");
         assert!(adapt(&with_person, &context()).unwrap_err().contains("no signer is a CI system"));
+    }
+
+    #[test]
+    fn a_signer_by_tokens_gets_a_job_that_it_fits() {
+        let text = r#"
+target = "a/b"
+runner_role = "relay-a-b"
+[[signers]]
+name = "main"
+issuer = "github"
+claims = { repository_id = "7", event_name = ["release", "push"] }
+"#;
+        let own = adapt(text, &context()).unwrap();
+        let bearer = own.bearer.unwrap();
+        let claims = data_encoding::BASE64URL_NOPAD.decode(bearer.split_once('.').unwrap().1.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(claims).unwrap(), r#"{"event_name":"release","repository_id":"7"}"#);
+        assert!(own.text.contains("https://localhost:1/issuers/github"), "{}", own.text);
+        let aws =
+            text.replace("github", "aws") + "[[issuers]]\nname = 'aws'\nurl = 'https://x.example'\npreset = 'aws'\n";
+        let own = adapt(&aws, &context()).unwrap();
+        assert!(own.bearer.is_none() && own.text.contains("https://localhost:1/issuers/sts"), "{}", own.text);
+        assert!(own.text.contains("arn:aws:iam::111111111111:role/ci"), "{}", own.text);
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Sandbox {
 
     /// Notes for the user about the targets, one sentence each.
     pub fn notes(&self) -> &[String] {
-        &self.environment.notes
+        &self.environment.notes.sentences
     }
 
     /// Ends all child processes, and waits up to six seconds for them.

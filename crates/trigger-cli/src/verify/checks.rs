@@ -1,16 +1,20 @@
 //! The checks of `relay verify`, without any input or output. Each compares one part of the
 //! evidence with the signed record (clauses REC-1 to REC-7, EVD-1 to EVD-4).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use relay_engine::{Authenticator, End, Event, Inbox, Pins, Start, Timeouts};
 use relay_protocol::claim::{Claim, Holder};
 use relay_protocol::evidence::frames;
-use relay_protocol::keys::{Cached, IssuerKeys, SignerKind, SingleKey, TrustRoots, TrustedSigner};
+use relay_protocol::keys::{
+    Algorithm, Cached, Issuer, IssuerKeys, KnownSigner, Proof, SignerKind, SingleKey, TokenRule, TrustRoots,
+    TrustedSigner,
+};
 use relay_protocol::limits::RECORD_MAX;
 use relay_protocol::outcome::Outcome;
-use relay_protocol::record::{About, Deployment, Predicate, Record, StreamDigest, Unfinished};
-use relay_protocol::{Bundle, Digest, Envelope, PublicKey, Request, Statement as _, TargetName, Timestamp};
+use relay_protocol::record::{About, Deployment, Predicate, Record, RecordSigner, StreamDigest, Unfinished};
+use relay_protocol::{Approval, Bundle, Digest, Envelope, PublicKey, Request, Statement as _, TargetName, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -20,6 +24,7 @@ pub(super) struct Evidence {
     pub(super) record: Vec<u8>,
     pub(super) sigstore: Option<Vec<u8>>,
     pub(super) request: Option<Vec<u8>>,
+    pub(super) issuer_keys: Option<Vec<u8>>,
     pub(super) claim: Option<Vec<u8>>,
     pub(super) configurations: Vec<Vec<u8>>,
     /// The objects with the runner's frames, in order.
@@ -40,6 +45,8 @@ pub(super) enum Keys {
 pub(super) enum Level {
     /// It is proved.
     Proved,
+    /// The record says it, and it is as good as the record's signature.
+    Says,
     /// It was given, and is not proved.
     NotProved,
     /// It was not given, or nothing here can prove it.
@@ -111,6 +118,14 @@ impl Signed {
         }
     }
 
+    /// Who asked, and who approved.
+    fn people(&self) -> (&[RecordSigner], &[RecordSigner]) {
+        match &self.statement {
+            Statement::Runner(record) => (&record.predicate.signers, &record.predicate.approvers),
+            Statement::Launcher(record) => (&record.predicate.signers, &record.predicate.approvers),
+        }
+    }
+
     fn subject(&self, name: &str) -> Option<Digest> {
         match &self.statement {
             Statement::Runner(record) => record.subject(name),
@@ -130,7 +145,8 @@ impl Signed {
 
 /// Checks everything that is there.
 pub(super) fn check(evidence: &Evidence, signed: &Signed, keys: &Keys) -> Vec<Finding> {
-    let mut all = vec![judged("record", signature(signed, keys)), summary(signed)];
+    let mut all = vec![judged("record", signature(signed, keys))];
+    all.extend(summary(signed));
     if let Keys::Bare(_) = keys {
         all.push(finding(Level::Open, "target", "a bare key does not prove that the record is of this target"));
     }
@@ -138,6 +154,7 @@ pub(super) fn check(evidence: &Evidence, signed: &Signed, keys: &Keys) -> Vec<Fi
         all.push(judged("record.sigstore.json", sigstore(bundle, &signed.envelope)));
     }
     all.extend(configurations(evidence, signed));
+    all.extend(issuer_keys(evidence, signed));
     all.push(match &evidence.request {
         Some(bytes) => judged("request", request(bytes, evidence, signed)),
         None => finding(Level::Open, "request", "not given (--request)"),
@@ -156,7 +173,7 @@ pub(super) fn check(evidence: &Evidence, signed: &Signed, keys: &Keys) -> Vec<Fi
     all.push(finding(
         Level::Open,
         "beyond this",
-        "what the tool did in the account (CloudTrail has its calls, by the deployment id as session name), the times, which are the runner's clock, and that no evidence was removed",
+        "what the tool did in the account (CloudTrail has its calls, by the deployment id as session name), which image it came from, the times, which are the runner's clock, and that no evidence was removed",
     ));
     all
 }
@@ -183,28 +200,67 @@ fn signature(signed: &Signed, keys: &Keys) -> Result<String, String> {
         .map_err(|problem| format!("{name} has not signed it: {problem}"))
 }
 
-/// What the record says, in one line. It is as good as its signature.
-fn summary(signed: &Signed) -> Finding {
-    let text = match &signed.statement {
+/// What the record says, in plain words. It is as good as its signature.
+fn summary(signed: &Signed) -> Vec<Finding> {
+    let says = |what, text: String| finding(Level::Says, what, text);
+    let (requesters, approvers) = signed.people();
+    let mut all = vec![
+        says("what", format!("{} of {}", signed.about().deployment_id, signed.about().target)),
+        says("who asked", people(requesters, "nobody")),
+        says("who approved", people(approvers, "nobody")),
+    ];
+    match &signed.statement {
         Statement::Runner(record) => {
             let it = &record.predicate;
+            let steps: Vec<&str> = it.steps.iter().map(|step| step.name.as_str()).collect();
+            let role = it.role.as_deref().map_or("without a role".to_owned(), |role| format!("as {role}"));
+            let bytes = |stream: Option<StreamDigest>| stream.map_or("?".to_owned(), |stream| stream.bytes.to_string());
             let how = match &it.outcome {
                 Outcome::Exited { code, .. } => format!("the tool exited with {code}"),
                 Outcome::Ended { reason, message } => format!("ended by relay: {message} ({reason})"),
             };
-            let steps: Vec<&str> = it.steps.iter().map(|step| step.name.as_str()).collect();
-            format!("{} of {} ran {} and {how}, at {}", it.deployment_id, it.target, list(&steps), it.finished_at)
+            all.extend([
+                says("what allowed it", policies(&it.policies)),
+                says("what ran", format!("{} {role}; isolation: {}", list(&steps), it.isolation)),
+                says(
+                    "what it printed",
+                    format!("{} bytes to stdout, {} to stderr", bytes(it.stdout), bytes(it.stderr)),
+                ),
+                says("how it ended", format!("{how}, at {}", it.finished_at)),
+            ]);
         }
         Statement::Launcher(record) => {
             let it = &record.predicate;
             let outcome = format!("{:?}", it.outcome).to_lowercase();
-            format!(
-                "{} of {}: {outcome}: {} ({}), at {}",
-                it.deployment_id, it.target, it.message, it.reason, it.recorded_at
-            )
+            let text = format!("{outcome}: {} ({}), at {}", it.message, it.reason, it.recorded_at);
+            all.push(says("how it ended", text));
         }
+    }
+    all
+}
+
+/// Signers by name, and how each is known.
+fn people(signers: &[RecordSigner], nobody: &str) -> String {
+    let one = |signer: &RecordSigner| match issuer(signer) {
+        Some((name, url)) => {
+            let claim =
+                |claim: &str| signer.claims.get(&format!("{name}/{claim}")).map(|value| format!(", {claim} {value}"));
+            let claims: String = ["sub", "actor"].into_iter().filter_map(claim).collect();
+            format!("{}, by an identity token of {url}{claims}", signer.name)
+        }
+        None => format!("{}, by the key {}", signer.name, signer.key_id),
     };
-    finding(Level::Open, "it says", text)
+    let all: Vec<String> = signers.iter().map(one).collect();
+    if all.is_empty() { nobody.to_owned() } else { all.join("; ") }
+}
+
+/// The issuer of a signer's token, as the configuration names it, with its URL; `None` for a key.
+fn issuer(signer: &RecordSigner) -> Option<(&str, &str)> {
+    signer.claims.iter().find_map(|(tag, url)| Some((tag.strip_suffix("/iss")?, url.as_str())))
+}
+
+fn policies(names: &[String]) -> String {
+    if names.is_empty() { "no policy".to_owned() } else { format!("the policies {}", names.join(", ")) }
 }
 
 fn list(names: &[&str]) -> String {
@@ -231,6 +287,21 @@ fn configurations(evidence: &Evidence, signed: &Signed) -> Vec<Finding> {
     }
 }
 
+/// Whether the issuers' keys are those of the record. That they were the issuers' is the record's
+/// word: its runner compared them.
+fn issuer_keys(evidence: &Evidence, signed: &Signed) -> Option<Finding> {
+    let what = "issuer-keys.json";
+    Some(match (signed.subject(what), &evidence.issuer_keys) {
+        (None, None) => return None,
+        (None, Some(_)) => finding(Level::NotProved, what, "the record names none"),
+        (Some(_), None) => finding(Level::Open, what, "not given: it lies beside the request in the evidence"),
+        (Some(wanted), Some(bytes)) if Digest::of(bytes) == wanted => {
+            finding(Level::Proved, what, "has the keys by which the record says that the tokens were judged")
+        }
+        (Some(_), Some(_)) => finding(Level::NotProved, what, "is not the one of the record"),
+    })
+}
+
 /// The signers in a configuration, without anything else of it.
 #[derive(Deserialize)]
 struct Signers {
@@ -243,7 +314,7 @@ struct Signer {
     key: Option<PublicKey>,
 }
 
-fn roots(configuration: &[u8]) -> Option<TrustRoots> {
+fn signers(configuration: &[u8]) -> Option<Vec<TrustedSigner>> {
     let Signers { signers } = toml::from_str(std::str::from_utf8(configuration).ok()?).ok()?;
     let trusted = |signer: Signer| {
         let key = signer.key?;
@@ -252,11 +323,11 @@ fn roots(configuration: &[u8]) -> Option<TrustRoots> {
             proof: TrustedSigner::by_key(key).ok()?,
             kind: SignerKind::Ci,
             name,
-            groups: std::collections::BTreeSet::new(),
+            groups: BTreeSet::new(),
             ci_accounts: Vec::new(),
         })
     };
-    Some(TrustRoots::new(signers.into_iter().filter_map(trusted).collect()))
+    Some(signers.into_iter().filter_map(trusted).collect())
 }
 
 /// Whether this is the request of the record and, if the configuration is there, who signed it.
@@ -280,11 +351,53 @@ fn request(bytes: &[u8], evidence: &Evidence, signed: &Signed) -> Result<String,
     let Some(configuration) = configuration else {
         return Ok(format!("is the one of the record, {digest}; who signed it is open without the configuration"));
     };
-    let roots = roots(configuration).ok_or("is the one of the record, but the configuration has no signers")?;
-    let verified =
-        roots.verify::<Request>(&bundle.request, &IssuerKeys::default()).map_err(|error| error.to_string())?;
-    let names: Vec<&str> = verified.signers().iter().map(|signer| signer.name.as_str()).collect();
-    Ok(format!("is the one of the record, {digest}; signed by {}", list(&names)))
+    let mut signers = signers(configuration).ok_or("is the one of the record, but the configuration has no signers")?;
+    let (requesters, approvers) = signed.people();
+    signers.extend(requesters.iter().chain(approvers).filter_map(by_token));
+    let roots = TrustRoots::new(signers);
+    let keys = match &evidence.issuer_keys {
+        Some(bytes) => IssuerKeys::parse(bytes).map_err(|error| format!("issuer-keys.json: {error}"))?,
+        None => IssuerKeys::default(),
+    };
+    let verified = roots.verify::<Request>(&bundle.request, &keys).map_err(|error| error.to_string())?;
+    let found = names(verified.signers());
+    let said: BTreeSet<&str> = requesters.iter().map(|signer| signer.name.as_str()).collect();
+    if found != said {
+        return Err(format!("is signed by {}, and the record says by {}", listed(&found), listed(&said)));
+    }
+    let approvals: Vec<_> =
+        bundle.approvals.iter().filter_map(|approval| roots.verify::<Approval>(approval, &keys).ok()).collect();
+    let given: BTreeSet<&str> = approvals.iter().flat_map(|approval| names(approval.signers())).collect();
+    if let Some(missing) = approvers.iter().find(|approver| !given.contains(approver.name.as_str())) {
+        return Err(format!("has no approval by {}, whom the record names", missing.name));
+    }
+    let approved = if approvers.is_empty() { String::new() } else { format!(", approved by {}", listed(&given)) };
+    Ok(format!("is the one of the record, {digest}; signed by {}{approved}", listed(&found)))
+}
+
+fn names(signers: &[KnownSigner]) -> BTreeSet<&str> {
+    signers.iter().map(|signer| signer.name.as_str()).collect()
+}
+
+fn listed(names: &BTreeSet<&str>) -> String {
+    list(&names.iter().copied().collect::<Vec<_>>())
+}
+
+/// A signer of the record who signed with a token. Whether the entry of the configuration fits is
+/// the record's word; the token must be the issuer's, for this envelope, with these claims.
+fn by_token(signer: &RecordSigner) -> Option<TrustedSigner> {
+    let (name, url) = issuer(signer)?;
+    let issuer = Issuer { name: name.to_owned(), url: url.to_owned(), algorithms: Algorithm::ALL.to_vec() };
+    let claim =
+        |(tag, value): (&String, &String)| Some((tag.strip_prefix(name)?.to_owned(), BTreeSet::from([value.clone()])));
+    let rule = TokenRule { issuer, claims: signer.claims.iter().filter_map(claim).collect() };
+    (rule.key_id(&signer.name) == signer.key_id).then(|| TrustedSigner {
+        proof: Proof::Token(rule),
+        name: signer.name.clone(),
+        kind: SignerKind::Ci,
+        groups: BTreeSet::new(),
+        ci_accounts: Vec::new(),
+    })
 }
 
 /// Whether the claim fits the record.
