@@ -46,6 +46,9 @@ pub(crate) enum Command {
     /// Show or clear the locks of a target, which keep its deployments from running side by side.
     #[command(subcommand)]
     Lock(Lock),
+    /// List or revoke the keys of token issuers, by which tokens are judged.
+    #[command(subcommand)]
+    Issuer(Issuer),
     /// Verify a deployment's archived output, and print it.
     ///
     /// Needs s3:GetObject and s3:ListBucket on the evidence bucket, kms:Decrypt on the key that
@@ -53,6 +56,34 @@ pub(crate) enum Command {
     /// complete, and with 1 when it is not, or when the archive does not have the deployment's last
     /// message.
     Log(Log),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Issuer {
+    /// List the keys that the function relay-jwks has fetched.
+    ///
+    /// Needs s3:GetObject and s3:ListBucket on the relay bucket.
+    List {
+        /// The configuration of a target in this account and region.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Revoke a key: nothing that it signed is accepted any longer, also if the issuer still lists
+    /// it. Deployments that were admitted before go on.
+    ///
+    /// Needs s3:GetObject, s3:ListBucket and s3:PutObject on the relay bucket. Exits with 1 when
+    /// there is no such key.
+    Revoke {
+        /// The configuration of a target in this account and region.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The issuer, as `list` prints it.
+        #[arg(long, value_name = "URL")]
+        issuer: String,
+        /// The name of the key, as `list` prints it.
+        #[arg(long, value_name = "KID")]
+        kid: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -12,6 +12,7 @@ mod claims;
 mod cli;
 mod image;
 mod init;
+mod issuer;
 mod lock;
 mod log;
 mod ps;
@@ -65,6 +66,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut impl Write, 
             let (mut out, mut err) = (maybe_tame(raw_out, out_is_tame), maybe_tame(raw_err, err_is_tame));
             block_on(log::log(&arguments, &mut out, &mut err))
         }
+        cli::Command::Issuer(issuer) => block_on(issuer::issuer(&issuer, &mut Lines::new(raw_out))),
         cli::Command::Lock(lock) => block_on(lock::lock(&lock, &mut Lines::new(raw_out))),
         cli::Command::Ps(arguments) => block_on(ps::ps(&arguments, &mut Lines::new(raw_out), &mut Lines::new(raw_err))),
         cli::Command::Stop(arguments) => block_on(ps::stop(&arguments, &mut Lines::new(raw_out))),

@@ -161,8 +161,8 @@ fn approvers(arguments: &Test, roots: &TrustRoots, requester: usize) -> Result<V
     Ok(all)
 }
 
-/// Gives each signer a stand-in key, and the issuer of `claims` too. Returns the private keys in the
-/// order of the signers. Those who approve have one even if they would sign with a token.
+/// Gives each signer a stand-in key, and the issuer of `claims` too. Returns the private keys in
+/// the order of the signers. Those who approve have one even if they would sign with a token.
 fn stand_in(
     configuration: &mut Configuration,
     claims: Option<&Claims>,

@@ -264,7 +264,7 @@ impl Texts {
             (Some(text), _) => text,
             (None, None) => {
                 return Err(Failure::usage("nothing is configured to sign with").hint(
-                    "pass --key oidc (the job's own identity token), --key FILE or the ARN of a KMS key, or set RELAY_SIGNING_KEY",
+                    "pass --key oidc (the job's own identity token), --key FILE or the ARN of a KMS key, or make a key with `relay keygen`",
                 ));
             }
         };

@@ -173,7 +173,7 @@ fn usage_is_119_and_publishes_nothing() {
         .without("RELAY_SIGNING_KEY")
         .run()
         .exits(119)
-        .says("no signing key")
+        .says("nothing is configured to sign with")
         .says("relay keygen");
     sandbox
         .deploy("demo/hello")

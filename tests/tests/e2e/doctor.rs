@@ -115,7 +115,7 @@ fn each_thing_in_the_way_has_its_line_and_its_code() {
     let rows: [Row; 15] = [
         (&[], &[("RELAY_TOPIC_ARN", "")], 119, "bad   topic: no topic is configured for demo/hello — add"),
         (&["--topic", "relay"], &[], 119, "bad   topic: the topic is not the ARN"),
-        (&[], &[("RELAY_SIGNING_KEY", "")], 119, "bad   key: no signing key is configured — pass --key FILE"),
+        (&[], &[("RELAY_SIGNING_KEY", "")], 119, "bad   key: nothing is configured to sign with — pass --key oidc"),
         (&["--key", "/nowhere/ci.pem"], &[], 119, "bad   key: /nowhere/ci.pem is neither a PEM nor a file"),
         (&[], &[("RELAY_TARGET_PUBLIC_KEY", "")], 119, "bad   pins: target_key is not pinned for demo/hello"),
         (

@@ -363,3 +363,37 @@ fn each_line_of_the_logs_is_json_without_a_doubled_name() {
     }
     assert!(lines == 3 && log.contains("\"target\":\"demo/shell\""), "{log}");
 }
+
+// clause: SIG-8, EVD-5, REC-2
+/// Offline, the token on the request is judged by the keys in the evidence.
+#[test]
+fn verify_judges_tokens_and_says_who_asked() {
+    let sandbox = sandbox();
+    let done = sandbox.shell("echo x").without("RELAY_SIGNING_KEY").args(&["--key", "oidc"]).run().exits(0);
+    let folder = copied(&sandbox, &done.id());
+    let path = folder.path().to_str().unwrap();
+    let (code, said) = verify(&sandbox, &[path]);
+    assert_eq!(code, 0, "{said}");
+    for words in [
+        "says        who asked: sandbox-github, by an identity token of https://localhost:",
+        "sub repo:octo-org/payments:environment:production, actor octocat",
+        "says        who approved: nobody",
+        "proved      issuer-keys.json: has the keys",
+        "signed by sandbox-github",
+        "says        how it ended: the tool exited with 0",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let keys = folder.path().join("issuer-keys.json");
+    let text = std::fs::read_to_string(&keys).unwrap();
+    let changed = text.replacen("\"x\":\"", "\"x\":\"A", 1).replacen("\"n\":\"", "\"n\":\"x", 1);
+    std::fs::write(&keys, changed).unwrap();
+    let (code, said) = verify(&sandbox, &[path]);
+    assert!(code == 1 && said.contains("NOT PROVED  issuer-keys.json: is not the one of the record"), "{said}");
+    std::fs::remove_file(&keys).unwrap();
+    let (code, said) = verify(&sandbox, &[path]);
+    assert!(
+        code == 1 && said.contains("issuer-keys.json: not given") && said.contains("NOT PROVED  request"),
+        "{said}"
+    );
+}

@@ -196,7 +196,7 @@ fn doctor_agrees(sandbox: &Sandbox, folder: &Path, own: &[&str]) {
     assert_eq!(
         bad,
         [
-            "bad   artifacts: the bucket relay-artifacts-111111111111-eu-west-1 does not exist — check `artifacts` in relay.toml"
+            "bad   artifacts: the bucket relay-artifacts-111111111111-eu-west-1 does not exist — check `artifact_store` in relay.toml"
         ]
     );
 }
@@ -248,4 +248,30 @@ fn a_lock_whose_holder_is_gone_can_be_freed_and_no_other() {
     let (code, out, _) = admin(&sandbox, &["lock", "clear", file]);
     assert!(code == 1 && out.contains("is free"), "{out}");
     assert_eq!(admin(&sandbox, &["lock", "clear", file, "--slot", "1"]).0, 119);
+}
+
+// clause: SIG-9
+#[test]
+fn the_platform_team_lists_and_revokes_issuers_keys() {
+    let sandbox = Sandbox::start(Options::default());
+    let keyless = || sandbox.shell("true").without("RELAY_SIGNING_KEY").args(&["--key", "oidc"]);
+    keyless().run().exits(0);
+    let (_, _, text) = sandbox.operator().definition("relay_demo_shell");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("t.toml"), text).unwrap();
+    let admin = |arguments: &[&str]| {
+        let mut command = command("relay-admin");
+        command.args(["issuer"]).args(arguments).current_dir(folder.path());
+        command.envs(sandbox.environment()).env("AWS_ACCESS_KEY_ID", "222222222222");
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, listed) = admin(&["list", "t.toml"]);
+    let of_github = listed.lines().find(|line| line.contains("/github  sandbox-1  in use, last seen ")).unwrap();
+    assert_eq!((code, listed.lines().count()), (0, 2), "{listed}");
+    let issuer = of_github.split_whitespace().next().unwrap();
+    assert_eq!(admin(&["revoke", "t.toml", "--issuer", issuer, "--kid", "other"]).0, 1);
+    assert_eq!(admin(&["revoke", "t.toml", "--issuer", issuer, "--kid", "sandbox-1"]).0, 0);
+    assert!(admin(&["list", "t.toml"]).1.contains("/github  sandbox-1  revoked"));
+    keyless().run().exits(120);
 }

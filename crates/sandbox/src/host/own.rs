@@ -152,8 +152,8 @@ fn adapt(text: &str, context: &Context) -> Result<Own, String> {
     Ok(Own { target, role, signer, bearer, secrets, text: file.to_string() })
 }
 
-/// Gives the sandbox's key, or its issuers' tokens, and CI account to the first signer that is not a
-/// person, and returns its name with the claims that its tokens need. The first person gets the
+/// Gives the sandbox's key, or its issuers' tokens, and CI account to the first signer that is not
+/// a person, and returns its name with the claims that its tokens need. The first person gets the
 /// sandbox's key for approvals.
 fn replace_signer(file: &mut Table, context: &Context) -> Result<(String, Option<Table>), String> {
     let signers = file.get_mut("signers").and_then(Value::as_array_mut).into_iter().flatten();

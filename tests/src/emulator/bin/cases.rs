@@ -102,7 +102,13 @@ const NOTE: Way = Way::Call(Who::Launcher, "s3", "PutObject", r#"{"Bucket": "{bu
 const READ_NOTE: Way = Way::Call(Who::Launcher, "s3", "GetObject", r#"{"Bucket": "{bucket}", "Key": "cancels/trial"}"#);
 const STOP: Way = Way::Call(Who::Launcher, "ecs", "StopTask", r#"{"cluster": "relay", "task": "{task}"}"#);
 const SETTING: Way = Way::Call(Who::Deploy, "ssm", "GetParameter", r#"{"Name": "/shop/setting"}"#);
+/// The function has no issuer here, because ministack has no HTTPS to fetch keys from.
 const WRITE_JWKS: Way = Way::Call(Who::Jwks, "s3", "PutObject", r#"{"Bucket": "{bucket}", "Key": "jwks/trial"}"#);
+const READ_JWKS: Way = Way::Call(Who::Jwks, "s3", "GetObject", r#"{"Bucket": "{bucket}", "Key": "jwks/trial"}"#);
+const LIST_JWKS: Way = Way::Call(Who::Jwks, "s3", "ListObjectsV2", r#"{"Bucket": "{bucket}", "Prefix": "jwks/"}"#);
+/// The target here has no signer by tokens.
+const READ_ISSUER_KEYS: Way =
+    Way::Call(Who::Launcher, "s3", "GetObject", r#"{"Bucket": "{bucket}", "Key": "jwks/trial"}"#);
 /// The runner reads a claim only when it is contested, which takes two tasks of one deployment.
 const READ_CLAIM: Way = Way::Call(Who::Runner, "s3", "GetObject", CLAIM);
 const LIST: Way = Way::Call(Who::Runner, "s3", "ListObjectsV2", r#"{"Bucket": "{evidence}"}"#);
@@ -186,13 +192,16 @@ pub(crate) const CASES: &[Case] = &[
     case("launcher", "PassCancelOn", "sqs:SendMessage", PASS_ON, ""),
     case("launcher", "ReadEvidence", "s3:GetObject", Way::Deploy, "s3:GetObject"),
     case("launcher", "ReadLock", "s3:GetObject", Way::Deploy, "s3:GetObject"),
+    case("launcher", "ReadIssuerKeys", "s3:GetObject", READ_ISSUER_KEYS, ""),
     case("launcher", "WriteVerdict", "s3:PutObject", Way::Refused, "s3:PutObject"),
     case("launcher", "WriteEvidence", "s3:PutObject", Way::Deploy, "s3:PutObject"),
     case("launcher", "SignAnswer", "kms:Sign", Way::Deploy, "kms:Sign"),
     case("launcher", "SignAnswer", "kms:GetPublicKey", SEE_ANSWER_KEY, ""),
     case("launcher", "NameTargetKey", "kms:GetPublicKey", Way::DryRun, "kms:GetPublicKey"),
     case("launcher", "Answer", "sqs:SendMessage", Way::Refused, NO_LAUNCHER),
-    case("jwks", "WriteKeySet", "s3:PutObject", WRITE_JWKS, ""),
+    case("jwks", "KeepKeys", "s3:PutObject", WRITE_JWKS, ""),
+    case("jwks", "KeepKeys", "s3:GetObject", READ_JWKS, ""),
+    case("jwks", "ListKeys", "s3:ListBucket", LIST_JWKS, ""),
     case("runner", "Answer", "sqs:SendMessage", Way::Deploy, NO_RUNNER),
     case("runner", "Control", "sqs:ReceiveMessage", LISTEN, ""),
     case("runner", "Control", "sqs:DeleteMessage", DELETE_CANCEL, ""),
@@ -277,6 +286,7 @@ pub(crate) const NOT_JUDGED: &[(&str, &str, &str, &str)] = &[
     ("launcher", "Encrypt", "*", BY_S3),
     ("launcher", "ReportFailure", "*", "ministack's Lambda has no on-failure queue"),
     ("launcher", "Log", "*", LOGS),
+    ("jwks", "Decrypt", "*", BY_S3),
     ("jwks", "Encrypt", "*", BY_S3),
     ("jwks", "Log", "*", LOGS),
     ("execution", "LogInToRegistry", "*", FARGATE),
@@ -314,7 +324,7 @@ pub(crate) const NOT_JUDGED: &[(&str, &str, &str, &str)] = &[
     ("relay bucket", "LocksOnlyConditionally", "*", NO_KEY),
     (
         "relay bucket",
-        "ThePlatformRoleWritesLocksAlone",
+        "ThePlatformRoleWritesLocksAndKeys",
         "*",
         "there is no platform role here: see tests/infra/calls.rs",
     ),
