@@ -171,10 +171,37 @@ impl Policies {
         self.collect(approvals)
     }
 
+    /// The tags of signers that the policies ask for.
+    pub(crate) fn tags(&self) -> BTreeSet<String> {
+        self.collect(tag)
+    }
+
+    /// Whether there is a permit at all.
+    pub(crate) fn can_permit(&self) -> bool {
+        self.any(|policy| policy["effect"] == "permit")
+    }
+
+    /// The tags that a permit asks for in the negative: whoever lacks such a claim is permitted.
+    pub(crate) fn negated_tags(&self) -> BTreeSet<String> {
+        let all = || {
+            let mut found = BTreeSet::new();
+            let permits = self.set.policies().filter_map(|policy| policy.to_json().ok());
+            for policy in permits.filter(|policy| policy["effect"] == "permit") {
+                negated(&policy, &mut found);
+            }
+            found
+        };
+        on_deep_stack(all).unwrap_or_default()
+    }
+
     /// Whether a permit can apply to approvals.
     pub(crate) fn can_approve(&self) -> bool {
-        let any =
-            || self.set.policies().filter_map(|policy| policy.to_json().ok()).any(|json| permits_approvals(&json));
+        self.any(permits_approvals)
+    }
+
+    /// Whether this is true of any policy's JSON form.
+    fn any(&self, is: fn(&serde_json::Value) -> bool) -> bool {
+        let any = || self.set.policies().filter_map(|policy| policy.to_json().ok()).any(|json| is(&json));
         on_deep_stack(any).unwrap_or_default()
     }
 
@@ -291,6 +318,26 @@ fn walk(json: &serde_json::Value, visit: &mut impl FnMut(&Node)) {
 fn group(node: &Node) -> Option<String> {
     let text = |name: &str| node.get(name)?.as_str();
     if text("type") == Some("Group") { text("id").map(str::to_owned) } else { None }
+}
+
+/// The tag in `{"getTag":{"left":…,"right":{"Value":…}}}`, or in `hasTag`.
+fn tag(node: &Node) -> Option<String> {
+    let sides = node.get("getTag").or_else(|| node.get("hasTag"))?;
+    sides.pointer("/right/Value")?.as_str().map(str::to_owned)
+}
+
+/// The tags below `unless`, `!` and `!=`.
+fn negated(json: &serde_json::Value, found: &mut BTreeSet<String>) {
+    let all_of = |inner: &serde_json::Value, found: &mut BTreeSet<String>| {
+        walk(inner, &mut |node| found.extend(tag(node)));
+    };
+    walk(json, &mut |node| {
+        let negation = ["!", "!="].iter().find_map(|operator| node.get(*operator));
+        let unless = node.get("kind").filter(|kind| *kind == "unless").and_then(|_| node.get("body"));
+        if let Some(inner) = negation.or(unless) {
+            all_of(inner, found);
+        }
+    });
 }
 
 /// Whether a policy is a permit whose scope includes the action `approve`.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use relay_protocol::ParameterName;
-use relay_protocol::keys::{Proof, TrustedSigner};
+use relay_protocol::keys::{Proof, TokenRule, TrustedSigner};
 
 use crate::configuration::{Configuration, groups};
 use crate::parameters::ParameterRule;
@@ -30,6 +30,8 @@ pub fn check(configuration: &Configuration) -> Vec<Finding> {
     check_policy(configuration, &mut find);
     check_approvals(configuration, &mut find);
     check_signers(configuration, &mut find);
+    check_claims(configuration, &mut find);
+    check_persons(configuration, &mut find);
     findings
 }
 
@@ -174,6 +176,15 @@ fn check_approvals(configuration: &Configuration, find: Find<'_>) {
 }
 
 fn check_policy(configuration: &Configuration, find: Find<'_>) {
+    if !configuration.policies.can_permit() {
+        find("policy".to_owned(), "there is no permit, so everything is denied".to_owned());
+    }
+    for tag in configuration.policies.negated_tags() {
+        let problem = format!(
+            "a permit asks for `{tag}` in the negative (unless, ! or !=), so it also applies to whoever lacks the claim: say which values are permitted"
+        );
+        find("policy".to_owned(), problem);
+    }
     for warning in configuration.policies.warnings() {
         find("policy".to_owned(), warning);
     }
@@ -196,11 +207,148 @@ fn check_signers(configuration: &Configuration, find: Find<'_>) {
             );
             find(format!("signers[{at}]"), problem);
         }
-        if matches!(signer.proof, Proof::Token(_)) {
-            find(
-                format!("signers[{at}]"),
-                format!("`{}` signs with tokens, which this version does not accept yet", signer.name),
-            );
+    }
+}
+
+/// Claims that are names, which another can take over, with the ids to use instead.
+const NAMES: [(&str, &str); 5] = [
+    ("repository", "repository_id"),
+    ("repository_owner", "repository_owner_id"),
+    ("actor", "actor_id"),
+    ("organization_slug", "organization_id"),
+    ("pipeline_slug", "pipeline_id"),
+];
+
+/// What every issuer's tokens claim.
+const REGISTERED: [&str; 7] = ["aud", "exp", "iat", "iss", "jti", "nbf", "sub"];
+
+/// What GitHub's and Buildkite's tokens claim beside that, by the issuer's name in a configuration
+/// (docs.github.com, "OpenID Connect reference"; buildkite.com, "OIDC in Buildkite Pipelines").
+const CLAIMS: [(&str, &[&str]); 2] = [
+    (
+        "github",
+        &[
+            "actor",
+            "actor_id",
+            "base_ref",
+            "check_run_id",
+            "enterprise",
+            "enterprise_id",
+            "environment",
+            "environment_node_id",
+            "event_name",
+            "head_ref",
+            "job_workflow_ref",
+            "job_workflow_sha",
+            "ref",
+            "ref_protected",
+            "ref_type",
+            "repository",
+            "repository_id",
+            "repository_owner",
+            "repository_owner_id",
+            "repository_visibility",
+            "run_attempt",
+            "run_id",
+            "run_number",
+            "runner_environment",
+            "sha",
+            "workflow",
+            "workflow_ref",
+            "workflow_sha",
+        ],
+    ),
+    (
+        "buildkite",
+        &[
+            "agent_id",
+            "build_branch",
+            "build_commit",
+            "build_number",
+            "build_source",
+            "build_tag",
+            "cluster_id",
+            "cluster_name",
+            "job_id",
+            "organization_id",
+            "organization_slug",
+            "pipeline_id",
+            "pipeline_slug",
+            "queue_id",
+            "queue_key",
+            "runner_environment",
+            "step_key",
+        ],
+    ),
+];
+
+/// Checks the claims that entries demand and that policies ask for.
+fn check_claims(configuration: &Configuration, find: Find<'_>) {
+    let mut issuers = BTreeSet::new();
+    for (at, signer) in configuration.roots.signers().iter().enumerate() {
+        let Proof::Token(rule) = &signer.proof else { continue };
+        issuers.insert(rule.issuer.name.as_str());
+        for pointer in rule.claims.keys() {
+            if let Some(problem) = doubtful(&rule.issuer.name, pointer.trim_start_matches('/')) {
+                find(format!("signers[{at}]"), problem);
+            }
+        }
+    }
+    for tag in configuration.policies.tags() {
+        let problem = match tag.split_once('/') {
+            Some((issuer, claim)) if issuers.contains(issuer) => doubtful(issuer, claim),
+            _ => Some(format!("no signer has the tag `{tag}`: a tag is <issuer>/<claim> of a signer's issuer")),
+        };
+        if let Some(problem) = problem {
+            find("policy".to_owned(), problem);
+        }
+    }
+}
+
+/// What is doubtful about a claim of this issuer.
+fn doubtful(issuer: &str, claim: &str) -> Option<String> {
+    if let Some((_, id)) = NAMES.iter().find(|(name, _)| *name == claim) {
+        return Some(format!("`{claim}` is a name, which somebody else can take over: use `{id}`"));
+    }
+    let (_, given) = CLAIMS.iter().find(|(name, _)| *name == issuer)?;
+    let is_given = given.contains(&claim) || REGISTERED.contains(&claim) || claim.starts_with("repo_property_");
+    (!is_given).then(|| format!("the tokens of {issuer} have no claim `{claim}`, so a condition on it is never true"))
+}
+
+/// An identity that is two persons could approve twice, so it counts for neither.
+fn check_persons(configuration: &Configuration, find: Find<'_>) {
+    let rules: Vec<(usize, &TrustedSigner, &TokenRule)> = configuration
+        .roots
+        .signers()
+        .iter()
+        .enumerate()
+        .filter_map(|(at, signer)| match &signer.proof {
+            Proof::Token(rule) if signer.kind.person().is_some() => Some((at, signer, rule)),
+            Proof::Token(_) | Proof::Key { .. } => None,
+        })
+        .collect();
+    for (index, (at, signer, rule)) in rules.iter().enumerate() {
+        for (_, other, other_rule) in rules.iter().take(index) {
+            let overlap = rule.issuer == other_rule.issuer
+                && rule.claims.iter().all(|(pointer, values)| {
+                    other_rule.claims.get(pointer).is_none_or(|others| !values.is_disjoint(others))
+                });
+            if overlap && signer.kind != other.kind {
+                let problem = format!(
+                    "one token can fit `{}` and `{}`, which are two persons; then its approval counts for neither",
+                    other.name, signer.name
+                );
+                find(format!("signers[{at}]"), problem);
+            }
+        }
+        for (pointer, values) in &rule.claims {
+            let tag = format!("{}{pointer}", rule.issuer.name);
+            let other = values.iter().find_map(|value| configuration.persons.of(&tag, value));
+            if let Some(other) = other.filter(|other| Some(*other) != signer.kind.person()) {
+                let problem =
+                    format!("`{}` is another person than [[persons]] says of these claims, {other}", signer.name);
+                find(format!("signers[{at}]"), problem);
+            }
         }
     }
 }

@@ -219,13 +219,15 @@ impl Persons {
         Ok(Self { by_claim })
     }
 
+    /// The person whom this claim identifies, if it does.
+    pub(crate) fn of(&self, tag: &str, value: &str) -> Option<&str> {
+        self.by_claim.get(&(tag.to_owned(), value.to_owned())).map(String::as_str)
+    }
+
     /// The persons behind a signer: the one for whom the entry stands, and those whom the claims of
     /// its token identify.
     pub(crate) fn behind<'a>(&'a self, signer: &'a KnownSigner) -> BTreeSet<&'a str> {
-        let by_claim = signer
-            .claims
-            .iter()
-            .filter_map(|(tag, value)| self.by_claim.get(&(tag.clone(), value.clone())).map(String::as_str));
+        let by_claim = signer.claims.iter().filter_map(|(tag, value)| self.of(tag, value));
         signer.kind.person().into_iter().chain(by_claim).collect()
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use data_encoding::BASE64URL_NOPAD;
-use relay_policy::{Asked, Configuration, Denied, authorise, key_names, may_cancel, verify};
+use relay_policy::{Asked, Configuration, Denied, authorise, check, key_names, may_cancel, verify};
 use relay_protocol::keys::{IssuerKey, IssuerKeys, PrivateKey, Token, read_jwks};
 use relay_protocol::request::{Origin, Stage};
 use relay_protocol::{
@@ -370,4 +370,48 @@ fn entries_that_prove_too_little_are_refused() {
     let own =
         format!("{aws}{}", signer("issuer = \"aws\"\nkind = \"person\"\nown_role = true\nclaims = { sub = \"role\" }"));
     assert!(Configuration::parse(&text(PERMIT, &own)).is_ok());
+}
+
+/// What is legal, and proves less than it seems to.
+#[test]
+fn doubtful_claims_are_found() {
+    let found = |policy: &str, more: &str| {
+        let configuration = Configuration::parse(&text(policy, &format!("{SIGNERS}{more}"))).unwrap();
+        let all: Vec<String> = check(&configuration).into_iter().map(|finding| finding.problem).collect();
+        all.join("\n")
+    };
+    let permit = |condition: &str| format!("permit(principal, action, resource) {condition};");
+    let tag = |name: &str| format!("when {{ principal.hasTag(\"{name}\") && principal.getTag(\"{name}\") == \"x\" }}");
+    for (policy, more, words) in [
+        (
+            permit(&tag("github/repository")),
+            "",
+            "`repository` is a name, which somebody else can take over: use `repository_id`",
+        ),
+        (permit(&tag("github/enviroment")), "", "the tokens of github have no claim `enviroment`"),
+        (permit(&tag("gitlab/ref")), "", "no signer has the tag `gitlab/ref`"),
+        (
+            permit("unless { principal.hasTag(\"github/ref\") && principal.getTag(\"github/ref\") == \"x\" }"),
+            "",
+            "asks for `github/ref` in the negative",
+        ),
+        (permit("when { !principal.hasTag(\"github/ref\") }"), "", "asks for `github/ref` in the negative"),
+        (
+            permit("when { principal.hasTag(\"github/ref\") && principal.getTag(\"github/ref\") != \"x\" }"),
+            "",
+            "asks for `github/ref` in the negative",
+        ),
+        ("forbid(principal, action, resource);".to_owned(), "", "there is no permit, so everything is denied"),
+        (PERMIT.to_owned(), "", "one token can fit `octo-at-idp` and `x-again`, which are two persons"),
+        (
+            PERMIT.to_owned(),
+            "[[signers]]\nname = \"liar\"\nissuer = \"idp\"\nclaims = { sub = \"o2\" }\nkind = \"person\"\n",
+            "`liar` is another person than [[persons]] says of these claims, octocat",
+        ),
+    ] {
+        let said = found(&policy, more);
+        assert!(said.contains(words), "{policy}{more}: {said}");
+    }
+    let good = found(&permit(&tag("github/ref")), "");
+    assert!(!good.contains("negative") && !good.contains("github"), "{good}");
 }

@@ -14,6 +14,7 @@ mod frame;
 mod input;
 mod reader;
 mod statement;
+mod token;
 #[path = "../../../crates/engine/tests/toy/mod.rs"]
 mod toy;
 mod writer;
@@ -24,6 +25,7 @@ pub use envelope::envelope;
 pub use frame::{frame, output};
 pub use reader::reader;
 pub use statement::{control, request};
+pub use token::{jwks, token};
 pub use writer::writer;
 
 /// A function that libFuzzer calls with its input.
@@ -37,8 +39,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("control", control),
     ("envelope", envelope),
     ("frame", frame),
+    ("jwks", jwks),
     ("output", output),
     ("reader", reader),
     ("request", request),
+    ("token", token),
     ("writer", writer),
 ];
