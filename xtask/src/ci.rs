@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use cargo_metadata::{MetadataCommand, TargetKind};
 
 use crate::run::{answers, cargo, has_engine, said, succeed};
-use crate::tree::{programs, root};
+use crate::tree::{programs, root, target};
 use crate::{Outcome, cycles, direction, docs, emulator, infra, mutants, package};
 
 /// The choice of a lane.
@@ -47,14 +47,28 @@ struct Integration {
     run: fn() -> Outcome,
 }
 
-const INTEGRATIONS: &[Integration] = &[Integration {
-    name: "third-party verifiers",
-    paths: &["crates/", "tests/", "Cargo.lock"],
-    run: || {
-        cargo(&["build", "--workspace", "--bins"])?;
-        tests(&[], VERIFIERS)
+const INTEGRATIONS: &[Integration] = &[
+    Integration {
+        name: "third-party verifiers",
+        paths: &["crates/", "tests/", "Cargo.lock"],
+        run: || {
+            cargo(&["build", "--workspace", "--bins"])?;
+            tests(&[], VERIFIERS)
+        },
     },
-}];
+    Integration { name: "policies proved by cvc5", paths: &["prove/", "docs/policies/", "crates/policy/"], run: prove },
+];
+
+/// Proves the shipped policies. The crate is a workspace of its own.
+fn prove() -> Outcome {
+    if !answers("cvc5", &["--version"]) {
+        writeln!(io::stdout(), "    skipped: cvc5 is not installed (Debian's package is `cvc5`)")?;
+        return Ok(());
+    }
+    let mut command = Command::new("cargo");
+    command.args(["test", "--locked", "--manifest-path"]).arg(root().join("prove/Cargo.toml"));
+    succeed(command.env("CARGO_TARGET_DIR", target()?.join("prove")))
+}
 
 /// The steps that ran, and the skipped ones.
 #[derive(Default)]

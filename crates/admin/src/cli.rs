@@ -136,6 +136,31 @@ pub(crate) enum Target {
   relay-admin target test payments.toml --signer ci --request request.json --at 2026-11-21T12:00:00Z
   relay-admin target test payments.toml --request bundle.json    (signed; prints who signed it)")]
     Test(Test),
+    /// Prove properties of a target's policies for every request that there could be, or show a
+    /// request that breaks one. Needs relay-prove and the solver cvc5.
+    ///
+    /// A property is a condition that every permitted request fulfils, such as
+    /// `context.approvals >= 1`. Exits with 0 when all hold, and with 1 when one does not.
+    Prove {
+        /// The target's configuration.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The properties [default: FILE with the ending .properties.toml]
+        #[arg(long, value_name = "FILE")]
+        properties: Option<PathBuf>,
+    },
+    /// Prove that a new version of a target's policies permits nothing that the old one did not, or
+    /// show a request that only the new one permits. Needs relay-prove and the solver cvc5.
+    ///
+    /// Exits with 0 when nothing new is permitted, and with 1 otherwise.
+    Diff {
+        /// The old configuration.
+        #[arg(value_name = "OLD")]
+        old: PathBuf,
+        /// The new configuration.
+        #[arg(value_name = "NEW")]
+        new: PathBuf,
+    },
     /// Write the CloudFormation template of a target: its task definition, runner role, deploy role
     /// and security group.
     ///

@@ -15,12 +15,13 @@ mod init;
 mod issuer;
 mod lock;
 mod log;
+mod prove;
 mod ps;
 mod render;
 mod target;
 mod trial;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, IsTerminal as _, Write};
 
 use clap::Parser as _;
@@ -52,6 +53,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut impl Write, 
         cli::Command::Target(cli::Target::Pin { file, runner }) => target::pin(&file, &runner, raw_out),
         cli::Command::Target(cli::Target::Render(arguments)) => {
             render::render(&arguments, raw_out, &mut Lines::new(raw_err))
+        }
+        cli::Command::Target(cli::Target::Prove { file, properties }) => {
+            let named = properties.iter().flat_map(|path| [OsStr::new("--properties"), path.as_os_str()]);
+            prove::run([OsStr::new("prove"), file.as_os_str()].into_iter().chain(named))
+        }
+        cli::Command::Target(cli::Target::Diff { old, new }) => {
+            prove::run([OsStr::new("diff"), old.as_os_str(), new.as_os_str()])
         }
         cli::Command::Target(cli::Target::Test(arguments)) => trial::test(&arguments, &mut Lines::new(raw_out)),
         cli::Command::Init(arguments) => {

@@ -152,6 +152,16 @@ impl Policies {
         Ok(Self { set, schema })
     }
 
+    /// The policies, for programs that prove something about them.
+    pub fn set(&self) -> &PolicySet {
+        &self.set
+    }
+
+    /// The schema that the policies were validated with.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
     /// The validator's warnings, such as policies that can never match, or look-alike characters.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let warnings = || {

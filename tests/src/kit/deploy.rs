@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::kit::sandbox::{Sandbox, clean, command};
-use crate::kit::wait::{LONG, eventually, happens};
+use crate::kit::wait::{LONG, eventually, happens, within};
 
 /// A call of `relay` that has not started yet.
 #[derive(Debug)]
@@ -208,10 +208,11 @@ impl Running {
         assert!(happens(|| self.stdout.has(text)), "stdout has no `{text}`; stderr: {}", self.stderr_so_far());
     }
 
-    /// Waits until stdout contains `text` or is closed. Returns whether it contains `text`.
+    /// Waits until stdout contains `text` or is closed, for as long as the call may run. Returns
+    /// whether it contains `text`.
     #[track_caller]
     pub fn prints(&self, text: &str) -> bool {
-        eventually(&format!("stdout has `{text}`, or it ends"), || {
+        within(self.bound, &format!("stdout has `{text}`, or it ends"), || {
             let ended = self.has_ended();
             if self.stdout.has(text) { Some(true) } else { ended.then_some(false) }
         })
