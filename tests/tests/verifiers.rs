@@ -108,7 +108,7 @@ fn json_output_and_result_files_fit_their_schemas() {
         ("demo/shell", &["--param", "script=sleep 1", "--detach"]),
         ("demo/shell", &["--topic", "arn:aws:sns:eu-west-1:222222222222:elsewhere"]),
         ("demo/shell", &["--no-such-flag"]),
-        ("demo/guarded", &["--param", "name=you", "--wait-approval", "3s"]),
+        ("demo/guarded", &["--param", "name=you", "--wait-approval", "3s", "--key", "oidc"]),
     ];
     for (target, arguments) in calls {
         let with_file = !arguments.iter().any(|argument| ["--dry-run", "--detach"].contains(argument));

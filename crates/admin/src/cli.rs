@@ -69,7 +69,7 @@ pub(crate) enum Issuer {
         file: PathBuf,
     },
     /// Revoke a key: nothing that it signed is accepted any longer, also if the issuer still lists
-    /// it. Deployments that were admitted before go on.
+    /// it. Running deployments go on.
     ///
     /// Needs s3:GetObject, s3:ListBucket and s3:PutObject on the relay bucket. Exits with 1 when
     /// there is no such key.

@@ -77,6 +77,11 @@ fn asked(arguments: &Test, configuration: &mut Configuration) -> Result<Result<A
                 "the request is signed: leave out --signer, --claims, --approvals and --approved-by",
             ));
         }
+        let by_tokens = !relay_policy::key_names(&bundle, configuration).is_empty();
+        if by_tokens {
+            let problem = "the request is signed by a token, and its issuer's keys are not here";
+            return Err(Failure::usage(problem).hint("pass the token's claims with --claims FILE, and the parameters"));
+        }
         let unverified = |error: relay_protocol::VerifyError| Denied::new(Reason::Unverified, error);
         return Ok(verify(&bundle, configuration, &IssuerKeys::default()).map_err(unverified));
     }

@@ -8,6 +8,9 @@ use crate::error::from_sdk;
 use crate::sdk::CONNECT;
 use crate::{AwsError, Kind, Sdk};
 
+/// How many pages of a thousand names [`Objects::list`] reads.
+const PAGES_MAX: usize = 10;
+
 /// A client of S3.
 #[derive(Clone, Debug)]
 pub struct Objects {
@@ -82,15 +85,23 @@ impl Objects {
         }
     }
 
-    /// Returns the names of the first thousand objects whose names begin with `prefix`.
+    /// Returns the names of the objects whose names begin with `prefix`, ten thousand at most.
     ///
     /// # Errors
     ///
     /// The error of the call.
     pub async fn list(&self, bucket: &str, prefix: &str) -> Result<Vec<String>, AwsError> {
-        let listed = self.client.list_objects_v2().bucket(bucket).prefix(prefix).send().await;
-        let listed = listed.map_err(from_sdk("s3:ListObjectsV2"))?;
-        Ok(listed.contents().iter().filter_map(|object| object.key().map(str::to_owned)).collect())
+        let (mut names, mut next) = (Vec::new(), None);
+        for _ in 0..PAGES_MAX {
+            let call = self.client.list_objects_v2().bucket(bucket).prefix(prefix).set_continuation_token(next);
+            let listed = call.send().await.map_err(from_sdk("s3:ListObjectsV2"))?;
+            names.extend(listed.contents().iter().filter_map(|object| object.key().map(str::to_owned)));
+            next = listed.next_continuation_token().map(str::to_owned);
+            if next.is_none() {
+                break;
+            }
+        }
+        Ok(names)
     }
 
     /// Reads an object of at most `max` bytes. Returns `None` if it does not exist.

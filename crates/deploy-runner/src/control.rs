@@ -1,6 +1,7 @@
 //! The control queue. The holder of the session key, or a signer that the policy allows, may stop
 //! the deployment (clauses CTL-1 to CTL-5).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,34 +27,44 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Whether `body` is a control statement that may stop this deployment.
-    async fn allows(&self, body: &str) -> bool {
+    /// Whether `body` is a control statement that may stop this deployment. `None` means that it
+    /// cannot be told now, because the keys of an issuer cannot be read.
+    async fn allows(&self, body: &str) -> Option<bool> {
         if body.len() > BUNDLE_MAX {
-            return false;
+            return Some(false);
         }
-        let Ok(Message::Control(envelope)) = Message::parse(body.as_bytes()) else { return false };
-        let names = self.configuration.roots.key_names(&envelope);
-        // Without the keys, the statement is dropped; the CLI repeats it.
-        let keys = issuer_keys::read(&self.objects, &self.configuration.bucket, &names).await.unwrap_or_default();
-        relay_policy::may_cancel(&self.configuration, &self.asked, &envelope, &keys, now())
+        let Ok(Message::Control(envelope)) = Message::parse(body.as_bytes()) else { return Some(false) };
+        let names = match relay_policy::by_session(&self.asked, &envelope) {
+            Some(_) => BTreeSet::new(),
+            None => self.configuration.roots.key_names(&envelope),
+        };
+        let keys = issuer_keys::read(&self.objects, &self.configuration.bucket, &names).await;
+        let keys = keys.inspect_err(|error| warn!(%error, "a control statement waits: no keys of its issuer")).ok()?;
+        Some(relay_policy::may_cancel(&self.configuration, &self.asked, &envelope, &keys, now()))
     }
 
-    async fn read(&self, received: &[Received], stopper: &Stopper) {
+    /// Reads statements. Returns the receipts of those that are decided; the others come again.
+    async fn read(&self, received: Vec<Received>, stopper: &Stopper) -> Vec<String> {
+        let mut decided = Vec::new();
         for message in received {
-            if self.allows(&message.body).await {
-                info!("cancelled by a control statement");
-                stopper.stop(Stop::Cancelled);
-            } else {
-                warn!("dropped a control statement that may not stop this deployment");
+            match self.allows(&message.body).await {
+                Some(true) => {
+                    info!("cancelled by a control statement");
+                    stopper.stop(Stop::Cancelled);
+                }
+                Some(false) => warn!("dropped a control statement that may not stop this deployment"),
+                None => continue,
             }
+            decided.push(message.receipt);
         }
+        decided
     }
 }
 
 /// Polls the control queue once, without waiting, before the first step.
 pub(crate) async fn look(queues: &Queues, queue: &QueueUrl, guard: &Guard, stopper: &Stopper) {
     if let Ok(received) = queues.receive(queue, 0).await {
-        guard.read(&received, stopper).await;
+        let _ = guard.read(received, stopper).await;
     }
 }
 
@@ -64,8 +75,7 @@ pub(crate) async fn listen(queues: Queues, queue: QueueUrl, guard: Guard, stoppe
     loop {
         match queues.receive(&queue, 20).await {
             Ok(received) => {
-                guard.read(&received, &stopper).await;
-                let receipts: Vec<String> = received.into_iter().map(|message| message.receipt).collect();
+                let receipts = guard.read(received, &stopper).await;
                 if !receipts.is_empty() {
                     // If this fails, the statements are delivered again. That is harmless: the
                     // deployment is already stopping, or drops them again.

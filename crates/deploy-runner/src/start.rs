@@ -70,6 +70,8 @@ pub(crate) enum Refusal {
     NoRequest(String),
     #[error("the request in the evidence bucket is not the one that RELAY_REQUEST names")]
     OtherRequest,
+    #[error("{0}")]
+    Tokens(String),
     #[error("the issuers' keys in the evidence are not those by which the tokens of this request are valid")]
     IssuerKeys,
     #[error("{0}")]
@@ -153,11 +155,12 @@ async fn verify(
         return Ok((relay_policy::verify(bundle, configuration, &IssuerKeys::default())?, None));
     }
     let now = issuer_keys::read(objects, &configuration.bucket, &names).await?;
-    let by_now = relay_policy::verify(bundle, configuration, &now)?;
+    let by_now = relay_policy::verify(bundle, configuration, &now)
+        .map_err(|error| Refusal::Tokens(relay_policy::explain(&error, bundle, configuration, &now)))?;
     let left = read(objects, configuration, named.evidence().issuer_keys(), ISSUER_KEYS_FILE_MAX).await?;
     let keys = IssuerKeys::parse(&left).map_err(|_| Refusal::IssuerKeys)?;
     let asked = relay_policy::verify(bundle, configuration, &keys)?;
-    if asked.canonical() != by_now.canonical() {
+    if asked.canonical() != by_now.canonical() || !keys.have_the_keys_of(&by_now.keys) {
         return Err(Refusal::IssuerKeys);
     }
     Ok((asked, Some(Digest::of(&left))))

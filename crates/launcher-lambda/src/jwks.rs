@@ -66,6 +66,10 @@ impl Collector {
                 }
             }
         }
+        if let Err(problem) = self.retire().await {
+            error!(%problem, "cannot mark the keys of issuers that are not in RELAY_ISSUERS");
+            failed.push("the relay bucket");
+        }
         if failed.is_empty() { Ok(()) } else { Err(format!("no keys from {}", failed.join(", ")).into()) }
     }
 
@@ -95,6 +99,24 @@ impl Collector {
             let (issuer, kid, jwk) = (issuer.to_owned(), kid.clone(), jwk.clone());
             let key = IssuerKey { issuer, kid, jwk, seen_at: now(), gone_at: None, revoked: false };
             self.put(&key, Condition::Absent).await?;
+        }
+        Ok(())
+    }
+
+    /// Marks the keys of issuers that are not among the settings any longer as gone, so that no new
+    /// token of theirs is accepted.
+    async fn retire(&self) -> Result<(), AwsError> {
+        for name in self.objects.list(&self.bucket, "jwks/").await? {
+            let Some(object) = self.objects.get(&self.bucket, &name, ISSUER_KEY_MAX).await? else { continue };
+            match IssuerKey::parse(&object.bytes) {
+                Ok(key) if self.issuers.contains(&key.issuer) => {}
+                Ok(key) => {
+                    if let Some(after) = key.after(None, now()) {
+                        self.put(&after, Condition::Matches(&object.etag)).await?;
+                    }
+                }
+                Err(problem) => error!(name, %problem, "not a key: nobody uses this object"),
+            }
         }
         Ok(())
     }

@@ -111,7 +111,8 @@ impl Launcher {
     /// Verifies a request against the target that the hints name.
     async fn verify(&self, bundle: &Bundle, hints: &Hints) -> Result<(Target, Asked), NotVerified> {
         self.against_target(hints, bundle, |configuration, keys| {
-            let asked = relay_policy::verify(bundle, configuration, keys).map_err(|error| error.to_string())?;
+            let asked = relay_policy::verify(bundle, configuration, keys)
+                .map_err(|error| relay_policy::explain(&error, bundle, configuration, keys))?;
             let agree = hints.agree_with(asked.request());
             if agree { Ok(asked) } else { Err("the message's attributes differ from the signed request".to_owned()) }
         })
@@ -121,7 +122,8 @@ impl Launcher {
     /// Does the same for a dry run.
     async fn verify_dry_run(&self, bundle: &Bundle, hints: &Hints) -> Result<(Target, Tried), NotVerified> {
         self.against_target(hints, bundle, |configuration, keys| {
-            let tried = relay_policy::verify_dry_run(bundle, configuration, keys).map_err(|error| error.to_string())?;
+            let tried = relay_policy::verify_dry_run(bundle, configuration, keys)
+                .map_err(|error| relay_policy::explain(&error, bundle, configuration, keys))?;
             let agree = hints.agree_with(tried.request());
             if agree { Ok(tried) } else { Err("the message's attributes differ from the signed dry run".to_owned()) }
         })

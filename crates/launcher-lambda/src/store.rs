@@ -9,6 +9,7 @@ use relay_protocol::evidence::Evidence;
 use relay_protocol::keys::{IssuerKeys, KeyName};
 use relay_protocol::limits::{BUNDLE_MAX, ISSUER_KEYS_FILE_MAX};
 use relay_protocol::{Bundle, RequestRef};
+use tracing::warn;
 
 use crate::launcher::{Launcher, Target};
 
@@ -20,15 +21,29 @@ impl Launcher {
         let text = target.configuration.text.clone();
         self.objects.put_once(bucket, &evidence.configuration(target.configuration.digest), text).await?;
         // Before the request, so that no request is without the keys that it is judged by.
-        if let Some(keys) = asked.issuer_keys() {
-            self.objects.put_once(bucket, &evidence.issuer_keys(), keys).await?;
-        }
+        let Some(asked) = self.store_keys(target, asked).await? else { return Ok(None) };
         let is_first = self.objects.put_once(bucket, &evidence.request(), asked.canonical()).await?;
         if is_first && asked.keys.is_empty() {
             return Ok(Some(asked));
         }
         let stands = self.read_request(&evidence, &target.configuration).await?;
         Ok(stands.ok().filter(|stands| stands.request.digest() == asked.request.digest()))
+    }
+
+    /// Writes the keys that the tokens were judged by. If others are there already, those stand,
+    /// and the request is judged again by them: what is written has to be verifiable by them alone.
+    async fn store_keys(&self, target: &Target, asked: Asked) -> Result<Option<Asked>, AwsError> {
+        let (bucket, evidence) = (&self.settings.evidence, asked.evidence());
+        let Some(keys) = asked.issuer_keys() else { return Ok(Some(asked)) };
+        if self.objects.put_once(bucket, &evidence.issuer_keys(), keys).await? {
+            return Ok(Some(asked));
+        }
+        let again = self.read_keys(&evidence).await?.and_then(|keys| {
+            let bundle = Bundle::parse(asked.canonical().as_bytes()).map_err(|error| error.to_string())?;
+            relay_policy::verify(&bundle, &target.configuration, &keys)
+                .map_err(|error| relay_policy::explain(&error, &bundle, &target.configuration, &keys))
+        });
+        Ok(again.inspect_err(|problem| warn!(problem, "the keys in the evidence do not fit this request")).ok())
     }
 
     /// Reads and verifies a request of the evidence. The inner error says why it does not count.
@@ -54,7 +69,8 @@ impl Launcher {
                 Err(problem) => return Ok(Err(problem)),
             },
         };
-        Ok(relay_policy::verify(&bundle, configuration, &keys).map_err(|error| error.to_string()))
+        Ok(relay_policy::verify(&bundle, configuration, &keys)
+            .map_err(|error| relay_policy::explain(&error, &bundle, configuration, &keys)))
     }
 
     /// Reads the keys that the tokens of a request were judged by when it was new. A later

@@ -186,6 +186,11 @@ impl Policies {
         self.collect(tag)
     }
 
+    /// Whether the policies ask if the requester is known.
+    pub(crate) fn ask_for_the_requester(&self) -> bool {
+        !self.collect(|node| (node.get("attr").is_some_and(|attr| attr == "requester_known")).then_some(())).is_empty()
+    }
+
     /// Whether there is a permit at all.
     pub(crate) fn can_permit(&self) -> bool {
         self.any(|policy| policy["effect"] == "permit")

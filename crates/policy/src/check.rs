@@ -169,6 +169,14 @@ fn check_approvals(configuration: &Configuration, find: Find<'_>) {
         );
         find("policy".to_owned(), problem);
     }
+    let is_unknown = |signer: &TrustedSigner| is_requester(signer) && signer.kind.person().is_none();
+    if needed.iter().any(|needed| *needed > 0)
+        && signers.iter().any(is_unknown)
+        && !configuration.policies.ask_for_the_requester()
+    {
+        let problem = "it asks for approvals and not for `context.requester_known`, so whoever starts the job may approve it: add the condition, and name persons by their claims in [[persons]]";
+        find("policy".to_owned(), problem.to_owned());
+    }
     if needed.iter().any(|needed| *needed > 0) && !configuration.policies.can_approve() {
         let problem = "it asks for approvals, but no permit applies to the action `approve`, so none ever counts";
         find("policy".to_owned(), problem.to_owned());
@@ -305,6 +313,10 @@ fn check_claims(configuration: &Configuration, find: Find<'_>) {
     }
 }
 
+fn list(names: &BTreeSet<&str>) -> String {
+    names.iter().copied().collect::<Vec<_>>().join(", ")
+}
+
 /// What is doubtful about a claim of this issuer.
 fn doubtful(issuer: &str, claim: &str) -> Option<String> {
     if let Some((_, id)) = NAMES.iter().find(|(name, _)| *name == claim) {
@@ -327,6 +339,15 @@ fn check_persons(configuration: &Configuration, find: Find<'_>) {
             Proof::Token(_) | Proof::Key { .. } => None,
         })
         .collect();
+    let names: BTreeSet<&str> =
+        configuration.roots.signers().iter().filter_map(|signer| signer.kind.person()).collect();
+    for name in configuration.persons.names().filter(|name| !names.is_empty() && !names.contains(name)) {
+        let problem = format!(
+            "no signer is the person `{name}`, so this entry keeps nobody from approving; persons are {}",
+            list(&names)
+        );
+        find("persons".to_owned(), problem);
+    }
     for (index, (at, signer, rule)) in rules.iter().enumerate() {
         for (_, other, other_rule) in rules.iter().take(index) {
             let overlap = rule.issuer == other_rule.issuer

@@ -472,7 +472,7 @@ fn trusted(
 ) -> Result<(TrustRoots, Persons), ConfigurationError> {
     let in_list = |list: &'static str| move |(at, problem)| wrong(format!("{list}[{at}]"), problem);
     let issuers = Issuers::read(issuers).map_err(in_list("issuers"))?;
-    let persons = Persons::read(persons).map_err(in_list("persons"))?;
+    let persons = Persons::read(persons, &issuers).map_err(in_list("persons"))?;
     let signers = signers.into_iter().enumerate().map(|(at, entry)| signer(at, entry, &issuers));
     let signers = signers.collect::<Result<Vec<_>, _>>()?;
     if signers.is_empty() {
@@ -499,13 +499,9 @@ fn signer(at: usize, file: SignerFile, issuers: &Issuers) -> Result<TrustedSigne
     let kind = file.kind.read(&name, file.person).map_err(wrong)?;
     if let Proof::Token(rule) = &proof
         && kind.person().is_some()
-        && issuers.is_only_a_role(rule)
-        && !file.own_role
+        && let Some(problem) = issuers.no_person(rule, file.own_role)
     {
-        return Err(wrong(
-            "names a role of AWS, and a role is no person: several can assume it. If it is one person's own, say so with `own_role = true`"
-                .to_owned(),
-        ));
+        return Err(wrong(problem.to_owned()));
     }
     Ok(TrustedSigner { proof, name, kind, groups: file.groups, ci_accounts: file.ci_accounts })
 }

@@ -140,7 +140,16 @@ pub fn key_names(bundle: &Bundle, configuration: &Configuration) -> BTreeSet<Key
 pub fn verify(bundle: &Bundle, configuration: &Configuration, keys: &IssuerKeys) -> Result<Asked, VerifyError> {
     let request = configuration.roots.verify(&bundle.request, keys)?;
     let approvals = verify_approvals(bundle, configuration, keys);
-    Ok(Asked { request, approvals, keys: keys.only(&key_names(bundle, configuration)) })
+    // Only the keys of the tokens that remain: a stranger could add others (clause EVD-5).
+    let names = key_names(&Bundle::canonical(&request, &approvals), configuration);
+    Ok(Asked { request, approvals, keys: keys.only(&names) })
+}
+
+/// Why a bundle could not be verified, for a log: the error, and what is wrong with its tokens. The
+/// requester is told neither (clause ENV-8).
+pub fn explain(error: &VerifyError, bundle: &Bundle, configuration: &Configuration, keys: &IssuerKeys) -> String {
+    let why = configuration.roots.why_not(&bundle.request, keys);
+    why.into_iter().fold(error.to_string(), |text, why| format!("{text}; {why}"))
 }
 
 fn ticket(request: &Request) -> Option<String> {
@@ -367,12 +376,8 @@ impl Asking<'_> {
             return Ok(Some(format!("its kind is `{}`, and only persons approve", signer.kind.name())));
         }
         // A token may fit several entries. If they are several persons, it says too little.
-        let of_token = |other: &&KnownSigner| {
-            std::ptr::eq(*other, signer)
-                || signer.token.is_some_and(|token| other.token.is_some_and(|other| other.digest == token.digest))
-        };
-        let behind: BTreeSet<&str> =
-            by.signers().iter().filter(of_token).flat_map(|other| persons.behind(other)).collect();
+        let mut behind = persons.behind(signer);
+        behind.extend(signer.token.iter().flat_map(|token| token.persons.iter().map(String::as_str)));
         if behind.len() > 1 {
             let names: Vec<&str> = behind.into_iter().collect();
             return Ok(Some(format!("it is by more than one person: {}", names.join(", "))));
@@ -380,7 +385,7 @@ impl Asking<'_> {
         if self.signers.iter().any(|signer| !persons.behind(signer).is_disjoint(&behind)) {
             return Ok(Some("this person asked for the deployment".to_owned()));
         }
-        if signer.token.is_some_and(|token| !token.times.count_at(approval.issued_at)) {
+        if signer.token.as_ref().is_some_and(|token| !token.times.count_at(approval.issued_at)) {
             return Ok(Some("its token was not valid when it was given".to_owned()));
         }
         let Some(subject) = self.request.subject(self.configuration.digest) else {
@@ -415,12 +420,8 @@ pub fn may_cancel(
     keys: &IssuerKeys,
     now: Timestamp,
 ) -> bool {
-    let request = asked.request();
-    let ours = |control: &Control| control.is_for(&request.deployment_id, asked.request.digest(), now);
-    if let Ok(session) = SingleKey::new(&request.session_key)
-        && let Ok(control) = session.verify::<Control>(envelope)
-    {
-        return ours(control.statement());
+    if let Some(control) = by_session(asked, envelope) {
+        return is_ours(asked, &control, now);
     }
     let Ok(control): Result<Verified<Control, _>, _> = configuration.roots.verify(envelope, keys) else {
         return false;
@@ -428,15 +429,26 @@ pub fn may_cancel(
     let asking = asked.asking(configuration);
     let approvals = |requester| asking.approvers(requester).map_or(0, |(approvers, _)| persons(&approvers));
     let approvals = asking.signers.iter().map(approvals).max().unwrap_or_default();
-    ours(control.statement())
+    is_ours(asked, control.statement(), now)
         && control.signers().iter().any(|signer| {
             let at = control.statement().issued_at;
-            if signer.token.is_some_and(|token| !token.times.count_at(at)) {
+            if signer.token.as_ref().is_some_and(|token| !token.times.count_at(at)) {
                 return false;
             }
             let question = asking.question(signer, Action::Cancel, at, approvals);
             matches!(configuration.policies.ask(&question), Ok(Some(_)))
         })
+}
+
+/// The control statement, if the session key of the request has signed it. No key of an issuer is
+/// needed to tell.
+pub fn by_session(asked: &Asked, envelope: &Envelope) -> Option<Control> {
+    let session = SingleKey::new(&asked.request().session_key).ok()?;
+    session.verify::<Control>(envelope).ok().map(|control| control.statement().clone())
+}
+
+fn is_ours(asked: &Asked, control: &Control, now: Timestamp) -> bool {
+    control.is_for(&asked.request().deployment_id, asked.request.digest(), now)
 }
 
 type Commands = (Vec<Vec<String>>, Vec<Vec<String>>);

@@ -36,6 +36,14 @@ impl Preset {
         ("buildkite", Self::Buildkite, "https://agent.buildkite.com"),
     ];
 
+    /// The kind of an issuer that does not say it: a built-in one keeps its own at another URL, as
+    /// GitHub Enterprise has it, and STS is known by its host.
+    fn of(name: &str, url: &str) -> Option<Self> {
+        let built_in = Self::BUILT_IN.iter().find(|(known, _, at)| *known == name || *at == url);
+        let by_host = url.trim_end_matches('/').ends_with(".tokens.sts.global.api.aws").then_some(Self::Aws);
+        built_in.map(|(_, preset, _)| *preset).or(by_host)
+    }
+
     /// The algorithms that this kind of issuer signs with.
     fn algorithms(self) -> Vec<Algorithm> {
         match self {
@@ -108,6 +116,7 @@ impl Issuers {
             if !names.insert(name.clone()) {
                 return wrong(format!("there are two issuers with the name `{name}`"));
             }
+            let preset = preset.or_else(|| Preset::of(&name, &url));
             let algorithms =
                 algorithms.unwrap_or_else(|| preset.map_or_else(|| Algorithm::ALL.to_vec(), Preset::algorithms));
             if algorithms.is_empty() {
@@ -140,11 +149,37 @@ impl Issuers {
         }
     }
 
-    /// Whether an entry for one person demands too little: the role of AWS is no person, unless the
-    /// entry says that it is one person's own.
-    pub(crate) fn is_only_a_role(&self, rule: &TokenRule) -> bool {
-        let is_aws = self.0.get(&rule.issuer.name).is_some_and(|(_, preset)| *preset == Some(Preset::Aws));
-        is_aws && !rule.claims.contains_key(AWS_PERSON)
+    /// Why an entry cannot be one person. A job runs for everybody who can change what it runs, and
+    /// the role of AWS is no person, unless the entry says that it is one person's own.
+    pub(crate) fn no_person(&self, rule: &TokenRule, own_role: bool) -> Option<&'static str> {
+        let (_, preset) = self.0.get(&rule.issuer.name)?;
+        match preset {
+            Some(Preset::Github | Preset::Buildkite) => Some(
+                "is a job of CI, and a job is no person: any code in it can sign; a person signs with a key, or with a role of their own",
+            ),
+            Some(Preset::Aws) if !own_role && !rule.claims.contains_key(AWS_PERSON) => Some(
+                "names a role of AWS, and a role is no person: several can assume it. If it is one person's own, say so with `own_role = true`",
+            ),
+            Some(Preset::Aws) | None => None,
+        }
+    }
+
+    /// Why a tag cannot tell who a person is (clause APP-4).
+    fn no_identity(&self, tag: &str) -> Option<String> {
+        let (name, claim) = tag.split_once('/').filter(|(name, _)| !name.is_empty())?;
+        let Some((_, preset)) = self.0.get(name) else {
+            let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
+            return Some(format!("`{tag}` names no issuer; known are {}", known.join(", ")));
+        };
+        match (preset, claim) {
+            (Some(Preset::Github), claim) if claim != "actor_id" => {
+                Some(format!("`{tag}` tells no person: use `{name}/actor_id`, which nobody can take over"))
+            }
+            (Some(Preset::Aws), "sub") => Some(format!(
+                "`{tag}` is a role, and a role is no person: make a signer of `kind = \"person\"` of it, with `own_role = true`"
+            )),
+            _ => None,
+        }
     }
 }
 
@@ -166,8 +201,27 @@ pub(crate) type ClaimsFile = BTreeMap<String, Accepted>;
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Accepted {
-    One(String),
-    Any(BTreeSet<String>),
+    One(Scalar),
+    Any(Vec<Scalar>),
+}
+
+/// A value as a claim may have it; its text is what counts.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Scalar {
+    Text(String),
+    Number(i64),
+    Truth(bool),
+}
+
+impl From<Scalar> for String {
+    fn from(scalar: Scalar) -> Self {
+        match scalar {
+            Scalar::Text(text) => text,
+            Scalar::Number(number) => number.to_string(),
+            Scalar::Truth(truth) => truth.to_string(),
+        }
+    }
 }
 
 impl Accepted {
@@ -175,8 +229,8 @@ impl Accepted {
     fn at_pointer((name, accepted): (String, Self)) -> (String, BTreeSet<String>) {
         let pointer = if name.starts_with('/') { name } else { format!("/{}", pointer(&name)) };
         let values = match accepted {
-            Self::One(value) => BTreeSet::from([value]),
-            Self::Any(values) => values,
+            Self::One(value) => BTreeSet::from([value.into()]),
+            Self::Any(values) => values.into_iter().map(String::from).collect(),
         };
         (pointer, values)
     }
@@ -199,7 +253,7 @@ pub struct Persons {
 }
 
 impl Persons {
-    pub(crate) fn read(files: Vec<PersonFile>) -> Result<Self, (usize, String)> {
+    pub(crate) fn read(files: Vec<PersonFile>, issuers: &Issuers) -> Result<Self, (usize, String)> {
         let mut by_claim = BTreeMap::new();
         for (at, PersonFile { name, claims }) in files.into_iter().enumerate() {
             for (tag, accepted) in claims {
@@ -207,6 +261,9 @@ impl Persons {
                 let tag = pointer.trim_start_matches('/').to_owned();
                 if !tag.contains('/') {
                     return Err((at, format!("`{tag}` names no issuer: write it as in `github/actor_id`")));
+                }
+                if let Some(problem) = issuers.no_identity(&tag) {
+                    return Err((at, problem));
                 }
                 for value in values {
                     let other = by_claim.insert((tag.clone(), value.clone()), name.clone());
@@ -219,6 +276,11 @@ impl Persons {
         Ok(Self { by_claim })
     }
 
+    /// The names of all of them.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_claim.values().map(String::as_str).collect::<BTreeSet<_>>().into_iter()
+    }
+
     /// The person whom this claim identifies, if it does.
     pub(crate) fn of(&self, tag: &str, value: &str) -> Option<&str> {
         self.by_claim.get(&(tag.to_owned(), value.to_owned())).map(String::as_str)
@@ -227,9 +289,18 @@ impl Persons {
     /// The persons behind a signer: the one for whom the entry stands, and those whom the claims of
     /// its token identify.
     pub(crate) fn behind<'a>(&'a self, signer: &'a KnownSigner) -> BTreeSet<&'a str> {
-        let by_claim = signer.claims.iter().filter_map(|(tag, value)| self.of(tag, value));
+        let by_claim = signer.claims.iter().filter(|(tag, _)| is_of_this_run(tag, signer));
+        let by_claim = by_claim.filter_map(|(tag, value)| self.of(tag, value));
         signer.kind.person().into_iter().chain(by_claim).collect()
     }
+}
+
+/// Whether a claim is about whoever started this very run. GitHub names the first one also when
+/// another person runs it again, and somebody also when a schedule started it.
+fn is_of_this_run(tag: &str, signer: &KnownSigner) -> bool {
+    let Some(issuer) = tag.strip_suffix("/actor_id") else { return true };
+    let claim = |name: &str| signer.claims.get(&format!("{issuer}/{name}")).map(String::as_str);
+    claim("run_attempt").is_none_or(|attempt| attempt == "1") && claim("event_name") != Some("schedule")
 }
 
 /// The kind of an entry, as the file has it.

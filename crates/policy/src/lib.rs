@@ -25,7 +25,8 @@ pub use cedar::{Action, Policies, PolicyError, Question};
 pub use check::{Finding, check};
 pub use configuration::{CancelRule, CancelSignal, CancelTo, Configuration, ConfigurationError, OutputRule, Step};
 pub use decide::{
-    Allowed, Asked, Denied, TICKET_USED, Tried, authorise, key_names, may_cancel, verify, verify_dry_run,
+    Allowed, Asked, Denied, TICKET_USED, Tried, authorise, by_session, explain, key_names, may_cancel, verify,
+    verify_dry_run,
 };
 pub use identity::Persons;
 pub use parameters::{ParameterError, ParameterRule};

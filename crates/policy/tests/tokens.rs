@@ -307,10 +307,47 @@ fn whoever_started_the_job_does_not_approve_it() {
     assert!(own.contains("this person asked for the deployment"), "{own}");
     let two = decide(&push(), "x1", plain.clone()).unwrap_err();
     assert!(two.contains("more than one person: octocat, somebody-else"), "{two}");
-    assert!(decide(&with(push(), "actor_id", "99"), "a1", plain).is_err(), "nobody knows who started it");
+    assert!(decide(&with(push(), "actor_id", "99"), "a1", plain.clone()).is_err(), "nobody knows who started it");
+    assert_eq!(decide(&with(push(), "run_attempt", "1"), "a1", plain.clone()), Ok(1));
+    assert!(
+        decide(&with(push(), "run_attempt", "2"), "a1", plain.clone()).is_err(),
+        "GitHub names the first one still"
+    );
     let late = decide(&push(), "a1", json!({"exp": ISSUED - 61, "iat": ISSUED - 300})).unwrap_err();
     assert!(late.contains("its token was not valid when it was given"), "{late}");
     assert_eq!(decide(&push(), "a1", json!({"exp": ISSUED + 1})), Ok(1), "the approval's own end bounds its life");
+}
+
+// clause: APP-4
+/// A second token takes an entry away from the first one, and not its other persons.
+#[test]
+fn two_tokens_on_one_approval_are_no_second_person() {
+    let world = world();
+    let policy = r#"permit(principal in Group::"ci", action, resource) when { context.approvals >= 1 };
+        permit(principal in Group::"people", action == Action::"approve", resource);"#;
+    let configuration = configuration(policy);
+    for second in ["x1", "o1", "a1"] {
+        let issued_at = Timestamp::from_unix(ISSUED);
+        let subject = request().subject(configuration.digest).unwrap();
+        let approval = Approval { subject, issued_at, expires_at: issued_at.plus(3_600) };
+        let envelope = Envelope::new(Approval::TYPE, approval.to_payload());
+        let envelope = world.idp.sign(envelope, &json!({"sub": "x1"}));
+        let envelope = world.idp.sign(envelope, &json!({"sub": second, "jti": "2"}));
+        let asked = world.asked(&configuration, &with(push(), "actor_id", "99"), vec![envelope]);
+        let allowed = authorise(&configuration, &asked, Timestamp::from_unix(ISSUED), Stage::Launch);
+        let counted = allowed.map(|allowed| allowed.approvers.iter().map(|by| by.name.clone()).collect::<Vec<_>>());
+        // `x1` is two persons and counts for none. Of `x1` and `o1`, which share an entry, one
+        // remains.
+        let count = counted.map_or(0, |names| names.len());
+        assert!(
+            match second {
+                "x1" => count == 0,
+                "o1" => count <= 1,
+                _ => count == 1,
+            },
+            "{second}: {count}"
+        );
+    }
 }
 
 // clause: CTL-2, SIG-8
@@ -351,6 +388,12 @@ fn entries_that_prove_too_little_are_refused() {
         ("[[signers]]\nissuer = \"github\"\nclaims = { sub = \"x\" }\n".to_owned(), "needs a `name`"),
         (format!("{aws}{}", signer("issuer = \"aws\"\nkind = \"person\"\nclaims = { sub = \"role\" }")), "a role is no person"),
         (format!("{aws}{}", signer("issuer = \"aws\"\nclaims = { org = \"o\" }")), "demands no `sub`"),
+        (signer(&format!("issuer = \"github\"\nkind = \"person\"\nclaims = {{ {ids}, event_name = \"push\", environment = \"approve\" }}")), "a job is no person"),
+        (github(r#"repository = "x""#) + "[[issuers]]\nname = \"github\"\nurl = \"https://ghes.example/_services/token\"\n", "demands no `repository_id`"),
+        (aws.replace("preset = \"aws\"\n", "") + &signer("issuer = \"aws\"\nkind = \"person\"\nclaims = { sub = \"role\" }"), "a role is no person"),
+        ("[[persons]]\nname = \"p\"\nclaims = { \"gihub/actor_id\" = \"1\" }\n".to_owned(), "`gihub/actor_id` names no issuer; known are buildkite, github"),
+        ("[[persons]]\nname = \"p\"\nclaims = { \"github/actor\" = \"a\" }\n".to_owned(), "tells no person: use `github/actor_id`"),
+        (format!("{aws}[[persons]]\nname = \"p\"\nclaims = {{ \"aws/sub\" = \"role\" }}\n"), "is a role, and a role is no person"),
         (aws.replace("https", "http"), "is not the URL of an issuer"),
         (aws.replace("name = \"aws\"", "name = \"A/b\""), "not of the form [a-z0-9-]+"),
         (format!("{aws}{aws}"), "there are two issuers with the name `aws`"),
@@ -367,6 +410,8 @@ fn entries_that_prove_too_little_are_refused() {
         let error = Configuration::parse(&text(PERMIT, &all)).unwrap_err().to_string();
         assert!(error.contains(words), "{signers}: {error}");
     }
+    let numbers = github(r#"repository_id = 1, repository_owner_id = 2, event_name = "push", ref = "r""#);
+    assert!(Configuration::parse(&text(PERMIT, &numbers)).is_ok(), "ids may be written as numbers");
     let own =
         format!("{aws}{}", signer("issuer = \"aws\"\nkind = \"person\"\nown_role = true\nclaims = { sub = \"role\" }"));
     assert!(Configuration::parse(&text(PERMIT, &own)).is_ok());
@@ -402,6 +447,12 @@ fn doubtful_claims_are_found() {
             "asks for `github/ref` in the negative",
         ),
         ("forbid(principal, action, resource);".to_owned(), "", "there is no permit, so everything is denied"),
+        (permit("when { context.approvals >= 1 }"), "", "whoever starts the job may approve it"),
+        (
+            PERMIT.to_owned(),
+            "[[persons]]\nname = \"Octocat\"\nclaims = { \"github/actor_id\" = \"13\" }\n",
+            "no signer is the person `Octocat`, so this entry keeps nobody from approving",
+        ),
         (PERMIT.to_owned(), "", "one token can fit `octo-at-idp` and `x-again`, which are two persons"),
         (
             PERMIT.to_owned(),

@@ -46,6 +46,9 @@ limits! {
     /// Keys of issuers that a reader looks up for one message. Clause SIG-9.
     ISSUER_KEYS_MAX: usize = 8, "keys of issuers that one message may name; bounds the look-ups";
 
+    /// Keys that one issuer may list. Clause SIG-9.
+    JWKS_MAX: usize = 64, "keys that one issuer may list; each becomes an object";
+
     /// Bytes of an object with a key of an issuer. Clause SIG-9.
     ISSUER_KEY_MAX: u64 = 4_096, "an RSA key of 4,096 bits with its names";
 

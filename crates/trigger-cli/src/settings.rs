@@ -142,7 +142,7 @@ pub(crate) type Store = (Option<Region>, (String, String));
 pub(crate) struct Texts {
     topic: Option<String>,
     key: Option<String>,
-    token_command: Option<String>,
+    token_command: Option<PathBuf>,
     /// The directory of relay.toml, if the key comes from there.
     key_folder: Option<PathBuf>,
     target_key: Option<String>,
@@ -233,7 +233,7 @@ impl Layers {
             topic: pick(&self.flags.topic, |t| &t.topic),
             key: pick(&self.flags.key, |t| &t.key),
             key_folder: self.flags.key.as_deref().is_none_or(|key| key.trim().is_empty()).then(|| self.folder.clone()),
-            token_command: pick(&self.flags.token_command, |t| &t.token_command),
+            token_command: self.token_command(pick(&self.flags.token_command, |t| &t.token_command)),
             target_key: pick(&self.flags.target_key, |t| &t.target_key),
             answer_key: pick(&self.flags.answer_key, |t| &t.answer_key),
             trust_first_answer: self.flags.trust_first_answer,
@@ -241,6 +241,15 @@ impl Layers {
             approvals: pick(&self.flags.approval_store, |t| &t.approvals),
             reply_queue_url: pick(&self.flags.reply_queue_url, |t| &t.reply_queue_url),
         }
+    }
+}
+
+impl Layers {
+    /// The program that prints tokens. A path of relay.toml is relative to that file; a flag's and
+    /// a variable's are the caller's, and a bare name is looked for on the PATH.
+    fn token_command(&self, text: Option<String>) -> Option<PathBuf> {
+        let is_from_file = self.flags.token_command.as_deref().is_none_or(|text| text.trim().is_empty());
+        text.map(|text| if is_from_file && text.contains('/') { self.folder.join(text) } else { PathBuf::from(text) })
     }
 }
 
@@ -254,14 +263,18 @@ impl Texts {
         text.parse().map_err(|error| Failure::usage(format!("the topic is {error}")))
     }
 
-    /// Returns the signing key, which must be known.
+    /// Returns what signs, which must be known.
     pub(crate) fn signer(&self, region: Option<&Region>) -> Result<Signer, Failure> {
-        let program = || self.token_command.as_deref().map(|text| key_file(text, self.key_folder.as_deref()));
         let text = match (self.key.as_deref(), &self.token_command) {
-            (Some(OIDC), _) | (None, Some(_)) => {
-                return TokenSource::of(program(), region, |name| std::env::var(name).ok()).map(Signer::Token);
+            (Some(OIDC) | None, Some(program)) => return Ok(Signer::Token(TokenSource::Program(program.clone()))),
+            (Some(OIDC), None) => {
+                return TokenSource::of(region, |name| std::env::var(name).ok()).map(Signer::Token);
             }
-            (Some(text), _) => text,
+            (Some(_), Some(_)) => {
+                return Err(Failure::usage("both a key and a token command are configured, so it is open what signs")
+                    .hint("leave the key out (--key, RELAY_SIGNING_KEY, relay.toml), or pass --key oidc"));
+            }
+            (Some(text), None) => text,
             (None, None) => {
                 return Err(Failure::usage("nothing is configured to sign with").hint(
                     "pass --key oidc (the job's own identity token), --key FILE or the ARN of a KMS key, or make a key with `relay keygen`",

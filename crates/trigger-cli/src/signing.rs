@@ -4,9 +4,9 @@
 use relay_aws::keys::Keys;
 use relay_aws::{Kind, Sdk};
 use relay_console::Failure;
-use relay_protocol::keys::{PrivateKey, Token};
+use relay_protocol::keys::PrivateKey;
 use relay_protocol::outcome::ExitCode;
-use relay_protocol::{Digest, Envelope, PublicKey, Region, Signature};
+use relay_protocol::{Envelope, PublicKey, Region, Signature};
 
 use crate::token::TokenSource;
 
@@ -53,18 +53,13 @@ impl KmsKey {
 }
 
 impl Signer {
-    /// A name for whoever has signed `envelope` with this: the key id, or the digest of the token's
-    /// issuer and subject. The same signer has the same name again.
-    pub(crate) async fn id(&self, envelope: &Envelope) -> Result<String, Failure> {
+    /// The name under which an approval by this signer is stored: the key id, so that a key
+    /// approves once; for a token the approval's digest, because one role can be several persons.
+    pub(crate) async fn name_of(&self, approval: &Envelope) -> Result<String, Failure> {
         match self {
             Self::Held(key) => Ok(key.public().key_id()),
             Self::Kms(key) => Ok(key.public().await?.key_id()),
-            Self::Token(_) => {
-                let token = envelope.signatures().iter().find_map(|signature| Token::parse(&signature.sig).ok());
-                let claims = token.map(|token| token.tags("")).unwrap_or_default();
-                let claim = |name: &str| claims.get(name).map(String::as_str).unwrap_or_default();
-                Ok(Digest::of(format!("{}\0{}", claim("/iss"), claim("/sub")).as_bytes()).to_string())
-            }
+            Self::Token(_) => Ok(approval.digest().to_string()),
         }
     }
 

@@ -46,16 +46,9 @@ pub(crate) enum TokenSource {
 }
 
 impl TokenSource {
-    /// The source for a job with this environment. A program that is named comes first.
-    pub(crate) fn of(
-        program: Option<PathBuf>,
-        region: Option<&Region>,
-        variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, Failure> {
+    /// The source for a job with this environment.
+    pub(crate) fn of(region: Option<&Region>, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-        if let Some(program) = program {
-            return Ok(Self::Program(program));
-        }
         match (set("ACTIONS_ID_TOKEN_REQUEST_URL"), set("ACTIONS_ID_TOKEN_REQUEST_TOKEN")) {
             (Some(url), Some(bearer)) => return Ok(Self::GitHub { url, bearer }),
             // An account in AWS does not help a job on GitHub that forgot the permission: its
@@ -146,6 +139,10 @@ async fn from_aws(region: Option<&Region>, audience: &str) -> Result<String, Fai
             Some(code) if code.starts_with("OutboundWebIdentityFederationDisabled") => failure.hint(
                 "an administrator of the CI account must enable it once: aws iam enable-outbound-web-identity-federation",
             ),
+            // Without that permission, a job on GitHub has no endpoint to ask, and STS is asked.
+            _ if std::env::var_os("GITHUB_ACTIONS").is_some() => {
+                failure.hint(format!("for a token of GitHub, {PERMISSION}"))
+            }
             _ if error.kind == Kind::Denied => {
                 failure.hint("the role needs sts:GetWebIdentityToken, as the template ci-pipeline.yaml grants it")
             }
@@ -183,7 +180,7 @@ mod tests {
         let region: Region = "eu-west-1".parse().unwrap();
         let of = |set: &[(&str, &str)]| {
             let value = |name: &str| set.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned());
-            TokenSource::of(None, Some(&region), value)
+            TokenSource::of(Some(&region), value)
         };
         let github = [
             ("ACTIONS_ID_TOKEN_REQUEST_URL", "u"),
@@ -198,7 +195,5 @@ mod tests {
             TokenSource::Aws(Some(region.clone()))
         );
         assert!(of(&[("GITHUB_ACTIONS", "true")]).is_err());
-        let program = TokenSource::of(Some("get".into()), Some(&region), |_| Some("x".to_owned()));
-        assert_eq!(program.unwrap(), TokenSource::Program("get".into()));
     }
 }

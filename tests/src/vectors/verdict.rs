@@ -209,7 +209,7 @@ fn token(vector: &Vector) -> Result<Out, &'static str> {
         _ => {
             let (verified, out) = verify::<Request>(&envelope, &roots, &keys)?;
             let stage = if vector.stage == "run" { Stage::Run } else { Stage::Launch };
-            for token in verified.signers().iter().filter_map(|signer| signer.token) {
+            for token in verified.signers().iter().filter_map(|signer| signer.token.as_ref()) {
                 let checked = token.times.check_request(verified.statement(), vector.now.parse().unwrap(), stage);
                 checked.map_err(|error| match error {
                     TokenTimeError::NotYetValid { .. } => "not-yet-valid",

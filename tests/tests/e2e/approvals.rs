@@ -6,7 +6,7 @@ use std::sync::Arc;
 use relay_protocol::keys::PrivateKey;
 use relay_protocol::{Approval, Bundle, Digest, DryRun, Envelope, Message, Reason, Statement as _, Ticket};
 use relay_tests::kit::asking::{new_key, now};
-use relay_tests::kit::deploy::Running;
+use relay_tests::kit::deploy::{Deploy, Running};
 use relay_tests::kit::targets::{Head, SHELL, target};
 use relay_tests::{Asking, Deployed, Options, Sandbox};
 use rustix::process::Signal;
@@ -108,6 +108,11 @@ fn approves(sandbox: &Sandbox, ticket: &str, typed: &str, more: &[&str]) -> Depl
     sandbox.relay(&arguments).through(&["sh", "-c", &types]).run()
 }
 
+/// Asked by a job whose token says who started it.
+fn keyless(call: Deploy) -> Deploy {
+    call.without("RELAY_SIGNING_KEY").args(&["--key", "oidc"])
+}
+
 /// The ticket that a waiting `relay deploy` has printed.
 fn ticket_of(running: &Running) -> String {
     running.until_stderr("relay approve ");
@@ -121,7 +126,7 @@ fn ticket_of(running: &Running) -> String {
 #[test]
 fn a_second_person_approves_what_the_launcher_has_verified() {
     let sandbox = Sandbox::start(Options::default());
-    let deploy = || sandbox.deploy("demo/guarded").param("name", "you");
+    let deploy = || keyless(sandbox.deploy("demo/guarded")).param("name", "you");
     deploy().run().exits(120).says("the policy requires 1 more").says("--wait-approval");
     assert!(sandbox.relay(&["approvals"]).run().exits(0).out().contains("no request waits"));
 
@@ -156,16 +161,17 @@ fn a_second_person_approves_what_the_launcher_has_verified() {
 #[test]
 fn an_approval_as_a_file_serves_once() {
     let sandbox = Sandbox::start(Options::default());
-    let waiting = sandbox.deploy("demo/guarded").param("name", "you").args(&["--wait-approval", "5m"]).start();
+    let waiting = keyless(sandbox.deploy("demo/guarded")).param("name", "you").args(&["--wait-approval", "5m"]).start();
     let ticket = ticket_of(&waiting);
     waiting.signal(Signal::TERM);
     waiting.wait().exits(143).says("stopped before the request was published");
     let file = sandbox.folder().join("approval.json");
     let file = file.to_str().unwrap();
     approves(&sandbox, &ticket, "demo/guarded", &["--out", file]).exits(0);
-    let with = |name: &str| sandbox.deploy("demo/guarded").param("name", name).args(&["--approval", file]).run();
+    let with =
+        |name: &str| keyless(sandbox.deploy("demo/guarded")).param("name", name).args(&["--approval", file]).run();
     with("other").exits(120).says("it is for other parameters");
-    let dry_run = ["deploy", "demo/guarded", "--param", "name=you", "--approval", file, "--dry-run"];
+    let dry_run = ["deploy", "demo/guarded", "--param", "name=you", "--approval", file, "--dry-run", "--key", "oidc"];
     sandbox.relay(&dry_run).run().exits(0);
     with("you").exits(0);
     sandbox.relay(&dry_run).run().exits(120).says("has used the ticket");

@@ -292,6 +292,13 @@ impl IssuerKeys {
         self.0.values().filter(wanted).cloned().collect()
     }
 
+    /// Whether these are the same keys as `others`, under the same names, whenever each was seen
+    /// (clause RUN-4).
+    pub fn have_the_keys_of(&self, others: &Self) -> bool {
+        self.0.len() == others.0.len()
+            && self.0.iter().all(|(name, key)| others.0.get(name).is_some_and(|other| other.jwk == key.jwk))
+    }
+
     /// The key that a token which was issued at `issued_at` may be judged by.
     pub(super) fn find(&self, issuer: &str, kid: &str, issued_at: Timestamp) -> Option<&Jwk> {
         let key = self.0.get(&(issuer.to_owned(), kid.to_owned()))?;
@@ -370,6 +377,9 @@ pub fn read_jwks(json: &[u8]) -> Result<BTreeMap<String, Jwk>, JwksError> {
         if keys.insert(kid.clone(), jwk).is_some() {
             return Err(JwksError::Twice(kid));
         }
+        if keys.len() > limits::JWKS_MAX {
+            return Err(JwksError::Many);
+        }
     }
     if keys.is_empty() { Err(JwksError::Empty) } else { Ok(keys) }
 }
@@ -383,6 +393,9 @@ pub enum JwksError {
     /// Two keys have one name.
     #[error("two keys have the name `{}`", crate::encoding::printable(.0))]
     Twice(String),
+    /// It has more keys than an issuer needs, and each would be stored.
+    #[error("there are more than {max} keys in it", max = limits::JWKS_MAX)]
+    Many,
     /// It has no key that relay can use.
     #[error("there is no key in it that relay can use: {BadJwk}")]
     Empty,

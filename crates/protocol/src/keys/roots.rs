@@ -165,12 +165,44 @@ impl TrustRoots {
         })
     }
 
-    /// The keys that the tokens on `envelope` name, as far as their issuers belong to a signer.
-    /// Nothing is verified: this says which keys to read before [`Self::verify`].
+    /// The keys that the tokens on `envelope` name, as far as they are for this envelope and fit a
+    /// signer (clause SIG-9). Nothing is verified: this says which keys to read before
+    /// [`Self::verify`].
     pub fn key_names(&self, envelope: &Envelope) -> BTreeSet<KeyName> {
-        let of_signer = |name: &KeyName| self.rules().any(|(_, rule)| rule.issuer.url == name.issuer);
+        let digest = envelope.digest();
         let tokens = envelope.signatures().iter().filter_map(|signature| Token::parse(&signature.sig).ok());
-        tokens.map(|token| token.key_name()).filter(of_signer).collect()
+        tokens.filter(|token| self.fitting(token, digest).next().is_some()).map(|token| token.key_name()).collect()
+    }
+
+    /// Why the tokens on `envelope` are not valid, for a log. Keys' signatures have no reason.
+    pub fn why_not(&self, envelope: &Envelope, keys: &IssuerKeys) -> Vec<String> {
+        let digest = envelope.digest();
+        let why = |text: &str| match Token::parse(text) {
+            Err(error) => error.to_string(),
+            Ok(token) if token.audience() != Token::audience_for(digest) => "a token for another envelope".to_owned(),
+            Ok(token) => match self.fitting(&token, digest).next() {
+                None => format!("a token of {} whose claims fit no signer", token.key_name().issuer),
+                Some((_, rule)) if !token.is_from(&rule.issuer, keys) => {
+                    let KeyName { issuer, kid } = token.key_name();
+                    format!("a token of {issuer} whose key `{kid}` is not known, is revoked, or has not signed it")
+                }
+                Some(_) => "a valid token".to_owned(),
+            },
+        };
+        let tokens = envelope.signatures().iter().filter(|signature| signature.bytes().is_none());
+        tokens.map(|signature| crate::encoding::printable(&why(&signature.sig))).collect()
+    }
+
+    /// The entries that a token for this envelope fits. Its signature is not verified.
+    fn fitting<'a>(
+        &'a self,
+        token: &'a Token,
+        digest: Digest,
+    ) -> impl Iterator<Item = (&'a TrustedSigner, &'a TokenRule)> {
+        let is_for_it = token.audience() == Token::audience_for(digest);
+        self.rules().filter(move |(_, rule)| {
+            is_for_it && token.key_name().issuer == rule.issuer.url && rule.fits(&token.tags(&rule.issuer.name))
+        })
     }
 
     fn rules(&self) -> impl Iterator<Item = (&TrustedSigner, &TokenRule)> {
@@ -195,26 +227,27 @@ impl TrustRoots {
     /// Every entry that a token fits is a signer of its own (clause SIG-7).
     fn by_token(&self, pae: &[u8], text: &str, keys: &IssuerKeys) -> Vec<SignedBy<KnownSigner>> {
         let Ok(token) = Token::parse(text) else { return Vec::new() };
-        if token.audience() != Token::audience_for(Digest::of(pae)) {
+        let fitting: Vec<_> = self.fitting(&token, Digest::of(pae)).collect();
+        // All of them name one issuer, because a configuration has one entry for a URL.
+        if !fitting.first().is_some_and(|(_, rule)| token.is_from(&rule.issuer, keys)) {
             return Vec::new();
         }
-        let facts = TokenFacts { digest: Digest::of(text.as_bytes()), times: token.times() };
+        let persons = fitting.iter().filter_map(|(signer, _)| signer.kind.person().map(str::to_owned)).collect();
+        let facts = TokenFacts { times: token.times(), persons };
         let known = |(signer, rule): (&TrustedSigner, &TokenRule)| {
-            let tags = token.tags(&rule.issuer.name);
-            let is_valid = rule.fits(&tags) && token.is_from(&rule.issuer, keys);
-            is_valid.then(|| signer.known(rule.key_id(&signer.name), tags, Some(facts)))
+            signer.known(rule.key_id(&signer.name), token.tags(&rule.issuer.name), Some(facts.clone()))
         };
-        self.rules().filter_map(known).collect()
+        fitting.into_iter().map(known).collect()
     }
 }
 
 /// What is known of the token that a signature is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenFacts {
-    /// The SHA-256 of the token. It tells the tokens of one envelope apart.
-    pub digest: Digest,
     /// When the token was made and is valid.
     pub times: TokenTimes,
+    /// The persons of all entries that the token fits.
+    pub persons: BTreeSet<SignerName>,
 }
 
 /// A trusted signer whose signature is valid.

@@ -91,7 +91,7 @@ fn github_claims() -> Map<String, Value> {
         "repository_visibility": "private", "actor": "octocat", "actor_id": "12", "event_name": "push",
         "ref": "refs/heads/main", "ref_type": "branch", "sha": "0123456789abcdef0123456789abcdef01234567",
         "workflow": "deploy", "workflow_ref": workflow, "job_workflow_ref": workflow, "run_id": "19",
-        "run_number": "10", "run_attempt": "2", "runner_environment": "github-hosted",
+        "run_number": "10", "run_attempt": "1", "runner_environment": "github-hosted",
     });
     claims.as_object().cloned().unwrap_or_default()
 }

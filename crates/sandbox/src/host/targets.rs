@@ -106,7 +106,7 @@ const OPEN: &str = r#"permit(principal in Group::"sandbox", action, resource);"#
 /// The policy of `demo/guarded`.
 const GUARDED: &str = r#"
 permit(principal in Group::"sandbox", action in [Action::"deploy", Action::"cancel"], resource)
-when { context.approvals >= 1 };
+when { context.approvals >= 1 && context.requester_known };
 permit(principal in Group::"people", action == Action::"approve", resource);
 "#;
 
@@ -116,6 +116,10 @@ key = "${APPROVER_KEY}"
 name = "sandbox-person"
 kind = "person"
 groups = ["people"]
+
+[[persons]]
+name = "octocat"
+claims = { "github/actor_id" = "12" }
 "#;
 
 const SOURCE: &str = r#"

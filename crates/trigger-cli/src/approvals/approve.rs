@@ -58,9 +58,9 @@ pub(crate) async fn approve(arguments: &args::Approve) -> Result<u8, Failure> {
     match &arguments.out {
         Some(path) => write(path, &given)?,
         None => {
-            let approver = signer.id(&given.approval).await?;
-            if !store.approve(&approver, &given).await? {
-                return Err(Failure::usage("you have approved this request before"));
+            let name = signer.name_of(&given.approval).await?;
+            if !store.approve(&name, &given).await? {
+                return Err(Failure::usage("this key has approved this request before"));
             }
         }
     }

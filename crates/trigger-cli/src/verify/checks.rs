@@ -256,7 +256,11 @@ fn people(signers: &[RecordSigner], nobody: &str) -> String {
 
 /// The issuer of a signer's token, as the configuration names it, with its URL; `None` for a key.
 fn issuer(signer: &RecordSigner) -> Option<(&str, &str)> {
-    signer.claims.iter().find_map(|(tag, url)| Some((tag.strip_suffix("/iss")?, url.as_str())))
+    signer.claims.iter().find_map(|(tag, url)| {
+        // A claim inside an object may be called `iss` too.
+        let name = tag.strip_suffix("/iss").filter(|name| !name.contains('/'))?;
+        Some((name, url.as_str()))
+    })
 }
 
 fn policies(names: &[String]) -> String {
