@@ -146,7 +146,7 @@ fn a_second_person_approves_what_the_launcher_has_verified() {
     waiting.until_stderr("its kind is `ci`, and only persons approve");
 
     let approved = approves(&sandbox, &ticket, "demo/guarded", &[]).exits(0);
-    for fact in ["requester      sandbox-ci", "    name, 3 bytes", "    │ you", "missing        1 of"] {
+    for fact in ["requester      sandbox-github", "    name, 3 bytes", "    │ you", "missing        1 of"] {
         assert!(approved.out().contains(fact), "{fact}: {}", approved.out());
     }
     let done = waiting.wait().exits(0);
