@@ -141,6 +141,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_holder_is_who_the_object_names() {
+        let object = Lock { holder: Some(holder()) }.to_bytes();
+        assert_eq!(Content::of(Some(&object)).holder(), Some(&holder()));
+        assert_eq!((Content::of(None).holder(), Content::of(Some(b"x")).holder()), (None, None));
+    }
+
     // clause: LCK-2
     #[test]
     fn a_slot_is_taken_only_from_who_has_ended() {
