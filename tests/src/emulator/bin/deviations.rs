@@ -110,7 +110,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
             ),
             (
                 File::Foundation,
-                "aws:PrincipalArn: !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay/relay-jwks-${AWS::Region}\"",
+                "aws:PrincipalArn:\n                  - !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay/relay-jwks-${AWS::Region}\"\n                  - !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay-platform\"",
                 "aws:PrincipalArn: !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-jwks-${AWS::Region}/*\"",
             ),
             (
