@@ -192,7 +192,6 @@ pub(crate) const CASES: &[Case] = &[
     case("launcher", "PassCancelOn", "sqs:SendMessage", PASS_ON, ""),
     case("launcher", "ReadEvidence", "s3:GetObject", Way::Deploy, "s3:GetObject"),
     case("launcher", "ReadLock", "s3:GetObject", Way::Deploy, "s3:GetObject"),
-    case("launcher", "ReadIssuerKeys", "s3:GetObject", READ_ISSUER_KEYS, ""),
     case("launcher", "WriteVerdict", "s3:PutObject", Way::Refused, "s3:PutObject"),
     case("launcher", "WriteEvidence", "s3:PutObject", Way::Deploy, "s3:PutObject"),
     case("launcher", "SignAnswer", "kms:Sign", Way::Deploy, "kms:Sign"),
@@ -202,6 +201,8 @@ pub(crate) const CASES: &[Case] = &[
     case("jwks", "KeepKeys", "s3:PutObject", WRITE_JWKS, ""),
     case("jwks", "KeepKeys", "s3:GetObject", READ_JWKS, ""),
     case("jwks", "ListKeys", "s3:ListBucket", LIST_JWKS, ""),
+    // The function has left the object that the launcher reads.
+    case("launcher", "ReadIssuerKeys", "s3:GetObject", READ_ISSUER_KEYS, ""),
     case("runner", "Answer", "sqs:SendMessage", Way::Deploy, NO_RUNNER),
     case("runner", "Control", "sqs:ReceiveMessage", LISTEN, ""),
     case("runner", "Control", "sqs:DeleteMessage", DELETE_CANCEL, ""),
