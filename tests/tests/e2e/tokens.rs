@@ -132,8 +132,8 @@ fn keys_are_the_issuers_own_and_can_be_revoked() {
 fn a_deployment_is_judged_as_of_its_beginning() {
     let sandbox = Sandbox::start(Options { settings: vec!["schedule_ms=500".to_owned()], ..Options::default() });
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    // Two clocks may differ by a minute, so this token is valid for fifteen seconds more.
-    let short = json!({"iat": now - 50, "nbf": now - 50, "exp": now - 45});
+    // Two clocks may differ by a minute, so this token is valid for half a minute more.
+    let short = json!({"iat": now - 35, "nbf": now - 35, "exp": now - 30});
     let cancelled = claiming(sandbox.shell("trap 'exit 9' INT; while :; do sleep 0.1; done"), &short).start();
     let killed = claiming(sandbox.shell("while :; do sleep 0.1; done"), &short).start();
     cancelled.until_stderr("step 1/1");
