@@ -85,7 +85,7 @@ fn interpreter(file: &Path) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// What is said about `text` with these modes of the file and its folder, after a real attempt.
+    /// Tries to start a file with this text and these modes, and returns the message.
     fn said(text: &str, mode: u32, folder_mode: u32, user: Option<u32>) -> String {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("in");

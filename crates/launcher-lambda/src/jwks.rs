@@ -1,5 +1,6 @@
 //! The function `jwks`: it fetches the keys of the foundation's issuers into the relay bucket
-//! (clause SIG-9). It takes no URL from a caller, and no other role writes those objects.
+//! (clause SIG-9). It takes no URL from a caller. Apart from it, only the platform role writes
+//! those objects, to revoke a key.
 
 use std::collections::BTreeMap;
 
@@ -76,8 +77,8 @@ impl Collector {
     async fn collect(&self, issuer: &str) -> Result<usize, Failed> {
         let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
         let discovery = self.fetch.get(&url, &[], ANSWER_MAX).await?;
-        let jwks_uri = Discovery::parse(&discovery, issuer).map_err(|error| Failed::Discovery(error.to_string()))?;
-        let listed = read_jwks(&self.fetch.get(&jwks_uri.jwks_uri, &[], ANSWER_MAX).await?)?;
+        let discovery = Discovery::parse(&discovery, issuer).map_err(|error| Failed::Discovery(error.to_string()))?;
+        let listed = read_jwks(&self.fetch.get(&discovery.jwks_uri, &[], ANSWER_MAX).await?)?;
         self.store(issuer, &listed).await?;
         Ok(listed.len())
     }

@@ -317,7 +317,7 @@ fn list(names: &BTreeSet<&str>) -> String {
     names.iter().copied().collect::<Vec<_>>().join(", ")
 }
 
-/// What is doubtful about a claim of this issuer.
+/// The reason to doubt a claim of this issuer, if there is one.
 fn doubtful(issuer: &str, claim: &str) -> Option<String> {
     if let Some((_, id)) = NAMES.iter().find(|(name, _)| *name == claim) {
         return Some(format!("`{claim}` is a name, which somebody else can take over: use `{id}`"));

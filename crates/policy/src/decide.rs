@@ -89,7 +89,7 @@ impl Tried {
         self.dry_run.digest()
     }
 
-    /// Who asks, in words for an approver: the names of the signers, with what their tokens say.
+    /// The names of the signers, each with the claims of its token, for an approver to read.
     pub fn requesters(&self) -> Vec<String> {
         self.dry_run.signers().iter().map(described).collect()
     }

@@ -52,7 +52,7 @@ impl Preset {
         }
     }
 
-    /// What is missing or wrong in these claims.
+    /// The first fault of these claims, if they have one.
     fn problem(self, claims: &BTreeMap<String, BTreeSet<String>>) -> Option<String> {
         let demanded: &[&str] = match self {
             Self::Github => &["/repository_id", "/repository_owner_id", "/event_name"],

@@ -417,7 +417,7 @@ fn entries_that_prove_too_little_are_refused() {
     assert!(Configuration::parse(&text(PERMIT, &own)).is_ok());
 }
 
-/// What is legal, and proves less than it seems to.
+/// Some rules are valid but weaker than they look; each gets a warning.
 #[test]
 fn doubtful_claims_are_found() {
     let found = |policy: &str, more: &str| {

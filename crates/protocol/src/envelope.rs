@@ -262,9 +262,7 @@ impl Envelope {
     /// Verifies the envelope, then parses the same bytes. Parsing must come last (clauses ENV-4 to
     /// ENV-10). `signed_by` returns the signers of a signature over a PAE: none, one, or, for a
     /// token, each of the entries that it fits. A signature without a signer is ignored (clause
-    /// ENV-5).
-    /// Programs use
-    /// [`TrustRoots::verify`](crate::keys::TrustRoots::verify) and
+    /// ENV-5). Programs use [`TrustRoots::verify`](crate::keys::TrustRoots::verify) and
     /// [`SingleKey::verify`](crate::keys::SingleKey::verify) instead.
     ///
     /// # Errors

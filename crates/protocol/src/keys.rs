@@ -18,4 +18,4 @@ pub use public::{Cached, Verifier, VerifyingKey, VerifyingKeyError, p256_with_lo
 pub use roots::{
     KnownSigner, Proof, SignerKind, SignerName, SingleKey, TokenFacts, TokenRule, TrustRoots, TrustedSigner,
 };
-pub use token::{AUDIENCE, Issuer, Token, TokenError, TokenTimeError, TokenTimes, pointer};
+pub use token::{Issuer, Token, TokenError, TokenTimeError, TokenTimes, pointer};

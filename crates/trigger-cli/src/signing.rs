@@ -10,7 +10,7 @@ use relay_protocol::{Envelope, PublicKey, Region, Signature};
 
 use crate::token::TokenSource;
 
-/// What signs.
+/// The means by which the caller signs.
 #[derive(Debug)]
 pub(crate) enum Signer {
     /// A key from a PEM.

@@ -26,7 +26,7 @@ const P384: [&str; 2] = [
 ];
 const P384_SIGNATURE: &str = "r8GRy10HaZQe2WLk6dNnomV_gbFgwshw0d9ID9-oN3Srb8Qb9j_hpj5Z9e8lX6v1nTvuK0VzKuBv57k0v7030IzlHbXJZr4XkgY6NUoThtR3kbK95RH_cZtKNyRbJkmk";
 
-/// What signs tokens.
+/// The private key of an issuer, by its kind.
 enum By {
     P256(p256::ecdsa::SigningKey),
     Rsa(RsaKeyPair),

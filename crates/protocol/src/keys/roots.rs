@@ -241,7 +241,7 @@ impl TrustRoots {
     }
 }
 
-/// What is known of the token that a signature is.
+/// The facts of a verified token that served as a signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenFacts {
     /// When the token was made and is valid.

@@ -17,7 +17,7 @@ use crate::strict;
 use crate::time::Timestamp;
 
 /// What the audience of a token starts with; the digest of the envelope follows.
-pub const AUDIENCE: &str = "relay:sha256:";
+const AUDIENCE: &str = "relay:sha256:";
 
 /// Header members that would let a token choose its key, or hide a rule that a reader must know
 /// (RFC 7515, section 4.1; RFC 7797).
@@ -137,7 +137,7 @@ pub enum TokenError {
     Json {
         /// `header` or `claims`.
         part: &'static str,
-        /// What is wrong.
+        /// The fault that the parser found.
         problem: String,
     },
     /// The header has a member that is refused, or lacks one.

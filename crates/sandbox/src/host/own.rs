@@ -11,7 +11,7 @@ use super::targets::{self, Context};
 use crate::services::{CI_ACCOUNT, REGION, TARGET_ACCOUNT, lock};
 use crate::wire::times::random_hex;
 
-/// What is to be known about the registered targets.
+/// Facts about the registered targets that the user needs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Notes {
     /// Sentences for the user.

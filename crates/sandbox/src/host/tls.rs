@@ -15,7 +15,7 @@ use super::server;
 use super::shared::Host;
 use crate::services::REGION;
 
-/// What serves HTTPS, and where.
+/// The sandbox's HTTPS server: its socket, its certificate, its address.
 pub(super) struct Https {
     listener: TcpListener,
     acceptor: TlsAcceptor,

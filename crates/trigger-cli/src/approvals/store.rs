@@ -48,7 +48,7 @@ impl Store {
         Pending::parse(&object.bytes).map(Some).map_err(odd)
     }
 
-    /// Stores an approval under the id of its key. Returns `false` if this key has approved before.
+    /// Stores an approval under the name of its approver. Returns `false` if there is one already.
     pub(super) async fn approve(&self, approver: &str, given: &Given) -> Result<bool, Failure> {
         let put = self.objects.put_once(&self.bucket, &self.key(&given.ticket, approver), given.to_bytes()?).await;
         put.map_err(self.failed("storing the approval in"))

@@ -32,7 +32,7 @@ pub(super) struct Facts {
     pub(super) artifacts: Result<Option<Store>, Failure>,
 }
 
-/// What signs.
+/// The signing key of `--key`, as the doctor found it.
 #[derive(Debug)]
 pub(super) enum Key {
     Public {
