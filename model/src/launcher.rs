@@ -226,13 +226,15 @@ fn request(steps: &mut Steps<'_>, who: Who, index: usize, one: Invocation, id: I
             if now.is_busy() {
                 steps.must(who, "decides: busy", |world| go(world, no, word));
             } else {
-                let yes = admission::Known { allowed: Some(true), ..known };
+                // Nothing that is modelled depends on the summary.
+                let yes = admission::Known { allowed: Some(true), summarised: true, ..known };
                 steps.must(who, "decides: allowed", |world| go(world, yes, None));
             }
             if setup.denials {
                 steps.may(who, "decides: refused", |world| go(world, no, word));
             }
         }
+        Need::Summarise => {}
         Need::RunTask => {
             match task {
                 Some(task) => steps.must(who, "RunTask returns the task of this token", |world| {

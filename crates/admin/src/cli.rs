@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use relay_protocol::{DeploymentId, ParameterName, Timestamp};
 
-use crate::image::Image;
+use relay_policy::Image;
 
 /// Set up relay for a platform team: write and check targets, list and stop deployments, read their
 /// output. Only `ps`, `stop` and `log` call AWS.
@@ -49,6 +49,9 @@ pub(crate) enum Command {
     /// List or revoke the keys of token issuers, by which tokens are judged.
     #[command(subcommand)]
     Issuer(Issuer),
+    /// Verify the ledger of the evidence: that no claim and no record was removed or changed.
+    #[command(subcommand)]
+    Ledger(Ledger),
     /// Verify a deployment's archived output, and print it.
     ///
     /// Needs s3:GetObject and s3:ListBucket on the evidence bucket, kms:Decrypt on the key that
@@ -84,6 +87,37 @@ pub(crate) enum Issuer {
         #[arg(long, value_name = "KID")]
         kid: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ledger {
+    /// Compare every entry with its predecessor, and every claim and record with the ledger.
+    ///
+    /// Not covered are deployments that were never claimed, and objects that were removed before an
+    /// entry listed them; for these, compare with CloudTrail. Needs s3:GetObject and s3:ListBucket
+    /// on the evidence bucket. Exits with 0 if everything is there and unchanged, and with 1 if not.
+    Verify(VerifyLedger),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyLedger {
+    /// The configuration of a target in this account and region.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The ledger's public key in base64, from a safe place; after a rotation, each of them.
+    #[arg(long = "key", value_name = "BASE64", required = true)]
+    pub(crate) keys: Vec<String>,
+    /// Days for which the foundation keeps the evidence (its parameter EvidenceRetentionDays).
+    #[arg(long, value_name = "DAYS", default_value_t = 400)]
+    pub(crate) retention_days: u16,
+    /// Compare the entries with their copies in this bucket too (the foundation's parameter
+    /// LedgerArchiveBucket).
+    #[arg(long, value_name = "BUCKET")]
+    pub(crate) archive: Option<String>,
+    /// A file of CloudTrail with RunTask events, in JSON: each of them must have a claim. May be
+    /// repeated.
+    #[arg(long = "cloudtrail", value_name = "FILE")]
+    pub(crate) trails: Vec<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -167,8 +201,7 @@ pub(crate) enum Target {
     /// The template imports values from the stack of foundation.yaml. Its policy statements grant
     /// exactly what this configuration needs.
     #[command(after_help = "Example:
-  relay-admin target render payments.toml --image terraform@sha256:… \\
-      --runner-image relay-runner@sha256:… --deploy-policy payments-role.json --out payments.yaml
+  relay-admin target render payments.toml --deploy-policy payments-role.json --out payments.yaml
   aws cloudformation deploy --stack-name relay-payments --template-file payments.yaml \\
       --capabilities CAPABILITY_NAMED_IAM \\
       --parameter-overrides VpcId=vpc-… Subnets=subnet-…,subnet-…")]
@@ -185,17 +218,22 @@ pub(crate) enum Target {
     },
 }
 
+fn image(name: &str) -> Result<Image, &'static str> {
+    Image::try_from(name.to_owned())
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Render {
     /// The target's configuration.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// The image that holds the tool, named by its digest.
-    #[arg(long, value_name = "NAME@sha256:…")]
-    pub(crate) image: Image,
-    /// The runner's image, named by its digest. The runner is copied from it into a volume beside
-    /// the tool. Leave it out when the tool's image has the runner at /relay/relay-runner.
-    #[arg(long, value_name = "NAME@sha256:…")]
+    /// The image that holds the tool, named by its digest, if the configuration names no `images`.
+    /// Approvals do not cover it then, and the runner does not compare it.
+    #[arg(long, value_name = "NAME@sha256:…", value_parser = image)]
+    pub(crate) image: Option<Image>,
+    /// The runner's image, likewise. The runner is copied from it into a volume beside the tool.
+    /// Leave it out when the tool's image has the runner at /relay/relay-runner.
+    #[arg(long, value_name = "NAME@sha256:…", value_parser = image, requires = "image")]
     pub(crate) runner_image: Option<Image>,
     /// CPU units, from 256 to 16384 (1024 units are one vCPU).
     #[arg(long, value_name = "UNITS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(256..=16_384))]

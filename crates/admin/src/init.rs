@@ -375,6 +375,12 @@ timeout = "45m"
 cancel = {{ signal = "INT", grace = "90s" }}
 policy = '''permit(principal in Group::"ci", action in [Action::"deploy", Action::"cancel"], resource);'''
 
+# Name your images here before you render the template: by the digests of the manifests, for the
+# architecture that runs.
+# [images]
+# tool = "REPOSITORY@sha256:…"
+# runner = "REPOSITORY@sha256:…"
+
 [parameters]
 version = {{ pattern = "[A-Za-z0-9._-]{{1,64}}" }}
 
@@ -538,7 +544,7 @@ pipeline {{
             "\nNext steps (infra/ is in relay's repository):\n\n\
              1. in the CI account {ci_account}:\n   {ci} --parameter-overrides file://parameters/ci-account.json{provider}\n\n\
              2. in the target account {target_account}, once relay-launcher.zip is at s3://{bucket}/{code_key}:\n   {foundation} --parameter-overrides file://parameters/foundation.json\n\n\
-             3. in the target account as well:\n   relay-admin target render targets/{name}.toml --image IMAGE@sha256:… --runner-image IMAGE@sha256:… --deploy-policy targets/{name}.policy.json{arm64} --out {name}.yaml\n   {target} --parameter-overrides VpcId=vpc-… Subnets=subnet-…,subnet-…{outputs}\n\
+             3. name your images in targets/{name}.toml; then, in the target account as well:\n   relay-admin target render targets/{name}.toml --deploy-policy targets/{name}.policy.json{arm64} --out {name}.yaml\n   {target} --parameter-overrides VpcId=vpc-… Subnets=subnet-…,subnet-…{outputs}\n\
              {secret}\nThen, in a CI job: relay doctor --try {target_name}\n",
             ci_account = self.ci_account,
             target_account = self.target_account,

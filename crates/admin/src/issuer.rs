@@ -3,14 +3,12 @@
 
 use std::io::Write;
 
-use relay_aws::Sdk;
 use relay_aws::clock::now;
-use relay_aws::objects::{Condition, Object, Objects};
+use relay_aws::objects::{Condition, Objects};
+use relay_aws::{Sdk, issuer_keys};
 use relay_console::Failure;
-use relay_policy::Configuration;
 use relay_protocol::encoding::printable;
 use relay_protocol::keys::IssuerKey;
-use relay_protocol::limits::ISSUER_KEY_MAX;
 use relay_protocol::outcome::ExitCode;
 
 use crate::{cli, target};
@@ -20,47 +18,34 @@ pub(crate) async fn issuer(arguments: &cli::Issuer, out: &mut impl Write) -> Res
     let (cli::Issuer::List { file } | cli::Issuer::Revoke { file, .. }) = arguments;
     let (_, configuration) = target::load(file)?;
     let objects = Objects::new(&Sdk::from_environment(Some(configuration.topic.region())).await);
-    let keys = keys(&objects, &configuration).await?;
+    let bucket = &configuration.bucket;
+    let stored = issuer_keys::all(&objects, bucket, "jwks/").await;
+    let stored = stored.map_err(|error| Failure::aws(&format!("reading s3://{bucket}/jwks/"), &error))?;
+    let keys = stored.into_iter().filter_map(|stored| Some((stored.name, stored.etag, stored.key.ok()?)));
     match arguments {
         cli::Issuer::List { .. } => {
-            for (_, _, key) in &keys {
-                writeln!(out, "{}  {}  {}", printable(&key.issuer), printable(&key.kid), words(key))?;
+            for (_, _, key) in keys {
+                writeln!(out, "{}  {}  {}", printable(&key.issuer), printable(&key.kid), words(&key))?;
             }
             Ok(0)
         }
         cli::Issuer::Revoke { issuer, kid, .. } => {
-            let Some((name, object, key)) =
-                keys.into_iter().find(|(_, _, key)| key.issuer == *issuer && key.kid == *kid)
-            else {
-                writeln!(out, "{} has no key `{}` of {}", configuration.bucket, printable(kid), printable(issuer))?;
+            let mut keys = keys;
+            let Some((name, etag, key)) = keys.find(|(_, _, key)| key.issuer == *issuer && key.kid == *kid) else {
+                writeln!(out, "{} has no key `{}` of {}", bucket, printable(kid), printable(issuer))?;
                 return Ok(ExitCode::No.code());
             };
             let revoked = IssuerKey { revoked: true, ..key }.to_json();
             // Only the content that was looked at is replaced: the function may write meanwhile.
-            let written = objects.put(&configuration.bucket, &name, revoked, Condition::Matches(&object.etag)).await;
+            let written = objects.put(bucket, &name, revoked, Condition::Matches(&etag)).await;
             written.map_err(|error| {
-                Failure::aws(&format!("writing s3://{}/{name}", configuration.bucket), &error)
+                Failure::aws(&format!("writing s3://{}/{name}", bucket), &error)
                     .hint("if the function relay-jwks has written it at the same moment, try again")
             })?;
             writeln!(out, "revoked the key `{}` of {}", printable(kid), printable(issuer))?;
             Ok(0)
         }
     }
-}
-
-/// Every key in the bucket, with its object.
-async fn keys(objects: &Objects, configuration: &Configuration) -> Result<Vec<(String, Object, IssuerKey)>, Failure> {
-    let bucket = &configuration.bucket;
-    let reading = |error| Failure::aws(&format!("reading s3://{bucket}/jwks/"), &error);
-    let mut keys = Vec::new();
-    for name in objects.list(bucket, "jwks/").await.map_err(reading)? {
-        let object = objects.get(bucket, &name, ISSUER_KEY_MAX).await.map_err(reading)?;
-        keys.extend(object.and_then(|object| {
-            let key = IssuerKey::parse(&object.bytes).ok()?;
-            Some((name, object, key))
-        }));
-    }
-    Ok(keys)
 }
 
 fn words(key: &IssuerKey) -> String {

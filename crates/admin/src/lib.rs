@@ -10,9 +10,9 @@
 
 mod claims;
 mod cli;
-mod image;
 mod init;
 mod issuer;
+mod ledger;
 mod lock;
 mod log;
 mod prove;
@@ -75,6 +75,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut impl Write, 
             block_on(log::log(&arguments, &mut out, &mut err))
         }
         cli::Command::Issuer(issuer) => block_on(issuer::issuer(&issuer, &mut Lines::new(raw_out))),
+        cli::Command::Ledger(cli::Ledger::Verify(arguments)) => {
+            block_on(ledger::verify(&arguments, &mut Lines::new(raw_out)))
+        }
         cli::Command::Lock(lock) => block_on(lock::lock(&lock, &mut Lines::new(raw_out))),
         cli::Command::Ps(arguments) => block_on(ps::ps(&arguments, &mut Lines::new(raw_out), &mut Lines::new(raw_err))),
         cli::Command::Stop(arguments) => block_on(ps::stop(&arguments, &mut Lines::new(raw_out))),

@@ -9,12 +9,11 @@ use std::io::Write;
 use std::path::Path;
 
 use relay_console::Failure;
-use relay_policy::{Configuration, ParameterRule, Pin};
+use relay_policy::{Configuration, Image, Images, ParameterRule, Pin};
 use relay_protocol::keys::Proof;
 use serde_json::{Value, json};
 
 use crate::cli::Render;
-use crate::image::Image;
 use crate::target::{self, unreadable};
 
 const TEMPLATE: &str = include_str!("target.yaml");
@@ -31,7 +30,7 @@ pub(crate) fn render(arguments: &Render, out: &mut impl Write, err: &mut impl Wr
             "{file} contains `{{{{resolve:`, which CloudFormation would replace: the configuration would no longer match its digest"
         )));
     }
-    let key = Key::of(&configuration)?;
+    let (key, images) = (Key::of(&configuration)?, images(&configuration, arguments)?);
     let policy = arguments.deploy_policy.as_deref().map(policy).transpose()?;
     let role = configuration.role.as_deref().filter(|_| !arguments.no_deploy_role);
     let role = role.map(|arn| deploy_role(arn, &configuration)).transpose()?;
@@ -46,7 +45,8 @@ pub(crate) fn render(arguments: &Render, out: &mut impl Write, err: &mut impl Wr
             "note: the deploy role has no permissions: add them with --deploy-policy FILE or --managed-policy ARN"
         )?;
     }
-    let parts = Parts { text: &text, configuration: &configuration, key, role: role.as_ref(), policy: policy.as_ref() };
+    let (role, policy) = (role.as_ref(), policy.as_ref());
+    let parts = Parts { text: &text, configuration: &configuration, key, images, role, policy };
     let template = template(&parts, arguments)?;
     match &arguments.out {
         Some(path) => std::fs::write(path, template).map_err(|error| unreadable(path, &error))?,
@@ -97,8 +97,22 @@ struct Parts<'a> {
     text: &'a str,
     configuration: &'a Configuration,
     key: Key,
+    images: Images,
     role: Option<&'a DeployRole>,
     policy: Option<&'a Value>,
+}
+
+/// The images of the configuration, or of the flags.
+fn images(configuration: &Configuration, arguments: &Render) -> Result<Images, Failure> {
+    match (&configuration.images, &arguments.image) {
+        (Some(images), None) => Ok(images.clone()),
+        (None, Some(tool)) => Ok(Images { tool: tool.clone(), runner: arguments.runner_image.clone() }),
+        (Some(_), Some(_)) => Err(Failure::usage("the configuration names its `images`: leave out --image".to_owned())),
+        (None, None) => Err(Failure::usage(
+            "no image: name it in the configuration, `images = { tool = \"NAME@sha256:…\" }`, or with --image"
+                .to_owned(),
+        )),
+    }
 }
 
 /// The deploy role that this template creates.
@@ -149,7 +163,7 @@ fn install_container(image: &Image, log_prefix: &str) -> String {
     [
         "# Copies the runner into the volume, so that the tool's image need not contain relay.".to_owned(),
         "- Name: install".to_owned(),
-        format!("  Image: {}", json!(image.0)),
+        format!("  Image: {}", json!(image.name())),
         "  Essential: false".to_owned(),
         r#"  EntryPoint: ["/relay-runner", "install", "/relay"]"#.to_owned(),
         r#"  User: "0""#.to_owned(),
@@ -164,12 +178,12 @@ fn install_container(image: &Image, log_prefix: &str) -> String {
 }
 
 fn template(parts: &Parts<'_>, arguments: &Render) -> Result<String, Failure> {
-    let Parts { text, configuration, key, role, policy } = parts;
+    let Parts { text, configuration, key, images, role, policy } = parts;
     let (role, policy) = (*role, *policy);
     let target = &configuration.target;
     let (account, region) = (configuration.topic.account(), configuration.topic.region());
     let partition = partition(configuration);
-    let (install, mount_relay, depends_on) = match &arguments.runner_image {
+    let (install, mount_relay, depends_on) = match &images.runner {
         Some(image) => (
             install_container(image, &format!("{}-install", target.family())),
             "- { SourceVolume: relay, ContainerPath: /relay, ReadOnly: true }\n            ",
@@ -199,7 +213,7 @@ fn template(parts: &Parts<'_>, arguments: &Render) -> Result<String, Failure> {
         ("memory", json!(arguments.memory.to_string()).to_string()),
         ("architecture", if arguments.arm64 { "ARM64" } else { "X86_64" }.to_owned()),
         ("install", install),
-        ("image", json!(arguments.image.0).to_string()),
+        ("image", json!(images.tool.name()).to_string()),
         ("entry_point", json!(Pin::of(target, text).entry_point(RUNNER)).to_string()),
         ("configuration", json!(text).to_string()),
         ("mount_relay", mount_relay.to_owned()),

@@ -11,8 +11,6 @@ use relay_protocol::Digest;
 
 const IMAGE: &str = "222222222222.dkr.ecr.eu-west-1.amazonaws.com/terraform@sha256:\
                      3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f";
-const RUNNER: &str = "222222222222.dkr.ecr.eu-west-1.amazonaws.com/relay-runner@sha256:\
-                      7c7c7c7c7c7c7c7c7c7c7c7c7c7c7c7c7c7c7c7c7c7c7c7c7c7c7c7c7c7c7c7c";
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra/examples").join(name)
@@ -31,7 +29,7 @@ fn render(file: &Path, more: &[&str]) -> (u8, String, String) {
 #[test]
 fn the_example_is_what_the_command_makes() {
     let policy = example("payments-production.policy.json");
-    let flags = ["--image", IMAGE, "--runner-image", RUNNER, "--deploy-policy", policy.to_str().unwrap()];
+    let flags = ["--deploy-policy", policy.to_str().unwrap()];
     let (code, out, err) = render(&example("payments-production.toml"), &flags);
     assert_eq!((code, err.as_str()), (0, ""));
     let file = example("payments-production.yaml");
@@ -43,10 +41,18 @@ fn the_example_is_what_the_command_makes() {
     assert!(same, "render {} again: RELAY_BLESS=1 cargo test -p relay-admin --test render", file.display());
 }
 
+/// The example without the table `images`.
+fn without_images() -> String {
+    let text = fs::read_to_string(example("payments-production.toml")).unwrap();
+    let (before, rest) = text.split_once("[images]").unwrap();
+    let (_, after) = rest.split_once("[parameters]").unwrap();
+    format!("{before}[parameters]{after}")
+}
+
 #[test]
 fn the_text_is_pinned_and_stays_text() {
     let odd = "\n# @image@ ${AWS::AccountId} \" ' \\ \t {{x}} \u{1F600}\n#\"\n#        - Name: evil\n";
-    let text = fs::read_to_string(example("payments-production.toml")).unwrap() + odd;
+    let text = without_images() + odd;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("target.toml");
     fs::write(&file, &text).unwrap();
@@ -66,12 +72,18 @@ fn the_text_is_pinned_and_stays_text() {
 
 #[test]
 fn what_cannot_be_is_refused() {
-    let file = example("payments-production.toml");
-    let (code, _, err) = render(&file, &["--image", "terraform:1.9"]);
-    assert_eq!(code, 119);
-    assert!(err.contains("a tag can be moved"), "{err}");
+    let named = example("payments-production.toml");
+    let (code, _, err) = render(&named, &["--image", IMAGE]);
+    assert_eq!((code, err.contains("the configuration names its `images`")), (119, true), "{err}");
 
     let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("without.toml");
+    fs::write(&file, without_images()).unwrap();
+    let (code, _, err) = render(&file, &["--image", "terraform:1.9"]);
+    assert_eq!((code, err.contains("a tag can be moved")), (119, true), "{err}");
+    let (code, _, err) = render(&file, &[]);
+    assert_eq!((code, err.contains("no image")), (119, true), "{err}");
+
     let elsewhere = folder.path().join("target.toml");
     fs::write(&elsewhere, fs::read_to_string(&file).unwrap().replace("role/relay-deploy/payments", "role/admin"))
         .unwrap();

@@ -6,8 +6,36 @@ use relay_protocol::keys::{IssuerKey, IssuerKeys, KeyName};
 use relay_protocol::limits::{ISSUER_KEY_MAX, ISSUER_KEYS_MAX};
 
 use crate::clock::now;
-use crate::objects::Objects;
+use crate::objects::{Object, Objects};
 use crate::{AwsError, Kind};
+
+/// An object in a folder of issuers' keys.
+#[derive(Debug)]
+pub struct Stored {
+    /// The name of the object.
+    pub name: String,
+    /// The ETag of the content that was read.
+    pub etag: String,
+    /// The key, or why the content is none.
+    pub key: Result<IssuerKey, String>,
+}
+
+/// Reads every object whose name begins with `folder`, whether or not it may be used.
+///
+/// # Errors
+///
+/// The error of the first call that fails.
+pub async fn all(objects: &Objects, bucket: &str, folder: &str) -> Result<Vec<Stored>, AwsError> {
+    let mut all = Vec::new();
+    for name in objects.list(bucket, folder).await? {
+        let object = objects.get(bucket, &name, ISSUER_KEY_MAX).await?;
+        all.extend(object.map(|Object { bytes, etag }| {
+            let key = IssuerKey::parse(&bytes).map_err(|problem| problem.to_string());
+            Stored { name, etag, key }
+        }));
+    }
+    Ok(all)
+}
 
 /// Reads the keys with these names that may be used now. A key that is not there, that is revoked
 /// or that was not listed for too long is left out, and so is every key beyond the first

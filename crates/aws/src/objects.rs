@@ -1,8 +1,11 @@
 //! S3: conditional writes of small objects, and artifacts.
 
+use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_types::timeout::TimeoutConfig;
 use bytes::Bytes;
+use relay_protocol::encoding::Hasher;
+use relay_protocol::{Digest, Timestamp};
 
 use crate::error::from_sdk;
 use crate::sdk::CONNECT;
@@ -10,6 +13,9 @@ use crate::{AwsError, Kind, Sdk};
 
 /// How many pages of a thousand names [`Objects::list`] reads.
 const PAGES_MAX: usize = 10;
+
+/// How many pages [`Objects::list_all`] reads: ten million names.
+const ALL_PAGES: usize = 10_000;
 
 /// A client of S3.
 #[derive(Clone, Debug)]
@@ -35,6 +41,15 @@ pub struct Object {
     pub bytes: Vec<u8>,
     /// The ETag, for [`Condition::Matches`].
     pub etag: String,
+}
+
+/// An object in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub key: String,
+    /// When it was last written, in whole seconds.
+    pub written_at: Timestamp,
 }
 
 impl Objects {
@@ -91,17 +106,58 @@ impl Objects {
     ///
     /// The error of the call.
     pub async fn list(&self, bucket: &str, prefix: &str) -> Result<Vec<String>, AwsError> {
-        let (mut names, mut next) = (Vec::new(), None);
-        for _ in 0..PAGES_MAX {
+        let pages = self.pages(bucket, prefix, None, PAGES_MAX).await?;
+        let objects = pages.into_iter().flat_map(|page| page.contents.unwrap_or_default());
+        Ok(objects.filter_map(|object| object.key).collect())
+    }
+
+    /// Returns all objects whose names begin with `prefix`, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call.
+    pub async fn list_all(&self, bucket: &str, prefix: &str) -> Result<Vec<Listed>, AwsError> {
+        let pages = self.pages(bucket, prefix, None, ALL_PAGES).await?;
+        let objects = pages.into_iter().flat_map(|page| page.contents.unwrap_or_default());
+        let listed = |object: aws_sdk_s3::types::Object| {
+            let written_at = Timestamp::from_unix(object.last_modified()?.secs());
+            Some(Listed { key: object.key?, written_at })
+        };
+        Ok(objects.filter_map(listed).collect())
+    }
+
+    /// Returns the folders directly inside the folder `prefix`, which ends with a slash, or is
+    /// empty. So do the names.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call.
+    pub async fn folders(&self, bucket: &str, prefix: &str) -> Result<Vec<String>, AwsError> {
+        let pages = self.pages(bucket, prefix, Some("/"), ALL_PAGES).await?;
+        let folders = pages.into_iter().flat_map(|page| page.common_prefixes.unwrap_or_default());
+        Ok(folders.filter_map(|folder| folder.prefix).collect())
+    }
+
+    async fn pages(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        delimiter: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<ListObjectsV2Output>, AwsError> {
+        let mut pages = Vec::new();
+        let mut next = None;
+        for _ in 0..most {
             let call = self.client.list_objects_v2().bucket(bucket).prefix(prefix).set_continuation_token(next);
-            let listed = call.send().await.map_err(from_sdk("s3:ListObjectsV2"))?;
-            names.extend(listed.contents().iter().filter_map(|object| object.key().map(str::to_owned)));
-            next = listed.next_continuation_token().map(str::to_owned);
+            let page = call.set_delimiter(delimiter.map(str::to_owned)).send().await;
+            let page = page.map_err(from_sdk("s3:ListObjectsV2"))?;
+            next = page.next_continuation_token().map(str::to_owned);
+            pages.push(page);
             if next.is_none() {
                 break;
             }
         }
-        Ok(names)
+        Ok(pages)
     }
 
     /// Reads an object of at most `max` bytes. Returns `None` if it does not exist.
@@ -199,6 +255,21 @@ impl Objects {
             take(&part).map_err(|error| AwsError::new("s3:GetObject", Kind::Invalid, error.to_string()))?;
         }
         Ok(true)
+    }
+
+    /// Reads an object of any size and returns the SHA-256 of its bytes. Returns `None` if it does
+    /// not exist.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call.
+    pub async fn digest(&self, bucket: &str, key: &str) -> Result<Option<Digest>, AwsError> {
+        let mut hasher = Hasher::default();
+        let found = self.fetch(bucket, key, u64::MAX, |part| {
+            hasher.push(part);
+            Ok(())
+        });
+        Ok(found.await?.then(|| hasher.digest()))
     }
 
     /// Reads an object and discards it, to see whether it can be read. It does not use HEAD, whose

@@ -239,6 +239,15 @@ fn task(task: &aws_sdk_ecs::types::Task) -> Task {
         stopped_reason: task.stopped_reason().map(str::to_owned),
         exit_code: container.and_then(|container| container.exit_code()),
         container_reason: task.containers().iter().find_map(|container| container.reason()).map(str::to_owned),
+        images: task
+            .containers()
+            .iter()
+            .filter_map(|container| Some((container.name()?.to_owned(), container.image_digest()?.to_owned())))
+            .collect(),
+        capacity: task
+            .capacity_provider_name()
+            .or_else(|| task.launch_type().map(LaunchType::as_str))
+            .map(str::to_owned),
         request: request.and_then(|pair| RequestRef::parse(pair.value()?).ok()),
     }
 }

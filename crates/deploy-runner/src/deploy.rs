@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 use crate::claim::{self, Held, Taken};
 use crate::deployment::Deployment;
 use crate::evidence::{Desk, Left};
+use crate::host::Host;
 use crate::pump::Pump;
 use crate::recipe::{Progress, Recipe};
 use crate::report::{self, Facts};
@@ -30,6 +31,7 @@ use crate::workplace::StepError;
 struct Run {
     deployment: Deployment,
     pump: Pump,
+    host: Host,
     allowed: Option<Allowed>,
     held: Option<Held>,
     watchers: Vec<tokio::task::JoinHandle<()>>,
@@ -80,8 +82,9 @@ pub(crate) async fn deploy(started: Started, outlet: &Outlet) -> u8 {
 
 impl Run {
     fn new(deployment: Deployment, pump: Pump) -> Self {
+        let host = Host::of_task(&deployment.task_arn);
         let (watchers, progress) = Default::default();
-        Self { deployment, pump, allowed: None, held: None, watchers, progress, outcome: None, left: None }
+        Self { deployment, pump, host, allowed: None, held: None, watchers, progress, outcome: None, left: None }
     }
 
     /// Runs from the authorisation to the last frame, and returns the container's exit code.
@@ -90,7 +93,7 @@ impl Run {
         loop {
             known.halted = self.deployment.stopper.asked().is_some();
             match run::next(&known) {
-                Need::Authorise => known.allowed = Some(self.authorise()),
+                Need::Authorise => known.allowed = Some(self.authorise().await),
                 Need::SayStarted => known.started = Some(self.say_started().await),
                 Need::TakeLock => known.locked = Some(self.take_lock().await),
                 Need::LookForCancel => {
@@ -124,12 +127,19 @@ impl Run {
         self.outcome = Some(outcome.unwrap_or_else(ended));
     }
 
-    /// Authorises the request again, and returns whether it is allowed.
-    fn authorise(&mut self) -> bool {
-        let Deployment { configuration, asked, .. } = &self.deployment;
-        match relay_policy::authorise(configuration, asked, now(), Stage::Run) {
+    /// Authorises the request again, and returns whether it is allowed here.
+    async fn authorise(&mut self) -> bool {
+        let Deployment { configuration, asked, sdk, .. } = &self.deployment;
+        let denied = |Denied { reason, message, .. }| StepError { reason, message };
+        let mut allowed = relay_policy::authorise(configuration, asked, now(), Stage::Run).map_err(denied);
+        if allowed.is_ok()
+            && let Err(trouble) = self.host.look(&Tasks::new(sdk), configuration.images.as_ref()).await
+        {
+            allowed = Err(trouble);
+        }
+        match allowed {
             Ok(allowed) => self.allowed = Some(allowed),
-            Err(Denied { reason, message, .. }) => self.ends(Err(StepError { reason, message })),
+            Err(trouble) => self.ends(Err(trouble)),
         }
         self.allowed.is_some()
     }
@@ -198,7 +208,7 @@ impl Run {
 
     /// Makes the record and leaves it in the evidence. Nothing of the tool runs any more.
     async fn record(&mut self) {
-        let Self { deployment, pump, allowed, progress, outcome, left, .. } = self;
+        let Self { deployment, pump, host, allowed, progress, outcome, left, .. } = self;
         // Every way to end a run sets its outcome; this is a fallback in case one does not.
         let unknown = || Outcome::Ended { reason: Reason::Runner, message: Reason::Runner.words().to_owned() };
         let outcome = outcome.get_or_insert_with(unknown);
@@ -209,7 +219,7 @@ impl Run {
             issuer_keys: deployment.issuer_keys,
             role: deployment.configuration.role.clone(),
             allowed: allowed.as_ref(),
-            task_arn: &deployment.task_arn,
+            host,
             started_at: deployment.started_at,
             finished_at: now(),
             subjects: progress.subjects.clone(),

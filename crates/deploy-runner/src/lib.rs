@@ -20,6 +20,7 @@ mod deploy;
 mod deployment;
 pub mod environment;
 mod evidence;
+mod host;
 mod install;
 mod leftovers;
 mod outputs;

@@ -8,6 +8,8 @@ use relay_protocol::outcome::Outcome;
 use relay_protocol::record::{self, Deployment, Record, RecordSigner, RecordStep, StreamDigest, Subject};
 use relay_protocol::{Digest, Envelope, Timestamp};
 
+use crate::host::Host;
+
 /// The contents of the record.
 #[derive(Debug)]
 pub(crate) struct Facts<'a> {
@@ -17,7 +19,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) issuer_keys: Option<Digest>,
     pub(crate) role: Option<String>,
     pub(crate) allowed: Option<&'a Allowed>,
-    pub(crate) task_arn: &'a str,
+    pub(crate) host: &'a Host,
     pub(crate) started_at: Timestamp,
     pub(crate) finished_at: Timestamp,
     pub(crate) subjects: Vec<Subject>,
@@ -34,6 +36,7 @@ pub(crate) fn record(facts: Facts<'_>) -> Envelope {
     let named = |signers: &[KnownSigner]| signers.iter().map(RecordSigner::from).collect::<Vec<_>>();
     let Facts { asked, pin, request_json, issuer_keys, .. } = &facts;
     let mut subjects = record::subjects(asked.request.digest(), *request_json, pin.configuration, *issuer_keys);
+    subjects.extend(facts.host.subjects());
     subjects.extend(facts.subjects);
     let record = Record::new(
         subjects,
@@ -45,8 +48,9 @@ pub(crate) fn record(facts: Facts<'_>) -> Envelope {
             signers: named(facts.asked.request.signers()),
             approvers: facts.allowed.map(|allowed| named(&allowed.approvers)).unwrap_or_default(),
             policies: facts.allowed.map(|allowed| allowed.policies.clone()).unwrap_or_default(),
-            task_arn: facts.task_arn.to_owned(),
+            task_arn: facts.host.task_arn.clone(),
             role: facts.role,
+            capacity: facts.host.capacity.clone(),
             runner_version: env!("CARGO_PKG_VERSION").to_owned(),
             origin: request.origin.clone(),
             started_at: facts.started_at,

@@ -14,7 +14,7 @@ use relay_aws::secrets::Secrets as Store;
 use relay_aws::sessions::Sessions;
 use relay_engine::SECRET_MIN;
 use relay_policy::{Asked, Configuration, ParameterRule, SecretRef};
-use relay_protocol::encoding::short;
+use relay_protocol::encoding::{Hasher, short};
 use relay_protocol::frame::outputs_size;
 use relay_protocol::limits::OUTPUTS_MAX;
 use relay_protocol::record::Subject;
@@ -339,10 +339,10 @@ struct Source<'a> {
 async fn fetch(objects: &Objects, source: Source<'_>, folder: &Path) -> Result<File, String> {
     let Source { bucket, key, max, digest: wanted } = source;
     let mut file = tempfile::tempfile_in(folder).map_err(|error| error.to_string())?;
-    let mut hasher = <sha2::Sha256 as sha2::Digest>::new();
+    let mut hasher = Hasher::default();
     let found = objects
         .fetch(bucket, key, max, |part| {
-            sha2::Digest::update(&mut hasher, part);
+            hasher.push(part);
             file.write_all(part)
         })
         .await
@@ -350,7 +350,7 @@ async fn fetch(objects: &Objects, source: Source<'_>, folder: &Path) -> Result<F
     if !found {
         return Err(format!("s3://{bucket}/{key} does not exist"));
     }
-    let digest = Digest::from_bytes(sha2::Digest::finalize(hasher).into());
+    let digest = hasher.digest();
     if digest != wanted {
         return Err(format!("s3://{bucket}/{key} has the digest {digest}, not the requested one"));
     }

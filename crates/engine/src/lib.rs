@@ -8,6 +8,7 @@
 //! | [`claim`], [`lock`] | which process may run a deployment; when a slot may be taken |
 //! | [`conclude`] | the exit code of `relay deploy` |
 //! | [`proof`] | what a record proves about a deployment |
+//! | [`ledger`] | what the next entry of the ledger is, and what a ledger proves |
 //! | [`Masker`], [`Outbox`] | how output becomes frames (promise P5) |
 //! | [`Inbox`] | which frames are accepted, and how they become output again, once and in order (P4, P5, P6) |
 //!
@@ -28,12 +29,14 @@ pub mod claim;
 pub mod conclude;
 mod inbox;
 pub mod launch;
+pub mod ledger;
 pub mod lock;
 mod mask;
 mod outbox;
 pub mod proof;
 pub mod run;
 
+use relay_protocol::encoding::Hasher;
 use relay_protocol::frame::Stream;
 use relay_protocol::record::StreamDigest;
 
@@ -49,7 +52,7 @@ pub use outbox::{Batch, Finish, Frame, MemorySpool, Outbox, Seal, Spool};
 #[derive(Clone, Debug, Default)]
 struct Tally {
     bytes: u64,
-    hasher: sha2::Sha256,
+    hasher: Hasher,
 }
 
 /// The tallies of both streams.
@@ -75,12 +78,11 @@ impl Tallies {
 
 impl Tally {
     fn add(&mut self, bytes: &[u8]) {
-        sha2::Digest::update(&mut self.hasher, bytes);
+        self.hasher.push(bytes);
         self.bytes += bytes.len() as u64;
     }
 
     fn digest(&self) -> StreamDigest {
-        let digest: [u8; 32] = sha2::Digest::finalize(self.hasher.clone()).into();
-        StreamDigest { bytes: self.bytes, sha256: relay_protocol::Digest::from_bytes(digest) }
+        StreamDigest { bytes: self.bytes, sha256: self.hasher.digest() }
     }
 }

@@ -101,6 +101,7 @@ mod tests {
             policies: Vec::new(),
             task_arn: "task".into(),
             role: None,
+            capacity: None,
             runner_version: "1".into(),
             origin: relay_protocol::request::Origin::default(),
             started_at: Timestamp::from_unix(1),

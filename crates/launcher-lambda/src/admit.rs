@@ -106,6 +106,10 @@ impl<'a> Admission<'a> {
                     Decision::Allowed(by) => (known.allowed, policies) = (Some(true), by),
                     Decision::Denied(why) => (known.allowed, denied) = (Some(false), Some(why)),
                 },
+                Need::Summarise => {
+                    self.launcher.summarise(&self.target.configuration, &self.asked).await?;
+                    known.summarised = true;
+                }
                 Need::RunTask => match self.launch(&policies).await? {
                     Ending::Task(kind) => (known.ran, answer) = (Some(Ran::Task), Some(kind)),
                     Ending::Failed(why) => (known.ran, denied) = (Some(Ran::Failed), Some(why)),

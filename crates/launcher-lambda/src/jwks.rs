@@ -3,15 +3,16 @@
 //! those objects, to revoke a key.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use lambda_runtime::Error;
 use relay_aws::clock::now;
 use relay_aws::fetch::{Fetch, FetchError};
+use relay_aws::issuer_keys::{self, Stored};
 use relay_aws::objects::{Condition, Objects};
 use relay_aws::{AwsError, Kind, Sdk};
 use relay_protocol::Region;
 use relay_protocol::keys::{Discovery, IssuerKey, Jwk, JwksError, read_jwks};
-use relay_protocol::limits::ISSUER_KEY_MAX;
 use tracing::{error, info};
 
 /// The largest discovery document and JWKS, in bytes.
@@ -35,8 +36,6 @@ enum Failed {
     Discovery(String),
     #[error("its keys: {0}")]
     Jwks(#[from] JwksError),
-    #[error("{0}")]
-    Aws(#[from] AwsError),
 }
 
 impl Collector {
@@ -56,67 +55,63 @@ impl Collector {
 
     /// Fetches the keys of every issuer. One that does not answer does not stop the others; the
     /// invocation fails in the end, so that an alarm sees it.
-    pub(crate) async fn run(&self) -> Result<(), Error> {
+    pub(crate) async fn run(self: Arc<Self>) -> Result<(), Error> {
+        let mut listed = BTreeMap::new();
         let mut failed = Vec::new();
         for issuer in &self.issuers {
-            match self.collect(issuer).await {
-                Ok(count) => info!(issuer, count, "fetched the keys"),
+            match self.fetch(issuer).await {
+                Ok(keys) => {
+                    info!(issuer, count = keys.len(), "fetched the keys");
+                    listed.insert(issuer.as_str(), keys);
+                }
                 Err(problem) => {
                     error!(issuer, %problem, "cannot fetch the keys; tokens stay valid by the keys that are known, for two days");
                     failed.push(issuer.as_str());
                 }
             }
         }
-        if let Err(problem) = self.retire().await {
-            error!(%problem, "cannot mark the keys of issuers that are not in RELAY_ISSUERS");
+        if let Err(problem) = self.store(listed).await {
+            error!(%problem, "cannot write the keys to the relay bucket");
             failed.push("the relay bucket");
         }
         if failed.is_empty() { Ok(()) } else { Err(format!("no keys from {}", failed.join(", ")).into()) }
     }
 
-    async fn collect(&self, issuer: &str) -> Result<usize, Failed> {
+    /// Fetches the keys that an issuer lists.
+    async fn fetch(&self, issuer: &str) -> Result<BTreeMap<String, Jwk>, Failed> {
         let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
         let discovery = self.fetch.get(&url, &[], ANSWER_MAX).await?;
         let discovery = Discovery::parse(&discovery, issuer).map_err(|error| Failed::Discovery(error.to_string()))?;
-        let listed = read_jwks(&self.fetch.get(&discovery.jwks_uri, &[], ANSWER_MAX).await?)?;
-        self.store(issuer, &listed).await?;
-        Ok(listed.len())
+        Ok(read_jwks(&self.fetch.get(&discovery.jwks_uri, &[], ANSWER_MAX).await?)?)
     }
 
-    /// Brings the objects of an issuer up to date. Each write has a condition: somebody who revokes
-    /// a key at the same moment wins.
-    async fn store(&self, issuer: &str, listed: &BTreeMap<String, Jwk>) -> Result<(), AwsError> {
-        let folder = format!("{}/", IssuerKey::folder(issuer));
-        let mut known = Vec::new();
-        for name in self.objects.list(&self.bucket, &folder).await? {
-            let Some(object) = self.objects.get(&self.bucket, &name, ISSUER_KEY_MAX).await? else { continue };
-            let Ok(key) = IssuerKey::parse(&object.bytes) else { continue };
-            if let Some(after) = key.after(listed.get(&key.kid), now()) {
-                self.put(&after, Condition::Matches(&object.etag)).await?;
-            }
-            known.push(key.kid);
-        }
-        for (kid, jwk) in listed.iter().filter(|(kid, _)| !known.contains(kid)) {
-            let (issuer, kid, jwk) = (issuer.to_owned(), kid.clone(), jwk.clone());
-            let key = IssuerKey { issuer, kid, jwk, seen_at: now(), gone_at: None, revoked: false };
-            self.put(&key, Condition::Absent).await?;
-        }
-        Ok(())
-    }
-
-    /// Marks the keys of issuers that are not among the settings any longer as gone, so that no new
-    /// token of theirs is accepted.
-    async fn retire(&self) -> Result<(), AwsError> {
-        for name in self.objects.list(&self.bucket, "jwks/").await? {
-            let Some(object) = self.objects.get(&self.bucket, &name, ISSUER_KEY_MAX).await? else { continue };
-            match IssuerKey::parse(&object.bytes) {
-                Ok(key) if self.issuers.contains(&key.issuer) => {}
-                Ok(key) => {
-                    if let Some(after) = key.after(None, now()) {
-                        self.put(&after, Condition::Matches(&object.etag)).await?;
-                    }
+    /// Brings the objects up to date with what the issuers list. Keys of issuers that are not among
+    /// the settings any longer are marked as gone, so that no new token of theirs is accepted; keys
+    /// of an issuer that did not answer stay as they are. Each write has a condition: somebody who
+    /// revokes a key at the same moment wins.
+    async fn store(&self, mut listed: BTreeMap<&str, BTreeMap<String, Jwk>>) -> Result<(), AwsError> {
+        for Stored { name, etag, key } in issuer_keys::all(&self.objects, &self.bucket, "jwks/").await? {
+            let key = match key {
+                Ok(key) => key,
+                Err(problem) => {
+                    error!(name, problem, "not a key: nobody uses this object");
+                    continue;
                 }
-                Err(problem) => error!(name, %problem, "not a key: nobody uses this object"),
+            };
+            let now_listed = match listed.get_mut(key.issuer.as_str()) {
+                Some(keys) => keys.remove(&key.kid),
+                None if self.issuers.contains(&key.issuer) => continue,
+                None => None,
+            };
+            if let Some(after) = key.after(now_listed.as_ref(), now()) {
+                self.put(&after, Condition::Matches(&etag)).await?;
+            }
+        }
+        for (issuer, keys) in listed {
+            for (kid, jwk) in keys {
+                let key =
+                    IssuerKey { issuer: issuer.to_owned(), kid, jwk, seen_at: now(), gone_at: None, revoked: false };
+                self.put(&key, Condition::Absent).await?;
             }
         }
         Ok(())

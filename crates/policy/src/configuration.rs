@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::cedar::{Policies, PolicyError};
 use crate::identity::{ClaimsFile, IssuerFile, Issuers, KindFile, PersonFile, Persons};
+use crate::images::Images;
 use crate::parameters::{ParameterRule, S3Prefix};
 use crate::secret::SecretRef;
 use crate::substitute::Template;
@@ -48,6 +49,8 @@ pub struct Configuration {
     pub runner_role: String,
     /// The role that the tool assumes. Without it, the tool gets no credentials.
     pub role: Option<String>,
+    /// The images that the task has to run; absent in a sandbox, whose tasks are processes.
+    pub images: Option<Images>,
     /// How long all steps together may run.
     pub timeout: Duration,
     /// How a step is asked to stop.
@@ -182,6 +185,7 @@ struct File {
     target_key: String,
     runner_role: String,
     role: Option<String>,
+    images: Option<Images>,
     #[serde(default = "default_timeout")]
     timeout: String,
     #[serde(default)]
@@ -406,6 +410,7 @@ impl Configuration {
             target_key: file.target_key,
             runner_role: file.runner_role,
             role: file.role,
+            images: file.images,
             timeout,
             cancel: CancelRule { signal: file.cancel.signal, grace, to: file.cancel.to },
             output: file.output,

@@ -15,6 +15,7 @@ mod configuration;
 mod decide;
 mod deep;
 mod identity;
+mod images;
 mod parameters;
 mod pin;
 mod secret;
@@ -29,6 +30,7 @@ pub use decide::{
     verify_dry_run,
 };
 pub use identity::Persons;
+pub use images::{Image, Images, OtherImage, digest_of};
 pub use parameters::{ParameterError, ParameterRule};
 pub use pin::{Pin, PinError};
 pub use secret::SecretRef;

@@ -8,6 +8,7 @@ use crate::encoding::{Digest, to_json};
 use crate::names::{DeploymentId, TargetName};
 use crate::outcome::Reason;
 use crate::strict;
+use crate::task::cluster_of;
 
 /// The body of a deployment's claim, whose name [`Evidence::claim`](crate::evidence::Evidence)
 /// gives. It is written once, with `If-None-Match: *`, and never deleted.
@@ -93,10 +94,9 @@ pub struct LockHolder {
 }
 
 impl LockHolder {
-    /// The cluster in `arn:aws:ecs:REGION:ACCOUNT:task/CLUSTER/ID`. It is the holder's cluster,
-    /// which may differ from the caller's.
+    /// The cluster of the holder's task, which may differ from the caller's.
     pub fn cluster(&self) -> &str {
-        self.task_arn.split('/').nth(1).unwrap_or_default()
+        cluster_of(&self.task_arn)
     }
 }
 

@@ -84,6 +84,22 @@ impl Digest {
     }
 }
 
+/// A SHA-256 of bytes that come in parts.
+#[derive(Clone, Debug, Default)]
+pub struct Hasher(Sha256);
+
+impl Hasher {
+    /// Takes the next part.
+    pub fn push(&mut self, part: &[u8]) {
+        self.0.update(part);
+    }
+
+    /// The digest of what came so far.
+    pub fn digest(&self) -> Digest {
+        Digest(self.0.clone().finalize().into())
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&HEXLOWER.encode(&self.0))

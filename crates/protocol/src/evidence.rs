@@ -65,6 +65,12 @@ impl Evidence {
         format!("{}/runner/{number:06}.jsonl", self.folder)
     }
 
+    /// The verification summary of the decision to run the deployment, an envelope. The launcher
+    /// writes it.
+    pub fn summary(&self) -> String {
+        format!("{}/{}/vsa.json", self.folder, Writer::Launcher.folder())
+    }
+
     /// The record of `writer`, an envelope.
     pub fn record(&self, writer: Writer) -> String {
         format!("{}/{}/record.json", self.folder, writer.folder())

@@ -55,6 +55,15 @@ limits! {
     /// Bytes of the object with the keys that tokens were judged by. Clause EVD-5.
     ISSUER_KEYS_FILE_MAX: u64 = 65_536, "eight keys of issuers, with room";
 
+    /// Objects that one entry of the ledger lists; the next entry lists the rest. Clause LED-2.
+    LEDGER_OBJECTS_MAX: usize = 10_000, "a million deployments a day would need five entries an hour";
+
+    /// Bytes of the payload of an entry of the ledger. Clause LED-1.
+    LEDGER_ENTRY_MAX: usize = 4_194_304, "10,000 objects with the longest names";
+
+    /// Seconds after which the newest entry of the ledger is too old. Clause LED-4.
+    LEDGER_AGE_MAX: i64 = 2 * 60 * 60, "one entry an hour, and one that may be late";
+
     /// Seconds for which a key of an issuer is used after the issuer last listed it. Clause SIG-9.
     ISSUER_KEY_LIFETIME: i64 = 48 * 60 * 60, "a weekend on which the keys cannot be fetched";
 

@@ -98,6 +98,7 @@ reasons! {
     Frozen = "frozen", Refused, "deployments are frozen", "ask the platform team when the freeze ends";
     Artifact = "artifact", Refused, "an artifact is missing, too large, unsafe, or not what the request says", "build and upload the artifact again with `relay deploy --artifact`";
     TooLarge = "too_large", Refused, "the request, or the command line that it leads to, is too large", "shorten the parameters; put larger data into an artifact";
+    Image = "image", Refused, "the task runs another image than the configuration names", "the target's owner should render the target's template again and deploy it: `images` in the configuration names both images by the digests of their manifests";
     // Allowed, but never started.
     Capacity = "capacity", NeverStarted, "ECS has no capacity at this time", "nobody's fault: run it again in a few minutes; if this repeats, the target's owner should add subnets in other zones";
     Quota = "quota", NeverStarted, "an ECS or Fargate quota is used up", "the target account's owner should ask AWS for a higher quota; until then, run fewer deployments at the same time";

@@ -12,6 +12,9 @@ use crate::strict;
 /// The name of the container in every target's task definition.
 pub const CONTAINER: &str = "runner";
 
+/// The name of the container that copies the runner beside the tool, where there is one.
+pub const INSTALL_CONTAINER: &str = "install";
+
 /// The environment variable in which the runner finds a [`RequestRef`].
 pub const VARIABLE: &str = "RELAY_REQUEST";
 

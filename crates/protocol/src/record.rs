@@ -25,13 +25,10 @@ pub const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// The media type of a Sigstore bundle (sigstore/protobuf-specs, `sigstore_bundle.proto`).
 const SIGSTORE_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
-/// What a record says, and the predicate type that it has for it.
+/// What a statement says, and the predicate type that it has for it.
 pub trait Predicate: Serialize + serde::de::DeserializeOwned {
     /// The predicate type.
     const TYPE: &'static str;
-
-    /// What every record says of its request and its task.
-    fn about(&self) -> About<'_>;
 }
 
 /// What every record says of its request and its task, whoever made the record.
@@ -51,17 +48,23 @@ pub struct About<'a> {
 
 impl Predicate for Deployment {
     const TYPE: &'static str = "urn:relay:deployment:v1";
+}
 
-    fn about(&self) -> About<'_> {
+impl Predicate for Unfinished {
+    const TYPE: &'static str = "urn:relay:launcher-record:v1";
+}
+
+impl Deployment {
+    /// What every record says of its request and its task.
+    pub fn about(&self) -> About<'_> {
         let Self { deployment_id, target, audience, parameters, task_arn, .. } = self;
         About { deployment_id, target, audience, parameters, task_arn: Some(task_arn) }
     }
 }
 
-impl Predicate for Unfinished {
-    const TYPE: &'static str = "urn:relay:launcher-record:v1";
-
-    fn about(&self) -> About<'_> {
+impl Unfinished {
+    /// What every record says of its request and its task.
+    pub fn about(&self) -> About<'_> {
         let Self { deployment_id, target, audience, parameters, task_arn, .. } = self;
         About { deployment_id, target, audience, parameters, task_arn: task_arn.as_deref() }
     }
@@ -86,7 +89,7 @@ pub struct Record<P = Deployment> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
     /// The name: `request`, `request.json`, `configuration`, `issuer-keys.json`,
-    /// `artifact/<parameter>` or `saved/<step>`.
+    /// `image/<container>`, `artifact/<parameter>` or `saved/<step>`.
     pub name: String,
     /// The digest: `{"sha256": …}`.
     pub digest: BTreeMap<String, Digest>,
@@ -135,6 +138,10 @@ pub struct Deployment {
     /// The role whose credentials the tool had; absent if it had none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
+    /// What the task ran on, as ECS reports it: a capacity provider, or a launch type such as
+    /// `FARGATE`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<String>,
     /// The version of the runner.
     pub runner_version: String,
     /// Where the request says that it came from.

@@ -2,6 +2,8 @@
 //! call it and signs nothing. The request that the task names is verified before it counts (clause
 //! LAU-12).
 
+use std::collections::BTreeMap;
+
 use crate::overrides::RequestRef;
 use crate::time::Timestamp;
 
@@ -32,8 +34,17 @@ pub struct Task {
     pub exit_code: Option<i32>,
     /// The reason that ECS gives for the container, if it gives one.
     pub container_reason: Option<String>,
+    /// The digests of the images that the containers run, `sha256:…`, by the name of the container.
+    pub images: BTreeMap<String, String>,
+    /// What the task runs on: the capacity provider, or else the launch type, such as `FARGATE`.
+    pub capacity: Option<String>,
     /// The request that the task was started for, if its override has the form of one.
     pub request: Option<RequestRef>,
+}
+
+/// The cluster in the ARN of a task, `arn:aws:ecs:REGION:ACCOUNT:task/CLUSTER/ID`.
+pub fn cluster_of(task_arn: &str) -> &str {
+    task_arn.split('/').nth(1).unwrap_or_default()
 }
 
 impl Task {

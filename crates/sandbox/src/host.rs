@@ -14,6 +14,7 @@ mod dispatch;
 mod effects;
 mod exec;
 mod folder;
+mod functions;
 mod holds;
 mod issuers;
 mod launchers;

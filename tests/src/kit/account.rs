@@ -236,10 +236,22 @@ impl Account {
     /// Registers a revision like the sandbox's own, with another entry point, configuration and
     /// role. Returns its ARN.
     pub fn register(&self, family: &str, entry_point: &[String], configuration: &str, role: &str) -> String {
+        self.register_image("relay-sandbox", family, entry_point, configuration, role)
+    }
+
+    /// The same, with another image.
+    pub fn register_image(
+        &self,
+        image: &str,
+        family: &str,
+        entry_point: &[String],
+        configuration: &str,
+        role: &str,
+    ) -> String {
         let variable = ecs::KeyValuePair::builder().name("RELAY_CONFIGURATION").value(configuration).build();
         let container = ecs::ContainerDefinition::builder()
             .name("runner")
-            .image("relay-sandbox")
+            .image(image)
             .essential(true)
             .set_entry_point(Some(entry_point.to_vec()))
             .environment(variable)
@@ -290,6 +302,11 @@ impl Account {
             keys.extend(page.into_iter().filter_map(|object| object.key));
             after = last;
         }
+    }
+
+    /// Deletes an object.
+    pub fn delete_object(&self, bucket: &str, key: &str) {
+        self.wait(self.s3.delete_object().bucket(bucket).key(key).send()).expect("DeleteObject");
     }
 
     /// Writes an object.

@@ -185,6 +185,21 @@ pub fn clean(mut command: Command) -> Command {
 }
 
 impl Sandbox {
+    /// Runs `relay-admin` as the target account's operator. Returns exit code, stdout and stderr.
+    pub fn admin(&self, arguments: &[&str]) -> (i32, String, String) {
+        self.admin_with(arguments, &[])
+    }
+
+    /// The same, with these variables too.
+    pub fn admin_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
+        let mut command = command("relay-admin");
+        command.args(arguments).envs(self.environment()).env("AWS_ACCESS_KEY_ID", TARGET).stdin(Stdio::null());
+        command.envs(environment.iter().copied());
+        let output = command.output().expect("relay-admin starts");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        (output.status.code().expect("an exit code"), text(output.stdout), text(output.stderr))
+    }
+
     /// Starts a sandbox and waits until it is ready, which takes about 30 ms. Each test can
     /// therefore have its own, and leave anything behind in it.
     pub fn start(options: Options) -> Arc<Self> {

@@ -21,8 +21,10 @@ mod fault_ends; // how a deployment ends under each single fault
 mod fault_matrix; // every AWS operation under every kind of fault
 mod faults; // many faults together, seeded
 mod flood; // strangers flood the topic
+mod images; // the images that the configuration names are the ones that run
 mod isolation; // what separates the tool from the runner
 mod kill; // SIGKILL, SIGSTOP and restart of each process in each phase
+mod ledger; // a claim, a record or an entry that is removed or changed is missed
 mod lost; // SQS or S3 unavailable, a disk that loses data: every loss is reported
 mod many; // many deployments at the same time
 mod network; // proxies, credentials and an environment that cannot be used
@@ -34,5 +36,5 @@ mod own; // a platform team's own target files on the sandbox
 mod rude; // readers that stop, full disks, signals, odd files: the CLI stays in control
 mod stop; // nothing of the tool outlives its step
 mod strangers; // untrusted text never becomes a command of a terminal or CI system
-mod texts;
-mod tokens; // help, messages and rendered files, as snapshots
+mod texts; // help, messages and rendered files, as snapshots
+mod tokens; // identity tokens sign in place of keys, and can be revoked

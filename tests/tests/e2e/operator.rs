@@ -16,22 +16,8 @@ fn sandbox() -> Arc<Sandbox> {
 /// Arguments, variables, exit code, and expected words.
 type Row<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a str);
 
-/// Runs `relay-admin` as the target account's operator. Returns exit code, stdout and stderr.
-fn admin(sandbox: &Sandbox, arguments: &[&str]) -> (i32, String, String) {
-    admin_with(sandbox, arguments, &[])
-}
-
-fn admin_with(sandbox: &Sandbox, arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
-    let mut command = command("relay-admin");
-    command.args(arguments).envs(sandbox.environment()).env("AWS_ACCESS_KEY_ID", TARGET).stdin(Stdio::null());
-    command.envs(environment.iter().copied());
-    let output = command.output().expect("relay-admin starts");
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
-
 fn ps(sandbox: &Sandbox) -> Vec<Value> {
-    let (code, out, err) = admin(sandbox, &["ps", "--output", "json"]);
+    let (code, out, err) = sandbox.admin(&["ps", "--output", "json"]);
     assert_eq!(code, 0, "{err}");
     out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -60,7 +46,7 @@ fn what_is_alive_is_listed_and_can_be_stopped() {
     // What the request says of itself is in the evidence.
     assert_eq!(seen["says"]["run_url"], Value::Null);
     let evidence = ["--evidence", &sandbox.evidence_bucket()];
-    let (_, out, _) = admin(&sandbox, &[&["ps", "--output", "json"], &evidence[..]].concat());
+    let (_, out, _) = sandbox.admin(&[&["ps", "--output", "json"], &evidence[..]].concat());
     let seen: Value = out
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -68,13 +54,13 @@ fn what_is_alive_is_listed_and_can_be_stopped() {
         .unwrap();
     assert_eq!(seen["says"]["run_url"], "https://github.example/example/payments/actions/runs/7");
     assert_eq!(seen["task_arn"], sandbox.tasks_of(&id)[0].arn());
-    let (code, out, _) = admin(&sandbox, &[&["ps"], &evidence[..]].concat());
+    let (code, out, _) = sandbox.admin(&[&["ps"], &evidence[..]].concat());
     let row = out.lines().find(|line| line.starts_with(&id)).expect("a row");
     assert_eq!((code, out.lines().next().unwrap().split_whitespace().next()), (0, Some("DEPLOYMENT")));
     // What the request says about itself is untrusted text, and cannot reverse the row.
     assert!(row.contains("demo/shell") && row.contains("RUNNING") && row.contains("github an\\u{202e}na"), "{row}");
 
-    let (code, out, err) = admin(&sandbox, &["stop", &id, "--reason", "wrong account"]);
+    let (code, out, err) = sandbox.admin(&["stop", &id, "--reason", "wrong account"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains(&format!("asked ECS to stop {id} (demo/shell)")) && out.contains("120 seconds"), "{out}");
     let done = running.wait().exits(122).says("stopped");
@@ -85,7 +71,7 @@ fn what_is_alive_is_listed_and_can_be_stopped() {
         format!("stopped by arn:aws:sts::{TARGET}:assumed-role/operator/operator: wrong account")
     );
     assert_eq!(live(&sandbox, &id), None);
-    let (code, _, err) = admin(&sandbox, &["stop", &id]);
+    let (code, _, err) = sandbox.admin(&["stop", &id]);
     assert!(code == 1 && err.contains("has already stopped: stopped by arn:"), "{err}");
 }
 
@@ -97,9 +83,9 @@ fn what_is_stopping_already_is_not_asked_again() {
     let running = sandbox.shell(&script).start();
     running.until_stdout("begun");
     let id = running.id();
-    assert_eq!(admin(&sandbox, &["stop", &id]).0, 0);
+    assert_eq!(sandbox.admin(&["stop", &id]).0, 0);
     eventually("ps shows that it is stopping", || live(&sandbox, &id).filter(|one| one["state"] == "STOPPING"));
-    let (code, out, _) = admin(&sandbox, &["stop", &id, "--reason", "again"]);
+    let (code, out, _) = sandbox.admin(&["stop", &id, "--reason", "again"]);
     assert!(code == 0 && out.contains("is already stopping: stopped by"), "{out}");
     let stops = sandbox.calls("ecs", "StopTask");
     let arn = sandbox.tasks_of(&id)[0].arn().to_owned();
@@ -126,11 +112,11 @@ fn what_cannot_be_done_is_said_with_its_reason() {
         ),
     ];
     for (arguments, environment, code, words) in rows {
-        let (found, out, err) = admin_with(&sandbox, arguments, environment);
+        let (found, out, err) = sandbox.admin_with(arguments, environment);
         assert_eq!((found, out.as_str()), (code, ""), "{arguments:?} {environment:?}: {err}");
         assert!(err.contains(words), "{words}: {err}");
     }
-    let (code, out, err) = admin(&sandbox, &["ps", "--cluster", "default"]);
+    let (code, out, err) = sandbox.admin(&["ps", "--cluster", "default"]);
     assert_eq!((code, out.as_str()), (0, ""));
     assert!(err.contains("no deployment is alive in the cluster default"), "{err}");
 }
@@ -234,20 +220,20 @@ fn a_lock_whose_holder_is_gone_can_be_freed_and_no_other() {
     let put = |body: String| sandbox.operator().put_object(&bucket, key, body.into_bytes());
 
     put(holder(sandbox.tasks_of(&running.id())[0].arn()));
-    let (code, out, err) = admin(&sandbox, &["lock", "show", file]);
+    let (code, out, err) = sandbox.admin(&["lock", "show", file]);
     assert!(code == 0 && out.starts_with("0  held ") && out.contains(&running.id()), "{out}{err}");
-    let (code, _, err) = admin(&sandbox, &["lock", "clear", file]);
+    let (code, _, err) = sandbox.admin(&["lock", "clear", file]);
     assert!(code == 1 && err.contains("nothing was freed"), "{code} {err}");
 
     for gone in [holder("arn:aws:ecs:eu-west-1:222222222222:task/relay/gone"), "no lock".to_owned()] {
         put(gone);
-        let (code, out, err) = admin(&sandbox, &["lock", "clear", file]);
+        let (code, out, err) = sandbox.admin(&["lock", "clear", file]);
         assert!(code == 0 && out.contains("freed slot 0"), "{code} {out}{err}");
         assert_eq!(sandbox.operator().get_json(&bucket, key), Some(json!({})));
     }
-    let (code, out, _) = admin(&sandbox, &["lock", "clear", file]);
+    let (code, out, _) = sandbox.admin(&["lock", "clear", file]);
     assert!(code == 1 && out.contains("is free"), "{out}");
-    assert_eq!(admin(&sandbox, &["lock", "clear", file, "--slot", "1"]).0, 119);
+    assert_eq!(sandbox.admin(&["lock", "clear", file, "--slot", "1"]).0, 119);
 }
 
 // clause: SIG-9

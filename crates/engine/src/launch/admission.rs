@@ -1,5 +1,5 @@
 //! The order of calls for a verified request (clauses LAU-7 to LAU-10): first look for an earlier
-//! answer, then store the request, then decide, then call RunTask once. A final answer is sent only
+//! answer, then store the request, then decide and leave the decision, then call RunTask once. A final answer is sent only
 //! after it was claimed and recorded.
 
 use relay_protocol::claim::Verdict;
@@ -38,6 +38,8 @@ pub struct Known {
     pub stored: Option<bool>,
     /// Whether it is allowed.
     pub allowed: Option<bool>,
+    /// Whether the evidence has the summary of a decision that allows it.
+    pub summarised: bool,
     /// The result of RunTask.
     pub ran: Option<Ran>,
     /// Whether the launcher has recorded its final verdict, or failed to.
@@ -56,6 +58,8 @@ pub enum Need {
     Store,
     /// Decide (clause LAU-6).
     Authorise,
+    /// Write the verification summary of the decision (clause REC-8).
+    Summarise,
     /// Call RunTask, with the one token (clause LAU-8).
     RunTask,
     /// Claim the id with this verdict, or adopt the answer of the claim that came first (clause
@@ -79,6 +83,7 @@ pub fn next(known: Known) -> Need {
         Known { stored: Some(false), .. } => Need::Answer,
         Known { allowed: None, .. } => Need::Authorise,
         Known { allowed: Some(false), .. } => Need::Claim(Verdict::Refused),
+        Known { summarised: false, .. } => Need::Summarise,
         Known { ran: None, .. } => Need::RunTask,
         Known { ran: Some(Ran::Failed), .. } => Need::Claim(Verdict::LaunchFailed),
         Known { ran: Some(Ran::Task), .. } => Need::Answer,
@@ -93,7 +98,7 @@ mod tests {
         Known { claim: Found::Nothing, task: Found::Nothing, stored: Some(true), ..Known::default() }
     }
 
-    // clause: LAU-7, LAU-8, LAU-10
+    // clause: LAU-7, LAU-8, LAU-10, REC-8
     #[test]
     fn what_stands_is_looked_for_before_anything_is_decided() {
         let start = Known::default();
@@ -105,8 +110,11 @@ mod tests {
         assert_eq!(next(Known { stored: None, ..known() }), Need::Store);
         assert_eq!(next(Known { stored: Some(false), ..known() }), Need::Answer);
         assert_eq!(next(known()), Need::Authorise);
-        assert_eq!(next(Known { allowed: Some(true), ..known() }), Need::RunTask);
-        assert_eq!(next(Known { allowed: Some(true), ran: Some(Ran::Task), ..known() }), Need::Answer);
+        let allowed = Known { allowed: Some(true), ..known() };
+        assert_eq!(next(allowed), Need::Summarise);
+        let summarised = Known { summarised: true, ..allowed };
+        assert_eq!(next(summarised), Need::RunTask);
+        assert_eq!(next(Known { ran: Some(Ran::Task), ..summarised }), Need::Answer);
     }
 
     // clause: CLM-3, REC-5
@@ -114,7 +122,7 @@ mod tests {
     fn a_final_word_is_claimed_and_recorded_before_it_is_sent() {
         for (said, verdict) in [
             (Known { allowed: Some(false), ..known() }, Verdict::Refused),
-            (Known { allowed: Some(true), ran: Some(Ran::Failed), ..known() }, Verdict::LaunchFailed),
+            (Known { allowed: Some(true), summarised: true, ran: Some(Ran::Failed), ..known() }, Verdict::LaunchFailed),
         ] {
             assert_eq!(next(said), Need::Claim(verdict));
             let claimed = Known { claim: Found::Verdict, ..said };

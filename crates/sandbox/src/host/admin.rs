@@ -12,7 +12,7 @@ use super::dispatch::{HangUp, dispatch};
 use super::effects::invoke;
 use super::faults::{FaultRules, kinds_of_faults};
 use super::shared::Host;
-use super::{issuers, tasks};
+use super::{functions, issuers, tasks};
 use crate::services::principal::Principal;
 use crate::services::{Call, Now, TARGET_ACCOUNT, lock, operations};
 use crate::wire::answer::{Answer, Reply, plain, plain_json};
@@ -51,6 +51,19 @@ pub(super) async fn respond(host: &Arc<Host>, method: &Method, path: &str, body:
         ("POST", ["keys", "fetch"]) => {
             issuers::fetch_keys(host).await;
             Ok(plain_json(200, &json!({})))
+        }
+        ("POST", ["ledger"]) => {
+            let key = host.ledger_key.get().cloned().unwrap_or_default();
+            let environment = vec![
+                ("RELAY_EVIDENCE_BUCKET", host.evidence()),
+                ("RELAY_LEDGER_KEY", key),
+                // An entry a second, so that nobody has to wait for an hour.
+                ("RELAY_LEDGER_PERIOD", "1".to_owned()),
+            ];
+            Ok(match functions::run(host, "ledger", environment).await {
+                Ok(()) => plain_json(200, &json!({})),
+                Err(problem) => plain_json(500, &json!({"error": problem})),
+            })
         }
         ("POST", ["invoke"]) => Ok(match serde_json::from_slice::<Value>(body) {
             Ok(event) => {

@@ -64,6 +64,7 @@ const TOOLS: &str = "arn:aws:iam::*:role/relay-deploy/*";
 const RELAY: &str = "arn:aws:iam::*:role/relay/*";
 const LAUNCHER: &str = "arn:aws:iam::*:role/relay/relay-launcher";
 const COLLECTOR: &str = "arn:aws:iam::*:role/relay/relay-jwks";
+const LEDGER: &str = "arn:aws:iam::*:role/relay/relay-ledger";
 
 /// A statement that denies `actions` on `resources` to these principals, whatever else allows it.
 fn deny(actions: &[&str], resources: &[String], condition: Value) -> Value {
@@ -79,9 +80,9 @@ fn guard(actions: &[&str]) -> String {
     policy(&[deny(actions, &["*".to_owned()], json!({"ArnLike": {"aws:PrincipalArn": TOOLS}}))])
 }
 
-/// A policy for the answer key: of relay's roles, only the launcher signs with it.
-fn answers_only() -> String {
-    let others = json!({"ArnLike": {"aws:PrincipalArn": RELAY}, "ArnNotLike": {"aws:PrincipalArn": LAUNCHER}});
+/// A policy for a signing key: of relay's roles, only this one signs with it.
+fn only(role: &str) -> String {
+    let others = json!({"ArnLike": {"aws:PrincipalArn": RELAY}, "ArnNotLike": {"aws:PrincipalArn": role}});
     policy(&[
         deny(&["kms:Sign"], &["*".to_owned()], json!({"ArnLike": {"aws:PrincipalArn": TOOLS}})),
         deny(&["kms:Sign"], &["*".to_owned()], others),
@@ -105,11 +106,14 @@ fn writers(bucket: &str) -> String {
     let names = |parts: &[&str]| -> Vec<String> {
         parts.iter().map(|part| format!("arn:aws:s3:::{bucket}/deployments/*/*/*/*/{part}")).collect()
     };
-    let runner = [names(&["runner/*"]), vec![format!("arn:aws:s3:::{bucket}/deployments/*/*/tickets/*")]].concat();
+    let beside = ["saved/*", "tickets/*"].map(|part| format!("arn:aws:s3:::{bucket}/deployments/*/*/{part}")).to_vec();
+    let runner = [names(&["runner/*"]), beside].concat();
     let everything = [format!("arn:aws:s3:::{bucket}/*")];
     let tools = json!({"ArnLike": {"aws:PrincipalArn": TOOLS}});
     let runners = json!({"ArnLike": {"aws:PrincipalArn": RELAY}, "ArnNotLike": {"aws:PrincipalArn": LAUNCHER}});
     let launcher = json!({"ArnLike": {"aws:PrincipalArn": LAUNCHER}});
+    let no_ledger = json!({"ArnLike": {"aws:PrincipalArn": RELAY}, "ArnNotLike": {"aws:PrincipalArn": LEDGER}});
+    let ledger = json!({"ArnLike": {"aws:PrincipalArn": LEDGER}});
     policy(&[
         deny(&["s3:PutObject", "s3:DeleteObject"], &everything, tools),
         deny(
@@ -118,6 +122,8 @@ fn writers(bucket: &str) -> String {
             runners,
         ),
         deny(&["s3:PutObject"], &runner, launcher),
+        deny(&["s3:PutObject"], &[format!("arn:aws:s3:::{bucket}/ledger/*")], no_ledger),
+        deny(&["s3:PutObject"], &[format!("arn:aws:s3:::{bucket}/deployments/*")], ledger),
     ])
 }
 
@@ -160,9 +166,11 @@ pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts)
     let (settings, services) = (&host.settings, &host.services);
     let topic = settings.topic.clone().unwrap_or_else(|| format!("arn:aws:sns:{REGION}:{TARGET_ACCOUNT}:relay"));
     let bucket = host.bucket();
-    let evidence = settings.evidence.clone().unwrap_or_else(|| format!("relay-evidence-{TARGET_ACCOUNT}-{REGION}"));
+    let evidence = host.evidence();
     let (made_key, target_public) = lock(&services.kms).make(TARGET_ACCOUNT, Some(&guard(&["kms:Sign"])))?;
-    let (answer_key, answer_public) = lock(&services.kms).make(TARGET_ACCOUNT, Some(&answers_only()))?;
+    let (answer_key, answer_public) = lock(&services.kms).make(TARGET_ACCOUNT, Some(&only(LAUNCHER)))?;
+    let (ledger_key, ledger_public) = lock(&services.kms).make(TARGET_ACCOUNT, Some(&only(LEDGER)))?;
+    let _ = host.ledger_key.set(ledger_key);
     let target_key = settings.target_key.clone().unwrap_or(made_key);
     lock(&services.sns).preset(&topic, CI_ACCOUNT)?;
     fill(host, &bucket, &evidence)?;
@@ -197,6 +205,7 @@ pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts)
         ("RELAY_SIGNING_KEY", private),
         ("RELAY_TARGET_PUBLIC_KEY", BASE64.encode(&target_public)),
         ("RELAY_ANSWER_PUBLIC_KEY", BASE64.encode(&answer_public)),
+        ("RELAY_SANDBOX_LEDGER_PUBLIC_KEY", BASE64.encode(&ledger_public)),
         ("RELAY_ARTIFACT_STORE", format!("s3://{ARTIFACTS}/{{target}}/")),
         ("RELAY_APPROVALS", format!("s3://{APPROVALS}/")),
         ("RELAY_SANDBOX_APPROVER", approver),

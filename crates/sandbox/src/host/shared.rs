@@ -1,7 +1,7 @@
 //! What all parts of the host share.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tokio::sync::{OnceCell, mpsc, watch};
 
@@ -27,6 +27,8 @@ pub(super) struct Host {
     pub(super) tasks: Tasks,
     /// Whether the function `jwks` has run.
     pub(super) keys_fetched: OnceCell<()>,
+    /// The key of the function `ledger`.
+    pub(super) ledger_key: OnceLock<String>,
     /// What the services ask for; `effects` carries it out.
     effects: mpsc::UnboundedSender<Effect>,
     shutdown: watch::Sender<bool>,
@@ -83,6 +85,7 @@ impl Host {
             launchers: Launchers::default(),
             tasks: Tasks::default(),
             keys_fetched: OnceCell::new(),
+            ledger_key: OnceLock::new(),
             effects,
             shutdown: watch::Sender::new(false),
             alive: Mutex::new(Some(alive)),
@@ -98,6 +101,11 @@ impl Host {
     /// The relay bucket.
     pub(super) fn bucket(&self) -> String {
         self.settings.bucket.clone().unwrap_or_else(|| format!("relay-{TARGET_ACCOUNT}-{REGION}"))
+    }
+
+    /// The evidence bucket.
+    pub(super) fn evidence(&self) -> String {
+        self.settings.evidence.clone().unwrap_or_else(|| format!("relay-evidence-{TARGET_ACCOUNT}-{REGION}"))
     }
 
     /// Queues the effects that a service requested. After the sandbox has stopped, they are

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use data_encoding::HEXLOWER;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::children;
@@ -242,24 +242,36 @@ pub(super) fn register(host: &Host, context: &Context, folder: Option<&Path>) ->
     Ok(())
 }
 
+/// The images that a configuration names, by container. No image is pulled: tasks are processes.
+fn images(configuration: &str) -> Vec<(&'static str, String)> {
+    let parsed: toml::Table = toml::from_str(configuration).unwrap_or_default();
+    let named = |key: &str| Some(parsed.get("images")?.get(key)?.as_str()?.to_owned());
+    let runner = ("runner", named("tool").unwrap_or_else(|| "relay-sandbox".to_owned()));
+    [runner].into_iter().chain(named("runner").map(|image| ("install", image))).collect()
+}
+
 /// The task definition of one target, as `relay-admin target render` would make it.
 pub(super) fn add(host: &Host, target: &str, role: &str, configuration: &str) {
     let family = format!("relay_{}", target.replace('/', "_"));
     let digest = HEXLOWER.encode(&Sha256::digest(configuration.as_bytes()));
+    let container = |(name, image): (&str, String)| {
+        json!({
+            "name": name, "image": image, "essential": name == "runner", "cpu": 0, "portMappings": [], "mountPoints": [],
+            "volumesFrom": [],
+            "entryPoint": ["/relay/relay-runner", "run", "--target", target, "--configuration-sha256", digest],
+            "environment": [{"name": "RELAY_CONFIGURATION", "value": configuration}],
+            "dockerLabels": {"relay.subnets": "subnet-1", "relay.security-groups": "sg-1"},
+            "stopTimeout": 120,
+        })
+    };
+    let containers: Vec<Value> = images(configuration).into_iter().map(container).collect();
     let content = json!({
         "family": family,
         "taskRoleArn": format!("arn:aws:iam::{TARGET_ACCOUNT}:role/relay/{role}"),
         "executionRoleArn": format!("arn:aws:iam::{TARGET_ACCOUNT}:role/relay/relay-execution"),
         "networkMode": "awsvpc", "requiresCompatibilities": ["FARGATE"], "cpu": "256", "memory": "512", "volumes": [],
         "placementConstraints": [],
-        "containerDefinitions": [{
-            "name": "runner", "image": "relay-sandbox", "essential": true, "cpu": 0, "portMappings": [], "mountPoints": [],
-            "volumesFrom": [],
-            "entryPoint": ["/relay/relay-runner", "run", "--target", target, "--configuration-sha256", digest],
-            "environment": [{"name": "RELAY_CONFIGURATION", "value": configuration}],
-            "dockerLabels": {"relay.subnets": "subnet-1", "relay.security-groups": "sg-1"},
-            "stopTimeout": 120,
-        }],
+        "containerDefinitions": containers,
     });
     lock(&host.services.ecs).add_definition(Now::read(), TARGET_ACCOUNT, &family, content);
 }
