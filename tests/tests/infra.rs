@@ -83,6 +83,22 @@ const RIGHTS: &[Rights] = &[
         writes: &["jwks/*"],
     },
     Rights {
+        role: "/relay/relay-ledger-<region>",
+        calls: &[],
+        besides: &[
+            ("kms:GetPublicKey", "the launcher's program, as the function ledger, names its key in each entry"),
+            ("kms:Sign", "and signs each entry"),
+            ("s3:GetObject", "and reads what it lists, and the entries before"),
+            ("s3:ListBucket", "and finds what no entry lists"),
+            ("s3:PutObject", "and writes the entry, and its copy"),
+            DECRYPT,
+            ENCRYPT,
+            LOG[0],
+            LOG[1],
+        ],
+        writes: &["<EvidenceBucket>/ledger/*", "ledger/*"],
+    },
+    Rights {
         role: "/relay/relay-execution-<region>",
         calls: &[],
         besides: &[
@@ -190,6 +206,7 @@ const EXCEPTIONS: &[Exception] = &[
     ("confused-deputy", "ci-account.yaml SweepRole Lambda", "lambda.amazonaws.com", LAMBDA),
     ("confused-deputy", "foundation.yaml JwksRole Lambda", "lambda.amazonaws.com", LAMBDA),
     ("confused-deputy", "foundation.yaml LauncherRole Lambda", "lambda.amazonaws.com", LAMBDA),
+    ("confused-deputy", "foundation.yaml LedgerRole Lambda", "lambda.amazonaws.com", LAMBDA),
     (
         "resource",
         "ci-pipeline.yaml CiSignsByToken SignByToken",

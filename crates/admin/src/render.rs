@@ -280,8 +280,9 @@ fn statements(
         (sid("Lock"), vec!["s3:GetObject", "s3:PutObject"], vec![format!("{bucket}/locks/{target}/*")]),
         // Without ListBucket, S3 answers 403 for a missing object, as for a forbidden one.
         (sid("Missing"), vec!["s3:ListBucket"], vec![bucket.clone(), evidence.clone()]),
+        // Its own images, and the holder of the lock.
         (
-            sid("HolderOfTheLock"),
+            sid("SeeTasks"),
             vec!["ecs:DescribeTasks"],
             vec![format!("arn:{partition}:ecs:{region}:{account}:task/relay/*")],
         ),

@@ -64,6 +64,7 @@ pub(crate) struct Accounts {
     pub(crate) target_key: String,
     /// The ARN of the answer key.
     pub(crate) answer_key: String,
+    pub(crate) ledger_key: String,
     /// CI's key in KMS, which signs the requests.
     pub(crate) request_key: String,
     /// CI's session of the role in ci-account.yaml.
@@ -113,6 +114,7 @@ impl Accounts {
         let mut this = Self {
             target_key: String::new(),
             answer_key: String::new(),
+            ledger_key: String::new(),
             request_key: String::new(),
             ci: Caller::root(CI),
             runner: Caller::root(TARGET),
@@ -167,6 +169,7 @@ impl Accounts {
         ];
         self.stack(TARGET, "relay", (&template("foundation.yaml")?, Some(Template::Foundation)), &parameters)?;
         self.answer_key = self.key_of("alias/relay-answer")?;
+        self.ledger_key = self.key_of("alias/relay-ledger")?;
         wait_for("the launcher to be active", LIMIT, || {
             let name = json!({"FunctionName": "relay-launcher"});
             let function = self.world.call(TARGET, "lambda", "GetFunctionConfiguration", name)?;

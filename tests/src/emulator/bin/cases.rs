@@ -7,6 +7,7 @@ pub(crate) enum Who {
     Ci,
     Launcher,
     Jwks,
+    Ledger,
     Runner,
     /// The tool, with the deploy role.
     Deploy,
@@ -16,6 +17,8 @@ pub(crate) enum Who {
     RelayAdmin,
     /// The launcher's role, as far as conditions can tell, which may do anything.
     LauncherAdmin,
+    /// The ledger's role, likewise.
+    LedgerAdmin,
     /// Another target's runner role, which may do anything.
     RunnerAdmin,
     /// A deploy role that may do anything.
@@ -106,6 +109,15 @@ const SETTING: Way = Way::Call(Who::Deploy, "ssm", "GetParameter", r#"{"Name": "
 const WRITE_JWKS: Way = Way::Call(Who::Jwks, "s3", "PutObject", r#"{"Bucket": "{bucket}", "Key": "jwks/trial"}"#);
 const READ_JWKS: Way = Way::Call(Who::Jwks, "s3", "GetObject", r#"{"Bucket": "{bucket}", "Key": "jwks/trial"}"#);
 const LIST_JWKS: Way = Way::Call(Who::Jwks, "s3", "ListObjectsV2", r#"{"Bucket": "{bucket}", "Prefix": "jwks/"}"#);
+/// The function is not run here, because its schedule is not.
+const READ_LISTED: Way = Way::Call(Who::Ledger, "s3", "GetObject", CLAIM);
+const WRITE_ENTRY: Way = Way::Call(Who::Ledger, "s3", "PutObject", ENTRY);
+const LIST_LISTED: Way = Way::Call(Who::Ledger, "s3", "ListObjectsV2", LIST_EVIDENCE);
+const SIGN_ENTRY: Way = Way::Call(Who::Ledger, "kms", "Sign", SIGN_LEDGER);
+const SEE_LEDGER_KEY: Way = Way::Call(Who::Ledger, "kms", "GetPublicKey", r#"{"KeyId": "{ledger key}"}"#);
+const WRITE_ENTRY_TOO: Way = Way::Call(Who::LauncherAdmin, "s3", "PutObject", ENTRY);
+const WRITE_CLAIM_BY_LEDGER: Way = Way::Call(Who::LedgerAdmin, "s3", "PutObject", CLAIM);
+const ADMINISTER_LEDGER_KEY: Way = Way::Call(Who::ToolAdmin, "kms", "PutKeyPolicy", OPEN_LEDGER_KEY);
 /// The target here has no signer by tokens.
 const READ_ISSUER_KEYS: Way =
     Way::Call(Who::Launcher, "s3", "GetObject", r#"{"Bucket": "{bucket}", "Key": "jwks/trial"}"#);
@@ -201,6 +213,11 @@ pub(crate) const CASES: &[Case] = &[
     case("jwks", "KeepKeys", "s3:PutObject", WRITE_JWKS, ""),
     case("jwks", "KeepKeys", "s3:GetObject", READ_JWKS, ""),
     case("jwks", "ListKeys", "s3:ListBucket", LIST_JWKS, ""),
+    case("ledger", "ReadWhatItLists", "s3:GetObject", READ_LISTED, ""),
+    case("ledger", "Find", "s3:ListBucket", LIST_LISTED, ""),
+    case("ledger", "Write", "s3:PutObject", WRITE_ENTRY, ""),
+    case("ledger", "Sign", "kms:Sign", SIGN_ENTRY, ""),
+    case("ledger", "Sign", "kms:GetPublicKey", SEE_LEDGER_KEY, ""),
     // The function has left the object that the launcher reads.
     case("launcher", "ReadIssuerKeys", "s3:GetObject", READ_ISSUER_KEYS, ""),
     case("runner", "Answer", "sqs:SendMessage", Way::Deploy, NO_RUNNER),
@@ -213,7 +230,7 @@ pub(crate) const CASES: &[Case] = &[
     case("runner", "Lock", "s3:GetObject", Way::Deploy, "s3:GetObject"),
     case("runner", "Lock", "s3:PutObject", Way::Deploy, "s3:PutObject"),
     case("runner", "Missing", "s3:ListBucket", LIST, ""),
-    case("runner", "HolderOfTheLock", "ecs:DescribeTasks", Way::Takeover, "ecs:DescribeTasks"),
+    case("runner", "SeeTasks", "ecs:DescribeTasks", Way::Takeover, "ecs:DescribeTasks"),
     case("runner", "Sign", "kms:Sign", Way::Deploy, "kms:Sign"),
     case("runner", "Sign", "kms:GetPublicKey", Way::Deploy, "kms:GetPublicKey"),
     case("runner", "Save", "s3:PutObject", Way::Deploy, "s3:PutObject"),
@@ -242,19 +259,24 @@ pub(crate) const CASES: &[Case] = &[
     case("answer key", "AccountReadsThePublicHalf", "kms:GetPublicKey", SEE_ANSWER_KEY, ""),
     case("answer key", "TheLauncherSigns", "kms:Sign", Way::Deploy, "kms:Sign"),
     case("answer key", "NoDeployRoleAdministers", DENIES, ADMINISTER_ANSWER_KEY, ""),
+    case("ledger key", "AccountReadsThePublicHalf", "kms:GetPublicKey", SEE_LEDGER_KEY, ""),
+    case("ledger key", "TheLedgerSigns", "kms:Sign", SIGN_ENTRY, ""),
+    case("ledger key", "NoDeployRoleAdministers", DENIES, ADMINISTER_LEDGER_KEY, ""),
     case("target key", "AccountReadsThePublicHalf", "kms:GetPublicKey", Way::Deploy, "kms:GetPublicKey"),
     case("target key", "TheRunnerOfThisTargetSigns", "kms:Sign", Way::Deploy, "kms:Sign"),
     case("target key", "NoDeployRoleAdministers", DENIES, ADMINISTER_TARGET_KEY, ""),
     case("data key", "NoDeployRoleAdministers", DENIES, ADMINISTER_DATA_KEY, ""),
     case("topic", "OnlyTheLauncherListens", DENIES, TAP, ""),
     case("relay bucket", "OnlyRelayRolesWrite", DENIES, WRITE, ""),
-    case("relay bucket", "OnlyTheJwksRoleWritesJwks", DENIES, WRITE_JWKS_TOO, ""),
+    case("relay bucket", "NoLauncherOrRunnerWritesKeys", DENIES, WRITE_JWKS_TOO, ""),
     case("relay bucket", "NobodyDeletes", DENIES, DELETE_OBJECT, ""),
     case("relay bucket", "NoOtherEncryption", DENIES, WRITE_PLAIN, ""),
     case("relay bucket", "NoDeployRoleAdministers", DENIES, ADMINISTER, ""),
-    case("evidence bucket", "OnlyLauncherAndRunnersWrite", DENIES, WRITE_CLAIM, ""),
+    case("evidence bucket", "OnlyRelayWrites", DENIES, WRITE_CLAIM, ""),
     case("evidence bucket", "OnlyTheLauncherWritesItsOwn", DENIES, WRITE_THE_LAUNCHERS, ""),
     case("evidence bucket", "OnlyRunnersWriteTheirs", DENIES, WRITE_A_RUNNERS, ""),
+    case("evidence bucket", "OnlyTheLedgerWritesTheLedger", DENIES, WRITE_ENTRY_TOO, ""),
+    case("evidence bucket", "TheLedgerWritesNothingElse", DENIES, WRITE_CLAIM_BY_LEDGER, ""),
     case("evidence bucket", "NobodyDeletes", DENIES, DELETE_EVIDENCE, ""),
     case("evidence bucket", "NoOtherEncryption", DENIES, WRITE_CLAIM_PLAIN, ""),
     case("evidence bucket", "NoDeployRoleAdministers", DENIES, ADMINISTER_EVIDENCE, ""),
@@ -290,6 +312,9 @@ pub(crate) const NOT_JUDGED: &[(&str, &str, &str, &str)] = &[
     ("jwks", "Decrypt", "*", BY_S3),
     ("jwks", "Encrypt", "*", BY_S3),
     ("jwks", "Log", "*", LOGS),
+    ("ledger", "Decrypt", "*", BY_S3),
+    ("ledger", "Encrypt", "*", BY_S3),
+    ("ledger", "Log", "*", LOGS),
     ("execution", "LogInToRegistry", "*", FARGATE),
     ("execution", "PullImages", "*", FARGATE),
     ("execution", "Log", "*", FARGATE),
@@ -314,6 +339,9 @@ pub(crate) const NOT_JUDGED: &[(&str, &str, &str, &str)] = &[
     ("answer key", "AccountAdministers", "*", ADMIN),
     ("answer key", "AccountReadsThePublicHalf", "kms:Verify", ADMIN),
     ("answer key", "NobodyElseSigns", "*", TWICE),
+    ("ledger key", "AccountAdministers", "*", ADMIN),
+    ("ledger key", "AccountReadsThePublicHalf", "kms:Verify", ADMIN),
+    ("ledger key", "NobodyElseSigns", "*", TWICE),
     ("target key", "AccountAdministers", "*", ADMIN),
     ("target key", "AccountReadsThePublicHalf", "kms:Verify", ADMIN),
     ("target key", "NobodyElseSigns", "*", TWICE),
@@ -342,6 +370,9 @@ const REGISTER: &str =
     r#"{"family": "relay_example_shop", "containerDefinitions": [{"name": "runner", "image": "x"}]}"#;
 const SIGN_ANSWER: &str =
     r#"{"KeyId": "{answer key}", "Message": {"$bytes": "eA=="}, "SigningAlgorithm": "ECDSA_SHA_256"}"#;
+const SIGN_LEDGER: &str =
+    r#"{"KeyId": "{ledger key}", "Message": {"$bytes": "eA=="}, "SigningAlgorithm": "ECDSA_SHA_256"}"#;
+const ENTRY: &str = r#"{"Bucket": "{evidence}", "Key": "ledger/2026-01-01/0000000000.json"}"#;
 const SIGN_RECORD: &str =
     r#"{"KeyId": "{target key}", "Message": {"$bytes": "eA=="}, "SigningAlgorithm": "ECDSA_SHA_256"}"#;
 const SIGN_BY_ALIAS: &str =
@@ -391,6 +422,7 @@ const ROLE: &str = r#"{"RoleName": "relay-launcher-eu-west-1"}"#;
 const SCHEDULE_ANSWER_KEY: &str = r#"{"KeyId": "{answer key}", "PendingWindowInDays": 7}"#;
 const SCHEDULE_TARGET_KEY: &str = r#"{"KeyId": "{target key}", "PendingWindowInDays": 7}"#;
 const OPEN_ANSWER_KEY: &str = r#"{"KeyId": "{answer key}", "PolicyName": "default", "Policy": "{}"}"#;
+const OPEN_LEDGER_KEY: &str = r#"{"KeyId": "{ledger key}", "PolicyName": "default", "Policy": "{}"}"#;
 const OPEN_TARGET_KEY: &str = r#"{"KeyId": "{target key}", "PolicyName": "default", "Policy": "{}"}"#;
 const OPEN_DATA_KEY: &str = r#"{"KeyId": "alias/relay-data", "PolicyName": "default", "Policy": "{}"}"#;
 const OPEN_BUCKET: &str = r#"{"Bucket": "{bucket}", "Policy": "{}"}"#;
@@ -447,11 +479,24 @@ pub(crate) const DENIED: &[(Who, &str, &str, &str)] = &[
     (Who::Jwks, "kms", "Sign", SIGN_ANSWER),
     (Who::Jwks, "kms", "Sign", SIGN_RECORD),
     (Who::Jwks, "ecs", "RunTask", RUN_TASK),
+    // The role that lists evidence may do nothing else.
+    (Who::Ledger, "s3", "PutObject", CLAIM),
+    (Who::Ledger, "s3", "GetObject", REQUEST),
+    (Who::Ledger, "s3", "GetObject", TRANSCRIPT),
+    (Who::Ledger, "s3", "DeleteObject", ENTRY),
+    (Who::Ledger, "kms", "Sign", SIGN_ANSWER),
+    (Who::Ledger, "kms", "Sign", SIGN_RECORD),
+    (Who::Ledger, "ecs", "RunTask", RUN_TASK),
+    (Who::Launcher, "kms", "Sign", SIGN_LEDGER),
+    (Who::Launcher, "s3", "PutObject", ENTRY),
+    (Who::Jwks, "kms", "Sign", SIGN_LEDGER),
     // A runner serves one target only, and does not speak for the launcher.
     (Who::Runner, "ecs", "RunTask", RUN_TASK),
     (Who::Runner, "ecs", "RegisterTaskDefinition", REGISTER),
     (Who::Runner, "sns", "Publish", PUBLISH),
     (Who::Runner, "kms", "Sign", SIGN_ANSWER),
+    (Who::Runner, "kms", "Sign", SIGN_LEDGER),
+    (Who::Runner, "s3", "PutObject", ENTRY),
     (Who::Runner, "s3", "PutObject", REQUEST),
     (Who::Runner, "s3", "PutObject", CONFIGURATION),
     (Who::Runner, "s3", "PutObject", LAUNCHER_RECORD),

@@ -85,13 +85,18 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         &[
             (
                 File::Foundation,
-                "aws:PrincipalArn:\n                  - !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay/relay-launcher-${AWS::Region}\"\n                  - !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay/runner/*\"",
-                "aws:PrincipalArn:\n                  - !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-launcher-${AWS::Region}*\"\n                  - !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-example-*\"",
+                "aws:PrincipalArn:\n                  - !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay/relay-launcher-${AWS::Region}\"\n                  - !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay/relay-ledger-${AWS::Region}\"\n                  - !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay/runner/*\"",
+                "aws:PrincipalArn:\n                  - !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-launcher-${AWS::Region}*\"\n                  - !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-ledger-${AWS::Region}*\"\n                  - !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-example-*\"",
             ),
             (
                 File::Foundation,
                 "aws:PrincipalArn: !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay/relay-launcher-${AWS::Region}\"",
                 "aws:PrincipalArn: !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-launcher-${AWS::Region}*\"",
+            ),
+            (
+                File::Foundation,
+                "aws:PrincipalArn: !Sub \"arn:${AWS::Partition}:iam::${AWS::AccountId}:role/relay/relay-ledger-${AWS::Region}\"",
+                "aws:PrincipalArn: !Sub \"arn:aws:sts::${AWS::AccountId}:assumed-role/relay-ledger-${AWS::Region}*\"",
             ),
             (
                 File::Foundation,

@@ -124,11 +124,12 @@ impl Check<'_> {
         let claim = json!({"Bucket": EVIDENCE, "Key": "deployments/example/shop/2026-01-01/trial/claim"});
         self.accounts.world.call(TARGET, "s3", "PutObject", claim)?;
         // Roles that may do anything that no statement denies: a person, a role of relay, the
-        // launcher, another target's runner, a tool.
+        // launcher, the ledger, another target's runner, a tool.
         for (path, name) in [
             ("/", "admin"),
             ("/relay/", "relay-admin"),
             ("/relay/", "relay-launcher-eu-west-1-admin"),
+            ("/relay/", "relay-ledger-eu-west-1-admin"),
             ("/relay/runner/", "relay-example-admin"),
             ("/relay-deploy/", "shop-admin"),
         ] {
@@ -156,11 +157,13 @@ impl Check<'_> {
             here("topic", Place::Topic),
             inline("launcher", "relay-launcher-eu-west-1", "launcher"),
             inline("jwks", "relay-jwks-eu-west-1", "jwks"),
+            inline("ledger", "relay-ledger-eu-west-1", "ledger"),
             inline("execution", "relay-execution-eu-west-1", "execution"),
             inline("runner", "relay-example-shop", "runner"),
             inline("deploy", "shop", "deploy"),
             here("boundary", Place::Managed(BOUNDARY)),
             here("answer key", Place::Key(self.accounts.answer_key.clone())),
+            here("ledger key", Place::Key(self.accounts.ledger_key.clone())),
             here("target key", Place::Key(self.accounts.target_key.clone())),
             here("data key", Place::Key("alias/relay-data".to_owned())),
             here("relay bucket", Place::Bucket(BUCKET)),
@@ -342,6 +345,7 @@ impl Check<'_> {
         let filled = parameters
             .replace("{target key}", &self.accounts.target_key)
             .replace("{answer key}", &self.accounts.answer_key)
+            .replace("{ledger key}", &self.accounts.ledger_key)
             .replace("{request key}", &self.accounts.request_key)
             .replace("{topic}", TOPIC)
             .replace("{bucket}", BUCKET)
@@ -372,6 +376,10 @@ impl Check<'_> {
                 (Caller::root(TARGET), format!("arn:aws:iam::{TARGET}:role/relay/relay-launcher-{REGION}"))
             }
             Who::Jwks => (Caller::root(TARGET), format!("arn:aws:iam::{TARGET}:role/relay/relay-jwks-{REGION}")),
+            Who::Ledger => (Caller::root(TARGET), format!("arn:aws:iam::{TARGET}:role/relay/relay-ledger-{REGION}")),
+            Who::LedgerAdmin => {
+                (Caller::root(TARGET), format!("arn:aws:iam::{TARGET}:role/relay/relay-ledger-{REGION}-admin"))
+            }
             Who::Deploy => (self.accounts.runner.clone(), DEPLOY_ROLE.to_owned()),
             Who::Admin => (Caller::root(TARGET), format!("arn:aws:iam::{TARGET}:role/admin")),
             Who::RelayAdmin => (Caller::root(TARGET), format!("arn:aws:iam::{TARGET}:role/relay/relay-admin")),
