@@ -289,19 +289,24 @@ fn statements(
     ];
     let saves = configuration.steps.iter().chain(&configuration.rollback).any(|step| !step.save.is_empty());
     if saves {
-        all.push((sid("Save"), vec!["s3:PutObject"], vec![format!("{bucket}/saved/{target}/*")]));
+        let places = vec![format!("{bucket}/saved/{target}/*"), format!("{own}/saved/*")];
+        all.push((sid("Save"), vec!["s3:PutObject"], places));
     }
     for (name, rule) in &configuration.parameters {
-        let resource = match rule {
+        let resources = match rule {
             ParameterRule::Text { .. } => continue,
             ParameterRule::Artifact { location, .. } => {
-                format!("arn:{partition}:s3:::{}/{}*", location.bucket, location.prefix)
+                vec![format!("arn:{partition}:s3:::{}/{}*", location.bucket, location.prefix)]
             }
-            ParameterRule::SavedBy { target, .. } => format!("{bucket}/saved/{target}/*"),
+            ParameterRule::SavedBy { target, .. } => vec![
+                format!("{bucket}/saved/{target}/*"),
+                format!("{evidence}/deployments/{target}/saved/*"),
+                format!("{evidence}/deployments/{target}/*/runner/record.json"),
+            ],
         };
         let mut name: String = name.as_str().chars().filter(char::is_ascii_alphanumeric).collect();
         name.get_mut(..1).map(str::make_ascii_uppercase);
-        all.push((format!("Artifact{name}"), vec!["s3:GetObject"], vec![resource]));
+        all.push((format!("Artifact{name}"), vec!["s3:GetObject"], resources));
     }
     let secrets = |service: &str| -> Vec<String> {
         let arns = configuration.secrets.values().map(|secret| secret.arn.clone());

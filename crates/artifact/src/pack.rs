@@ -9,7 +9,7 @@ use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use relay_protocol::Digest;
-use relay_protocol::artifact::unpacked_limit;
+use relay_protocol::artifact::{TEXT, unpacked_limit};
 use relay_protocol::encoding::printable;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
@@ -49,7 +49,8 @@ impl PackError {
 }
 
 /// Packs the `paths` below `root`, or everything below it if `paths` is empty. If `root` is a file,
-/// it is packed under its own name. The same tree gives the same bytes (clause ART-2).
+/// it is packed under its own name. `text`, if there is one, becomes the entry [`TEXT`] beside them
+/// (clause ART-7). The same tree gives the same bytes (clause ART-2).
 ///
 /// ```
 /// use relay_artifact::pack;
@@ -57,7 +58,7 @@ impl PackError {
 /// let folder = tempfile::tempdir()?;
 /// std::fs::write(folder.path().join("hello.txt"), "hello\n")?;
 /// let mut bytes = Vec::new();
-/// let packed = pack(folder.path(), &[], &mut bytes)?;
+/// let packed = pack(folder.path(), &[], None, &mut bytes)?;
 /// assert_eq!(packed.digest, relay_protocol::Digest::of(&bytes));
 /// assert_eq!((packed.size, packed.entries), (bytes.len() as u64, 1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -67,8 +68,13 @@ impl PackError {
 ///
 /// If something cannot be read or written, changes while it is packed, or could not be unpacked
 /// again.
-pub fn pack(root: &Path, paths: &[PathBuf], out: impl Write) -> Result<Packed, PackError> {
-    let tree = Tree::walk(root, paths)?;
+pub fn pack(root: &Path, paths: &[PathBuf], text: Option<Vec<u8>>, out: impl Write) -> Result<Packed, PackError> {
+    let mut tree = Tree::walk(root, paths)?;
+    if let Some(bytes) = text
+        && tree.nodes.insert(TEXT.to_owned(), Node::Text { bytes }).is_some()
+    {
+        return Err(PackError::Taken);
+    }
     let sink = Sink { out, sha: Sha256::new(), size: 0 };
     let here = if tree.base.as_os_str().is_empty() { Path::new(".") } else { &tree.base };
     let base = File::open(here).map_err(|error| PackError::read(here, error))?;
@@ -77,6 +83,7 @@ pub fn pack(root: &Path, paths: &[PathBuf], out: impl Write) -> Result<Packed, P
         match node {
             Node::Folder => tar.entry(name, EntryType::Directory, 0o755, 0)?,
             Node::Link { target } => tar.link(name, target)?,
+            Node::Text { bytes } => tar.text(name, bytes)?,
             Node::File { mode } => tar.file(name, *mode, &tree.base.join(name))?,
         }
     }
@@ -162,6 +169,13 @@ impl<W: Write> Tar<W> {
             return Err(changed());
         }
         self.pad(metadata.len())
+    }
+
+    fn text(&mut self, name: &str, bytes: &[u8]) -> Result<(), PackError> {
+        let size = bytes.len() as u64;
+        self.entry(name, EntryType::Regular, 0o644, size)?;
+        self.zstd.write_all(bytes).map_err(PackError::Write)?;
+        self.pad(size)
     }
 
     /// Writes an entry, in GNU's format, with a name of the following entry that is longer than

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use relay_protocol::artifact::{UnsafeEntry, unpacked_limit};
+use relay_protocol::artifact::{TEXT, UnsafeEntry, unpacked_limit};
 use relay_protocol::limits;
 
 /// Why nothing usable was packed. It is for the caller to correct.
@@ -47,6 +47,9 @@ pub enum PackError {
         /// The path that is not a folder.
         path: String,
     },
+    /// A file has the name of the text for approvers (clause ART-7).
+    #[error("`{TEXT}` is the name of relay's own file in a saved artifact: save yours under another name")]
+    Taken,
     /// There are too many entries (clause ART-5).
     #[error(
         "there are more than {} files, folders and links: name only what you want to pack",

@@ -28,8 +28,16 @@ const HOPS_MAX: usize = 40;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Node {
     Folder,
-    File { mode: u32 },
-    Link { target: String },
+    File {
+        mode: u32,
+    },
+    Link {
+        target: String,
+    },
+    /// A file that exists only in the artifact.
+    Text {
+        bytes: Vec<u8>,
+    },
 }
 
 /// Everything to pack. The map sorts names by their bytes, so a folder comes before its contents
@@ -181,7 +189,7 @@ impl Tree {
             }
             match self.nodes.get_key_value(&place.join("/")) {
                 Some((_, Node::Folder)) => {}
-                Some((_, Node::File { .. })) if rest.is_empty() => {}
+                Some((_, Node::File { .. } | Node::Text { .. })) if rest.is_empty() => {}
                 Some((_, Node::Link { target })) => {
                     hops += 1;
                     if hops > HOPS_MAX {
@@ -190,7 +198,7 @@ impl Tree {
                     place.pop();
                     rest.extend(target.split('/').rev());
                 }
-                Some((_, Node::File { .. })) | None => return Err("is not packed"),
+                Some((_, Node::File { .. } | Node::Text { .. })) | None => return Err("is not packed"),
             }
         }
         Ok(())

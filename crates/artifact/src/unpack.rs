@@ -44,7 +44,7 @@ pub struct Unpacked {
 /// let (from, into) = (tempfile::tempdir()?, tempfile::tempdir()?);
 /// std::fs::write(from.path().join("hello.txt"), "hello\n")?;
 /// let mut bytes = Vec::new();
-/// let packed = pack(from.path(), &[], &mut bytes)?;
+/// let packed = pack(from.path(), &[], None, &mut bytes)?;
 /// let unpacked = unpack(bytes.as_slice(), packed.size, 1 << 20, into.path())?;
 /// assert_eq!((unpacked.entries, unpacked.bytes), (1, 6));
 /// assert_eq!(std::fs::read_to_string(into.path().join("hello.txt"))?, "hello\n");

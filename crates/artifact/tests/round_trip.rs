@@ -66,7 +66,7 @@ fn read(root: &Path, below: &str, things: &mut Things) {
 fn packed(root: &Path, paths: &[&str]) -> Result<(Vec<u8>, Packed), PackError> {
     let mut bytes = Vec::new();
     let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-    let packed = pack(root, &paths, &mut bytes)?;
+    let packed = pack(root, &paths, None, &mut bytes)?;
     assert_eq!((packed.size, packed.digest), (bytes.len() as u64, Digest::of(&bytes)));
     Ok((bytes, packed))
 }

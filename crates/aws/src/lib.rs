@@ -22,6 +22,8 @@ pub mod objects;
 pub mod probe;
 #[cfg(feature = "sqs")]
 pub mod queues;
+#[cfg(feature = "s3")]
+pub mod saved;
 pub mod sdk;
 #[cfg(feature = "secrets")]
 pub mod secrets;

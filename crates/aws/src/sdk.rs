@@ -59,6 +59,21 @@ impl Sdk {
         Self { config: config.into_builder().credentials_provider(checked).build() }
     }
 
+    /// Loads the set-up from the environment, but the credentials from this profile alone.
+    pub async fn of_profile(region: &Region, profile: &str) -> Self {
+        let Self { config } = Self::from_environment(Some(region)).await;
+        let region = aws_config::Region::new(region.to_string());
+        let provider_config = aws_config::provider_config::ProviderConfig::empty().with_region(Some(region));
+        let provider_config = match config.http_client() {
+            Some(client) => provider_config.with_http_client(client),
+            None => provider_config,
+        };
+        let credentials = aws_config::profile::ProfileFileCredentialsProvider::builder();
+        let credentials = credentials.configure(&provider_config).profile_name(profile).build();
+        let credentials = SharedCredentialsProvider::new(credentials);
+        Self { config: config.into_builder().credentials_provider(credentials).build() }
+    }
+
     /// Makes the set-up of a Lambda function: its credentials are in variables, and it reads no
     /// profile. Anyone who can set its variables can also change its code. The chain of
     /// [`Self::from_environment`] would make the launcher larger by a tenth.

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use relay_aws::clock::now;
+use relay_aws::saved;
 use relay_aws::tasks::Tasks;
 use relay_console::outlet::Outlet;
 use relay_engine::Finish;
 use relay_engine::run::{self, Known, Need};
-use relay_policy::{Allowed, Denied};
+use relay_policy::{Allowed, Asked, Denied};
 use relay_protocol::Reason;
 use relay_protocol::encoding::short;
 use relay_protocol::frame::RunnerKind;
@@ -129,9 +130,19 @@ impl Run {
 
     /// Authorises the request again, and returns whether it is allowed here.
     async fn authorise(&mut self) -> bool {
-        let Deployment { configuration, asked, sdk, .. } = &self.deployment;
+        let Deployment { configuration, asked, objects, sdk, .. } = &self.deployment;
+        let artifacts = relay_policy::saved_artifacts(configuration, asked.request());
         let denied = |Denied { reason, message, .. }| StepError { reason, message };
-        let mut allowed = relay_policy::authorise(configuration, asked, now(), Stage::Run).map_err(denied);
+        let found = match saved::read(objects, &configuration.evidence, &artifacts).await {
+            Ok(found) => found,
+            Err(error) => {
+                let problem = format!("cannot read who saved the artifacts: {error}");
+                self.ends(Err(StepError::new(Reason::Runner, problem)));
+                return false;
+            }
+        };
+        let asked = Asked::clone(asked).with_saved(configuration, &found);
+        let mut allowed = relay_policy::authorise(configuration, &asked, now(), Stage::Run).map_err(denied);
         if allowed.is_ok()
             && let Err(trouble) = self.host.look(&Tasks::new(sdk), configuration.images.as_ref()).await
         {

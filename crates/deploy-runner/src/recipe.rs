@@ -13,9 +13,9 @@ use relay_protocol::{Reason, RequestRef};
 use crate::claim;
 use crate::deployment::Deployment;
 use crate::pump::Sink;
-use crate::step::{self, Ended, Running};
+use crate::step::{self, Ended, Running, Text};
 use crate::stop::{Stop, Stopper};
-use crate::workplace::{Remains, StepError, Workplace};
+use crate::workplace::{Remains, Saving, StepError, Workplace};
 
 /// The results of the steps so far.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl<'a> Recipe<'a> {
     /// Runs the steps in order. At the first failure it skips the remaining steps and starts the
     /// rollback, which never changes the outcome.
     async fn steps(&mut self, workplace: &mut Workplace) -> Result<Outcome, StepError> {
-        let Deployment { configuration, objects, stopper, .. } = self.deployment;
+        let Deployment { configuration, stopper, .. } = self.deployment;
         let mut last = Ended::with(0);
         for (index, (step, argv)) in configuration.steps.iter().zip(&self.allowed.commands.0).enumerate() {
             if let Some(why) = stopper.asked() {
@@ -95,7 +95,8 @@ impl<'a> Recipe<'a> {
                 return Ok(why.outcome());
             }
             self.say(index, step, false).await;
-            last = self.step(step, argv, stopper, workplace).await;
+            let text = step.save_text.then(Text::default);
+            last = self.step(step, argv, text.as_ref(), (stopper, workplace)).await;
             self.progress.step = Some(step.name.clone());
             if last.remains {
                 let words =
@@ -111,7 +112,7 @@ impl<'a> Recipe<'a> {
                 break;
             }
             if !step.save.is_empty() {
-                match workplace.save(configuration, objects, &step.name, &step.save).await {
+                match workplace.save(&Saving { deployment: self.deployment, step, text: text.as_ref() }).await {
                     Ok(digest) => {
                         self.progress.outputs.insert(format!("saved.{}", step.name), digest.to_string());
                     }
@@ -144,7 +145,7 @@ impl<'a> Recipe<'a> {
         });
         for (index, (step, argv)) in configuration.rollback.iter().zip(&self.allowed.commands.1).enumerate() {
             self.say(index, step, true).await;
-            let ended = self.step(step, argv, &fresh, workplace).await;
+            let ended = self.step(step, argv, None, (&fresh, workplace)).await;
             if ended.stopped.is_some() || ended.remains || !step.success_codes.contains(&ended.code) {
                 let words = format!("the rollback step `{}` failed with exit code {}", step.name, ended.code);
                 self.sink.note(words).await;
@@ -160,7 +161,13 @@ impl<'a> Recipe<'a> {
     }
 
     /// Runs one step and adds it to the progress.
-    async fn step(&mut self, step: &Step, argv: &[String], stopper: &Stopper, workplace: &Workplace) -> Ended {
+    async fn step(
+        &mut self,
+        step: &Step,
+        argv: &[String],
+        text: Option<&Text>,
+        (stopper, workplace): (&Stopper, &Workplace),
+    ) -> Ended {
         let began = Instant::now();
         let running = Running {
             argv,
@@ -172,6 +179,7 @@ impl<'a> Recipe<'a> {
             output: self.deployment.configuration.output,
             sink: self.sink,
             mirror: &self.deployment.mirror,
+            text,
         };
         let ended = step::run(&running, stopper).await;
         self.progress.tool_remains |= ended.remains;

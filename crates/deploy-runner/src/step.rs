@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, PipeWriter};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use relay_console::outlet::{Outlet, To};
 use relay_policy::{CancelRule, CancelSignal, CancelTo, OutputRule};
 use relay_protocol::frame::Stream;
+use relay_protocol::limits::SAVED_TEXT_MAX;
 use rustix::fs::{Gid, Uid, fchown};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::AsyncReadExt as _;
@@ -64,6 +66,27 @@ pub(crate) struct Running<'a> {
     pub(crate) output: OutputRule,
     pub(crate) sink: &'a Sink,
     pub(crate) mirror: &'a Outlet,
+    /// Takes the stdout of the step too, if it is to be saved.
+    pub(crate) text: Option<&'a Text>,
+}
+
+/// The stdout of a step, masked, for approvers to read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Text(Arc<Mutex<Vec<u8>>>);
+
+impl Text {
+    /// Takes what was read, up to one byte more than may be saved.
+    fn push(&self, bytes: &[u8]) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = (SAVED_TEXT_MAX + 1).saturating_sub(kept.len());
+        kept.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+    }
+
+    /// The whole text; `None` if it is longer than may be saved.
+    pub(crate) fn take(&self) -> Option<Vec<u8>> {
+        let kept = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        (kept.len() <= SAVED_TEXT_MAX).then_some(kept)
+    }
 }
 
 /// How a step ended.
@@ -276,6 +299,11 @@ fn read(
     stopper: Stopper,
 ) -> impl Future<Output = Read> + Send + 'static {
     let (sink, mirror) = (step.sink.clone(), step.mirror.clone());
+    let text = step.text.filter(|_| stream == Stream::Stdout).cloned();
+    let keep = move |shown: Vec<u8>| {
+        text.iter().for_each(|text| text.push(&shown));
+        shown
+    };
     let mut masker = step.secrets.masker();
     async move {
         let mut buffer = vec![0; READ];
@@ -298,7 +326,7 @@ fn read(
                     break;
                 }
             }
-            let shown = masker.push(buffer.get(..count).unwrap_or_default());
+            let shown = keep(masker.push(buffer.get(..count).unwrap_or_default()));
             // The pump may be full while SQS accepts nothing. The tool then waits; if it has
             // already ended, the report of its end waits.
             tokio::select! {
@@ -307,7 +335,7 @@ fn read(
             }
         }
         tokio::select! {
-            () = show(&sink, &mirror, stream, masker.finish()) => ended,
+            () = show(&sink, &mirror, stream, keep(masker.finish())) => ended,
             () = given_up(closing.clone(), &stopper) => Read::Dropped,
         }
     }

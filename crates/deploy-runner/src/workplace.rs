@@ -13,18 +13,21 @@ use relay_aws::objects::Objects;
 use relay_aws::secrets::Secrets as Store;
 use relay_aws::sessions::Sessions;
 use relay_engine::SECRET_MIN;
-use relay_policy::{Asked, Configuration, ParameterRule, SecretRef};
+use relay_policy::{Asked, Configuration, ParameterRule, SecretRef, Step};
 use relay_protocol::encoding::{Hasher, short};
+use relay_protocol::evidence::Evidence;
 use relay_protocol::frame::outputs_size;
-use relay_protocol::limits::OUTPUTS_MAX;
+use relay_protocol::limits::{OUTPUTS_MAX, SAVED_TEXT_MAX};
 use relay_protocol::record::Subject;
-use relay_protocol::{Digest, Reason, artifact};
+use relay_protocol::{Digest, Reason, RequestRef, artifact};
 use rustix::fs::{AtFlags, CWD, Gid, OFlags, Uid, chownat};
 
 use crate::credentials::{Endpoint, Role};
+use crate::deployment::Deployment;
 use crate::outputs;
 use crate::remove::remove_tree;
 use crate::secrets::Secrets;
+use crate::step::Text;
 
 /// How long the removal of the directory may take.
 const CLEAR: Duration = Duration::from_secs(30);
@@ -162,8 +165,8 @@ impl Workplace {
             let (bucket, prefix, max) = match rule {
                 ParameterRule::Text { .. } => continue,
                 ParameterRule::Artifact { location, max } => (location.bucket.as_str(), location.prefix.clone(), *max),
-                ParameterRule::SavedBy { target, max } => {
-                    (configuration.bucket.as_str(), format!("saved/{target}/"), *max)
+                ParameterRule::SavedBy { target, max, .. } => {
+                    (configuration.bucket.as_str(), artifact::saved_prefix(target), *max)
                 }
             };
             let bad = |problem: String| StepError::new(Reason::Artifact, format!("the artifact `{name}`: {problem}"));
@@ -236,36 +239,51 @@ impl Workplace {
         problems
     }
 
-    /// Packs the paths that a step saves, and stores them in the relay bucket under their digest.
-    pub(crate) async fn save(
-        &mut self,
-        configuration: &Configuration,
-        objects: &Objects,
-        step: &str,
-        paths: &[String],
-    ) -> Result<Digest, StepError> {
+    /// Packs the paths that a step saves, with its text if it has one, and stores them in the relay
+    /// bucket under their digest. Then it leaves a mark in the evidence that says which deployment
+    /// it was (clauses ART-7, ART-8).
+    pub(crate) async fn save(&mut self, saving: &Saving<'_>) -> Result<Digest, StepError> {
+        let Saving { deployment: Deployment { configuration, asked, objects, .. }, step, text } = saving;
         let bad = |problem: String| {
-            StepError::new(Reason::Artifact, format!("cannot save the paths of the step `{step}`: {problem}"))
+            StepError::new(Reason::Artifact, format!("cannot save the paths of the step `{}`: {problem}", step.name))
+        };
+        let text = match text {
+            None => None,
+            Some(text) => Some(text.take().ok_or_else(|| {
+                bad(format!("its stdout is longer than the {SAVED_TEXT_MAX} bytes that an approver is shown"))
+            })?),
         };
         let packed = self.base.join("saved.tar.zst");
         let (work, out, paths) =
-            (self.work.clone(), packed.clone(), paths.iter().map(PathBuf::from).collect::<Vec<_>>());
+            (self.work.clone(), packed.clone(), step.save.iter().map(PathBuf::from).collect::<Vec<_>>());
         let pack = move || {
             let file = File::create(&out).map_err(|error| error.to_string())?;
-            relay_artifact::pack(&work, &paths, io::BufWriter::new(file)).map_err(|error| error.to_string())
+            relay_artifact::pack(&work, &paths, text, io::BufWriter::new(file)).map_err(|error| error.to_string())
         };
-        let packed_as =
-            tokio::task::spawn_blocking(pack).await.map_err(|error| bad(error.to_string()))?.map_err(bad)?;
-        let key = artifact::object_key(&format!("saved/{}/", configuration.target), packed_as.digest);
+        let digest =
+            tokio::task::spawn_blocking(pack).await.map_err(|error| bad(error.to_string()))?.map_err(bad)?.digest;
+        let key = artifact::object_key(&artifact::saved_prefix(&configuration.target), digest);
         objects.put_file(&configuration.bucket, &key, &packed).await.map_err(|error| bad(error.to_string()))?;
-        self.subjects.push(Subject::new(format!("saved/{step}"), packed_as.digest));
-        Ok(packed_as.digest)
+        let mine = RequestRef::of(asked.request(), asked.request.digest()).to_json();
+        let mark = Evidence::saved(&configuration.target, digest);
+        // If the same bytes were saved before, the first deployment stands.
+        objects.put_once(&configuration.evidence, &mark, mine).await.map_err(|error| bad(error.to_string()))?;
+        self.subjects.push(Subject::new(format!("saved/{}", step.name), digest));
+        Ok(digest)
     }
 
     /// Ends what serves the tool: its credentials and the copies of its secrets.
     pub(crate) fn close(self) -> Remains {
         Remains { base: self.base }
     }
+}
+
+/// What a step saves.
+pub(crate) struct Saving<'a> {
+    pub(crate) deployment: &'a Deployment,
+    pub(crate) step: &'a Step,
+    /// Its stdout, if it is saved too.
+    pub(crate) text: Option<&'a Text>,
 }
 
 /// What is left of a workplace once the tool has ended: its directory.

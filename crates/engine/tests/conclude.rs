@@ -59,6 +59,7 @@ fn tried(reason: Option<Reason>) -> End {
         configuration_digest: digest,
         revision: String::new(),
         target_key_id: String::new(),
+        saved: Vec::new(),
     }))
 }
 

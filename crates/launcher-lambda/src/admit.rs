@@ -162,7 +162,9 @@ impl<'a> Admission<'a> {
         if self.launcher.settings.frozen {
             return Ok(Decision::Denied(Denied::new(Reason::Frozen, FROZEN)));
         }
-        let allowed = match relay_policy::authorise(configuration, &self.asked, now(), Stage::Launch) {
+        let found = self.launcher.saved(configuration, self.asked.request()).await?;
+        let asked = self.asked.clone().with_saved(configuration, &found);
+        let allowed = match relay_policy::authorise(configuration, &asked, now(), Stage::Launch) {
             Ok(allowed) => allowed,
             Err(denied) => return Ok(Decision::Denied(denied)),
         };

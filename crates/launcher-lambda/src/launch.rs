@@ -97,7 +97,7 @@ impl Launcher {
                 Err(NotVerified::Because(cause)) => cause,
             },
             Ok(Message::DryRun(bundle)) => match self.verify_dry_run(&bundle, hints).await {
-                Ok((target, tried)) => return self.try_request(&target, &tried, until).await,
+                Ok((target, tried)) => return self.try_request(&target, tried, until).await,
                 Err(NotVerified::Aws(error)) => return Err(error),
                 Err(NotVerified::Because(cause)) => cause,
             },
@@ -160,8 +160,10 @@ impl Launcher {
     }
 
     /// Answers a dry run: decides as for a request, and starts nothing (clause DRY-2).
-    async fn try_request(&self, target: &Target, tried: &Tried, until: Instant) -> Result<(), AwsError> {
+    async fn try_request(&self, target: &Target, tried: Tried, until: Instant) -> Result<(), AwsError> {
         let Target { definition, configuration } = target;
+        let found = self.saved(configuration, tried.request()).await?;
+        let tried = tried.with_saved(configuration, &found);
         let decision = match self.settings.frozen {
             true => Err(Denied::new(Reason::Frozen, FROZEN)),
             false => tried.decide(configuration, now()),
@@ -184,6 +186,7 @@ impl Launcher {
             configuration_digest: configuration.digest,
             revision: definition.arn.clone(),
             target_key_id: self.keys.public_key(&configuration.target_key).await?.key_id(),
+            saved: tried.saved(configuration),
         }));
         admit::log(&kind);
         let request = tried.request();

@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 
 use relay_aws::{AwsError, Kind, issuer_keys};
-use relay_policy::{Asked, Configuration};
+use relay_policy::{Asked, Configuration, Found};
 use relay_protocol::evidence::Evidence;
 use relay_protocol::keys::{IssuerKeys, KeyName};
 use relay_protocol::limits::{BUNDLE_MAX, ISSUER_KEYS_FILE_MAX};
-use relay_protocol::{Bundle, RequestRef};
+use relay_protocol::{Bundle, Request, RequestRef};
 use tracing::warn;
 
 use crate::launcher::{Launcher, Target};
@@ -88,6 +88,12 @@ impl Launcher {
     /// Reads the keys of issuers that an envelope or a bundle names, as they are now.
     pub(crate) async fn keys_now(&self, names: &BTreeSet<KeyName>) -> Result<IssuerKeys, AwsError> {
         issuer_keys::read(&self.objects, &self.settings.bucket, names).await
+    }
+
+    /// Reads what the evidence has for the artifacts of a request that other targets saved.
+    pub(crate) async fn saved(&self, configuration: &Configuration, request: &Request) -> Result<Found, AwsError> {
+        let artifacts = relay_policy::saved_artifacts(configuration, request);
+        relay_aws::saved::read(&self.objects, &self.settings.evidence, &artifacts).await
     }
 
     /// Reads and verifies the request that a task was started for, and compares it with what the

@@ -258,6 +258,14 @@ impl Launcher {
             (Ok(_), None) => Err("its override does not name a request".to_owned()),
             (Err(cause), _) => Err(cause),
         };
+        let asked = match asked {
+            Ok((configuration, asked)) => {
+                let found = self.saved(&configuration, asked.request()).await?;
+                let asked = asked.with_saved(&configuration, &found);
+                Ok((configuration, asked))
+            }
+            Err(cause) => Err(cause),
+        };
         let judged = asked.and_then(|(configuration, asked)| {
             // A stranger's task family must not use a configuration that names another's target.
             let family = task.definition.rsplit('/').next().and_then(|name| name.split(':').next());

@@ -16,6 +16,7 @@ use relay_protocol::{ParameterName, TargetName, Timestamp};
 
 use crate::deep::{self, on_deep_stack};
 use crate::parameters::ParameterRule;
+use crate::saved::Saved;
 
 /// The policies of one target, with the schema that results from its parameters.
 pub struct Policies {
@@ -75,6 +76,18 @@ pub struct Question<'a> {
     pub approvals: u32,
     /// Whether relay knows the person behind each signer of the request.
     pub requester_known: bool,
+    /// The artifacts that another target saved. A question about a cancel has none.
+    pub saved: &'a BTreeMap<ParameterName, Saved>,
+}
+
+impl Question<'_> {
+    /// The signer of the request.
+    fn requester(&self) -> &KnownSigner {
+        match self.action {
+            Action::Approve { requester } => requester,
+            Action::Deploy | Action::Cancel => self.signer,
+        }
+    }
 }
 
 /// What a signer wants to do.
@@ -107,6 +120,9 @@ const APPROVE: &str = "approve";
 /// The schema. The claims of a token are tags of its signer: a policy has to ask whether there is
 /// one before it may read it, so that a missing claim is never an empty string.
 fn schema(parameters: &BTreeMap<ParameterName, ParameterRule>) -> String {
+    let saved = parameters.iter().filter(|(_, rule)| matches!(rule, ParameterRule::SavedBy { .. }));
+    let saved: Vec<String> = saved.map(|(name, _)| format!("\"{name}\": Saved")).collect();
+    let saved = if saved.is_empty() { String::new() } else { format!(", saved: {{ {} }}", saved.join(", ")) };
     let parameters: Vec<String> = parameters.keys().map(|name| format!("\"{name}\": String")).collect();
     let asked = format!(
         "parameters: {{ {} }}, issued_at: datetime, weekday: String, hour: Long, approvals: Long, requester_known: Bool",
@@ -116,9 +132,12 @@ fn schema(parameters: &BTreeMap<ParameterName, ParameterRule>) -> String {
         "entity Group;
          entity Signer in [Group] = {{ name: String, kind: String, person?: String, key_id: String }} tags String;
          entity Target = {{ service: String, environment: String }};
+         type Saved = {{ exit_code: Long, age_seconds: Long, same_requester: Bool, requester: Signer }};
          type Asked = {{ {asked} }};
-         type Approved = {{ {asked}, requester: Signer }};
-         action deploy, cancel appliesTo {{ principal: [Signer], resource: [Target], context: Asked }};
+         type Deployed = {{ {asked}{saved} }};
+         type Approved = {{ {asked}{saved}, requester: Signer }};
+         action deploy appliesTo {{ principal: [Signer], resource: [Target], context: Deployed }};
+         action cancel appliesTo {{ principal: [Signer], resource: [Target], context: Asked }};
          action {APPROVE} appliesTo {{ principal: [Signer], resource: [Target], context: Approved }};"
     )
 }
@@ -265,6 +284,9 @@ impl Policies {
             add(requester, &mut entities)?;
             context["requester"] = serde_json::json!({ "__entity": { "type": "Signer", "id": requester.key_id } });
         }
+        if !question.saved.is_empty() {
+            context["saved"] = saved(question, &mut entities)?;
+        }
         let target = Entity::new(resource.clone(), about, HashSet::new()).map_err(|error| put(error.to_string()))?;
         entities.insert(resource.clone(), target);
         let entities = Entities::from_entities(entities.into_values(), Some(&self.schema))
@@ -287,16 +309,48 @@ impl Policies {
     }
 }
 
+/// What the policies see of each saved artifact. Its requester is an entity of its own: the same
+/// signer may have signed with other claims then.
+fn saved(question: &Question<'_>, entities: &mut HashMap<EntityUid, Entity>) -> Result<serde_json::Value, PolicyError> {
+    let mut all = serde_json::Map::new();
+    for (name, saved) in question.saved {
+        let id = format!("saved/{name}");
+        if let Some(by) = saved.signers.first() {
+            // A record does not say of what kind its signers are.
+            let attributes = vec![("name", by.name.as_str()), ("kind", "unknown"), ("key_id", by.key_id.as_str())];
+            add_signer(&id, attributes, HashSet::new(), &by.claims, entities)?;
+        }
+        let facts = serde_json::json!({
+            "exit_code": saved.exit_code,
+            "age_seconds": question.at.since(saved.finished_at),
+            "same_requester": saved.is_by(question.requester()),
+            "requester": { "__entity": { "type": "Signer", "id": id } },
+        });
+        all.insert(name.to_string(), facts);
+    }
+    Ok(serde_json::Value::Object(all))
+}
+
 /// Adds a signer with its groups.
 fn add(signer: &KnownSigner, entities: &mut HashMap<EntityUid, Entity>) -> Result<(), PolicyError> {
-    let text = |value: &str| RestrictedExpression::new_string(value.to_owned());
-    let id = uid("Signer", &signer.key_id)?;
     let groups = signer.groups.iter().map(|group| uid("Group", group)).collect::<Result<HashSet<_>, _>>()?;
     let mut attributes =
-        vec![("name", text(&signer.name)), ("kind", text(signer.kind.name())), ("key_id", text(&signer.key_id))];
-    attributes.extend(signer.kind.person().map(|person| ("person", text(person))));
-    let attributes = attributes.into_iter().map(|(name, value)| (name.to_owned(), value));
-    let tags = signer.claims.iter().map(|(name, value)| (name.clone(), text(value)));
+        vec![("name", signer.name.as_str()), ("kind", signer.kind.name()), ("key_id", signer.key_id.as_str())];
+    attributes.extend(signer.kind.person().map(|person| ("person", person)));
+    add_signer(&signer.key_id, attributes, groups, &signer.claims, entities)
+}
+
+fn add_signer(
+    id: &str,
+    attributes: Vec<(&str, &str)>,
+    groups: HashSet<EntityUid>,
+    claims: &BTreeMap<String, String>,
+    entities: &mut HashMap<EntityUid, Entity>,
+) -> Result<(), PolicyError> {
+    let text = |value: &str| RestrictedExpression::new_string(value.to_owned());
+    let id = uid("Signer", id)?;
+    let attributes = attributes.into_iter().map(|(name, value)| (name.to_owned(), text(value)));
+    let tags = claims.iter().map(|(name, value)| (name.clone(), text(value)));
     entities.extend(groups.iter().map(|group| (group.clone(), Entity::new_no_attrs(group.clone(), HashSet::new()))));
     let entity = Entity::new_with_tags(id.clone(), attributes, groups, tags)
         .map_err(|error| PolicyError::Question(error.to_string()))?;

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use relay_protocol::keys::{Proof, TrustRoots, TrustedSigner};
+use relay_protocol::keys::{Proof, SingleKey, TrustRoots, TrustedSigner};
 use relay_protocol::{AccountId, Digest, ParameterName, PublicKey, QueueUrl, TargetName, TopicArn};
 use serde::Deserialize;
 
@@ -148,6 +148,8 @@ pub struct Step {
     pub success_codes: BTreeSet<u8>,
     /// Paths of files to save, inside the work directory.
     pub save: Vec<String>,
+    /// Whether the stdout of the step is saved with them, as the text that approvers read.
+    pub save_text: bool,
 }
 
 /// Why a text is not a configuration. It is for the platform team to correct.
@@ -249,6 +251,7 @@ struct ParameterFile {
     unicode: bool,
     artifact: Option<String>,
     saved_by: Option<TargetName>,
+    key: Option<PublicKey>,
     max: Option<String>,
 }
 
@@ -280,6 +283,8 @@ struct StepFile {
     success_codes: BTreeSet<u8>,
     #[serde(default)]
     save: Vec<String>,
+    #[serde(default)]
+    save_text: bool,
 }
 
 fn default_timeout() -> String {
@@ -452,19 +457,25 @@ fn parameter(name: &ParameterName, file: ParameterFile) -> Result<ParameterRule,
         None => ARTIFACT_DEFAULT,
     };
     match (file.pattern, file.artifact, file.saved_by) {
-        (Some(pattern), None, None) if file.max.is_none() => {
+        (Some(pattern), None, None) if file.max.is_none() && file.key.is_none() => {
             ParameterRule::text(&pattern, file.multiline, file.unicode)
                 .map_err(|error| wrong(&field, error.to_string()))
         }
-        (None, Some(text), None) => {
+        (None, Some(text), None) if file.key.is_none() => {
             let location = S3Prefix::parse(&text)
                 .ok_or_else(|| wrong(&field, format!("`{text}` is not of the form s3://bucket/prefix/")))?;
             Ok(ParameterRule::Artifact { location, max })
         }
-        (None, None, Some(target)) => Ok(ParameterRule::SavedBy { target, max }),
+        (None, None, Some(target)) => {
+            let problem =
+                format!("needs `key`, the target key of {target}: the output RelayToml of its stack prints it");
+            let key = file.key.ok_or_else(|| wrong(&field, problem))?;
+            let key = SingleKey::new(&key).map_err(|error| wrong(&field, error.to_string()))?;
+            Ok(ParameterRule::SavedBy { target, key, max })
+        }
         _ => Err(wrong(
             field,
-            "needs exactly one of `pattern`, `artifact` and `saved_by` (`max` is only for the last two)",
+            "needs exactly one of `pattern`, `artifact` and `saved_by` (`max` is only for the last two, `key` for the last)",
         )),
     }
 }
@@ -570,7 +581,11 @@ fn step(
     if file.name.is_empty() || file.name.len() > 64 || file.name.chars().any(|c| c.is_control()) {
         return Err(wrong(format!("{field}.name"), "must be 1 to 64 bytes, without control characters"));
     }
-    Ok(Step { name: file.name, run, success_codes: file.success_codes, save: file.save })
+    if file.save_text && file.save.is_empty() {
+        return Err(wrong(format!("{field}.save_text"), "needs `save`: the text is saved with what it describes"));
+    }
+    let StepFile { name, success_codes, save, save_text, .. } = file;
+    Ok(Step { name, run, success_codes, save, save_text })
 }
 
 fn variable(field: &str, name: &str) -> Result<(), ConfigurationError> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use relay_protocol::encoding::short;
 use relay_protocol::evidence::Evidence;
+use relay_protocol::frame::TriedArtifact;
 use relay_protocol::keys::{IssuerKeys, KeyName, KnownSigner, SingleKey, TokenFacts, TokenTimeError};
 use relay_protocol::limits::{BUNDLE_MAX, COMMANDS_MAX};
 use relay_protocol::request::{RequestError, Stage};
@@ -15,7 +16,8 @@ use relay_protocol::{
 
 use crate::cedar::{Action, Question};
 use crate::configuration::Configuration;
-use crate::parameters;
+use crate::parameters::{self, ParameterRule};
+use crate::saved::{self, Found, Saved};
 
 /// A verified request with those of its approvals that could be verified.
 #[derive(Clone, Debug)]
@@ -26,6 +28,8 @@ pub struct Asked {
     pub approvals: Vec<Verified<Approval, KnownSigner>>,
     /// The keys of issuers by which its tokens were judged; empty if it has none.
     pub keys: IssuerKeys,
+    /// The artifacts that another target saved, as far as their records were read.
+    saved: SavedFacts,
 }
 
 impl Asked {
@@ -56,12 +60,30 @@ impl Asked {
         ticket(self.request())
     }
 
+    /// Verifies the records of the artifacts that another target saved (clause ART-8).
+    #[must_use]
+    pub fn with_saved(self, configuration: &Configuration, found: &Found) -> Self {
+        let saved = saved::judge(configuration, self.request(), found);
+        Self { saved, ..self }
+    }
+
+    /// Assumes of each artifact that another target saved that this requester saved it just now, and
+    /// that all went well. For trials, which read no evidence.
+    #[must_use]
+    pub fn assuming_saved(self, configuration: &Configuration) -> Self {
+        let saved = saved::assumed(configuration, self.request(), self.request.signers());
+        Self { saved, ..self }
+    }
+
     /// The question that the request asks of `configuration`.
     fn asking<'a>(&'a self, configuration: &'a Configuration) -> Asking<'a> {
         let (request, signers) = (self.request(), self.request.signers());
-        Asking { configuration, request, signers, approvals: &self.approvals }
+        Asking { configuration, request, signers, approvals: &self.approvals, saved: &self.saved }
     }
 }
+
+/// What is known of each artifact that another target saved, or why it does not count.
+type SavedFacts = BTreeMap<ParameterName, Result<Saved, String>>;
 
 /// A verified dry run with those of its approvals that could be verified. It is a type of its own,
 /// so that nothing takes it for a request.
@@ -71,6 +93,8 @@ pub struct Tried {
     dry_run: Verified<DryRun, KnownSigner>,
     /// The verified approvals.
     approvals: Vec<Verified<Approval, KnownSigner>>,
+    /// As [`Asked::saved`].
+    saved: SavedFacts,
 }
 
 impl Tried {
@@ -101,7 +125,20 @@ impl Tried {
     /// If any check fails, as in [`authorise`].
     pub fn decide(&self, configuration: &Configuration, now: Timestamp) -> Result<Allowed, Denied> {
         let (request, signers) = (self.request(), self.dry_run.signers());
-        Asking { configuration, request, signers, approvals: &self.approvals }.decide(now, Stage::Launch)
+        let Self { approvals, saved, .. } = self;
+        Asking { configuration, request, signers, approvals, saved }.decide(now, Stage::Launch)
+    }
+
+    /// As [`Asked::with_saved`].
+    #[must_use]
+    pub fn with_saved(self, configuration: &Configuration, found: &Found) -> Self {
+        let saved = saved::judge(configuration, self.request(), found);
+        Self { saved, ..self }
+    }
+
+    /// What an approver is told about the artifacts that another target saved.
+    pub fn saved(&self, configuration: &Configuration) -> Vec<TriedArtifact> {
+        saved::told(configuration, self.request(), &self.saved)
     }
 }
 
@@ -122,7 +159,7 @@ fn described(signer: &KnownSigner) -> String {
 /// If the dry run cannot be verified.
 pub fn verify_dry_run(bundle: &Bundle, configuration: &Configuration, keys: &IssuerKeys) -> Result<Tried, VerifyError> {
     let dry_run = configuration.roots.verify(&bundle.request, keys)?;
-    Ok(Tried { dry_run, approvals: verify_approvals(bundle, configuration, keys) })
+    Ok(Tried { dry_run, approvals: verify_approvals(bundle, configuration, keys), saved: SavedFacts::new() })
 }
 
 /// The keys of issuers that are needed to verify a bundle.
@@ -142,7 +179,7 @@ pub fn verify(bundle: &Bundle, configuration: &Configuration, keys: &IssuerKeys)
     let approvals = verify_approvals(bundle, configuration, keys);
     // Only the keys of the tokens that remain: a stranger could add others (clause EVD-5).
     let names = key_names(&Bundle::canonical(&request, &approvals), configuration);
-    Ok(Asked { request, approvals, keys: keys.only(&names) })
+    Ok(Asked { request, approvals, keys: keys.only(&names), saved: SavedFacts::new() })
 }
 
 /// Why a bundle could not be verified, for a log: the error, and what is wrong with its tokens. The
@@ -247,12 +284,15 @@ pub fn authorise(
     Ok(allowed)
 }
 
+static NOTHING_SAVED: BTreeMap<ParameterName, Saved> = BTreeMap::new();
+
 /// A verified question: may this be deployed?
 struct Asking<'a> {
     configuration: &'a Configuration,
     request: &'a Request,
     signers: &'a [KnownSigner],
     approvals: &'a [Verified<Approval, KnownSigner>],
+    saved: &'a SavedFacts,
 }
 
 impl Asking<'_> {
@@ -265,6 +305,7 @@ impl Asking<'_> {
         }
         parameters::check(&configuration.parameters, &request.parameters)
             .map_err(|error| denied(Reason::Parameter, error))?;
+        let saved = self.saved()?;
         let commands = commands(configuration, &request.parameters)?;
         let times = match stage {
             Stage::Launch => vec![now, request.issued_at],
@@ -282,15 +323,30 @@ impl Asking<'_> {
                 refused.get_or_insert(Denied::from(error));
                 continue;
             }
-            let (approvers, others) = self.approvers(signer)?;
-            match self.ask(signer, persons(&approvers), &times)? {
+            let (approvers, others) = self.approvers(signer, &saved)?;
+            match self.ask(signer, persons(&approvers), &times, &saved)? {
                 Some(policies) => return Ok(Allowed { policies, signer: signer.clone(), approvers, commands }),
                 // A signer who only lacks approvals says more than one who may never deploy.
                 None if refused.as_ref().is_some_and(|denied: &Denied| denied.approvals_missing > 0) => {}
-                None => refused = Some(self.not_permitted(signer, persons(&approvers), &others, &times)),
+                None => {
+                    let asks = |more: u32| self.ask(signer, persons(&approvers).saturating_add(more), &times, &saved);
+                    refused = Some(self.not_permitted(signer, persons(&approvers), &others, asks));
+                }
             }
         }
         Err(refused.unwrap_or_else(|| denied(Reason::Policy, "no signer of this request may deploy to this target")))
+    }
+
+    /// The artifacts that another target saved. Each of them has to count.
+    fn saved(&self) -> Result<BTreeMap<ParameterName, Saved>, Denied> {
+        let parameters = self.configuration.parameters.iter();
+        let by_others = parameters.filter(|(_, rule)| matches!(rule, ParameterRule::SavedBy { .. }));
+        let one = |name: &ParameterName| match self.saved.get(name) {
+            Some(Ok(saved)) => Ok((name.clone(), saved.clone())),
+            Some(Err(problem)) => Err(denied(Reason::Artifact, format!("the artifact `{name}`: {problem}"))),
+            None => Err(denied(Reason::Artifact, format!("the artifact `{name}`: nobody has looked for its record"))),
+        };
+        by_others.map(|(name, _)| one(name)).collect()
     }
 
     /// Checks the times of a signer's token, if it signed with one.
@@ -307,10 +363,16 @@ impl Asking<'_> {
 
     /// Asks the policies about one signer, as of each of these times. Returns the policies that
     /// permit it as of the last one.
-    fn ask(&self, signer: &KnownSigner, approvals: u32, times: &[Timestamp]) -> Result<Option<Vec<String>>, Denied> {
+    fn ask(
+        &self,
+        signer: &KnownSigner,
+        approvals: u32,
+        times: &[Timestamp],
+        saved: &BTreeMap<ParameterName, Saved>,
+    ) -> Result<Option<Vec<String>>, Denied> {
         let mut permitted = None;
         for at in times {
-            let question = self.question(signer, Action::Deploy, *at, approvals);
+            let question = Question { saved, ..self.question(signer, Action::Deploy, *at, approvals) };
             permitted = self.configuration.policies.ask(&question).map_err(|error| denied(Reason::Policy, error))?;
             if permitted.is_none() {
                 return Ok(None);
@@ -329,13 +391,19 @@ impl Asking<'_> {
         let Self { configuration: Configuration { target, .. }, request: Request { parameters, .. }, .. } = self;
         let persons = &self.configuration.persons;
         let requester_known = self.signers.iter().all(|signer| !persons.behind(signer).is_empty());
-        Question { signer, action, target, parameters, at, approvals, requester_known }
+        Question { signer, action, target, parameters, at, approvals, requester_known, saved: &NOTHING_SAVED }
     }
 
     /// The denial when no policy permits. It distinguishes a policy that refuses from one that only
     /// needs more approvals.
-    fn not_permitted(&self, signer: &KnownSigner, approvals: u32, others: &[String], times: &[Timestamp]) -> Denied {
-        let permits = |more: &u32| matches!(self.ask(signer, approvals.saturating_add(*more), times), Ok(Some(_)));
+    fn not_permitted(
+        &self,
+        signer: &KnownSigner,
+        approvals: u32,
+        others: &[String],
+        ask: impl Fn(u32) -> Result<Option<Vec<String>>, Denied>,
+    ) -> Denied {
+        let permits = |more: &u32| matches!(ask(*more), Ok(Some(_)));
         // A policy counts few persons. One that asks for a number beyond any team says no.
         if let Some(missing) = (1..=APPROVERS_MAX).find(permits) {
             let have = counted(approvals, "person has", "persons have");
@@ -350,12 +418,16 @@ impl Asking<'_> {
 
     /// The signers whose approvals count for a request by `requester`, one entry per key, and why
     /// the other approvals do not count (clauses APP-2 to APP-4).
-    fn approvers(&self, requester: &KnownSigner) -> Result<(Vec<KnownSigner>, Vec<String>), Denied> {
+    fn approvers(
+        &self,
+        requester: &KnownSigner,
+        saved: &BTreeMap<ParameterName, Saved>,
+    ) -> Result<(Vec<KnownSigner>, Vec<String>), Denied> {
         let mut approvers: BTreeMap<&str, &KnownSigner> = BTreeMap::new();
         let mut others = Vec::new();
         for approval in self.approvals {
             for signer in approval.signers() {
-                match self.why_not(approval, signer, requester)? {
+                match self.why_not(approval, signer, requester, saved)? {
                     None => drop(approvers.insert(&signer.key_id, signer)),
                     Some(why) => others.push(format!("the approval by {} does not count: {why}", signer.name)),
                 }
@@ -370,6 +442,7 @@ impl Asking<'_> {
         by: &Verified<Approval, KnownSigner>,
         signer: &KnownSigner,
         requester: &KnownSigner,
+        saved: &BTreeMap<ParameterName, Saved>,
     ) -> Result<Option<String>, Denied> {
         let (approval, persons) = (by.statement(), &self.configuration.persons);
         if signer.kind.person().is_none() {
@@ -398,6 +471,7 @@ impl Asking<'_> {
             return Ok(Some(format!("it was valid from {} to {}", approval.issued_at, approval.expires_at)));
         }
         let question = self.question(signer, Action::Approve { requester }, approval.issued_at, 0);
+        let question = Question { saved, ..question };
         let permitted = self.configuration.policies.ask(&question).map_err(|error| denied(Reason::Policy, error))?;
         Ok(permitted.is_none().then(|| "no policy permits this signer to approve it".to_owned()))
     }
@@ -427,7 +501,9 @@ pub fn may_cancel(
         return false;
     };
     let asking = asked.asking(configuration);
-    let approvals = |requester| asking.approvers(requester).map_or(0, |(approvers, _)| persons(&approvers));
+    // An artifact that does not count any more must not keep anybody from stopping.
+    let saved = asking.saved().unwrap_or_default();
+    let approvals = |requester| asking.approvers(requester, &saved).map_or(0, |(approvers, _)| persons(&approvers));
     let approvals = asking.signers.iter().map(approvals).max().unwrap_or_default();
     is_ours(asked, control.statement(), now)
         && control.signers().iter().any(|signer| {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use regex::Regex;
+use relay_protocol::keys::SingleKey;
 use relay_protocol::{Digest, ParameterName, TargetName};
 
 /// The rule for the value of a parameter.
@@ -32,6 +33,8 @@ pub enum ParameterRule {
     SavedBy {
         /// The target that saved it.
         target: TargetName,
+        /// The target key of that target, which signs the record of who saved it.
+        key: SingleKey,
         /// The largest packed size in bytes.
         max: u64,
     },

@@ -3,10 +3,19 @@
 
 use crate::encoding::Digest;
 use crate::limits;
+use crate::names::TargetName;
 
 /// The S3 key of the artifact with this digest under `prefix` (clause ART-1).
 pub fn object_key(prefix: &str, digest: Digest) -> String {
     format!("{prefix}{digest}.tar.zst")
+}
+
+/// The entry of a saved artifact that holds the text which an approver reads (clause ART-7).
+pub const TEXT: &str = "relay.txt";
+
+/// Where the artifacts that `target` saves lie in the relay bucket (clause ART-1).
+pub fn saved_prefix(target: &TargetName) -> String {
+    format!("saved/{target}/")
 }
 
 /// An entry that is refused. Nothing of its artifact is used then (clause ART-4).

@@ -19,7 +19,7 @@ pub use signed::{
 
 use crate::encoding::{Digest, sqs_safe, to_json};
 use crate::envelope::Envelope;
-use crate::names::{AccountId, DeploymentId, TargetName};
+use crate::names::{AccountId, DeploymentId, ParameterName, TargetName};
 use crate::outcome::{Outcome, Reason};
 use crate::record::StreamDigest;
 use crate::strict;
@@ -224,6 +224,28 @@ pub struct Tried {
     pub revision: String,
     /// The key id of the target key, for comparison with the requester's pin.
     pub target_key_id: String,
+    /// The artifacts of the request that another target saved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub saved: Vec<TriedArtifact>,
+}
+
+/// An artifact that another target saved, with what the record of that deployment says of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriedArtifact {
+    /// The parameter whose value is its digest.
+    pub parameter: ParameterName,
+    /// The target that saved it.
+    pub target: TargetName,
+    /// Its place, `s3://<bucket>/<key>`.
+    pub location: String,
+    /// The deployment that saved it.
+    pub deployment_id: DeploymentId,
+    /// The signers of that deployment's request, by their names in its target's configuration.
+    pub requesters: Vec<String>,
+    /// The exit code of that deployment.
+    pub exit_code: u8,
+    /// When that deployment ended.
+    pub finished_at: Timestamp,
 }
 
 impl LauncherKind {

@@ -55,6 +55,9 @@ limits! {
     /// Bytes of the object with the keys that tokens were judged by. Clause EVD-5.
     ISSUER_KEYS_FILE_MAX: u64 = 65_536, "eight keys of issuers, with room";
 
+    /// Bytes of the text in a saved artifact. Clause ART-7.
+    SAVED_TEXT_MAX: usize = 1_048_576, "more than a person reads before an approval";
+
     /// Objects that one entry of the ledger lists; the next entry lists the rest. Clause LED-2.
     LEDGER_OBJECTS_MAX: usize = 10_000, "a million deployments a day would need five entries an hour";
 

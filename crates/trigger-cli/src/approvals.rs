@@ -6,6 +6,7 @@
 
 pub(crate) mod approve;
 pub(crate) mod list;
+mod saved;
 mod store;
 pub(crate) mod wait;
 

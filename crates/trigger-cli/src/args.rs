@@ -198,6 +198,14 @@ pub struct Approve {
     /// --approval`.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// A copy of a saved artifact that the request names, to read its text from; may be repeated.
+    /// Without it, the artifact is read from the target account's bucket.
+    #[arg(long, value_name = "FILE")]
+    pub saved: Vec<PathBuf>,
+    /// The AWS profile with which that bucket may be read, if it is another than the one for the
+    /// approvals bucket.
+    #[arg(long, value_name = "NAME")]
+    pub saved_profile: Option<String>,
     /// Your key and your pins.
     #[command(flatten)]
     pub place: Place,

@@ -137,6 +137,9 @@ fn adapt(text: &str, context: &Context) -> Result<Own, String> {
         if let Some(artifact) = rule.get_mut("artifact") {
             *artifact = format!("s3://{}/{target}/", context.artifacts).into();
         }
+        if let Some(rule) = rule.as_table_mut().filter(|rule| rule.contains_key("saved_by")) {
+            rule.insert("key".to_owned(), context.target_public.as_str().into());
+        }
     }
     let environment = file.entry("environment").or_insert_with(|| Table::new().into());
     if let Some(environment) = environment.as_table_mut() {

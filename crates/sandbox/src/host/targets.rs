@@ -20,6 +20,8 @@ pub(super) struct Context {
     pub(super) bucket: String,
     pub(super) evidence: String,
     pub(super) target_key: String,
+    /// Its public half.
+    pub(super) target_public: String,
     pub(super) signer_key: String,
     pub(super) approver_key: String,
     pub(super) path: String,
@@ -192,6 +194,7 @@ pub(super) fn register(host: &Host, context: &Context, folder: Option<&Path>) ->
             ("BUCKET", context.bucket.clone()),
             ("EVIDENCE", context.evidence.clone()),
             ("TARGET_KEY", context.target_key.clone()),
+            ("TARGET_PUBLIC_KEY", context.target_public.clone()),
             ("ENDPOINT", context.endpoint.clone()),
             ("WORKSPACE", context.workspace.clone()),
             ("SIGNER_KEY", context.signer_key.clone()),

@@ -9,11 +9,13 @@ use relay_aws::clock::now;
 use relay_aws::objects::Objects;
 use relay_console::Failure;
 use relay_protocol::encoding::printable;
-use relay_protocol::frame::Tried;
+use relay_protocol::frame::{Tried, TriedArtifact};
 use relay_protocol::limits::APPROVAL_LIFETIME_MAX;
 use relay_protocol::outcome::ExitCode;
+use relay_protocol::time::plain_duration;
 use relay_protocol::{Approval, Envelope, Reason, Request, Statement as _, TargetName, Ticket, Timestamp};
 
+use super::saved::Source;
 use super::store::Store;
 use super::{Given, Pending};
 use crate::args;
@@ -45,6 +47,11 @@ pub(crate) async fn approve(arguments: &args::Approve) -> Result<u8, Failure> {
     }
     let signer = texts.signer(Some(request.audience.region()))?;
     facts(&request, &tried).iter().for_each(|text| out(text));
+    let (region, profile) = (request.audience.region(), arguments.saved_profile.as_deref());
+    let source = Source { copies: &arguments.saved, region, profile };
+    for saved in &tried.saved {
+        said_of(saved, &request, &source).await?.iter().for_each(|text| out(text));
+    }
     if tried.reason != Some(Reason::Approval) {
         return Err(Failure::usage(format!("this request does not wait for an approval: {}", tried.message)));
     }
@@ -109,6 +116,29 @@ fn facts(request: &Request, tried: &Tried) -> Vec<String> {
         }
     }
     lines
+}
+
+/// What the approver reads about an artifact that another target saved: whose it is, and its text.
+async fn said_of(saved: &TriedArtifact, request: &Request, source: &Source<'_>) -> Result<Vec<String>, Failure> {
+    let TriedArtifact { parameter, target, deployment_id, requesters, exit_code, finished_at, .. } = saved;
+    let digest = request.parameters.get(parameter).and_then(|value| value.parse().ok());
+    let digest = digest.ok_or_else(|| Failure::usage(format!("the parameter `{parameter}` is no digest")))?;
+    let age = plain_duration(now().since(*finished_at));
+    let by = printable(&requesters.join(", "));
+    let mut lines = vec![format!(
+        "The artifact `{parameter}` was saved by {deployment_id} of {target}, asked for by {by}, exit code {exit_code}, {age} ago."
+    )];
+    match source.text(saved, digest).await? {
+        Some(text) => {
+            let text = String::from_utf8_lossy(&text);
+            let count = text.lines().count();
+            lines.push(format!("Its text, as the tool of {target} printed it, {} bytes in {count} lines:", text.len()));
+            lines.extend(barred(text.trim_end_matches('\n')));
+            lines.push("    (this is the end of the text)".to_owned());
+        }
+        None => lines.push("It has no text: what it would do, it does not say.".to_owned()),
+    }
+    Ok(lines)
 }
 
 /// A text of a stranger, to its end, so that it cannot pass for a line of relay.

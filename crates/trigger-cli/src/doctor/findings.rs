@@ -337,6 +337,7 @@ mod tests {
             configuration_digest: relay_protocol::Digest::of(b"configuration"),
             revision: "arn".to_owned(),
             target_key_id: String::new(),
+            saved: Vec::new(),
         }
     }
 

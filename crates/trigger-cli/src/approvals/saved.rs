@@ -1,0 +1,122 @@
+//! The text of a saved artifact, such as a terraform plan. It lies in the very object that the
+//! deployment would use, under one digest, so an approver sees what would be done (clause ART-7).
+
+use std::fs::File;
+use std::io::{BufReader, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use relay_aws::Sdk;
+use relay_aws::objects::Objects;
+use relay_console::Failure;
+use relay_protocol::artifact::TEXT;
+use relay_protocol::encoding::Hasher;
+use relay_protocol::frame::TriedArtifact;
+use relay_protocol::limits::SAVED_TEXT_MAX;
+use relay_protocol::{Digest, Region};
+
+/// The most bytes of a saved artifact that are read.
+const ARTIFACT_MAX: u64 = 1 << 30;
+
+/// Where saved artifacts are read from.
+pub(super) struct Source<'a> {
+    /// Copies, in place of the target account's bucket.
+    pub(super) copies: &'a [PathBuf],
+    /// The region of the target account.
+    pub(super) region: &'a Region,
+    /// The profile for its bucket.
+    pub(super) profile: Option<&'a str>,
+}
+
+impl Source<'_> {
+    /// The text of an artifact with this digest; `None` if it has none.
+    ///
+    /// # Errors
+    ///
+    /// If the artifact cannot be read, or has another digest.
+    pub(super) async fn text(&self, saved: &TriedArtifact, digest: Digest) -> Result<Option<Vec<u8>>, Failure> {
+        let mut packed = match self.copy(digest)? {
+            Some(copy) => copy,
+            None => self.fetch(saved, digest).await?,
+        };
+        let read = move || read_text(&mut packed);
+        let odd = |problem: String| Failure::usage(format!("the artifact `{}`: {problem}", saved.parameter));
+        tokio::task::spawn_blocking(read).await.map_err(|error| odd(error.to_string()))?.map_err(odd)
+    }
+
+    /// The copy that has this digest.
+    fn copy(&self, digest: Digest) -> Result<Option<File>, Failure> {
+        for path in self.copies {
+            let named = |error: std::io::Error| Failure::usage(format!("--saved {}: {error}", path.display()));
+            let mut file = File::open(path).map_err(named)?;
+            if digest_of(&mut file).map_err(named)? == digest {
+                return Ok(Some(file));
+            }
+        }
+        match self.copies {
+            [] => Ok(None),
+            [..] => Err(Failure::usage(format!("none of the files of --saved has the digest {digest}"))
+                .hint("the requester may have handed you another plan than the one that would be applied")),
+        }
+    }
+
+    async fn fetch(&self, saved: &TriedArtifact, digest: Digest) -> Result<File, Failure> {
+        let TriedArtifact { location, parameter, .. } = saved;
+        let odd = |problem: String| Failure::usage(format!("the artifact `{parameter}` in {location}: {problem}"));
+        let (bucket, key) = location
+            .strip_prefix("s3://")
+            .and_then(|rest| rest.split_once('/'))
+            .ok_or_else(|| odd("is not a place in S3".to_owned()))?;
+        let mut file = tempfile::tempfile().map_err(|error| odd(error.to_string()))?;
+        let objects = Objects::new(&match self.profile {
+            Some(profile) => Sdk::of_profile(self.region, profile).await,
+            None => Sdk::from_environment(Some(self.region)).await,
+        });
+        let mut hasher = Hasher::default();
+        let take = |part: &[u8]| {
+            hasher.push(part);
+            file.write_all(part)
+        };
+        let found = objects.fetch(bucket, key, ARTIFACT_MAX, take).await.map_err(|error| {
+            Failure::aws(&format!("reading the artifact `{parameter}` in {location}"), &error)
+                .hint("name a profile that may read it with --saved-profile (infra/approver-policy.json), or a copy with --saved FILE")
+        })?;
+        if !found {
+            return Err(odd("is not there any more: saved artifacts expire".to_owned()));
+        }
+        if hasher.digest() != digest {
+            return Err(odd(format!("has another digest than the request says, {}", hasher.digest())));
+        }
+        file.rewind().map_err(|error| odd(error.to_string()))?;
+        Ok(file)
+    }
+}
+
+fn digest_of(file: &mut File) -> std::io::Result<Digest> {
+    let mut hasher = Hasher::default();
+    let mut part = vec![0; 64 * 1_024];
+    loop {
+        match file.read(&mut part)? {
+            0 => break,
+            count => hasher.push(part.get(..count).unwrap_or_default()),
+        }
+    }
+    file.rewind()?;
+    Ok(hasher.digest())
+}
+
+/// Unpacks the artifact, as a runner would, and reads the text.
+fn read_text(packed: &mut File) -> Result<Option<Vec<u8>>, String> {
+    let named = |error: std::io::Error| error.to_string();
+    let size = packed.metadata().map_err(named)?.len();
+    let folder = tempfile::tempdir().map_err(named)?;
+    relay_artifact::unpack(BufReader::new(packed), size, ARTIFACT_MAX, folder.path())
+        .map_err(|error| error.to_string())?;
+    let path: &Path = &folder.path().join(TEXT);
+    // A link could lead to another file than the one that the runner wrote.
+    match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_file() && metadata.len() <= SAVED_TEXT_MAX as u64 => {
+            std::fs::read(path).map(Some).map_err(named)
+        }
+        _ => Ok(None),
+    }
+}
