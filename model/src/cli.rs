@@ -165,7 +165,7 @@ pub(crate) fn published() -> Published {
 
 /// Its pins.
 pub(crate) fn pins() -> Pins {
-    Pins { target: key(), answer: key() }
+    Pins { target: vec![key()], answer: vec![key()] }
 }
 
 /// A key in the form of an Ed25519 key; nobody signs with it.

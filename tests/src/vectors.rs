@@ -205,10 +205,16 @@ pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../vectors")
 }
 
-/// The text of every vector on disk, by `<directory>/<name>.json`.
-pub fn on_disk() -> BTreeMap<String, String> {
+/// The directory that holds the vectors with which version 1 was frozen.
+pub fn frozen() -> PathBuf {
+    directory().join("v1")
+}
+
+/// The text of every vector below `root`, by `<directory>/<name>.json`.
+pub fn on_disk(root: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    for folder in std::fs::read_dir(directory()).expect("vectors/").flatten().filter(|entry| entry.path().is_dir()) {
+    let folders = std::fs::read_dir(root).expect("vectors/").flatten();
+    for folder in folders.filter(|entry| entry.path().is_dir() && entry.path() != frozen()) {
         for file in std::fs::read_dir(folder.path()).expect("a folder of vectors").flatten() {
             let name = format!("{}/{}", folder.file_name().to_string_lossy(), file.file_name().to_string_lossy());
             found.insert(name, std::fs::read_to_string(file.path()).expect("a vector"));

@@ -9,7 +9,7 @@ const DOCUMENT: &str = "docs/protocol.md";
 /// The first part of every mark.
 const FAMILIES: &[&str] = &[
     "ENC", "TIM", "NAM", "HNT", "BUN", "ENV", "SIG", "REQ", "DRY", "APP", "CTL", "LAU", "CLM", "LCK", "RUN", "ART",
-    "VCH", "FRM", "OUT", "REC", "EVD", "ARC", "LIM", "VER",
+    "VCH", "FRM", "OUT", "REC", "EVD", "ARC", "LIM", "VER", "KEY", "LED",
 ];
 
 /// The findings.
@@ -31,18 +31,20 @@ pub(crate) fn check(tree: &Tree) -> Result<Vec<String>, String> {
 }
 
 /// The clauses, and whether each has a MUST. Each begins with its mark in bold at the start of a
-/// line, and ends at the next clause or heading.
+/// line, and ends at the next clause or heading. A row of a table may begin with a mark too, and
+/// has to be tested in any case.
 fn clauses(document: &str) -> (BTreeMap<String, bool>, Vec<String>) {
     let mut found: BTreeMap<String, bool> = BTreeMap::new();
     let mut findings = Vec::new();
     let mut current = None;
     for line in document.lines() {
-        if let Some((mark, _)) = line.strip_prefix("**").and_then(|rest| rest.split_once("**")) {
+        let row = line.strip_prefix("| ");
+        if let Some((mark, _)) = row.unwrap_or(line).strip_prefix("**").and_then(|rest| rest.split_once("**")) {
             if marks(mark) == [mark] {
-                if found.insert(mark.to_owned(), false).is_some() {
+                if found.insert(mark.to_owned(), row.is_some()).is_some() {
                     findings.push(format!("{DOCUMENT}: {mark} is defined twice"));
                 }
-                current = Some(mark.to_owned());
+                current = row.is_none().then(|| mark.to_owned());
             }
         } else if line.starts_with('#') {
             current = None;

@@ -95,7 +95,8 @@ pub(crate) enum Ledger {
     ///
     /// Not covered are deployments that were never claimed, and objects that were removed before an
     /// entry listed them; for these, compare with CloudTrail. Needs s3:GetObject and s3:ListBucket
-    /// on the evidence bucket. Exits with 0 if everything is there and unchanged, and with 1 if not.
+    /// on the evidence bucket. Exits with 0 if everything is there and unchanged, and with 1 if
+    /// not.
     Verify(VerifyLedger),
 }
 

@@ -32,7 +32,7 @@ pub(crate) async fn log(arguments: &Log, out: &mut impl Write, err: &mut impl Wr
     let sdk = Sdk::from_environment(Some(configuration.topic.region())).await;
     let key = Keys::new(&sdk).public_key(&configuration.target_key).await;
     let key = key.map_err(|error| Failure::aws("reading the target key's public half", &error))?;
-    let authenticator = Authenticator::archived(arguments.id.clone(), key, Cached::default());
+    let authenticator = Authenticator::archived(arguments.id.clone(), vec![key], Cached::default());
     let evidence = Evidence::of(&configuration.target, &arguments.id);
     let mut reader = Inbox::new(authenticator, Start::Fresh, Timeouts::default(), Duration::ZERO, now());
     let objects = Objects::new(&sdk);

@@ -1,5 +1,5 @@
-//! The ledger of the evidence: what its next entry is, and what a whole ledger proves (clauses LED-1
-//! to LED-4).
+//! The ledger of the evidence: what its next entry is, and what a whole ledger proves (clauses
+//! LED-1 to LED-4).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -268,8 +268,11 @@ mod tests {
         }
 
         fn audit(&self, now: Timestamp) -> Vec<String> {
-            let keys = vec![SingleKey::new(key().public()).unwrap()];
-            let terms = Terms { bucket: "evidence".to_owned(), keys, now, retention_days: 400 };
+            self.audit_by(&[SingleKey::new(key().public()).unwrap()], now)
+        }
+
+        fn audit_by(&self, keys: &[SingleKey], now: Timestamp) -> Vec<String> {
+            let terms = Terms { bucket: "evidence".to_owned(), keys: keys.to_vec(), now, retention_days: 400 };
             let mut audit = Audit::new(terms);
             for name in self.entries() {
                 audit.entry(&name, &self.objects[&name].1);
@@ -421,6 +424,20 @@ mod tests {
         let old = bucket.entries();
         old[..3].iter().for_each(|name| drop(bucket.objects.remove(name)));
         assert_eq!(bucket.audit(much_later), Vec::<String>::new());
+    }
+
+    // clause: KEY-9, KEY-10
+    #[test]
+    fn entries_of_the_key_before_stand_while_it_is_given() {
+        let mut bucket = bucket();
+        let name = bucket.entries()[2].clone();
+        let new = PrivateKey::from_seed([8; 32]);
+        let signed = new.sign_envelope(bucket.read(&name).to_envelope());
+        bucket.objects.get_mut(&name).unwrap().1 = signed.to_json().into_bytes();
+        let both = [new.public(), key().public()].map(|public| SingleKey::new(public).unwrap());
+        assert_eq!(bucket.audit_by(&both, at(NOW)), Vec::<String>::new());
+        let found = bucket.audit_by(&both[..1], at(NOW));
+        assert!(found.iter().any(|found| found.starts_with(&bucket.entries()[0])), "{found:?}");
     }
 
     // clause: LED-1

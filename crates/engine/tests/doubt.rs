@@ -94,8 +94,9 @@ fn a_pin_that_does_not_fit_is_noticed_and_decides_nothing() {
     let (id, request) = (DeploymentId::new(0, [3; 10]), Digest::of(b"request"));
     let keys = Keys::new(&id, request);
     let other = Keys::by(PublicKey::from_der(b"another key").unwrap(), 9, &id, request);
-    let pins =
-        |target: &Keys, answer: &Keys| Some(Pins { target: target.target.clone(), answer: answer.answer.clone() });
+    let pins = |target: &Keys, answer: &Keys| {
+        Some(Pins { target: vec![target.target.clone()], answer: vec![answer.answer.clone()] })
+    };
     let inbox = |pins| {
         let authenticator = Authenticator::new(published(&id, request), pins, Toy);
         Inbox::new(authenticator, Start::Fresh, Timeouts::default(), Duration::ZERO, Timestamp::from_unix(0))

@@ -9,7 +9,8 @@
 //! [`event`] reads what AWS delivers, and [`launch`] verifies it. `admit` makes the calls for a
 //! request in the order that [`relay_engine::launch`] decides. [`watch`] follows each task to its
 //! end and forwards cancels. `store` keeps the requests, `claims` reads and writes final verdicts,
-//! `summary` and `record` leave what the launcher decided and what no runner records. [`answer`] signs and sends frames.
+//! `summary` and `record` leave what the launcher decided and what no runner records. [`answer`]
+//! signs and sends frames.
 //!
 //! The same program is two more functions, each with a role of its own: `jwks` fetches the keys of
 //! token issuers, and `ledger` lists claims and records, so that a removed one is missed.

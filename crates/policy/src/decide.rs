@@ -67,8 +67,8 @@ impl Asked {
         Self { saved, ..self }
     }
 
-    /// Assumes of each artifact that another target saved that this requester saved it just now, and
-    /// that all went well. For trials, which read no evidence.
+    /// Assumes of each artifact that another target saved that this requester saved it just now,
+    /// and that all went well. For trials, which read no evidence.
     #[must_use]
     pub fn assuming_saved(self, configuration: &Configuration) -> Self {
         let saved = saved::assumed(configuration, self.request(), self.request.signers());

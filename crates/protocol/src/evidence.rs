@@ -34,8 +34,8 @@ impl Evidence {
         format!("deployments/{target}/tickets/{ticket}")
     }
 
-    /// The object that says which deployment saved an artifact first. It belongs to the target, not to
-    /// a deployment. The runner writes it (clause ART-8).
+    /// The object that says which deployment saved an artifact first. It belongs to the target, not
+    /// to a deployment. The runner writes it (clause ART-8).
     pub fn saved(target: &TargetName, artifact: Digest) -> String {
         format!("deployments/{target}/saved/{artifact}")
     }

@@ -302,7 +302,7 @@ pub struct Place {
     /// The ARN of the target account's SNS topic.
     #[arg(long, value_name = "ARN", env = "RELAY_TOPIC_ARN")]
     pub topic: Option<String>,
-    /// What signs: oidc (the job's own identity token, so that CI needs no key), a file with a
+    /// The signing key: oidc (the job's own identity token, so that CI needs no key), a file with a
     /// PKCS#8 PEM, the PEM itself, or the ARN of a KMS key (P-256).
     #[arg(
         long,
@@ -317,11 +317,12 @@ pub struct Place {
     #[arg(long, value_name = "PROGRAM", env = "RELAY_TOKEN_COMMAND")]
     pub token_command: Option<String>,
     /// The target's public key, in base64. relay believes only output that is signed by a runner
-    /// key that this key vouches for, and only records that this key signed.
+    /// key that this key vouches for, and only records that this key signed. While the key is
+    /// replaced: both, with a comma.
     #[arg(long, value_name = "BASE64", env = "RELAY_TARGET_PUBLIC_KEY")]
     pub target_key: Option<String>,
     /// The public key of the target account's launcher, in base64. relay believes only answers of
-    /// the launcher that this key signed.
+    /// the launcher that this key signed. While the key is replaced: both, with a comma.
     #[arg(long, value_name = "BASE64", env = "RELAY_ANSWER_PUBLIC_KEY")]
     pub answer_key: Option<String>,
     /// Deploy without pinned keys, and trust the first runner and any launcher that answers.

@@ -15,7 +15,8 @@ use relay_protocol::limits::REQUEST_LIFETIME_MAX;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::Hints;
 use relay_protocol::{
-    Digest, DryRun, Envelope, Message, QueueUrl, Reason, Request, SignedFrame, Statement as _, TargetName, TopicArn,
+    Digest, DryRun, Envelope, Message, PublicKey, QueueUrl, Reason, Request, SignedFrame, Statement as _, TargetName,
+    TopicArn,
 };
 
 use crate::clock::Clock;
@@ -163,13 +164,16 @@ impl Trial<'_> {
     /// The runner's frames will verify only if the pinned target key is the target's.
     fn check_pin(&self, tried: &Tried) -> Result<(), Failure> {
         match self.pins {
-            Some(pins) if pins.target.key_id() != tried.target_key_id => Err(Failure::usage(format!(
-                "the pinned target key of {} has the id {}, and the target's key has the id {}",
-                self.target,
-                pins.target.key_id(),
-                tried.target_key_id
-            ))
-            .hint(PIN_HINT)),
+            Some(pins) if pins.target.iter().all(|key| key.key_id() != tried.target_key_id) => {
+                let ids: Vec<String> = pins.target.iter().map(PublicKey::key_id).collect();
+                Err(Failure::usage(format!(
+                    "the pinned target key of {} has the id {}, and the target's key has the id {}",
+                    self.target,
+                    ids.join(" or "),
+                    tried.target_key_id
+                ))
+                .hint(PIN_HINT))
+            }
             _ => Ok(()),
         }
     }

@@ -64,7 +64,9 @@ struct Target {
     topic: Option<String>,
     key: Option<String>,
     token_command: Option<String>,
+    #[serde(default, deserialize_with = "keys")]
     target_key: Option<String>,
+    #[serde(default, deserialize_with = "keys")]
     answer_key: Option<String>,
     artifact_store: Option<String>,
     approvals: Option<String>,
@@ -331,10 +333,25 @@ impl Texts {
 }
 
 /// Reads a pin. It must be a key that can verify something: nothing is published otherwise.
-fn pin(name: &str, text: Option<&str>) -> Result<Option<PublicKey>, Failure> {
+/// Reads a pin: one key or, while it is being replaced, several with commas.
+fn pin(name: &str, text: Option<&str>) -> Result<Option<Vec<PublicKey>>, Failure> {
     let Some(text) = text else { return Ok(None) };
     let wrong = |problem: String| Failure::usage(format!("the pinned {name} is {problem}")).hint(PIN_HINT);
-    public_key(text).map(Some).map_err(wrong)
+    text.split(',').map(public_key).collect::<Result<_, _>>().map(Some).map_err(wrong)
+}
+
+/// A pin in relay.toml: a key, or a list of keys.
+fn keys<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a key in base64, or a list of keys")]
+    enum Keys {
+        One(String),
+        Several(Vec<String>),
+    }
+    Ok(Some(match Keys::deserialize(deserializer)? {
+        Keys::One(key) => key,
+        Keys::Several(keys) => keys.join(","),
+    }))
 }
 
 /// Reads a public key that can verify something; an error says what the text is instead.

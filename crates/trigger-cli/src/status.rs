@@ -107,16 +107,19 @@ async fn evidence(gone: &Gone) -> Result<Option<(State, String)>, Failure> {
         Err(error) if error.kind == Kind::Denied => Ok(None),
         Err(error) => Err(Failure::aws("reading the deployment's evidence", &error)),
     };
-    for (writer, key) in [
+    for (writer, keys) in [
         (Writer::Runner, pins.as_ref().map(|pins| &pins.target)),
         (Writer::Launcher, pins.as_ref().map(|pins| &pins.answer)),
     ] {
         let Some(bytes) = get(evidence.record(writer), 2 * RECORD_MAX).await? else { continue };
-        let Some(key) = key.and_then(|key| SingleKey::new(key).ok()) else { continue };
+        let Some(keys) = keys else { continue };
+        let mut keys = keys.iter().filter_map(|key| SingleKey::new(key).ok());
         let envelope = Envelope::parse(&bytes, 2 * RECORD_MAX).ok();
-        let state = envelope.as_ref().and_then(|envelope| match writer {
-            Writer::Runner => runners_word(envelope, &key),
-            Writer::Launcher => launchers_word(envelope, &key),
+        let state = envelope.as_ref().and_then(|envelope| {
+            keys.find_map(|key| match writer {
+                Writer::Runner => runners_word(envelope, &key),
+                Writer::Launcher => launchers_word(envelope, &key),
+            })
         });
         return Ok(Some(match state {
             Some(state) => (state, "its record, signed by the pinned key, says so".to_owned()),

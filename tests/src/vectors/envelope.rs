@@ -1,5 +1,6 @@
 //! Vectors of the envelope and its signatures.
 
+mod audit;
 mod signatures;
 
 use relay_protocol::{Control, Envelope, Signature, Statement as _, encoding, record};
@@ -43,6 +44,8 @@ pub(super) fn cases() -> Cases {
     all.extend(unbelieved());
     all.extend(signatures::signatures());
     all.extend(signatures::records());
+    all.extend(audit::summaries());
+    all.extend(audit::entries());
     all
 }
 

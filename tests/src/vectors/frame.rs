@@ -377,8 +377,29 @@ fn dry_runs() -> Cases {
         })
     };
     let digest = request::dry_run_digest();
+    let with_saved = |saved: &str| {
+        let tried = tried(&digest);
+        format!(r#"{},"saved":{saved}}}"#, tried.trim_end_matches('}'))
+    };
     vec![
         ("tried", launcher(trying("DRY-2, DRY-3", "ok", "The answer to a dry run."), tried(&digest))),
+        (
+            "tried-with-a-saved-artifact",
+            launcher(
+                trying("ART-8, DRY-2", "ok", "The answer says who saved an artifact of the request."),
+                with_saved(&format!(
+                    r#"[{{"parameter":"plan","target":"payments/plan","location":"s3://relay/saved/payments/plan/x.tar.zst","deployment_id":"{}","requesters":["ci"],"exit_code":0,"finished_at":"2026-06-01T11:00:00Z"}}]"#,
+                    request::id()
+                )),
+            ),
+        ),
+        (
+            "tried-with-an-odd-saved-artifact",
+            launcher(
+                trying("ART-8, FRM-1", "malformed-frame", "What is said of a saved artifact lacks its target."),
+                with_saved(r#"[{"parameter":"plan"}]"#),
+            ),
+        ),
         (
             "tried-of-another-dry-run",
             launcher(

@@ -52,6 +52,11 @@ pub(super) fn answer() -> Key {
     Key::P256(p256::ecdsa::SigningKey::from_slice(&[8; 32]).unwrap())
 }
 
+/// The ledger key, P-256.
+pub(super) fn ledger() -> Key {
+    Key::P256(p256::ecdsa::SigningKey::from_slice(&[10; 32]).unwrap())
+}
+
 fn ed25519(seed: u8) -> Key {
     Key::Ed25519(Box::new(PrivateKey::from_seed([seed; 32])))
 }

@@ -9,7 +9,9 @@ use relay_protocol::keys::{
     Cached, Issuer, IssuerKey, IssuerKeys, KnownSigner, Proof, SignerKind, SingleKey, TokenRule, TokenTimeError,
     TrustRoots, TrustedSigner,
 };
+use relay_protocol::ledger::LedgerEntry;
 use relay_protocol::request::{Hints, RequestError, Stage};
+use relay_protocol::summary::Summary;
 use relay_protocol::{
     AccountId, Approval, Bundle, Control, DryRun, Envelope, LauncherFrame, Message, PublicKey, Request, RequestRef,
     RunnerFrame, Timestamp, Verified, VerifyError, Vouch, limits,
@@ -111,7 +113,11 @@ fn envelope(vector: &Vector) -> Result<Out, &'static str> {
         Ok(Out { digest, canonical, ..Out::default() })
     }
     let roots = roots(vector)?;
-    let limit = if vector.statement.ends_with("record") { 2 * limits::RECORD_MAX } else { limits::BUNDLE_MAX };
+    let limit = match vector.statement.as_str() {
+        "record" | "launcher-record" | "summary" => 2 * limits::RECORD_MAX,
+        "ledger-entry" => 2 * limits::LEDGER_ENTRY_MAX,
+        _ => limits::BUNDLE_MAX,
+    };
     let envelope = Envelope::parse(&vector.body.bytes(), limit).map_err(|error| unreadable(&error))?;
     match vector.statement.as_str() {
         "request" => verify::<Request>(&envelope, &roots),
@@ -120,6 +126,8 @@ fn envelope(vector: &Vector) -> Result<Out, &'static str> {
         "vouch" => verify::<Vouch>(&envelope, &roots),
         "record" => verify::<Record>(&envelope, &roots),
         "launcher-record" => verify::<Record<Unfinished>>(&envelope, &roots),
+        "summary" => verify::<Record<Summary>>(&envelope, &roots),
+        "ledger-entry" => verify::<LedgerEntry>(&envelope, &roots),
         "dsse-example" => verify::<HelloWorld>(&envelope, &roots),
         _ => Err("no statement of this name"),
     }
@@ -283,7 +291,7 @@ fn frame(vector: &Vector) -> Result<Out, &'static str> {
         body: vector.body_sha256.parse().unwrap(),
         dry_run: vector.stage == "try",
     };
-    let pins = pins.map(|(target, answer)| Pins { target, answer });
+    let pins = pins.map(|(target, answer)| Pins { target: vec![target], answer: vec![answer] });
     let mut reader = Authenticator::new(published, pins, Cached::default());
     if let Some(key) = &vector.runner_key {
         let earlier = reader.judge(super::frame::by_the_runner());

@@ -1,13 +1,31 @@
 //! Walks `vectors/`: for each file, our code must reach the verdict that the file expects.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
-use relay_tests::vectors::{Vector, made, on_disk, verdict};
+use relay_protocol::Digest;
+use relay_tests::vectors::{Vector, directory, frozen, made, on_disk, verdict};
+
+/// SHA-256 of the frozen vectors: of each name and text, in the order of the names.
+const FROZEN: &str = "c71bd075389cae67a86fbfa39546b0a44d6b3bd8f4ed628e5a71b9f2f9c24948";
 
 #[test]
 fn our_verdict_is_the_expected_one() {
+    judge(&directory());
+}
+
+// clause: VER-5
+#[test]
+fn the_vectors_of_version_1_are_kept_and_replayed() {
+    let all = on_disk(&frozen());
+    let text: String = all.iter().flat_map(|(name, text)| [name.as_str(), "\n", text]).collect();
+    assert_eq!(Digest::of(text.as_bytes()).to_string(), FROZEN, "vectors/v1 never changes");
+    judge(&frozen());
+}
+
+fn judge(root: &Path) {
     let mut wrong = Vec::new();
-    let all = on_disk();
+    let all = on_disk(root);
     for (name, text) in &all {
         let vector: Vector = serde_json::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
         let (folder, _) = name.split_once('/').expect("a vector is in a directory");
@@ -30,7 +48,7 @@ fn our_verdict_is_the_expected_one() {
 
 #[test]
 fn the_files_are_what_the_fixed_keys_make() {
-    let (disk, made) = (on_disk(), made());
+    let (disk, made) = (on_disk(&directory()), made());
     for (name, text) in &made {
         assert!(disk.get(name) == Some(text), "vectors/{name} differs: cargo run -p relay-tests --bin make-vectors");
     }
@@ -47,6 +65,6 @@ fn every_failure_class_of_the_document_has_a_vector() {
     let listed: BTreeSet<String> =
         table.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned())).collect();
     let expected: BTreeSet<String> =
-        on_disk().values().map(|text| serde_json::from_str::<Vector>(text).unwrap().expect).collect();
+        on_disk(&directory()).values().map(|text| serde_json::from_str::<Vector>(text).unwrap().expect).collect();
     assert_eq!(listed, expected);
 }

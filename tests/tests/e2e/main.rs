@@ -34,6 +34,7 @@ mod order; // launcher and runner call AWS in the order that the engine decides
 mod output; // `relay` prints what the tool printed, to the byte
 mod own; // a platform team's own target files on the sandbox
 mod plan; // a plan is saved, read, approved, and exactly that plan is applied
+mod rotation; // keys are replaced while deployments run
 mod rude; // readers that stop, full disks, signals, odd files: the CLI stays in control
 mod stop; // nothing of the tool outlives its step
 mod strangers; // untrusted text never becomes a command of a terminal or CI system

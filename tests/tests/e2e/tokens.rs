@@ -97,7 +97,7 @@ fn a_job_of_another_place_is_a_stranger() {
     claiming(sandbox.shell("echo no"), &old).run().exits(120).says("outside the life of the request");
 }
 
-// clause: SIG-9
+// clause: SIG-9, KEY-3, KEY-4
 #[test]
 fn keys_are_the_issuers_own_and_can_be_revoked() {
     let sandbox = Sandbox::start(Options::default());
@@ -126,7 +126,7 @@ fn keys_are_the_issuers_own_and_can_be_revoked() {
     keyless(sandbox.shell("echo five")).run().exits(120);
 }
 
-// clause: SIG-8, LAU-12, EVD-5
+// clause: SIG-8, LAU-12, EVD-5, KEY-4
 /// The token expires while the tool runs, the issuer's keys are revoked, and the target is frozen.
 #[test]
 fn a_deployment_is_judged_as_of_its_beginning() {

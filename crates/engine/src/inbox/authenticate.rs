@@ -74,13 +74,14 @@ impl Rejected {
     }
 }
 
-/// The two pinned keys that every frame must trace back to (clauses VCH-1, FRM-6).
+/// The pinned keys that every frame must trace back to (clauses VCH-1, FRM-6). Each is one key and,
+/// while it is being replaced, the other one too (clause KEY-2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pins {
     /// The target key, which vouches for runner keys and signs the runner's records.
-    pub target: PublicKey,
+    pub target: Vec<PublicKey>,
     /// The answer key, which signs the launcher's frames and its records.
-    pub answer: PublicKey,
+    pub answer: Vec<PublicKey>,
 }
 
 /// A key that a pin does not fit.
@@ -136,9 +137,8 @@ impl<V: Verifier> Authenticator<V> {
     }
 
     /// For frames of the evidence, which has none of the launcher.
-    pub fn archived(id: DeploymentId, target_key: PublicKey, verifier: V) -> Self {
-        let pins = Pins { answer: target_key.clone(), target: target_key };
-        Self::attaching(id, Some(pins), verifier)
+    pub fn archived(id: DeploymentId, target_keys: Vec<PublicKey>, verifier: V) -> Self {
+        Self::attaching(id, Some(Pins { target: target_keys, answer: Vec::new() }), verifier)
     }
 
     /// The deployment whose frames are accepted.
@@ -163,11 +163,12 @@ impl<V: Verifier> Authenticator<V> {
         proof::check(finished, About { id: &self.id, request: self.request }, signed_by)
     }
 
-    /// Who signed a PAE: this key or nobody.
-    fn signed_by<'a>(&'a self, key: &'a PublicKey) -> impl Fn(&[u8], &Signature) -> Option<SignedBy<()>> + 'a {
+    /// Who signed a PAE: one of these keys or nobody.
+    fn signed_by<'a>(&'a self, keys: &'a [PublicKey]) -> impl Fn(&[u8], &Signature) -> Option<SignedBy<()>> + 'a {
         |pae, signature| {
-            let valid = self.verifier.verify(key, pae, &signature.bytes()?);
-            valid.then(|| SignedBy { key_id: key.key_id(), signer: () })
+            let bytes = signature.bytes()?;
+            let key = keys.iter().find(|key| self.verifier.verify(key, pae, &bytes))?;
+            Some(SignedBy { key_id: key.key_id(), signer: () })
         }
     }
 
@@ -238,7 +239,7 @@ impl<V: Verifier> Authenticator<V> {
             _ => None,
         };
         let Some(vouch) = fresh.as_ref().or(self.runner.as_ref()) else { return Ok(None) };
-        self.check_signature(FrameSource::Runner, &vouch.runner_key, signed)?;
+        self.check_signature(FrameSource::Runner, std::slice::from_ref(&vouch.runner_key), signed)?;
         // Stored only now. Without a pinned key, a vouch whose key did not sign its own frame must
         // not lock out the genuine one.
         if let Some(vouch) = fresh {
@@ -252,15 +253,17 @@ impl<V: Verifier> Authenticator<V> {
         Ok(Some(Authentic::Runner(frame)))
     }
 
-    fn check_signature(&self, from: FrameSource, key: &PublicKey, signed: &SignedFrame) -> Result<(), Rejected> {
-        let valid = from_base64(&signed.sig).is_ok_and(|sig| self.verifier.verify(key, &from.pae(&signed.body), &sig));
+    fn check_signature(&self, from: FrameSource, keys: &[PublicKey], signed: &SignedFrame) -> Result<(), Rejected> {
+        let pae = from.pae(&signed.body);
+        let valid =
+            from_base64(&signed.sig).is_ok_and(|sig| keys.iter().any(|key| self.verifier.verify(key, &pae, &sig)));
         if valid { Ok(()) } else { Err(Rejected::Signature) }
     }
 
     fn believe(&mut self, vouch: &str) -> Result<Vouch, Rejected> {
         let envelope = Envelope::parse(vouch.as_bytes(), FRAME_ATTRIBUTES_MAX).map_err(|_| Rejected::Vouch)?;
         let vouch = match &self.pins {
-            Some(Pins { target: key, .. }) => match envelope.verify::<Vouch, _, _>(self.signed_by(key)) {
+            Some(Pins { target: keys, .. }) => match envelope.verify::<Vouch, _, _>(self.signed_by(keys)) {
                 Ok(vouch) => vouch.statement().clone(),
                 Err(error) => {
                     let ours = |vouch: Vouch| vouch.deployment_id == self.id && self.is_request(vouch.request_digest);

@@ -1,6 +1,6 @@
 //! The order of calls for a verified request (clauses LAU-7 to LAU-10): first look for an earlier
-//! answer, then store the request, then decide and leave the decision, then call RunTask once. A final answer is sent only
-//! after it was claimed and recorded.
+//! answer, then store the request, then decide and leave the decision, then call RunTask once. A
+//! final answer is sent only after it was claimed and recorded.
 
 use relay_protocol::claim::Verdict;
 

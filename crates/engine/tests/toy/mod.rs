@@ -62,7 +62,7 @@ impl Keys {
 
     /// The pins of a reader.
     pub(crate) fn pins(&self) -> Option<Pins> {
-        Some(Pins { target: self.target.clone(), answer: self.answer.clone() })
+        Some(Pins { target: vec![self.target.clone()], answer: vec![self.answer.clone()] })
     }
 
     /// Signs a frame of the launcher.

@@ -236,6 +236,7 @@ mod tests {
             topic: text("arn:aws:sns:eu-west-1:222222222222:relay"),
             bucket: text("relay-222222222222-eu-west-1"),
             evidence: text("relay-evidence-222222222222-eu-west-1"),
+            target_public: "TARGETS".to_owned(),
             target_key: text("arn:aws:kms:eu-west-1:222222222222:key/1"),
             signer_key: text("the sandbox's"),
             approver_key: text("the sandbox's person"),

@@ -7,7 +7,7 @@ use relay_protocol::frame::Tried;
 use relay_protocol::limits::CLOCK_SKEW;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::time::plain_duration;
-use relay_protocol::{Reason, TopicArn};
+use relay_protocol::{PublicKey, Reason, TopicArn};
 
 use super::facts::{DryRun, Facts, Key, Queue, Store};
 use crate::settings::PIN_HINT;
@@ -154,7 +154,8 @@ fn pins(facts: &Facts) -> Finding {
     match &facts.pins {
         Err(failure) => bad("pins", failure),
         Ok(Some(Pins { target, answer })) => {
-            ok("pins", format!("target key {}, answer key {}", target.key_id(), answer.key_id()))
+            let ids = |keys: &[PublicKey]| keys.iter().map(PublicKey::key_id).collect::<Vec<_>>().join(" or ");
+            ok("pins", format!("target key {}, answer key {}", ids(target), ids(answer)))
         }
         Ok(None) => {
             warn("pins", format!("none for {}, so relay trusts the first runner that answers", facts.target), PIN_HINT)
@@ -347,7 +348,7 @@ mod tests {
             target: "payments/production".parse().unwrap(),
             topic: Ok("arn:aws:sns:eu-west-1:222222222222:relay".parse().unwrap()),
             key: Ok(Key::Public { public: public.clone(), file: Some(("ci.pem".into(), 0o100_600)) }),
-            pins: Ok(Some(Pins { target: public.clone(), answer: public })),
+            pins: Ok(Some(Pins { target: vec![public.clone()], answer: vec![public] })),
             region: None,
             endpoints: Vec::new(),
             proxies: Vec::new(),

@@ -168,7 +168,9 @@ pub(super) fn check(evidence: &Evidence, signed: &Signed, keys: &Keys) -> Vec<Fi
     all.push(match (&evidence.transcript[..], keys) {
         ([], _) => finding(Level::Open, "transcript", "not given (--transcript)"),
         (objects, Keys::Pinned(pins)) => judged("transcript", transcript(objects, evidence, signed, &pins.target)),
-        (objects, Keys::Bare(key)) => judged("transcript", transcript(objects, evidence, signed, key)),
+        (objects, Keys::Bare(key)) => {
+            judged("transcript", transcript(objects, evidence, signed, std::slice::from_ref(key)))
+        }
     });
     all.push(finding(
         Level::Open,
@@ -181,22 +183,28 @@ pub(super) fn check(evidence: &Evidence, signed: &Signed, keys: &Keys) -> Vec<Fi
 /// Whether the right key signed: the target key for a runner's record, the answer key for a
 /// launcher's.
 fn signature(signed: &Signed, keys: &Keys) -> Result<String, String> {
-    fn by<P: Predicate>(key: &PublicKey, envelope: &Envelope) -> Result<(), String> {
-        let key = SingleKey::new(key).map_err(|error| error.to_string())?;
-        key.verify::<Record<P>>(envelope).map(|_| ()).map_err(|error| error.to_string())
+    fn by<P: Predicate>(keys: &[PublicKey], envelope: &Envelope) -> Result<String, String> {
+        let mut refused = "there is none".to_owned();
+        for key in keys {
+            let verifying = SingleKey::new(key).map_err(|error| error.to_string())?;
+            match verifying.verify::<Record<P>>(envelope) {
+                Ok(_) => return Ok(key.key_id()),
+                Err(error) => refused = error.to_string(),
+            }
+        }
+        Err(refused)
     }
-    let (name, key, result) = match (&signed.statement, keys) {
-        (Statement::Runner(_), Keys::Pinned(pins)) => {
-            ("the pinned target key", &pins.target, by::<Deployment>(&pins.target, &signed.envelope))
-        }
-        (Statement::Launcher(_), Keys::Pinned(pins)) => {
-            ("the pinned answer key", &pins.answer, by::<Unfinished>(&pins.answer, &signed.envelope))
-        }
-        (Statement::Runner(_), Keys::Bare(key)) => ("the given key", key, by::<Deployment>(key, &signed.envelope)),
-        (Statement::Launcher(_), Keys::Bare(key)) => ("the given key", key, by::<Unfinished>(key, &signed.envelope)),
+    let (name, keys) = match (&signed.statement, keys) {
+        (Statement::Runner(_), Keys::Pinned(pins)) => ("the pinned target key", pins.target.as_slice()),
+        (Statement::Launcher(_), Keys::Pinned(pins)) => ("the pinned answer key", pins.answer.as_slice()),
+        (_, Keys::Bare(key)) => ("the given key", std::slice::from_ref(key)),
+    };
+    let result = match &signed.statement {
+        Statement::Runner(_) => by::<Deployment>(keys, &signed.envelope),
+        Statement::Launcher(_) => by::<Unfinished>(keys, &signed.envelope),
     };
     result
-        .map(|()| format!("signed by {name}, id {}", key.key_id()))
+        .map(|id| format!("signed by {name}, id {id}"))
         .map_err(|problem| format!("{name} has not signed it: {problem}"))
 }
 
@@ -427,10 +435,10 @@ fn transcript(
     objects: &[Vec<u8>],
     evidence: &Evidence,
     signed: &Signed,
-    target_key: &PublicKey,
+    target_keys: &[PublicKey],
 ) -> Result<String, String> {
     let id = signed.about().deployment_id.clone();
-    let authenticator = Authenticator::archived(id, target_key.clone(), Cached::default());
+    let authenticator = Authenticator::archived(id, target_keys.to_vec(), Cached::default());
     let now = Duration::ZERO;
     let mut inbox = Inbox::new(authenticator, Start::Fresh, Timeouts::default(), now, Timestamp::from_unix(0));
     let mut vouch = None;

@@ -126,7 +126,8 @@ impl Task {
                 "taskArn": self.arn, "name": name, "image": definition.get("image"), "lastStatus": self.status.name(),
                 "runtimeId": format!("{}-{name}", self.id()), "networkInterfaces": [],
             });
-            // ECS knows the digest once the image was pulled. The sandbox believes the image's name.
+            // ECS knows the digest once the image was pulled. The sandbox believes the image's
+            // name.
             let image = definition.get("image").and_then(Value::as_str).unwrap_or_default();
             if let (Some(_), Some((_, digest))) = (self.started_ms, image.split_once('@')) {
                 container["imageDigest"] = json!(digest);
