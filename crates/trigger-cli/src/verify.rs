@@ -84,6 +84,7 @@ fn gather(arguments: &args::Verify) -> Result<Evidence, Failure> {
         evidence.request = read_if_there(&folder.join("request.json"))?;
         evidence.issuer_keys = read_if_there(&folder.join("issuer-keys.json"))?;
         evidence.claim = read_if_there(&folder.join("claim"))?;
+        evidence.summary = read_if_there(&launcher.join("vsa.json"))?;
         evidence.configurations = all(&folder.join("configuration"), "toml")?;
         evidence.transcript = all(&runner, "jsonl")?;
     } else {

@@ -264,10 +264,12 @@ fn verify_accepts_a_whole_deployment_and_finds_every_changed_byte() {
         "claim: fits: it is held by the task",
         "transcript: whole: ",
         "the tool exited with 3",
+        "vsa.json: the launcher found at",
+        "from which image: ECS reported none; on FARGATE",
     ] {
         assert!(words.contains(line), "{line}: {words}");
     }
-    assert_eq!(words.lines().filter(|line| line.starts_with("proved")).count(), 5, "{words}");
+    assert_eq!(words.lines().filter(|line| line.starts_with("proved")).count(), 6, "{words}");
 
     // A bare key proves the signature, and not the target.
     let key = sandbox.variable("RELAY_TARGET_PUBLIC_KEY");
@@ -277,12 +279,17 @@ fn verify_accepts_a_whole_deployment_and_finds_every_changed_byte() {
     assert!(code == 1 && words.contains("NOT PROVED  record: "), "{words}");
 
     // Each byte of each object counts. A sample of them is changed, one at a time.
-    let files: Vec<PathBuf> =
-        ["runner/record.json", "runner/record.sigstore.json", "request.json", "runner/000000.jsonl"]
-            .iter()
-            .map(|name| copy.path().join(name))
-            .chain(std::fs::read_dir(copy.path().join("configuration")).unwrap().map(|entry| entry.unwrap().path()))
-            .collect();
+    let files: Vec<PathBuf> = [
+        "runner/record.json",
+        "runner/record.sigstore.json",
+        "request.json",
+        "runner/000000.jsonl",
+        "launcher/vsa.json",
+    ]
+    .iter()
+    .map(|name| copy.path().join(name))
+    .chain(std::fs::read_dir(copy.path().join("configuration")).unwrap().map(|entry| entry.unwrap().path()))
+    .collect();
     for file in files {
         let good = std::fs::read(&file).unwrap();
         // White space and the names of optional members are not signed: in the frames, the values

@@ -13,7 +13,8 @@ use relay_protocol::keys::{
 };
 use relay_protocol::limits::RECORD_MAX;
 use relay_protocol::outcome::Outcome;
-use relay_protocol::record::{About, Deployment, Predicate, Record, RecordSigner, StreamDigest, Unfinished};
+use relay_protocol::record::{About, Deployment, Predicate, Record, RecordSigner, StreamDigest, Subject, Unfinished};
+use relay_protocol::summary::Summary;
 use relay_protocol::{Approval, Bundle, Digest, Envelope, PublicKey, Request, Statement as _, TargetName, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
@@ -26,6 +27,7 @@ pub(super) struct Evidence {
     pub(super) request: Option<Vec<u8>>,
     pub(super) issuer_keys: Option<Vec<u8>>,
     pub(super) claim: Option<Vec<u8>>,
+    pub(super) summary: Option<Vec<u8>>,
     pub(super) configurations: Vec<Vec<u8>>,
     /// The objects with the runner's frames, in order.
     pub(super) transcript: Vec<Vec<u8>>,
@@ -159,6 +161,12 @@ pub(super) fn check(evidence: &Evidence, signed: &Signed, keys: &Keys) -> Vec<Fi
         Some(bytes) => judged("request", request(bytes, evidence, signed)),
         None => finding(Level::Open, "request", "not given (--request)"),
     });
+    if let Some(bytes) = &evidence.summary {
+        all.push(match keys {
+            Keys::Pinned(pins) => judged("vsa.json", summary_of(bytes, signed, &pins.answer)),
+            Keys::Bare(_) => finding(Level::Open, "vsa.json", "needs the pinned answer key"),
+        });
+    }
     if let Some(bytes) = &evidence.claim {
         all.push(match claim(bytes, signed) {
             Ok(text) => finding(Level::Open, "claim", format!("fits: {text}; a claim is not signed")),
@@ -175,33 +183,35 @@ pub(super) fn check(evidence: &Evidence, signed: &Signed, keys: &Keys) -> Vec<Fi
     all.push(finding(
         Level::Open,
         "beyond this",
-        "what the tool did in the account (CloudTrail has its calls, by the deployment id as session name), which image it came from, the times, which are the runner's clock, and that no evidence was removed",
+        "what the tool did in the account (CloudTrail has its calls, by the deployment id as session name), what is in the image, the times, which are the runner's clock, and that no evidence was removed (relay-admin ledger verify)",
     ));
     all
+}
+
+/// The id of the key that signed this statement, among these.
+fn signed_by<P: Predicate>(keys: &[PublicKey], envelope: &Envelope) -> Result<String, String> {
+    let mut refused = "there is none".to_owned();
+    for key in keys {
+        let verifying = SingleKey::new(key).map_err(|error| error.to_string())?;
+        match verifying.verify::<Record<P>>(envelope) {
+            Ok(_) => return Ok(key.key_id()),
+            Err(error) => refused = error.to_string(),
+        }
+    }
+    Err(refused)
 }
 
 /// Whether the right key signed: the target key for a runner's record, the answer key for a
 /// launcher's.
 fn signature(signed: &Signed, keys: &Keys) -> Result<String, String> {
-    fn by<P: Predicate>(keys: &[PublicKey], envelope: &Envelope) -> Result<String, String> {
-        let mut refused = "there is none".to_owned();
-        for key in keys {
-            let verifying = SingleKey::new(key).map_err(|error| error.to_string())?;
-            match verifying.verify::<Record<P>>(envelope) {
-                Ok(_) => return Ok(key.key_id()),
-                Err(error) => refused = error.to_string(),
-            }
-        }
-        Err(refused)
-    }
     let (name, keys) = match (&signed.statement, keys) {
         (Statement::Runner(_), Keys::Pinned(pins)) => ("the pinned target key", pins.target.as_slice()),
         (Statement::Launcher(_), Keys::Pinned(pins)) => ("the pinned answer key", pins.answer.as_slice()),
         (_, Keys::Bare(key)) => ("the given key", std::slice::from_ref(key)),
     };
     let result = match &signed.statement {
-        Statement::Runner(_) => by::<Deployment>(keys, &signed.envelope),
-        Statement::Launcher(_) => by::<Unfinished>(keys, &signed.envelope),
+        Statement::Runner(_) => signed_by::<Deployment>(keys, &signed.envelope),
+        Statement::Launcher(_) => signed_by::<Unfinished>(keys, &signed.envelope),
     };
     result
         .map(|id| format!("signed by {name}, id {id}"))
@@ -230,6 +240,7 @@ fn summary(signed: &Signed) -> Vec<Finding> {
             all.extend([
                 says("what allowed it", policies(&it.policies)),
                 says("what ran", format!("{} {role}; isolation: {}", list(&steps), it.isolation)),
+                says("from which image", images(record)),
                 says(
                     "what it printed",
                     format!("{} bytes to stdout, {} to stderr", bytes(it.stdout), bytes(it.stderr)),
@@ -245,6 +256,17 @@ fn summary(signed: &Signed) -> Vec<Finding> {
         }
     }
     all
+}
+
+/// The images of the task by container, and what it ran on.
+fn images(record: &Record<Deployment>) -> String {
+    let image = |subject: &Subject| {
+        let container = subject.name.strip_prefix("image/")?;
+        Some(format!("{container} sha256:{}", subject.digest.get("sha256")?))
+    };
+    let images: Vec<String> = record.subject.iter().filter_map(image).collect();
+    let images = if images.is_empty() { "ECS reported none".to_owned() } else { images.join(", ") };
+    record.predicate.capacity.as_ref().map_or(images.clone(), |capacity| format!("{images}; on {capacity}"))
 }
 
 /// Signers by name, and how each is known.
@@ -410,6 +432,21 @@ fn by_token(signer: &RecordSigner) -> Option<TrustedSigner> {
         groups: BTreeSet::new(),
         ci_accounts: Vec::new(),
     })
+}
+
+/// Whether the launcher signed the verification summary, and whether it is about this request.
+fn summary_of(bytes: &[u8], signed: &Signed, answer_keys: &[PublicKey]) -> Result<String, String> {
+    let envelope = Envelope::parse(bytes, 2 * RECORD_MAX).map_err(|error| error.to_string())?;
+    signed_by::<Summary>(answer_keys, &envelope)
+        .map_err(|problem| format!("the answer key has not signed it: {problem}"))?;
+    let summary = Record::<Summary>::parse(envelope.unverified_payload()).map_err(|error| error.to_string())?;
+    for name in ["request", "request.json", "configuration"] {
+        if summary.subject(name) != signed.subject(name) {
+            return Err(format!("is about another {name} than the record"));
+        }
+    }
+    let at = summary.predicate.time_verified;
+    Ok(format!("the launcher found at {at} that the target's policies permit this request"))
 }
 
 /// Whether the claim fits the record.
