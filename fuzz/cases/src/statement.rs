@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// The parsed value accounts for all of the input. A duplicate member, or one that is silently
 /// dropped, would give the input a second meaning.
-fn says_the_same(read: &[u8], written: &[u8]) {
+pub(crate) fn says_the_same(read: &[u8], written: &[u8]) {
     let value = |json| serde_json::from_slice::<Value>(json).expect("JSON that serde parses too");
     assert_eq!(without_absent(value(read)), value(written));
 }
