@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use relay_protocol::{Digest, Envelope};
 use relay_tests::emulator::*;
+use relay_tests::kit::sandbox::bin_dir;
 use serde_json::{Value, json};
 
 /// One world for all tests except those that need another. It ends with this process.
@@ -94,6 +95,43 @@ fn hello_comes_back_through_five_services() {
     assert_eq!(overrides[0]["environment"][0]["name"], "RELAY_REQUEST");
     let named: Value = serde_json::from_str(overrides[0]["environment"][0]["value"].as_str().unwrap()).unwrap();
     assert_eq!((&named["deployment_id"], &named["request_digest"]), (&json!(id), &claim["request_digest"]));
+}
+
+// clause: SIG-5, SIG-9, EVD-5
+/// The issuer is the sandbox's, its keys lie in the emulator's S3, and the emulator's Lambda judges.
+#[test]
+fn a_token_signs_in_place_of_a_key() {
+    let ended = deploy(&["demo/hello", "--param", "name=token", "--key", "oidc"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.words());
+    let id = text(&ended.result, &["deployment_id"]).unwrap();
+    let keys: Value = serde_json::from_slice(&evidence("demo/hello", &id, "issuer-keys.json")).unwrap();
+    assert_eq!(keys["keys"].as_array().map(Vec::len), Some(1), "{keys}");
+    let record: Value = serde_json::from_slice(&evidence("demo/hello", &id, "runner/record.json")).unwrap();
+    let payload = relay_protocol::encoding::from_base64(record["payload"].as_str().unwrap()).unwrap();
+    let record: Value = serde_json::from_slice(&payload).unwrap();
+    assert_eq!(record["predicate"]["signers"][0]["name"], "sandbox-github", "{record}");
+}
+
+// clause: SIG-6
+/// The emulator's own tokens are made with a shared secret (HS256), and are for the account's root.
+#[test]
+fn a_token_by_a_shared_secret_is_refused() {
+    let names = [
+        "AWS_ENDPOINT_URL",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_REGION",
+        "RELAY_TOPIC_ARN",
+        "RELAY_TARGET_PUBLIC_KEY",
+        "RELAY_ANSWER_PUBLIC_KEY",
+    ];
+    let mut relay = Command::new(bin_dir().join("relay"));
+    relay.env_clear().envs(names.map(|name| (name, world().variable(name).unwrap())));
+    relay.args(["deploy", "demo/hello", "--param", "name=x", "--key", "oidc"]).current_dir(folder("shared-secret"));
+    let output = relay.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(119), "{said}");
+    assert!(said.contains("`alg` is missing, refused, or of another form"), "{said}");
 }
 
 // clause: OUT-1

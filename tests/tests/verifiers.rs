@@ -41,7 +41,7 @@ fn files(sandbox: &Sandbox, id: &str, names: &[&str]) -> Vec<String> {
     names.iter().map(write).collect()
 }
 
-// clause: REC-1, REC-2, REC-6, SIG-2, SIG-3
+// clause: REC-1, REC-2, REC-6, REC-8, SIG-2, SIG-3
 /// The sandbox's KMS signs as AWS's does: P-256, DER, with `s` high or low.
 #[test]
 fn records_of_runner_and_launcher_are_accepted() {
@@ -55,6 +55,11 @@ fn records_of_runner_and_launcher_are_accepted() {
         assert_eq!(statement["predicateType"], "urn:relay:deployment:v1");
         assert_eq!(statement["predicate"]["outcome"], json!({ "exited": { "code": 5 } }));
         assert!(!python(&["record", &record, &bundle, answer]).status.success(), "another key");
+        let [summary] = files(&sandbox, &ran.id(), &["launcher/vsa.json"]).try_into().unwrap();
+        let statement: Value = serde_json::from_str(&verified(&["statement", &summary, answer])).unwrap();
+        assert_eq!(statement["predicateType"], "https://slsa.dev/verification_summary/v1");
+        assert_eq!(statement["predicate"]["verificationResult"], "PASSED");
+        assert!(!python(&["statement", &summary, target]).status.success(), "another key");
         let signer = sandbox.signing_key().public().to_string();
         let payload: Value = serde_json::from_str(&verified(&["request", &request, &signer])).unwrap();
         assert_eq!(payload["deployment_id"], ran.id());

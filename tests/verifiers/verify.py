@@ -1,6 +1,7 @@
 """Judges relay's records and keys with third-party libraries only.
 
 verify.py record RECORD BUNDLE PUBLIC_KEY    the DSSE envelope, the in-toto statement, the bundle
+verify.py statement FILE PUBLIC_KEY          the DSSE envelope and the in-toto statement alone
 verify.py key PRIVATE_PEM PUBLIC_KEY         a key of `relay keygen`
 verify.py request REQUEST_JSON PUBLIC_KEY    the envelope of a request
 verify.py schema SCHEMA DOCUMENT...          that JSON documents fit a JSON Schema
@@ -36,19 +37,13 @@ def dsse(envelope, key):
     return parsed
 
 
-def record(record_path, bundle_path, key):
-    text = open(record_path, "rb").read()
-    envelope = json.loads(text)
+def statement(path, key):
+    """The DSSE envelope and the in-toto statement in it. Returns both."""
+    envelope = json.load(open(path, "rb"))
     parsed = dsse(envelope, key)
     assert parsed.payload_type == "application/vnd.in-toto+json"
-
     message = ParseDict(json.loads(parsed.payload), StatementMessage())
     Statement.copy_from_pb(message).validate()
-
-    bundle = Bundle.from_json(open(bundle_path, "rb").read())
-    assert bundle.media_type == "application/vnd.dev.sigstore.bundle.v0.3+json"
-    assert bundle.dsse_envelope.payload in (parsed.payload, base64.b64encode(parsed.payload))
-    assert len(bundle.dsse_envelope.signatures) == 1
 
     # The judgement can fail.
     envelope["payload"] = base64.b64encode(parsed.payload + b" ").decode()
@@ -56,8 +51,16 @@ def record(record_path, bundle_path, key):
         dsse(envelope, key)
     except VerificationError:
         print(parsed.payload.decode())
-        return
+        return parsed
     raise AssertionError("a changed payload was accepted")
+
+
+def record(record_path, bundle_path, key):
+    parsed = statement(record_path, key)
+    bundle = Bundle.from_json(open(bundle_path, "rb").read())
+    assert bundle.media_type == "application/vnd.dev.sigstore.bundle.v0.3+json"
+    assert bundle.dsse_envelope.payload in (parsed.payload, base64.b64encode(parsed.payload))
+    assert len(bundle.dsse_envelope.signatures) == 1
 
 
 def request(path, key):
@@ -81,4 +84,4 @@ def schema(path, *documents):
 
 
 if __name__ == "__main__":
-    {"record": record, "request": request, "key": key, "schema": schema}[sys.argv[1]](*sys.argv[2:])
+    {"record": record, "statement": statement, "request": request, "key": key, "schema": schema}[sys.argv[1]](*sys.argv[2:])

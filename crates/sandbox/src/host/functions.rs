@@ -43,8 +43,6 @@ async fn invoke(
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(|error| error.to_string())?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let name = format!("relay-{handler}");
-    let role = Principal::role(TARGET_ACCOUNT, &format!("relay/{name}"), handler);
-    let keys = lock(&host.services.sts).mint(Now::read(), role, None);
     let log = host.places.state_dir.join(format!("{handler}.log"));
     let log = std::fs::File::options().create(true).append(true).open(log).map_err(|error| error.to_string())?;
     let program = host.places.bin_dir.join("bootstrap");
@@ -60,10 +58,8 @@ async fn invoke(
             ("AWS_REGION", REGION.to_owned()),
             ("AWS_ENDPOINT_URL", host.aws().to_owned()),
             ("AWS_CA_BUNDLE", host.places.authority.to_string_lossy().into_owned()),
-            ("AWS_ACCESS_KEY_ID", keys.access_key),
-            ("AWS_SECRET_ACCESS_KEY", keys.secret_key),
-            ("AWS_SESSION_TOKEN", keys.token),
         ])
+        .envs(credentials(host, &name))
         .envs(environment)
         .stdout(Stdio::from(log.try_clone().map_err(|error| error.to_string())?))
         .stderr(Stdio::from(log))
@@ -79,6 +75,25 @@ async fn invoke(
     serving.abort();
     let _ = child.kill().await;
     result
+}
+
+/// The credentials of the function's role. A third-party emulator does not know the sandbox's
+/// sessions, and gets those of its own administrator.
+fn credentials(host: &Host, name: &str) -> Vec<(&'static str, String)> {
+    if host.third_party.is_some() {
+        let settings = &host.settings;
+        return vec![
+            ("AWS_ACCESS_KEY_ID", settings.cloudformation_access_key.clone()),
+            ("AWS_SECRET_ACCESS_KEY", settings.cloudformation_secret_key.clone()),
+        ];
+    }
+    let role = Principal::role(TARGET_ACCOUNT, &format!("relay/{name}"), name);
+    let keys = lock(&host.services.sts).mint(Now::read(), role, None);
+    vec![
+        ("AWS_ACCESS_KEY_ID", keys.access_key),
+        ("AWS_SECRET_ACCESS_KEY", keys.secret_key),
+        ("AWS_SESSION_TOKEN", keys.token),
+    ]
 }
 
 /// A Runtime API with one event, which reports how the function ended.
