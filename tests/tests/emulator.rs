@@ -98,7 +98,8 @@ fn hello_comes_back_through_five_services() {
 }
 
 // clause: SIG-5, SIG-9, EVD-5
-/// The issuer is the sandbox's, its keys lie in the emulator's S3, and the emulator's Lambda judges.
+/// The issuer is the sandbox's; its keys lie in the emulator's S3, and the emulator's Lambda reads
+/// them.
 #[test]
 fn a_token_signs_in_place_of_a_key() {
     let ended = deploy(&["demo/hello", "--param", "name=token", "--key", "oidc"]);

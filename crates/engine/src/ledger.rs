@@ -38,7 +38,7 @@ pub fn next(
         return Some(LedgerEntry { bucket, number: 0, previous: None, from: until.plus(-period), until, objects });
     };
     let was_full = entry.objects.len() >= LEDGER_OBJECTS_MAX;
-    if entry.until >= until && !(was_full && !objects.is_empty()) {
+    if entry.until >= until && (!was_full || objects.is_empty()) {
         return None;
     }
     let (from, until) = (entry.until, until.max(entry.until));

@@ -177,6 +177,11 @@ fn check_approvals(configuration: &Configuration, find: Find<'_>) {
         let problem = "it asks for approvals and not for `context.requester_known`, so whoever starts the job may approve it: add the condition, and name persons by their claims in [[persons]]";
         find("policy".to_owned(), problem.to_owned());
     }
+    if needed.iter().any(|needed| *needed > 0) && configuration.images.is_none() {
+        let problem =
+            "the policy asks for approvals, and they do not cover the images: name both images by their digests";
+        find("images".to_owned(), problem.to_owned());
+    }
     if needed.iter().any(|needed| *needed > 0) && !configuration.policies.can_approve() {
         let problem = "it asks for approvals, but no permit applies to the action `approve`, so none ever counts";
         find("policy".to_owned(), problem.to_owned());

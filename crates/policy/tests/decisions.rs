@@ -447,7 +447,10 @@ fn doubtful_things_are_found() {
     let nobody = APPROVED.replace("\"approve\"", "\"cancel\"");
     assert!(findings(&nobody, "", "").contains("no permit applies to the action `approve`"));
     let known = APPROVED.replace(">= 1", ">= 1 && context.requester_known");
-    assert!(!findings(&known, "", "").contains("approvals"), "{}", findings(&known, "", ""));
+    assert!(findings(&known, "", "").contains("images: the policy asks for approvals"));
+    let named = format!("images = {{ tool = \"tool@sha256:{}\" }}\ntimeout", "0".repeat(64));
+    let found = findings(&known, "timeout", &named);
+    assert!(!found.contains("approvals"), "{found}");
     for (from, to, expected) in [
         ("alias/relay-payments-production", "alias/relay-target", "the target's stack makes the key"),
         ("alias/relay-payments-production", "arn:aws:kms:eu-west-1:333333333333:key/x", "is not the ARN of a KMS key"),

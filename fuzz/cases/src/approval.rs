@@ -55,6 +55,26 @@ fn key(seed: usize) -> PrivateKey {
     PrivateKey::from_seed([u8::try_from(seed).unwrap_or_default() + 1; 32])
 }
 
+fn request(has_ticket: bool) -> Request {
+    let issued_at = Timestamp::from_unix(1_795_300_000);
+    let id = DeploymentId::new(1_795_300_000_000, [1; 10]);
+    let account = "111111111111".parse().expect("an account");
+    Request {
+        audience: CONFIGURATION.topic.clone(),
+        target: CONFIGURATION.target.clone(),
+        parameters: BTreeMap::new(),
+        reply_queue: QueueUrl::of(CONFIGURATION.topic.region(), &account, &id.reply_queue_name()).expect("a queue"),
+        control_queue: None,
+        deployment_id: id,
+        session_key: PrivateKey::from_seed([99; 32]).public().clone(),
+        ticket: has_ticket.then(|| Ticket::new([1; 16])),
+        issued_at,
+        expires_at: issued_at.plus(900),
+        origin: Origin::default(),
+        traceparent: None,
+    }
+}
+
 /// Each operation is an approval: who signs, when it begins and ends, and what it is for.
 pub fn approval(data: &[u8]) {
     if let Ok(approval) = Approval::parse(data) {
@@ -62,28 +82,9 @@ pub fn approval(data: &[u8]) {
         says_the_same(data, &payload);
     }
     let mut input = Input(data);
-    let issued_at = Timestamp::from_unix(1_795_300_000);
     let requester = input.below(SIGNERS.len());
-    let id = DeploymentId::new(1_795_300_000_000, [1; 10]);
-    let request = Request {
-        audience: CONFIGURATION.topic.clone(),
-        target: CONFIGURATION.target.clone(),
-        parameters: BTreeMap::new(),
-        reply_queue: QueueUrl::of(
-            CONFIGURATION.topic.region(),
-            &"111111111111".parse().expect("an account"),
-            &id.reply_queue_name(),
-        )
-        .expect("a queue"),
-        control_queue: None,
-        deployment_id: id,
-        session_key: PrivateKey::from_seed([99; 32]).public().clone(),
-        ticket: input.flag().then(|| Ticket::new([1; 16])),
-        issued_at,
-        expires_at: issued_at.plus(900),
-        origin: Origin::default(),
-        traceparent: None,
-    };
+    let request = request(input.flag());
+    let issued_at = request.issued_at;
     let subject = request.subject(CONFIGURATION.digest);
     let (mut approvals, mut persons) = (Vec::new(), BTreeSet::new());
     while let Some(operation) = input.operation() {

@@ -236,7 +236,7 @@ impl Account {
     /// Registers a revision like the sandbox's own, with another entry point, configuration and
     /// role. Returns its ARN.
     pub fn register(&self, family: &str, entry_point: &[String], configuration: &str, role: &str) -> String {
-        self.register_image("relay-sandbox", family, entry_point, configuration, role)
+        self.register_image("relay-sandbox", family, (entry_point, configuration), role)
     }
 
     /// The same, with another image.
@@ -244,8 +244,7 @@ impl Account {
         &self,
         image: &str,
         family: &str,
-        entry_point: &[String],
-        configuration: &str,
+        (entry_point, configuration): (&[String], &str),
         role: &str,
     ) -> String {
         let variable = ecs::KeyValuePair::builder().name("RELAY_CONFIGURATION").value(configuration).build();

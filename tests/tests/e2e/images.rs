@@ -66,7 +66,7 @@ fn another_image_than_the_configuration_names_runs_nothing() {
         // The digest of the tool is right; the container that installs the runner is missing.
         (image("tool", "a"), "the container `install` runs the image that ECS does not tell"),
     ] {
-        operator.register_image(&other, "relay_test_images", &entry_point, &text, role);
+        operator.register_image(&other, "relay_test_images", (&entry_point, &text), role);
         // The launcher remembers a revision for a few seconds.
         relay_tests::eventually("the new revision is used", || {
             let done = sandbox.deploy(TARGET).param("script", &script).run();

@@ -159,27 +159,41 @@ fn new_key() -> Result<(String, String), String> {
     Ok((private.to_string(), BASE64.encode(public.as_bytes())))
 }
 
+/// Makes the ledger key, and returns its public half in base64.
+fn ledger_key(host: &Host) -> Result<String, String> {
+    let (key, public) = lock(&host.services.kms).make(TARGET_ACCOUNT, Some(&only(LEDGER)))?;
+    let _ = host.ledger_key.set(key);
+    Ok(BASE64.encode(&public))
+}
+
+fn path() -> String {
+    std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned())
+}
+
+/// Makes the folder under which the tasks work.
+fn workspace(host: &Host) -> Result<String, String> {
+    let work = host.places.state_dir.join("work");
+    std::fs::create_dir_all(&work).map_err(|e| format!("{}: {e}", work.display()))?;
+    Ok(work.to_string_lossy().into_owned())
+}
+
 /// Fills both accounts, and returns what a command and the launcher need.
 pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts), String> {
     let (private, signer_key) = new_key()?;
     let (approver, approver_key) = new_key()?;
     let (settings, services) = (&host.settings, &host.services);
     let topic = settings.topic.clone().unwrap_or_else(|| format!("arn:aws:sns:{REGION}:{TARGET_ACCOUNT}:relay"));
-    let bucket = host.bucket();
-    let evidence = host.evidence();
+    let (bucket, evidence) = (host.bucket(), host.evidence());
     let (made_key, target_public) = lock(&services.kms).make(TARGET_ACCOUNT, Some(&guard(&["kms:Sign"])))?;
     let (answer_key, answer_public) = lock(&services.kms).make(TARGET_ACCOUNT, Some(&only(LAUNCHER)))?;
-    let (ledger_key, ledger_public) = lock(&services.kms).make(TARGET_ACCOUNT, Some(&only(LEDGER)))?;
-    let _ = host.ledger_key.set(ledger_key);
+    let ledger_public = ledger_key(host)?;
     let target_key = settings.target_key.clone().unwrap_or(made_key);
     lock(&services.sns).preset(&topic, CI_ACCOUNT)?;
     fill(host, &bucket, &evidence)?;
-    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
-    let work = host.places.state_dir.join("work");
-    std::fs::create_dir_all(&work).map_err(|e| format!("{}: {e}", work.display()))?;
+    let path = path();
     let context = Context {
         endpoint: host.aws().to_owned(),
-        workspace: work.to_string_lossy().into_owned(),
+        workspace: workspace(host)?,
         topic: topic.clone(),
         bucket: bucket.clone(),
         evidence: evidence.clone(),
@@ -206,7 +220,7 @@ pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts)
         ("RELAY_SIGNING_KEY", private),
         ("RELAY_TARGET_PUBLIC_KEY", context.target_public),
         ("RELAY_ANSWER_PUBLIC_KEY", BASE64.encode(&answer_public)),
-        ("RELAY_SANDBOX_LEDGER_PUBLIC_KEY", BASE64.encode(&ledger_public)),
+        ("RELAY_SANDBOX_LEDGER_PUBLIC_KEY", ledger_public),
         ("RELAY_ARTIFACT_STORE", format!("s3://{ARTIFACTS}/{{target}}/")),
         ("RELAY_APPROVALS", format!("s3://{APPROVALS}/")),
         ("RELAY_SANDBOX_APPROVER", approver),

@@ -61,7 +61,7 @@ pub(super) fn entries() -> Cases {
     );
     let first = r#"{"bucket":"relay-evidence-222222222222-eu-west-1","number":0,"from":"2026-06-01T11:00:00Z","until":"2026-06-01T12:00:00Z","objects":{}}"#;
     let base = Vector { statement: "ledger-entry".into(), keys: vec![keys::ledger().public()], ..Vector::default() };
-    let by = |key: &Key, payload: &str| keys::envelope(LedgerEntry::TYPE, payload.to_owned(), &[key]).to_json();
+    let by = |key: &Key, payload: &str| keys::envelope(LedgerEntry::TYPE, payload, &[key]).to_json();
     let ok = |comment: &str, payload: &str| unfold(base.odd("LED-1", "ok", comment).body(by(&keys::ledger(), payload)));
     let malformed = |clause: &str, comment: &str, payload: String| {
         base.odd(clause, "malformed-payload", comment).body(by(&keys::ledger(), &payload))
