@@ -315,7 +315,7 @@ fn a_strangers_signature_is_not_verified_and_nothing_is_claimed() {
 }
 
 fn make_key(file: &Path) {
-    let relay = relay_tests::kit::sandbox::bin_dir().join("relay");
+    let relay = bin_dir().join("relay");
     let made = Command::new(relay).args(["keygen", "--out"]).arg(file).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
