@@ -29,7 +29,7 @@ pub(crate) fn test(arguments: &Test, out: &mut impl Write) -> Result<u8, Failure
     let decision = match asked(arguments, &mut configuration)? {
         Ok(asked) => {
             let at = arguments.at.unwrap_or(asked.request().issued_at);
-            for (target, _) in relay_policy::saved_artifacts(&configuration, asked.request()) {
+            for (target, _) in relay_policy::saved_artifacts(&configuration.parameters, asked.request()) {
                 writeln!(out, "assumed: this requester has just saved the artifact of {target}, with exit code 0")?;
             }
             let asked = asked.assuming_saved(&configuration);

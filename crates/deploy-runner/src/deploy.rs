@@ -131,7 +131,7 @@ impl Run {
     /// Authorises the request again, and returns whether it is allowed here.
     async fn authorise(&mut self) -> bool {
         let Deployment { configuration, asked, objects, sdk, .. } = &self.deployment;
-        let artifacts = relay_policy::saved_artifacts(configuration, asked.request());
+        let artifacts = relay_policy::saved_artifacts(&configuration.parameters, asked.request());
         let denied = |Denied { reason, message, .. }| StepError { reason, message };
         let found = match saved::read(objects, &configuration.evidence, &artifacts).await {
             Ok(found) => found,

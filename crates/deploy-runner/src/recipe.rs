@@ -85,7 +85,7 @@ impl<'a> Recipe<'a> {
     /// Runs the steps in order. At the first failure it skips the remaining steps and starts the
     /// rollback, which never changes the outcome.
     async fn steps(&mut self, workplace: &mut Workplace) -> Result<Outcome, StepError> {
-        let Deployment { configuration, stopper, .. } = self.deployment;
+        let Deployment { configuration, asked, objects, stopper, .. } = self.deployment;
         let mut last = Ended::with(0);
         for (index, (step, argv)) in configuration.steps.iter().zip(&self.allowed.commands.0).enumerate() {
             if let Some(why) = stopper.asked() {
@@ -112,7 +112,8 @@ impl<'a> Recipe<'a> {
                 break;
             }
             if !step.save.is_empty() {
-                match workplace.save(&Saving { deployment: self.deployment, step, text: text.as_ref() }).await {
+                let saving = Saving { configuration, asked, objects, step, text: text.as_ref() };
+                match workplace.save(&saving).await {
                     Ok(digest) => {
                         self.progress.outputs.insert(format!("saved.{}", step.name), digest.to_string());
                     }

@@ -23,7 +23,6 @@ use relay_protocol::{Digest, Reason, RequestRef, artifact};
 use rustix::fs::{AtFlags, CWD, Gid, OFlags, Uid, chownat};
 
 use crate::credentials::{Endpoint, Role};
-use crate::deployment::Deployment;
 use crate::outputs;
 use crate::remove::remove_tree;
 use crate::secrets::Secrets;
@@ -243,7 +242,7 @@ impl Workplace {
     /// bucket under their digest. Then it leaves a mark in the evidence that says which deployment
     /// it was (clauses ART-7, ART-8).
     pub(crate) async fn save(&mut self, saving: &Saving<'_>) -> Result<Digest, StepError> {
-        let Saving { deployment: Deployment { configuration, asked, objects, .. }, step, text } = saving;
+        let Saving { configuration, asked, objects, step, text } = saving;
         let bad = |problem: String| {
             StepError::new(Reason::Artifact, format!("cannot save the paths of the step `{}`: {problem}", step.name))
         };
@@ -280,7 +279,9 @@ impl Workplace {
 
 /// What a step saves.
 pub(crate) struct Saving<'a> {
-    pub(crate) deployment: &'a Deployment,
+    pub(crate) configuration: &'a Configuration,
+    pub(crate) asked: &'a Asked,
+    pub(crate) objects: &'a Objects,
     pub(crate) step: &'a Step,
     /// Its stdout, if it is saved too.
     pub(crate) text: Option<&'a Text>,

@@ -92,7 +92,7 @@ impl Launcher {
 
     /// Reads what the evidence has for the artifacts of a request that other targets saved.
     pub(crate) async fn saved(&self, configuration: &Configuration, request: &Request) -> Result<Found, AwsError> {
-        let artifacts = relay_policy::saved_artifacts(configuration, request);
+        let artifacts = relay_policy::saved_artifacts(&configuration.parameters, request);
         relay_aws::saved::read(&self.objects, &self.settings.evidence, &artifacts).await
     }
 

@@ -63,7 +63,7 @@ impl Asked {
     /// Verifies the records of the artifacts that another target saved (clause ART-8).
     #[must_use]
     pub fn with_saved(self, configuration: &Configuration, found: &Found) -> Self {
-        let saved = saved::judge(configuration, self.request(), found);
+        let saved = saved::judge(&configuration.parameters, self.request(), found);
         Self { saved, ..self }
     }
 
@@ -71,7 +71,7 @@ impl Asked {
     /// and that all went well. For trials, which read no evidence.
     #[must_use]
     pub fn assuming_saved(self, configuration: &Configuration) -> Self {
-        let saved = saved::assumed(configuration, self.request(), self.request.signers());
+        let saved = saved::assumed(&configuration.parameters, self.request(), self.request.signers());
         Self { saved, ..self }
     }
 
@@ -132,13 +132,13 @@ impl Tried {
     /// As [`Asked::with_saved`].
     #[must_use]
     pub fn with_saved(self, configuration: &Configuration, found: &Found) -> Self {
-        let saved = saved::judge(configuration, self.request(), found);
+        let saved = saved::judge(&configuration.parameters, self.request(), found);
         Self { saved, ..self }
     }
 
     /// What an approver is told about the artifacts that another target saved.
     pub fn saved(&self, configuration: &Configuration) -> Vec<TriedArtifact> {
-        saved::told(configuration, self.request(), &self.saved)
+        saved::told(&configuration.bucket, &configuration.parameters, self.request(), &self.saved)
     }
 }
 

@@ -9,8 +9,10 @@ use relay_protocol::keys::{KnownSigner, SingleKey};
 use relay_protocol::record::{Deployment, Record, RecordSigner};
 use relay_protocol::{DeploymentId, Digest, Envelope, ParameterName, Request, RequestRef, TargetName, Timestamp};
 
-use crate::configuration::Configuration;
 use crate::parameters::ParameterRule;
+
+/// The rules for a target's parameters.
+type Rules = BTreeMap<ParameterName, ParameterRule>;
 
 /// What lies in the evidence for a saved artifact: the deployment that saved it, and its record.
 pub type Found = BTreeMap<Digest, (RequestRef, Envelope)>;
@@ -42,15 +44,15 @@ fn subject(claims: &BTreeMap<String, String>) -> Option<(&String, &String)> {
 }
 
 /// The artifacts of a request that another target saved, each by that target and its digest.
-pub fn saved_artifacts(configuration: &Configuration, request: &Request) -> BTreeSet<(TargetName, Digest)> {
-    each(configuration, request).map(|(_, target, digest, _)| (target.clone(), digest)).collect()
+pub fn saved_artifacts(rules: &Rules, request: &Request) -> BTreeSet<(TargetName, Digest)> {
+    each(rules, request).map(|(_, target, digest, _)| (target.clone(), digest)).collect()
 }
 
 fn each<'a>(
-    configuration: &'a Configuration,
+    rules: &'a Rules,
     request: &'a Request,
 ) -> impl Iterator<Item = (&'a ParameterName, &'a TargetName, Digest, &'a SingleKey)> {
-    configuration.parameters.iter().filter_map(|(name, rule)| {
+    rules.iter().filter_map(|(name, rule)| {
         let ParameterRule::SavedBy { target, key, .. } = rule else { return None };
         let digest = request.parameters.get(name)?.parse().ok()?;
         Some((name, target, digest, key))
@@ -59,13 +61,9 @@ fn each<'a>(
 
 /// Verifies the records of all artifacts of a request that another target saved, each by the key
 /// that the configuration names. What does not verify is left out, with the reason in its place.
-pub(crate) fn judge(
-    configuration: &Configuration,
-    request: &Request,
-    found: &Found,
-) -> BTreeMap<ParameterName, Result<Saved, String>> {
+pub(crate) fn judge(rules: &Rules, request: &Request, found: &Found) -> BTreeMap<ParameterName, Result<Saved, String>> {
     let mut judged = BTreeMap::new();
-    for (name, target, digest, key) in each(configuration, request) {
+    for (name, target, digest, key) in each(rules, request) {
         let result = match found.get(&digest) {
             None => Err("no record says so".to_owned()),
             Some((named, record)) => verify((target, digest), key, named, record),
@@ -104,7 +102,7 @@ fn verify(
 
 /// What a trial assumes.
 pub(crate) fn assumed(
-    configuration: &Configuration,
+    rules: &Rules,
     request: &Request,
     signers: &[KnownSigner],
 ) -> BTreeMap<ParameterName, Result<Saved, String>> {
@@ -114,22 +112,23 @@ pub(crate) fn assumed(
         exit_code: 0,
         finished_at: request.issued_at,
     };
-    each(configuration, request).map(|(name, ..)| (name.clone(), Ok(saved.clone()))).collect()
+    each(rules, request).map(|(name, ..)| (name.clone(), Ok(saved.clone()))).collect()
 }
 
 /// What an approver is told about the saved artifacts.
 pub(crate) fn told(
-    configuration: &Configuration,
+    bucket: &str,
+    rules: &Rules,
     request: &Request,
     saved: &BTreeMap<ParameterName, Result<Saved, String>>,
 ) -> Vec<TriedArtifact> {
     let mut all = Vec::new();
-    for (name, target, digest, _) in each(configuration, request) {
+    for (name, target, digest, _) in each(rules, request) {
         let Some(Ok(it)) = saved.get(name) else { continue };
         all.push(TriedArtifact {
             parameter: name.clone(),
             target: target.clone(),
-            location: format!("s3://{}/{}", configuration.bucket, object_key(&saved_prefix(target), digest)),
+            location: format!("s3://{}/{}", bucket, object_key(&saved_prefix(target), digest)),
             deployment_id: it.deployment_id.clone(),
             requesters: it.signers.iter().map(|signer| signer.name.clone()).collect(),
             exit_code: it.exit_code,
