@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::fstat;
 use tokio::sync::Notify;
@@ -125,7 +126,7 @@ struct Stream {
 struct Piece {
     number: u64,
     size: usize,
-    bytes: Vec<u8>,
+    bytes: Bytes,
 }
 
 impl Stream {
@@ -150,9 +151,9 @@ impl Outlet {
     }
 
     /// Takes `bytes` to be written, however many wait, and never blocks.
-    pub fn put(&self, to: To, bytes: Vec<u8>) {
+    pub fn put(&self, to: To, bytes: impl Into<Bytes>) {
         let mut state = self.0.lock();
-        state.put(to, bytes);
+        state.put(to, bytes.into());
         self.0.changed.notify_all();
     }
 
@@ -162,7 +163,8 @@ impl Outlet {
     }
 
     /// Takes `bytes` to be written if there is room for them. Drops and counts them otherwise.
-    pub fn offer(&self, to: To, bytes: Vec<u8>) {
+    pub fn offer(&self, to: To, bytes: impl Into<Bytes>) {
+        let bytes = bytes.into();
         let mut state = self.0.lock();
         if state.waiting.saturating_add(bytes.len()) > OFFERED_MAX {
             state.dropped = state.dropped.saturating_add(bytes.len() as u64);
@@ -228,7 +230,7 @@ impl Outlet {
 }
 
 impl State {
-    fn put(&mut self, to: To, bytes: Vec<u8>) {
+    fn put(&mut self, to: To, bytes: Bytes) {
         self.taken = self.taken.saturating_add(1);
         let number = self.taken;
         let stream = &mut self.streams[to as usize];
@@ -250,7 +252,7 @@ impl State {
     }
 
     /// The piece to write next, or how long to wait before asking again.
-    fn next(&mut self, to: To) -> Result<(u64, Vec<u8>), Option<Duration>> {
+    fn next(&mut self, to: To) -> Result<(u64, Bytes), Option<Duration>> {
         let other = &self.streams[to.other() as usize];
         let (earlier, moved) = (other.first(), other.moved);
         let piece = self.streams[to as usize].pieces.front_mut().ok_or(None)?;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use relay_aws::queues::{Entry, Queues};
 use relay_aws::{AwsError, Kind};
 use relay_engine::{Batch, Finish, Frame, Outbox, Seal};
@@ -47,7 +48,7 @@ const ARCHIVE: Duration = Duration::from_secs(60);
 const ANSWER: Duration = Duration::from_secs(15);
 
 enum Input {
-    Output(Stream, Vec<u8>),
+    Output(Stream, Bytes),
     Say(RunnerKind),
     Digests(oneshot::Sender<(StreamDigest, StreamDigest)>),
     Idle(oneshot::Sender<()>),
@@ -88,7 +89,7 @@ pub(crate) struct Sink {
 
 impl Sink {
     /// Sends output, in the order of the calls. Waits while the pump is full.
-    pub(crate) async fn output(&self, stream: Stream, bytes: Vec<u8>) {
+    pub(crate) async fn output(&self, stream: Stream, bytes: Bytes) {
         self.put(Input::Output(stream, bytes)).await;
     }
 

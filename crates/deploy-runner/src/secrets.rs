@@ -1,6 +1,7 @@
 //! The secrets that the output must not show. The set grows while the steps run, because the tool's
 //! credentials are renewed.
 
+use bytes::Bytes;
 use relay_engine::Masker;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -35,22 +36,24 @@ pub(crate) struct StreamMasker {
 }
 
 impl StreamMasker {
-    /// Masks `bytes`. A possible start of a secret is held back until the next call.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
+    /// Masks `bytes`. A possible start of a secret is held back until the next call. Without
+    /// secrets, the same bytes come back.
+    pub(crate) fn push(&mut self, bytes: Bytes) -> Bytes {
         self.learn();
-        self.masker.push(bytes)
+        if self.masker.is_idle() { bytes } else { self.masker.push(&bytes).into() }
     }
 
     /// Returns the bytes that were held back, masked, at the end of the stream.
-    pub(crate) fn finish(&mut self) -> Vec<u8> {
+    pub(crate) fn finish(&mut self) -> Bytes {
         self.learn();
-        self.masker.finish()
+        self.masker.finish().into()
     }
 
     /// Masks a whole text, after the end of whatever came before.
     pub(crate) fn mask(&mut self, text: &[u8]) -> Vec<u8> {
-        let mut masked = self.push(text);
-        masked.extend(self.finish());
+        self.learn();
+        let mut masked = self.masker.push(text);
+        masked.extend(self.masker.finish());
         masked
     }
 
@@ -69,9 +72,12 @@ mod tests {
     fn a_secret_is_masked_from_when_it_is_known() {
         let secrets = Secrets::new();
         let mut masker = secrets.masker();
-        assert_eq!(masker.push(b"later "), b"later ");
+        assert_eq!(masker.push(Bytes::from_static(b"later ")), "later ");
         secrets.add(b"later".to_vec());
-        assert_eq!([masker.push(b"la"), masker.push(b"ter"), masker.finish()].concat(), b"***");
-        assert_eq!(secrets.masker().push(b"later "), b"*** ");
+        assert_eq!(
+            [masker.push(Bytes::from_static(b"la")), masker.push(Bytes::from_static(b"ter")), masker.finish()].concat(),
+            b"***"
+        );
+        assert_eq!(secrets.masker().push(Bytes::from_static(b"later ")), "*** ");
     }
 }

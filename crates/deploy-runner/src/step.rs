@@ -9,6 +9,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use relay_console::outlet::{Outlet, To};
 use relay_policy::{CancelRule, CancelSignal, CancelTo, OutputRule};
 use relay_protocol::frame::Stream;
@@ -300,19 +301,21 @@ fn read(
 ) -> impl Future<Output = Read> + Send + 'static {
     let (sink, mirror) = (step.sink.clone(), step.mirror.clone());
     let text = step.text.filter(|_| stream == Stream::Stdout).cloned();
-    let keep = move |shown: Vec<u8>| {
+    let keep = move |shown: Bytes| {
         text.iter().for_each(|text| text.push(&shown));
         shown
     };
     let mut masker = step.secrets.masker();
     async move {
-        let mut buffer = vec![0; READ];
+        let mut buffer = BytesMut::new();
         let (mut ended, mut left) = (Read::Whole, LEFT);
         loop {
+            // Queue and log share what was read; the room for the next read is new.
+            buffer.reserve(READ);
             let read = tokio::select! {
                 biased;
                 // Data already in the pipe comes first.
-                read = pipe.read(&mut buffer) => read,
+                read = pipe.read_buf(&mut buffer) => read,
                 _ = closing.wait_for(Option::is_some) => {
                     ended = Read::LeftOpen;
                     break;
@@ -326,7 +329,10 @@ fn read(
                     break;
                 }
             }
-            let shown = keep(masker.push(buffer.get(..count).unwrap_or_default()));
+            // A small piece must not keep the room of a large one from being used again.
+            let piece = if count < READ / 2 { Bytes::copy_from_slice(&buffer) } else { buffer.split().freeze() };
+            buffer.clear();
+            let shown = keep(masker.push(piece));
             // The pump may be full while SQS accepts nothing. The tool then waits; if it has
             // already ended, the report of its end waits.
             tokio::select! {
@@ -341,7 +347,7 @@ fn read(
     }
 }
 
-async fn show(sink: &Sink, mirror: &Outlet, stream: Stream, bytes: Vec<u8>) {
+async fn show(sink: &Sink, mirror: &Outlet, stream: Stream, bytes: Bytes) {
     if !bytes.is_empty() {
         let copy = bytes.clone();
         sink.output(stream, bytes).await;

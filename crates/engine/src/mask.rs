@@ -51,9 +51,14 @@ impl Masker {
         (self.plain, self.wrapped) = (Finder::new(plain), Finder::new(wrapped));
     }
 
+    /// Whether there is nothing to mask, and nothing held back: the stream may be shown as it is.
+    pub fn is_idle(&self) -> bool {
+        self.plain.patterns.is_empty() && self.held.is_empty()
+    }
+
     /// Adds bytes of the stream. Returns what may be shown now, masked.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
-        if self.plain.patterns.is_empty() && self.held.is_empty() {
+        if self.is_idle() {
             return bytes.to_vec();
         }
         self.held.extend_from_slice(bytes);

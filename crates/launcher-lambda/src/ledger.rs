@@ -57,7 +57,8 @@ impl Clerk {
             self.copy(&newest.entry).await?;
         }
         loop {
-            let unlisted = self.unlisted(now, &listed).await?;
+            let before = newest.as_ref().map(|newest| newest.entry.until);
+            let unlisted = self.unlisted(days(before, now).collect(), &listed).await?;
             let Some(entry) = next(&self.bucket, newest.as_ref(), unlisted, now, self.period) else { return Ok(()) };
             listed.extend(entry.objects.keys().cloned());
             let signed = self.key.sign_envelope(entry.to_envelope()).await?.to_json();
@@ -73,27 +74,34 @@ impl Clerk {
         }
     }
 
-    /// The newest entry, and the objects that the entries of the last days list.
+    /// The newest entry, and the objects that the entries list which can still be in its days.
     async fn recent(&self, now: Timestamp) -> Result<(Option<Newest>, BTreeSet<String>), AwsError> {
-        let mut names = Vec::new();
-        for day in days(now) {
-            names.extend(self.objects.list(&self.bucket, &day_folder(day)).await?);
+        let Some(newest) = self.newest(now).await? else { return Ok((None, BTreeSet::new())) };
+        let (mut listed, until) = (BTreeSet::new(), newest.entry.until);
+        // An object of these days cannot be in an entry from before them.
+        for day in days(Some(until), now) {
+            for name in self.objects.list(&self.bucket, &day_folder(day)).await? {
+                listed.extend(self.read(&name).await?.entry.objects.into_keys());
+            }
         }
-        if names.is_empty() {
-            // After a long outage, the newest entry is older.
-            let all = self.objects.list_all(&self.bucket, FOLDER).await?;
-            names.extend(all.into_iter().next_back().map(|object| object.key));
-        }
-        let (mut newest, mut listed) = (None, BTreeSet::new());
-        for name in names {
-            let (entry, sha256) = self.read(&name).await?;
-            listed.extend(entry.objects.keys().cloned());
-            newest = Some(Newest { entry, sha256 });
-        }
-        Ok((newest, listed))
+        Ok((Some(newest), listed))
     }
 
-    async fn read(&self, name: &str) -> Result<(LedgerEntry, Digest), AwsError> {
+    async fn newest(&self, now: Timestamp) -> Result<Option<Newest>, AwsError> {
+        let days: Vec<Timestamp> = days(None, now).collect();
+        for day in days.into_iter().rev() {
+            if let Some(name) = self.objects.list(&self.bucket, &day_folder(day)).await?.pop() {
+                return self.read(&name).await.map(Some);
+            }
+        }
+        // After a long outage, it is older.
+        match self.objects.list_all(&self.bucket, FOLDER).await?.pop() {
+            Some(object) => self.read(&object.key).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn read(&self, name: &str) -> Result<Newest, AwsError> {
         let unreadable = |problem: String| {
             AwsError::new("s3:GetObject", Kind::Invalid, format!("s3://{}/{name}: {problem}", self.bucket))
         };
@@ -102,16 +110,20 @@ impl Clerk {
         let envelope = Envelope::parse(&bytes, bytes.len()).map_err(|error| unreadable(error.to_string()))?;
         // Nobody else may write here, and an audit verifies every entry.
         let entry = LedgerEntry::parse(envelope.unverified_payload()).map_err(|error| unreadable(error.to_string()))?;
-        Ok((entry, Digest::of(&bytes)))
+        Ok(Newest { entry, sha256: Digest::of(&bytes) })
     }
 
-    /// The objects of the last days' deployments that are not listed, as many as an entry has room
+    /// The objects of these days' deployments that are not listed, as many as an entry has room
     /// for.
-    async fn unlisted(&self, now: Timestamp, listed: &BTreeSet<String>) -> Result<BTreeMap<String, Digest>, AwsError> {
+    async fn unlisted(
+        &self,
+        days: Vec<Timestamp>,
+        listed: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, Digest>, AwsError> {
         let mut unlisted = BTreeMap::new();
         for service in self.objects.folders(&self.bucket, DEPLOYMENTS).await? {
             for target in self.objects.folders(&self.bucket, &service).await? {
-                for day in days(now) {
+                for day in &days {
                     let folder = format!("{target}{}/", day.day());
                     for object in self.objects.list_all(&self.bucket, &folder).await? {
                         if unlisted.len() >= LEDGER_OBJECTS_MAX || !lists(&object.key) || listed.contains(&object.key) {

@@ -263,41 +263,44 @@ impl LauncherKind {
     }
 }
 
-/// The members of every frame. A launcher frame has no `seq`.
+/// The members of every frame. A launcher frame has no `seq`. Writers write the `kind` themselves.
 #[derive(Serialize, Deserialize)]
 struct Head {
     deployment_id: DeploymentId,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::count_or_none")]
     seq: Option<u64>,
-}
-
-/// The member beside the head that names the kind. Only readers use it.
-#[derive(Deserialize)]
-struct Kind {
+    #[serde(skip_serializing)]
     kind: String,
 }
 
 /// The body as it is signed and sent: the members of the kind follow those of the head.
 fn to_body(head: &Head, kind: &impl Serialize) -> String {
-    let (head, kind) = (to_json(head), to_json(kind));
+    let (head, mut kind) = (to_json(head), to_json(kind));
     let head = head.trim_end_matches('}');
-    // serde writes a variant as `{"name":{members}}`, or as `"name"` if it has no members.
-    sqs_safe(match kind.strip_prefix('{').and_then(|tagged| tagged.split_once(":{")) {
-        Some((name, members)) => format!("{head},\"kind\":{name},{}", members.strip_suffix('}').unwrap_or(members)),
-        None => format!("{head},\"kind\":{kind}}}"),
-    })
+    // serde writes a variant as `{"name":{members}}`, or as `"name"` if it has no members. The
+    // members may be a quarter of a megabyte, so they stay where they are.
+    let name = kind.strip_prefix('{').and_then(|tagged| tagged.split_once(":{")).map(|(name, _)| name.to_owned());
+    match name {
+        Some(name) => {
+            kind.replace_range(..name.len() + 3, &format!("{head},\"kind\":{name},"));
+            kind.pop();
+        }
+        None => kind = format!("{head},\"kind\":{kind}}}"),
+    }
+    sqs_safe(kind)
 }
 
 /// Reads a body after its signature was verified (clauses ENC-5, VER-3).
 fn parse<K: serde::de::DeserializeOwned>(body: &str) -> Result<(Head, K), serde_json::Error> {
-    let (head, Kind { kind }) = (strict::from_str(body)?, strict::from_str(body)?);
-    Ok((head, strict::variant_from_str(&kind, body)?))
+    let head: Head = strict::from_str(body)?;
+    let kind = strict::variant_from_str(&head.kind, body)?;
+    Ok((head, kind))
 }
 
 impl RunnerFrame {
     /// The body as it is signed and sent.
     pub fn to_body(&self) -> String {
-        let head = Head { deployment_id: self.deployment_id.clone(), seq: Some(self.seq) };
+        let head = Head { deployment_id: self.deployment_id.clone(), seq: Some(self.seq), kind: String::new() };
         to_body(&head, &self.kind)
     }
 
@@ -307,7 +310,7 @@ impl RunnerFrame {
     ///
     /// If the body is not JSON in the form of a runner frame.
     pub fn parse(body: &str) -> Result<Self, serde_json::Error> {
-        let (Head { deployment_id, seq }, kind) = parse(body)?;
+        let (Head { deployment_id, seq, .. }, kind) = parse(body)?;
         let seq = seq.ok_or_else(|| serde::de::Error::missing_field("seq"))?;
         Ok(Self { deployment_id, seq, kind })
     }
@@ -321,7 +324,8 @@ impl RunnerFrame {
 impl LauncherFrame {
     /// The body as it is signed and sent.
     pub fn to_body(&self) -> String {
-        to_body(&Head { deployment_id: self.deployment_id.clone(), seq: None }, &self.kind)
+        let head = Head { deployment_id: self.deployment_id.clone(), seq: None, kind: String::new() };
+        to_body(&head, &self.kind)
     }
 
     /// Reads a body after its signature was verified.

@@ -13,14 +13,17 @@ use crate::limits;
 use crate::strict;
 use crate::time::Timestamp;
 
+/// Seconds of a day.
+const DAY: i64 = 86_400;
+
 /// The folder of the ledger in the evidence bucket, with a slash.
 pub const FOLDER: &str = "ledger/";
 
 /// The folder of all deployments in the evidence bucket, with a slash.
 pub const DEPLOYMENTS: &str = "deployments/";
 
-/// How many days before its own an entry looks for objects: a deployment runs for two days at most,
-/// and its folder is that of the day on which it was asked for.
+/// How many days before the end of the entry before it an entry looks for objects: a deployment runs
+/// for two days at most, and its folder is that of the day on which it was asked for.
 pub const DAYS_BACK: i64 = 3;
 
 /// An entry of the ledger: the payload of `application/vnd.relay.ledger.v1+json`, signed by the
@@ -70,10 +73,12 @@ pub fn day_folder(at: Timestamp) -> String {
     format!("{FOLDER}{}/", at.day())
 }
 
-/// The days whose deployments an entry at this time looks through, and whose entries it has to
-/// know: the last [`DAYS_BACK`] and its own, in order.
-pub fn days(at: Timestamp) -> impl Iterator<Item = Timestamp> {
-    (0..=DAYS_BACK).rev().map(move |back| at.plus(-back * 86_400))
+/// The days whose deployments an entry at `now` looks through, in order: from [`DAYS_BACK`] before
+/// the end of the entry before it, or before now if there is none, to today.
+pub fn days(before: Option<Timestamp>, now: Timestamp) -> impl Iterator<Item = Timestamp> {
+    let first = before.map_or(now, |before| before.min(now)).plus(-DAYS_BACK * DAY);
+    let midnight = Timestamp::from_unix(first.unix() - first.unix() % DAY);
+    (0..).map(move |day| midnight.plus(day * DAY)).take_while(move |day| *day <= now)
 }
 
 /// Whether the ledger lists the object with this name: the claim, the records and the verification
@@ -110,9 +115,17 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_looks_three_days_back() {
+    fn an_entry_looks_three_days_back_from_the_end_of_the_one_before() {
         let at: Timestamp = "2026-03-02T00:10:00Z".parse().unwrap();
-        let days: Vec<String> = days(at).map(Timestamp::day).collect();
-        assert_eq!(days, ["2026-02-27", "2026-02-28", "2026-03-01", "2026-03-02"]);
+        let of = |before: Option<&str>| {
+            days(before.map(|before| before.parse().unwrap()), at).map(Timestamp::day).collect::<Vec<_>>()
+        };
+        let usual = ["2026-02-27", "2026-02-28", "2026-03-01", "2026-03-02"];
+        assert_eq!(of(None), usual);
+        assert_eq!(of(Some("2026-03-02T00:00:00Z")), usual);
+        // The hour before was yesterday's, and after an outage everything since then counts.
+        assert_eq!(of(Some("2026-03-01T23:00:00Z")), [&["2026-02-26"][..], &usual].concat());
+        assert_eq!(of(Some("2026-02-25T12:00:00Z")).first().map(String::as_str), Some("2026-02-22"));
+        assert_eq!(of(Some("2026-02-25T12:00:00Z")).len(), 9);
     }
 }

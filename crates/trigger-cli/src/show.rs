@@ -331,7 +331,7 @@ impl Show {
         if let Some(live) = &mut self.live
             && live.drawn.take().is_some()
         {
-            self.outlet.put(To::Stderr, ERASE.into());
+            self.outlet.put(To::Stderr, ERASE);
         }
     }
 }

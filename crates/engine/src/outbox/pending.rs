@@ -64,12 +64,12 @@ impl Pending {
     }
 
     /// Chunks from the front, at most `limit` bytes. The last chunk is split if necessary.
-    pub(super) fn peek(&self, limit: usize) -> Vec<Chunk> {
+    pub(super) fn peek(&self, limit: usize) -> Vec<Chunk<&[u8]>> {
         let mut room = limit;
         let mut taken = Vec::new();
         for chunk in self.chunks.iter().take(CHUNKS) {
             let part = chunk.bytes.len().min(room);
-            taken.push(Chunk { stream: chunk.stream, ms: chunk.ms, bytes: chunk.bytes[..part].to_vec() });
+            taken.push(Chunk { stream: chunk.stream, ms: chunk.ms, bytes: &chunk.bytes[..part] });
             room -= part;
             if room == 0 {
                 break;

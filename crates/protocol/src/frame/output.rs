@@ -5,6 +5,8 @@
 //! UTF-8, otherwise `base64`. Large frames are packed: each chunk gives its `size`, and `packed` is
 //! base64 of the zstd of all chunks' bytes, concatenated.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::encoding;
@@ -42,15 +44,15 @@ impl Offsets {
     }
 }
 
-/// Bytes that were read from one stream in one read.
+/// Bytes that were read from one stream in one read: owned, or a part of what somebody else holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chunk {
+pub struct Chunk<B = Vec<u8>> {
     /// The stream that was read.
     pub stream: Stream,
     /// The time of the read, in milliseconds since `started`.
     pub ms: u64,
     /// The bytes that were read.
-    pub bytes: Vec<u8>,
+    pub bytes: B,
 }
 
 /// The content of an output frame in its wire form.
@@ -96,11 +98,12 @@ pub enum OutputError {
 
 impl Chunks {
     /// Legible chunks: text if the bytes are UTF-8, otherwise base64.
-    pub fn legible(offset: Offsets, chunks: &[Chunk]) -> Self {
-        let wire = |chunk: &Chunk| {
-            let (text, base64) = match std::str::from_utf8(&chunk.bytes) {
+    pub fn legible<B: AsRef<[u8]>>(offset: Offsets, chunks: &[Chunk<B>]) -> Self {
+        let wire = |chunk: &Chunk<B>| {
+            let bytes = chunk.bytes.as_ref();
+            let (text, base64) = match std::str::from_utf8(bytes) {
                 Ok(text) => (Some(text.to_owned()), None),
-                Err(_) => (None, Some(encoding::base64(&chunk.bytes))),
+                Err(_) => (None, Some(encoding::base64(bytes))),
             };
             WireChunk { stream: chunk.stream, ms: chunk.ms, text, base64, size: None }
         };
@@ -108,17 +111,20 @@ impl Chunks {
     }
 
     /// Packed chunks: one zstd frame for all of them, compressed at zstd's `level`.
-    pub fn packed(offset: Offsets, chunks: &[Chunk], level: i32) -> Self {
-        let all: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.bytes.iter().copied()).collect();
+    pub fn packed<B: AsRef<[u8]>>(offset: Offsets, chunks: &[Chunk<B>], level: i32) -> Self {
+        let all: Cow<'_, [u8]> = match chunks {
+            [one] => Cow::Borrowed(one.bytes.as_ref()),
+            several => Cow::Owned(several.iter().map(|chunk| chunk.bytes.as_ref()).collect::<Vec<_>>().concat()),
+        };
         #[allow(clippy::expect_used, reason = "the message states the invariant")]
         let packed = zstd::bulk::compress(&all, level).expect("a slice fits into memory, and zstd clamps its level");
         let packed = encoding::base64(&packed);
-        let wire = |chunk: &Chunk| WireChunk {
+        let wire = |chunk: &Chunk<B>| WireChunk {
             stream: chunk.stream,
             ms: chunk.ms,
             text: None,
             base64: None,
-            size: Some(chunk.bytes.len()),
+            size: Some(chunk.bytes.as_ref().len()),
         };
         Self { offset, chunks: chunks.iter().map(wire).collect(), packed: Some(packed) }
     }
