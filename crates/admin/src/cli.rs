@@ -105,7 +105,8 @@ pub(crate) struct VerifyLedger {
     /// The configuration of a target in this account and region.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// The ledger's public key in base64, from a safe place; after a rotation, each of them.
+    /// The ledger's public key in base64, from a safe place. After a rotation, each of
+    /// them, the newest first.
     #[arg(long = "key", value_name = "BASE64", required = true)]
     pub(crate) keys: Vec<String>,
     /// Days for which the foundation keeps the evidence (its parameter EvidenceRetentionDays).
@@ -115,8 +116,8 @@ pub(crate) struct VerifyLedger {
     /// LedgerArchiveBucket).
     #[arg(long, value_name = "BUCKET")]
     pub(crate) archive: Option<String>,
-    /// A file of CloudTrail with RunTask events, in JSON: each of them must have a claim. May be
-    /// repeated.
+    /// A file of CloudTrail with RunTask events, in JSON: each that started a task of relay's must
+    /// have a claim of its target. May be repeated.
     #[arg(long = "cloudtrail", value_name = "FILE")]
     pub(crate) trails: Vec<PathBuf>,
 }

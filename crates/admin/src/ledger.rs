@@ -7,14 +7,15 @@ use std::path::Path;
 
 use relay_aws::clock::now;
 use relay_aws::objects::{Listed, Objects};
-use relay_aws::{AwsError, Sdk};
+use relay_aws::{AwsError, Kind, Sdk};
 use relay_console::Failure;
 use relay_engine::ledger::{Audit, Problem, Terms};
+use relay_protocol::evidence::Evidence;
 use relay_protocol::keys::SingleKey;
-use relay_protocol::ledger::{DEPLOYMENTS, FOLDER, lists};
+use relay_protocol::ledger::{DEPLOYMENTS, FOLDER, OBJECT_MAX, day_of};
 use relay_protocol::limits::LEDGER_ENTRY_MAX;
 use relay_protocol::outcome::ExitCode;
-use relay_protocol::{DeploymentId, PublicKey};
+use relay_protocol::{DeploymentId, PublicKey, TargetName};
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
@@ -36,21 +37,24 @@ pub(crate) async fn verify(arguments: &cli::VerifyLedger, out: &mut impl Write) 
     let mut audit = Audit::new(Terms { bucket: bucket.clone(), keys, now: now(), retention_days });
 
     // The ledger first: what is written from here on is not covered.
-    let entries = objects.list_all(&bucket, FOLDER).await.map_err(reading)?;
+    let entries = objects.list_all(&bucket, FOLDER, |_| true).await.map_err(reading)?;
+    let entries: BTreeSet<String> = entries.into_iter().map(|entry| entry.key).collect();
     let mut problems = Vec::new();
-    for Listed { key, .. } in &entries {
-        let entry = objects.get(&bucket, key, 2 * LEDGER_ENTRY_MAX as u64).await.map_err(reading)?;
-        let bytes = entry.map(|object| object.bytes).unwrap_or_default();
-        audit.entry(key, &bytes);
+    for name in &entries {
+        let bytes = read(&objects, &bucket, name).await.map_err(reading)?.unwrap_or_default();
+        audit.entry(name, &bytes);
         if let Some(archive) = &arguments.archive {
-            problems.extend(archived(&objects, archive, &format!("{bucket}/{key}"), &bytes).await?);
+            problems.extend(archived(&objects, archive, &format!("{bucket}/{name}"), &bytes).await?);
         }
     }
-    let all = objects.list_all(&bucket, DEPLOYMENTS).await.map_err(reading)?;
+    if let Some(archive) = &arguments.archive {
+        problems.extend(only_archived(&objects, archive, &bucket, &entries).await?);
+    }
+    let all = objects.list_all(&bucket, DEPLOYMENTS, |object| day_of(&object.key).is_some()).await.map_err(reading)?;
     let found: BTreeSet<String> = all.iter().map(|object| object.key.clone()).collect();
     let count = compare(&objects, &bucket, all, &mut audit).await.map_err(reading)?;
     problems.extend(audit.end(&found));
-    problems.extend(unclaimed(&started, &found));
+    problems.extend(started.iter().filter_map(|started| unclaimed(started, &found)));
 
     for problem in &problems {
         writeln!(out, "{problem}")?;
@@ -71,28 +75,61 @@ fn key(text: &str) -> Result<SingleKey, Failure> {
     SingleKey::new(&public).map_err(|problem| Failure::usage(format!("--key: {problem}")))
 }
 
+/// Reads an entry, or a copy of one. What is larger than an entry proves nothing, like no entry.
+async fn read(objects: &Objects, bucket: &str, name: &str) -> Result<Option<Vec<u8>>, AwsError> {
+    match objects.get(bucket, name, 2 * LEDGER_ENTRY_MAX as u64).await {
+        Err(error) if error.kind == Kind::Invalid => Ok(Some(Vec::new())),
+        object => Ok(object?.map(|object| object.bytes)),
+    }
+}
+
 /// Compares an entry with its copy.
 async fn archived(objects: &Objects, archive: &str, key: &str, bytes: &[u8]) -> Result<Option<Problem>, Failure> {
-    let copy = objects.get(archive, key, 2 * LEDGER_ENTRY_MAX as u64).await;
+    let copy = read(objects, archive, key).await;
     let copy = copy.map_err(|error| Failure::aws(&format!("reading s3://{archive}/{key}"), &error))?;
     let text = match copy {
-        Some(copy) if copy.bytes == bytes => return Ok(None),
+        Some(copy) if copy == bytes => return Ok(None),
         Some(_) => "differs from the entry in the evidence bucket",
         None => "is not in the archive",
     };
     Ok(Some(Problem { object: format!("s3://{archive}/{key}"), text: text.to_owned() }))
 }
 
-/// Reads every object that the ledger may list. Returns how many there are.
+/// The copies of entries that the evidence bucket does not have any more. Those before its first
+/// entry may have expired there, which the audit judges.
+async fn only_archived(
+    objects: &Objects,
+    archive: &str,
+    bucket: &str,
+    entries: &BTreeSet<String>,
+) -> Result<Vec<Problem>, Failure> {
+    let prefix = format!("{bucket}/");
+    let copies = objects.list_all(archive, &format!("{prefix}{FOLDER}"), |_| true).await;
+    let copies = copies.map_err(|error| Failure::aws(&format!("listing s3://{archive}/{prefix}{FOLDER}"), &error))?;
+    let names = copies.iter().filter_map(|copy| copy.key.strip_prefix(&prefix));
+    let is_missing = |name: &&str| !entries.contains(*name) && entries.first().is_none_or(|first| **name > **first);
+    let removed = |name: &str| Problem {
+        object: name.to_owned(),
+        text: format!("was removed: its copy is s3://{archive}/{prefix}{name}"),
+    };
+    Ok(names.filter(is_missing).map(removed).collect())
+}
+
+/// Reads every object that the ledger lists or must list. Returns how many there are.
 async fn compare(objects: &Objects, bucket: &str, all: Vec<Listed>, audit: &mut Audit) -> Result<usize, AwsError> {
-    let mut waiting = all.into_iter().filter(|object| lists(&object.key));
+    let mut waiting = all.into_iter();
     let (mut reads, mut count) = (JoinSet::new(), 0);
     loop {
         while reads.len() < AT_ONCE
-            && let Some(Listed { key, written_at }) = waiting.next()
+            && let Some(Listed { key, written_at, size }) = waiting.next()
         {
             let (objects, bucket) = (objects.clone(), bucket.to_owned());
-            reads.spawn(async move { (objects.digest(&bucket, &key).await, key, written_at) });
+            reads.spawn(async move {
+                // What is larger than any of them may be is in no entry, and is not read.
+                let is_read = size <= OBJECT_MAX;
+                let digest = if is_read { objects.digest(&bucket, &key, OBJECT_MAX).await } else { Ok(None) };
+                (digest, key, written_at)
+            });
         }
         let Some(read) = reads.join_next().await else { return Ok(count) };
         // A read that panicked or was cancelled leaves its object unseen, which the audit reports.
@@ -115,38 +152,58 @@ struct Trail {
 struct Event {
     #[serde(default)]
     event_name: String,
+    #[serde(default, rename = "eventID")]
+    event_id: String,
     error_code: Option<String>,
-    request_parameters: Option<Parameters>,
+    request_parameters: Option<Started>,
 }
 
+/// What a task was started with, by CloudTrail's word.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Parameters {
+struct Started {
     started_by: Option<String>,
+    #[serde(default)]
+    task_definition: String,
+    #[serde(skip)]
+    event_id: String,
 }
 
-/// The deployments whose tasks were started, by CloudTrail's word.
-fn trails(files: &[impl AsRef<Path>]) -> Result<BTreeSet<DeploymentId>, Failure> {
-    let mut started = BTreeSet::new();
+impl Started {
+    /// The target whose family the task definition is of; relay's families begin with `relay_`.
+    fn target(&self) -> Option<TargetName> {
+        let name = self.task_definition.rsplit('/').next()?.split(':').next()?;
+        name.strip_prefix("relay_")?.replacen('_', "/", 1).parse().ok()
+    }
+
+    fn deployment_id(&self) -> Option<DeploymentId> {
+        self.started_by.as_ref()?.parse().ok()
+    }
+}
+
+/// The tasks of relay's families and of deployments, which were started by CloudTrail's word.
+fn trails(files: &[impl AsRef<Path>]) -> Result<Vec<Started>, Failure> {
+    let mut all = Vec::new();
     for file in files.iter().map(AsRef::as_ref) {
         let text = std::fs::read(file).map_err(|error| unreadable(file, &error))?;
         let trail: Trail = serde_json::from_slice(&text)
             .map_err(|error| Failure::usage(format!("{} is not a file of CloudTrail: {error}", file.display())))?;
         let runs =
             trail.records.into_iter().filter(|event| event.event_name == "RunTask" && event.error_code.is_none());
-        let ids = runs.filter_map(|event| event.request_parameters?.started_by?.parse().ok());
-        started.extend(ids);
+        let started = runs.filter_map(|event| Some(Started { event_id: event.event_id, ..event.request_parameters? }));
+        all.extend(started.filter(|started| started.target().is_some() || started.deployment_id().is_some()));
     }
-    Ok(started)
+    Ok(all)
 }
 
-fn unclaimed<'a>(
-    started: &'a BTreeSet<DeploymentId>,
-    found: &'a BTreeSet<String>,
-) -> impl Iterator<Item = Problem> + 'a {
-    let missing = |id: &&DeploymentId| !found.iter().any(|key| key.ends_with(&format!("/{id}/claim")));
-    started
-        .iter()
-        .filter(missing)
-        .map(|id| Problem { object: id.to_string(), text: "has a task, by CloudTrail, and no claim".to_owned() })
+/// A task that no claim of its target stands for.
+fn unclaimed(started: &Started, found: &BTreeSet<String>) -> Option<Problem> {
+    let text = |text: String| Some(Problem { object: format!("the RunTask event {}", started.event_id), text });
+    let definition = &started.task_definition;
+    match (started.target(), started.deployment_id()) {
+        (Some(target), Some(id)) if found.contains(&Evidence::of(&target, &id).claim()) => None,
+        (Some(target), Some(id)) => text(format!("started a task for {id} of {target}, which has no claim")),
+        (Some(target), None) => text(format!("started a task of {target} for no deployment")),
+        (None, _) => text(format!("started a deployment's task of {definition:?}, which is no target's")),
+    }
 }

@@ -50,6 +50,8 @@ pub struct Listed {
     pub key: String,
     /// When it was last written, in whole seconds.
     pub written_at: Timestamp,
+    /// Its size in bytes.
+    pub size: u64,
 }
 
 impl Objects {
@@ -106,24 +108,37 @@ impl Objects {
     ///
     /// The error of the call.
     pub async fn list(&self, bucket: &str, prefix: &str) -> Result<Vec<String>, AwsError> {
-        let pages = self.pages(bucket, prefix, None, PAGES_MAX).await?;
-        let objects = pages.into_iter().flat_map(|page| page.contents.unwrap_or_default());
-        Ok(objects.filter_map(|object| object.key).collect())
+        let mut names = Vec::new();
+        let take = |page: ListObjectsV2Output| {
+            names.extend(page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key));
+        };
+        self.pages(bucket, prefix, None, PAGES_MAX, take).await?;
+        Ok(names)
     }
 
-    /// Returns all objects whose names begin with `prefix`, in the order of their names.
+    /// Returns the objects whose names begin with `prefix` and that `keep` wants, in the order of
+    /// their names. Memory grows with these alone.
     ///
     /// # Errors
     ///
     /// The error of the call.
-    pub async fn list_all(&self, bucket: &str, prefix: &str) -> Result<Vec<Listed>, AwsError> {
-        let pages = self.pages(bucket, prefix, None, ALL_PAGES).await?;
-        let objects = pages.into_iter().flat_map(|page| page.contents.unwrap_or_default());
+    pub async fn list_all(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        keep: impl Fn(&Listed) -> bool,
+    ) -> Result<Vec<Listed>, AwsError> {
+        let mut all = Vec::new();
         let listed = |object: aws_sdk_s3::types::Object| {
             let written_at = Timestamp::from_unix(object.last_modified()?.secs());
-            Some(Listed { key: object.key?, written_at })
+            let size = object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+            Some(Listed { key: object.key?, written_at, size })
         };
-        Ok(objects.filter_map(listed).collect())
+        let take = |page: ListObjectsV2Output| {
+            all.extend(page.contents.unwrap_or_default().into_iter().filter_map(listed).filter(|object| keep(object)));
+        };
+        self.pages(bucket, prefix, None, ALL_PAGES, take).await?;
+        Ok(all)
     }
 
     /// Returns the folders directly inside the folder `prefix`, which ends with a slash, or is
@@ -133,31 +148,35 @@ impl Objects {
     ///
     /// The error of the call.
     pub async fn folders(&self, bucket: &str, prefix: &str) -> Result<Vec<String>, AwsError> {
-        let pages = self.pages(bucket, prefix, Some("/"), ALL_PAGES).await?;
-        let folders = pages.into_iter().flat_map(|page| page.common_prefixes.unwrap_or_default());
-        Ok(folders.filter_map(|folder| folder.prefix).collect())
+        let mut folders = Vec::new();
+        let take = |page: ListObjectsV2Output| {
+            folders.extend(page.common_prefixes.unwrap_or_default().into_iter().filter_map(|folder| folder.prefix));
+        };
+        self.pages(bucket, prefix, Some("/"), ALL_PAGES, take).await?;
+        Ok(folders)
     }
 
+    /// Hands each page of a list to `take`, up to `most` pages.
     async fn pages(
         &self,
         bucket: &str,
         prefix: &str,
         delimiter: Option<&str>,
         most: usize,
-    ) -> Result<Vec<ListObjectsV2Output>, AwsError> {
-        let mut pages = Vec::new();
+        mut take: impl FnMut(ListObjectsV2Output),
+    ) -> Result<(), AwsError> {
         let mut next = None;
         for _ in 0..most {
             let call = self.client.list_objects_v2().bucket(bucket).prefix(prefix).set_continuation_token(next);
             let page = call.set_delimiter(delimiter.map(str::to_owned)).send().await;
             let page = page.map_err(from_sdk("s3:ListObjectsV2"))?;
             next = page.next_continuation_token().map(str::to_owned);
-            pages.push(page);
+            take(page);
             if next.is_none() {
                 break;
             }
         }
-        Ok(pages)
+        Ok(())
     }
 
     /// Reads an object of at most `max` bytes. Returns `None` if it does not exist.
@@ -257,15 +276,15 @@ impl Objects {
         Ok(true)
     }
 
-    /// Reads an object of any size and returns the SHA-256 of its bytes. Returns `None` if it does
-    /// not exist.
+    /// Reads an object of at most `max` bytes and returns the SHA-256 of its bytes. Returns `None`
+    /// if it does not exist.
     ///
     /// # Errors
     ///
-    /// The error of the call.
-    pub async fn digest(&self, bucket: &str, key: &str) -> Result<Option<Digest>, AwsError> {
+    /// [`Kind::Invalid`] when the object is larger; otherwise the error of the call.
+    pub async fn digest(&self, bucket: &str, key: &str, max: u64) -> Result<Option<Digest>, AwsError> {
         let mut hasher = Hasher::default();
-        let found = self.fetch(bucket, key, u64::MAX, |part| {
+        let found = self.fetch(bucket, key, max, |part| {
             hasher.push(part);
             Ok(())
         });

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use relay_protocol::keys::SingleKey;
-use relay_protocol::ledger::{DAYS_BACK, LedgerEntry, deployment_of, lists};
+use relay_protocol::ledger::{DAYS_BACK, LedgerEntry, day_of, deployment_of, must_list};
 use relay_protocol::limits::{CLOCK_SKEW, LEDGER_AGE_MAX, LEDGER_ENTRY_MAX, LEDGER_OBJECTS_MAX};
 use relay_protocol::{Digest, Envelope, Timestamp};
 
@@ -65,7 +65,7 @@ impl fmt::Display for Problem {
 pub struct Terms {
     /// The evidence bucket.
     pub bucket: String,
-    /// The ledger key and, after a rotation, those before it.
+    /// The ledger key and, after a rotation, those before it, the newest first.
     pub keys: Vec<SingleKey>,
     /// The time of the audit.
     pub now: Timestamp,
@@ -79,6 +79,8 @@ pub struct Audit {
     terms: Terms,
     first: Option<LedgerEntry>,
     newest: Option<Newest>,
+    /// Which of the keys signed the newest entry.
+    signed_by: usize,
     /// The objects that the ledger lists, and when the entry that lists each ended.
     listed: BTreeMap<String, (Digest, Timestamp)>,
     problems: Vec<Problem>,
@@ -87,7 +89,8 @@ pub struct Audit {
 impl Audit {
     /// Starts with nothing.
     pub fn new(terms: Terms) -> Self {
-        Self { terms, first: None, newest: None, listed: BTreeMap::new(), problems: Vec::new() }
+        let signed_by = terms.keys.len();
+        Self { terms, first: None, newest: None, signed_by, listed: BTreeMap::new(), problems: Vec::new() }
     }
 
     fn problem(&mut self, object: &str, text: impl Into<String>) {
@@ -96,10 +99,14 @@ impl Audit {
 
     /// Takes the next entry, in the order of names.
     pub fn entry(&mut self, name: &str, bytes: &[u8]) {
-        let entry = match self.verify(bytes) {
-            Ok(entry) => entry,
+        let (entry, key) = match self.verify(bytes) {
+            Ok(verified) => verified,
             Err(problem) => return self.problem(name, problem),
         };
+        if key > self.signed_by {
+            self.problem(name, "is signed by an older key than the entry before it");
+        }
+        self.signed_by = key;
         if entry.object() != name {
             self.problem(name, format!("is the entry {}", entry.object()));
         }
@@ -136,13 +143,14 @@ impl Audit {
         self.newest = Some(Newest { entry, sha256: Digest::of(bytes) });
     }
 
-    fn verify(&self, bytes: &[u8]) -> Result<LedgerEntry, String> {
+    /// Verifies an entry. Also returns which of the keys has signed it.
+    fn verify(&self, bytes: &[u8]) -> Result<(LedgerEntry, usize), String> {
         // Base64 takes four bytes for three.
         let envelope = Envelope::parse(bytes, 2 * LEDGER_ENTRY_MAX).map_err(|error| error.to_string())?;
         let mut refused = "no key was given".to_owned();
-        for key in &self.terms.keys {
+        for (index, key) in self.terms.keys.iter().enumerate() {
             match key.verify::<LedgerEntry>(&envelope) {
-                Ok(verified) => return Ok(verified.statement().clone()),
+                Ok(verified) => return Ok((verified.statement().clone(), index)),
                 Err(error) => refused = error.to_string(),
             }
         }
@@ -157,11 +165,11 @@ impl Audit {
     /// Takes an object of the bucket: its name, when it was written, and, if the ledger lists it,
     /// the SHA-256 of its bytes.
     pub fn object(&mut self, key: &str, written_at: Timestamp, sha256: Option<Digest>) {
-        let covered = self.newest.as_ref().is_some_and(|newest| written_at < newest.entry.until);
+        let covered = self.newest.as_ref().is_some_and(|newest| must_list(key, written_at, newest.entry.until));
         match self.listed.remove(key) {
             Some((listed, _)) if sha256 == Some(listed) => {}
             Some(_) => self.problem(key, "was changed: its SHA-256 is not that of the ledger"),
-            None if lists(key) && covered => self.problem(key, "is in no entry of the ledger, and was there in time"),
+            None if covered => self.problem(key, "is in no entry of the ledger, and was there in time"),
             None => {}
         }
     }
@@ -193,15 +201,18 @@ impl Audit {
                     );
                     self.problem(&newest.object(), text);
                 }
+                if self.signed_by > 0 {
+                    let text = "is the newest entry, and the newest of the keys has not signed it";
+                    self.problem(&newest.object(), text);
+                }
             }
             _ => self.problem("ledger/", "has no entry"),
         }
-        for claim in found.iter().filter(|key| key.ends_with("/claim") && lists(key)) {
+        for claim in found.iter().filter(|key| key.ends_with("/claim")) {
+            let Some(day) = day_of(claim) else { continue };
             let folder = deployment_of(claim);
             let has = |name: &str| found.contains(&format!("{folder}/{name}"));
-            let day: Option<Timestamp> =
-                folder.split('/').nth(3).and_then(|day| format!("{day}T00:00:00Z").parse().ok());
-            let may_run = day.is_none_or(|day| day.plus((DAYS_BACK + 1) * DAY) > now);
+            let may_run = day.plus((DAYS_BACK + 1) * DAY) > now;
             if !may_run && !has("runner/record.json") && !has("launcher/record.json") {
                 self.problem(claim, "belongs to a deployment that left no record");
             }
@@ -212,6 +223,7 @@ impl Audit {
 
 #[cfg(test)]
 mod tests {
+    use relay_protocol::DeploymentId;
     use relay_protocol::keys::PrivateKey;
 
     use super::*;
@@ -250,7 +262,7 @@ mod tests {
         fn write(&mut self, now: Timestamp) -> bool {
             let listed: BTreeSet<String> =
                 self.entries().iter().flat_map(|name| self.read(name).objects.into_keys()).collect();
-            let unlisted = self.objects.iter().filter(|(name, _)| lists(name) && !listed.contains(*name));
+            let unlisted = self.objects.iter().filter(|(name, _)| day_of(name).is_some() && !listed.contains(*name));
             let unlisted = unlisted.map(|(name, (_, bytes))| (name.clone(), Digest::of(bytes))).collect();
             let newest = self
                 .entries()
@@ -284,9 +296,9 @@ mod tests {
         }
     }
 
-    const CLAIM: &str = "deployments/demo/hello/2026-06-01/0198-a/claim";
-    const RECORD: &str = "deployments/demo/hello/2026-06-01/0198-a/runner/record.json";
-    const OTHER: &str = "deployments/demo/hello/2026-06-01/0198-b/claim";
+    const CLAIM: &str = "deployments/demo/hello/2026-06-01/019e8214-5200-7000-8000-00000000000a/claim";
+    const RECORD: &str = "deployments/demo/hello/2026-06-01/019e8214-5200-7000-8000-00000000000a/runner/record.json";
+    const OTHER: &str = "deployments/demo/hello/2026-06-01/019e8214-5200-7000-8000-00000000000b/claim";
     const NOW: &str = "2026-06-01T14:20:00Z";
 
     /// Three hours: a claim, nothing, its record and another claim.
@@ -320,7 +332,15 @@ mod tests {
     // clause: LED-2
     #[test]
     fn what_does_not_fit_is_in_another_entry_of_the_same_hour() {
-        let object = |number: usize| (format!("deployments/a/b/c/{number}/claim"), Digest::of(b""));
+        let target = format!("{}/{}", "a".repeat(63), "b".repeat(63));
+        let object = |number: usize| {
+            let mut random = [0; 10];
+            random[2..].copy_from_slice(&number.to_be_bytes());
+            let id = DeploymentId::new(1_780_315_200_000, random);
+            let name = format!("deployments/{target}/2026-06-01/{id}/launcher/record.json");
+            assert!(day_of(&name).is_some(), "{name}");
+            (name, Digest::of(b""))
+        };
         let all: BTreeMap<_, _> = (0..=LEDGER_OBJECTS_MAX).map(object).collect();
         let now = at(NOW);
         let first = next("evidence", None, all.clone(), now, HOUR).unwrap();
@@ -339,7 +359,10 @@ mod tests {
         assert_eq!(bucket().audit(at(NOW)), Vec::<String>::new());
         // What was written after the newest entry is not covered yet.
         let mut newer = bucket();
-        newer.put("deployments/demo/hello/2026-06-01/0198-c/claim", at("2026-06-01T14:10:00Z"));
+        newer.put(
+            "deployments/demo/hello/2026-06-01/019e8214-5200-7000-8000-00000000000c/claim",
+            at("2026-06-01T14:10:00Z"),
+        );
         assert_eq!(newer.audit(at(NOW)), Vec::<String>::new());
     }
 
@@ -359,7 +382,7 @@ mod tests {
             one(change(&|bucket| drop(bucket.objects.remove(object))), object, "was removed");
             one(change(&|bucket| bucket.objects.get_mut(object).unwrap().1.push(b' ')), object, "was changed");
         }
-        let left_out = "deployments/demo/hello/2026-06-01/0198-d/claim";
+        let left_out = "deployments/demo/hello/2026-06-01/019e8214-5200-7000-8000-00000000000d/claim";
         one(change(&|bucket| bucket.put(left_out, at("2026-06-01T13:59:59Z"))), left_out, "in no entry");
         // A gap in the middle, at the end, and at the beginning.
         one(change(&|bucket| drop(bucket.objects.remove(&entry(bucket, 1)))), "ledger/", "has the number 2");
@@ -438,6 +461,15 @@ mod tests {
         assert_eq!(bucket.audit_by(&both, at(NOW)), Vec::<String>::new());
         let found = bucket.audit_by(&both[..1], at(NOW));
         assert!(found.iter().any(|found| found.starts_with(&bucket.entries()[0])), "{found:?}");
+        // Whoever has the old key can write no entry after the first of the new key.
+        let name = bucket.entries()[0].clone();
+        let signed = new.sign_envelope(bucket.read(&name).to_envelope());
+        bucket.objects.get_mut(&name).unwrap().1 = signed.to_json().into_bytes();
+        let found = bucket.audit_by(&both, at(NOW));
+        assert!(found.iter().any(|found| found.contains("an older key than the entry before it")), "{found:?}");
+        // Nor can a ledger end with it.
+        let found = self::bucket().audit_by(&both, at(NOW));
+        assert!(found.iter().any(|found| found.contains("the newest of the keys has not signed it")), "{found:?}");
     }
 
     // clause: LED-1

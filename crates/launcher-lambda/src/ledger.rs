@@ -7,10 +7,10 @@ use std::sync::Arc;
 use lambda_runtime::Error;
 use relay_aws::clock::now;
 use relay_aws::keys::SigningKey;
-use relay_aws::objects::Objects;
+use relay_aws::objects::{Listed, Objects};
 use relay_aws::{AwsError, Kind, Sdk};
 use relay_engine::ledger::{Newest, next};
-use relay_protocol::ledger::{DEPLOYMENTS, FOLDER, LedgerEntry, day_folder, days, lists};
+use relay_protocol::ledger::{DEPLOYMENTS, FOLDER, LedgerEntry, OBJECT_MAX, day_of, days};
 use relay_protocol::limits::{LEDGER_ENTRY_MAX, LEDGER_OBJECTS_MAX};
 use relay_protocol::{Digest, Envelope, Region, Statement as _, Timestamp};
 use tracing::info;
@@ -52,9 +52,10 @@ impl Clerk {
     pub(crate) async fn run(self: Arc<Self>) -> Result<(), Error> {
         let now = now();
         let (mut newest, mut listed) = self.recent(now).await?;
-        // A copy that failed last time comes first: no entry follows one without a copy.
-        if let Some(newest) = &newest {
-            self.copy(&newest.entry).await?;
+        if let Some(Newest { entry, sha256 }) = &newest {
+            info!(number = entry.number, %sha256, "the newest entry of the ledger so far");
+            // A copy that failed last time comes first: no entry follows one without a copy.
+            self.copy(entry).await?;
         }
         loop {
             let before = newest.as_ref().map(|newest| newest.entry.until);
@@ -63,42 +64,33 @@ impl Clerk {
             listed.extend(entry.objects.keys().cloned());
             let signed = self.key.sign_envelope(entry.to_envelope()).await?.to_json();
             let sha256 = Digest::of(signed.as_bytes());
+            let (number, objects, until) = (entry.number, entry.objects.len(), entry.until);
+            // First the log: whatever becomes of the answer to the write, the digest is known.
+            info!(number, objects, %until, %sha256, "writes an entry of the ledger");
             if !self.objects.put_once(&self.bucket, &entry.object(), signed).await? {
-                info!(number = entry.number, "another invocation has written this entry");
+                info!(number, "this entry is there already");
                 return Ok(());
             }
             self.copy(&entry).await?;
-            let (number, objects, until) = (entry.number, entry.objects.len(), entry.until);
-            info!(number, objects, %until, %sha256, "wrote an entry of the ledger");
             newest = Some(Newest { entry, sha256 });
         }
     }
 
-    /// The newest entry, and the objects that the entries list which can still be in its days.
+    /// The newest entry, and the objects that the entries list which can still be in its days. An
+    /// object of these days cannot be in an entry from before them.
     async fn recent(&self, now: Timestamp) -> Result<(Option<Newest>, BTreeSet<String>), AwsError> {
-        let Some(newest) = self.newest(now).await? else { return Ok((None, BTreeSet::new())) };
-        let (mut listed, until) = (BTreeSet::new(), newest.entry.until);
-        // An object of these days cannot be in an entry from before them.
-        for day in days(Some(until), now) {
-            for name in self.objects.list(&self.bucket, &day_folder(day)).await? {
-                listed.extend(self.read(&name).await?.entry.objects.into_keys());
+        let (mut newest, mut listed) = (None, BTreeSet::new());
+        let mut first = None;
+        for name in self.objects.list_all(&self.bucket, FOLDER, |_| true).await?.into_iter().rev() {
+            let read = self.read(&name.key).await?;
+            let first = *first.get_or_insert_with(|| days(Some(read.entry.until), now).next().unwrap_or(now));
+            if read.entry.until < first {
+                break;
             }
+            listed.extend(read.entry.objects.keys().cloned());
+            newest.get_or_insert(read);
         }
-        Ok((Some(newest), listed))
-    }
-
-    async fn newest(&self, now: Timestamp) -> Result<Option<Newest>, AwsError> {
-        let days: Vec<Timestamp> = days(None, now).collect();
-        for day in days.into_iter().rev() {
-            if let Some(name) = self.objects.list(&self.bucket, &day_folder(day)).await?.pop() {
-                return self.read(&name).await.map(Some);
-            }
-        }
-        // After a long outage, it is older.
-        match self.objects.list_all(&self.bucket, FOLDER).await?.pop() {
-            Some(object) => self.read(&object.key).await.map(Some),
-            None => Ok(None),
-        }
+        Ok((newest, listed))
     }
 
     async fn read(&self, name: &str) -> Result<Newest, AwsError> {
@@ -114,23 +106,26 @@ impl Clerk {
     }
 
     /// The objects of these days' deployments that are not listed, as many as an entry has room
-    /// for.
+    /// for. What is larger than any of them may be is left out, and an audit finds it.
     async fn unlisted(
         &self,
         days: Vec<Timestamp>,
         listed: &BTreeSet<String>,
     ) -> Result<BTreeMap<String, Digest>, AwsError> {
         let mut unlisted = BTreeMap::new();
+        let keep = |object: &Listed| {
+            object.size <= OBJECT_MAX && day_of(&object.key).is_some() && !listed.contains(&object.key)
+        };
         for service in self.objects.folders(&self.bucket, DEPLOYMENTS).await? {
             for target in self.objects.folders(&self.bucket, &service).await? {
                 for day in &days {
                     let folder = format!("{target}{}/", day.day());
-                    for object in self.objects.list_all(&self.bucket, &folder).await? {
-                        if unlisted.len() >= LEDGER_OBJECTS_MAX || !lists(&object.key) || listed.contains(&object.key) {
-                            continue;
+                    for Listed { key, .. } in self.objects.list_all(&self.bucket, &folder, keep).await? {
+                        if unlisted.len() >= LEDGER_OBJECTS_MAX {
+                            return Ok(unlisted);
                         }
-                        let digest = self.objects.digest(&self.bucket, &object.key).await?;
-                        unlisted.extend(digest.map(|digest| (object.key, digest)));
+                        let digest = self.objects.digest(&self.bucket, &key, OBJECT_MAX).await?;
+                        unlisted.extend(digest.map(|digest| (key, digest)));
                     }
                 }
             }

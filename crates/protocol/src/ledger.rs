@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::encoding::{Digest, to_json};
 use crate::envelope::{Envelope, Statement};
 use crate::limits;
+use crate::names::{DeploymentId, TargetName};
 use crate::strict;
 use crate::time::Timestamp;
 
@@ -22,8 +23,12 @@ pub const FOLDER: &str = "ledger/";
 /// The folder of all deployments in the evidence bucket, with a slash.
 pub const DEPLOYMENTS: &str = "deployments/";
 
-/// How many days before the end of the entry before it an entry looks for objects: a deployment runs
-/// for two days at most, and its folder is that of the day on which it was asked for.
+/// The largest object that the ledger lists, in bytes: a record in its envelope. Base64 takes four
+/// bytes for three.
+pub const OBJECT_MAX: u64 = 2 * limits::RECORD_MAX as u64;
+
+/// How many days before the end of the entry before it an entry looks for objects. A deployment
+/// runs for two days at most, and its folder is that of the day on which it was asked for.
 pub const DAYS_BACK: i64 = 3;
 
 /// An entry of the ledger: the payload of `application/vnd.relay.ledger.v1+json`, signed by the
@@ -48,9 +53,10 @@ pub struct LedgerEntry {
 }
 
 impl LedgerEntry {
-    /// The name of its object. Names sort by number.
+    /// The name of its object. It has no day, so that no number can be written twice. Names sort by
+    /// number.
     pub fn object(&self) -> String {
-        format!("{}{:010}.json", day_folder(self.until), self.number)
+        format!("{FOLDER}{:010}.json", self.number)
     }
 
     /// The entry in its envelope, not signed yet.
@@ -68,25 +74,36 @@ impl Statement for LedgerEntry {
     }
 }
 
-/// The folder of the entries that end on this day.
-pub fn day_folder(at: Timestamp) -> String {
-    format!("{FOLDER}{}/", at.day())
-}
-
 /// The days whose deployments an entry at `now` looks through, in order: from [`DAYS_BACK`] before
 /// the end of the entry before it, or before now if there is none, to today.
 pub fn days(before: Option<Timestamp>, now: Timestamp) -> impl Iterator<Item = Timestamp> {
-    let first = before.map_or(now, |before| before.min(now)).plus(-DAYS_BACK * DAY);
-    let midnight = Timestamp::from_unix(first.unix() - first.unix() % DAY);
-    (0..).map(move |day| midnight.plus(day * DAY)).take_while(move |day| *day <= now)
+    let first = midnight(before.map_or(now, |before| before.min(now)).plus(-DAYS_BACK * DAY));
+    (0..).map(move |day| first.plus(day * DAY)).take_while(move |day| *day <= now)
 }
 
-/// Whether the ledger lists the object with this name: the claim, the records and the verification
-/// summary of a deployment. What else the evidence holds hangs on a record by its digest.
-pub fn lists(key: &str) -> bool {
-    let Some(rest) = key.strip_prefix(DEPLOYMENTS) else { return false };
-    let parts: Vec<&str> = rest.splitn(5, '/').collect();
-    matches!(parts[..], [_, _, _, _, "claim" | "runner/record.json" | "launcher/record.json" | "launcher/vsa.json"])
+fn midnight(at: Timestamp) -> Timestamp {
+    Timestamp::from_unix(at.unix() - at.unix() % DAY)
+}
+
+/// The day of the deployment that the object with this name belongs to, as its midnight, if the
+/// ledger lists such objects: the claim, the records and the verification summary of a deployment.
+/// Every part of the name must be what it stands for, so that nobody can make names of their own.
+pub fn day_of(key: &str) -> Option<Timestamp> {
+    let mut parts = key.strip_prefix(DEPLOYMENTS)?.splitn(5, '/');
+    let mut part = || parts.next();
+    let (service, environment, day, id, name) = (part()?, part()?, part()?, part()?, part()?);
+    let _: TargetName = format!("{service}/{environment}").parse().ok()?;
+    let asked_at = id.parse::<DeploymentId>().ok()?.time();
+    let is_listed = matches!(name, "claim" | "runner/record.json" | "launcher/record.json" | "launcher/vsa.json");
+    (is_listed && asked_at.day() == day).then(|| midnight(asked_at))
+}
+
+/// Whether an entry that ended at `until` or later must list the object with this name, which was
+/// written at `written_at`. A request that is refused because it is older than [`DAYS_BACK`] leaves
+/// objects in a folder that no entry looks through any more (clause LED-4).
+pub fn must_list(key: &str, written_at: Timestamp, until: Timestamp) -> bool {
+    written_at < until
+        && day_of(key).is_some_and(|day| day >= midnight(written_at.plus(-DAYS_BACK * DAY)) && day <= until)
 }
 
 /// The folder of the deployment that an object of the ledger belongs to.
@@ -102,16 +119,40 @@ mod tests {
     // clause: LED-2
     #[test]
     fn claims_records_and_summaries_are_listed() {
-        let folder = "deployments/demo/hello/2026-06-01/0198";
+        let id = DeploymentId::new(1_780_315_200_000, [7; 10]);
+        let folder = format!("deployments/demo/hello/2026-06-01/{id}");
+        let day: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
         for name in ["claim", "runner/record.json", "launcher/record.json", "launcher/vsa.json"] {
-            assert!(lists(&format!("{folder}/{name}")), "{name}");
+            assert_eq!(day_of(&format!("{folder}/{name}")), Some(day), "{name}");
             assert_eq!(deployment_of(&format!("{folder}/{name}")), folder);
         }
         for name in ["request.json", "runner/000000.jsonl", "runner/record.sigstore.json", "x/claim", "claim/x"] {
-            assert!(!lists(&format!("{folder}/{name}")), "{name}");
+            assert_eq!(day_of(&format!("{folder}/{name}")), None, "{name}");
         }
-        assert!(!lists("deployments/demo/hello/tickets/0123"));
-        assert!(!lists("ledger/2026-06-01/0000000000.json"));
+        for odd in [
+            "deployments/demo/hello/tickets/0123".to_owned(),
+            "ledger/0000000000.json".to_owned(),
+            // Whoever may write below a target could fill the ledger with such names.
+            format!("deployments/demo/hello/2026-06-01/{}/claim", "x".repeat(900)),
+            format!("deployments/demo/hello/2026-06-02/{id}/claim"),
+            format!("deployments/Demo/hello/2026-06-01/{id}/claim"),
+        ] {
+            assert_eq!(day_of(&odd), None, "{odd}");
+        }
+    }
+
+    // clause: LED-2, LED-3
+    #[test]
+    fn only_what_was_in_the_days_of_an_entry_must_be_listed() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let id = DeploymentId::new(1_780_315_200_000, [7; 10]);
+        let claim = format!("deployments/demo/hello/2026-06-01/{id}/claim");
+        let until = at("2026-06-20T00:00:00Z");
+        assert!(must_list(&claim, at("2026-06-01T12:00:00Z"), until));
+        assert!(must_list(&claim, at("2026-06-04T23:59:59Z"), until));
+        assert!(!must_list(&claim, at("2026-06-05T00:00:00Z"), until), "a request of four days ago");
+        assert!(!must_list(&claim, at("2026-06-01T12:00:00Z"), at("2026-06-01T12:00:00Z")), "not covered yet");
+        assert!(!must_list(&claim, at("2026-05-20T12:00:00Z"), at("2026-05-21T00:00:00Z")), "a request of the future");
     }
 
     #[test]

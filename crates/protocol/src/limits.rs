@@ -59,7 +59,7 @@ limits! {
     SAVED_TEXT_MAX: usize = 1_048_576, "more than a person reads before an approval";
 
     /// Objects that one entry of the ledger lists; the next entry lists the rest. Clause LED-2.
-    LEDGER_OBJECTS_MAX: usize = 10_000, "a million deployments a day would need five entries an hour";
+    LEDGER_OBJECTS_MAX: usize = 10_000, "what the function reads in a few minutes";
 
     /// Bytes of the payload of an entry of the ledger. Clause LED-1.
     LEDGER_ENTRY_MAX: usize = 4_194_304, "10,000 objects with the longest names";

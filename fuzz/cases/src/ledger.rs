@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use relay_engine::ledger::{Audit, Newest, Terms, next};
 use relay_protocol::keys::{PrivateKey, SingleKey};
-use relay_protocol::ledger::{LedgerEntry, deployment_of, lists};
+use relay_protocol::ledger::{LedgerEntry, day_of, deployment_of};
 use relay_protocol::limits::LEDGER_ENTRY_MAX;
-use relay_protocol::{Digest, Envelope, Statement as _, Timestamp};
+use relay_protocol::{DeploymentId, Digest, Envelope, Statement as _, Timestamp};
 
 use crate::input::Input;
 use crate::statement::says_the_same;
@@ -23,13 +23,19 @@ pub fn ledger(data: &[u8]) {
     }
     if let Ok(name) = std::str::from_utf8(data) {
         assert!(name.starts_with(deployment_of(name)));
-        assert!(!lists(name) || deployment_of(name).split('/').count() == 5);
+        assert!(day_of(name).is_none() || deployment_of(name).split('/').count() == 5);
     }
     history(data);
 }
 
 /// A bucket: objects with their time and content.
 type Bucket = BTreeMap<String, (Timestamp, Vec<u8>)>;
+
+/// The folder of a deployment of the day of `now`.
+fn deployment(now: Timestamp, number: u8) -> String {
+    let id = DeploymentId::new(u64::try_from(now.unix()).unwrap_or_default() * 1_000, [number; 10]);
+    format!("deployments/a/b/{}/{id}", now.day())
+}
 
 fn entries(bucket: &Bucket) -> Vec<String> {
     bucket.keys().filter(|name| name.starts_with("ledger/")).cloned().collect()
@@ -59,7 +65,7 @@ fn history(data: &[u8]) {
             _ => {
                 let kind =
                     ["claim", "runner/record.json", "launcher/vsa.json", "request.json"][usize::from(byte / 4 % 4)];
-                let name = format!("deployments/a/b/{}/{}/{kind}", now.day(), byte / 16);
+                let name = format!("{}/{kind}", deployment(now, byte / 16));
                 bucket.entry(name).or_insert_with(|| (now, vec![*byte]));
             }
         }
@@ -72,7 +78,7 @@ fn history(data: &[u8]) {
     let mut touched = bucket.clone();
     while let Some(operation) = input.operation() {
         let names: Vec<String> =
-            touched.keys().filter(|name| name.starts_with("ledger/") || lists(name)).cloned().collect();
+            touched.keys().filter(|name| name.starts_with("ledger/") || day_of(name).is_some()).cloned().collect();
         let Some(name) = names.get(input.below(names.len())) else { return };
         match operation % 3 {
             0 => drop(touched.remove(name)),
@@ -82,7 +88,7 @@ fn history(data: &[u8]) {
                 bytes[at] ^= input.byte();
             }
             _ => {
-                let left_out = format!("deployments/a/b/{}/{}/claim", now.day(), 1_000 + input.below(1_000));
+                let left_out = format!("{}/claim", deployment(now, 16 + input.byte() % 16));
                 touched.insert(left_out, (Timestamp::from_unix(1), Vec::new()));
             }
         }
@@ -107,7 +113,7 @@ fn write(bucket: &mut Bucket, key: &PrivateKey, now: Timestamp) {
         .filter_map(|name| read(&bucket[name].1))
         .flat_map(|entry| entry.objects.into_keys())
         .collect();
-    let unlisted = bucket.iter().filter(|(name, _)| lists(name) && !listed.contains(*name));
+    let unlisted = bucket.iter().filter(|(name, _)| day_of(name).is_some() && !listed.contains(*name));
     let unlisted = unlisted.map(|(name, (_, bytes))| (name.clone(), Digest::of(bytes))).collect();
     let newest = entries(bucket).last().and_then(|name| {
         let bytes = &bucket[name].1;

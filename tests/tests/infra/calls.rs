@@ -397,7 +397,7 @@ const BY_A_STOLEN_LAUNCHER: &[Row] = &[
     ("s3:PutObject", "arn:aws:s3:::relay-evidence-222222222222-eu-west-1/deployments/a/b/tickets/0", &[ONCE], "EvidenceBucketPolicy", "identity, resource OnlyRunnersWriteTheirs"),
     ("s3:PutObject", "arn:aws:s3:::relay-evidence-222222222222-eu-west-1/deployments/a/b/2026-11-27/0/claim", &[], "EvidenceBucketPolicy", "resource WrittenOnce"),
     ("s3:PutObject", "arn:aws:s3:::relay-222222222222-eu-west-1/jwks/a/b", &[], "BucketPolicy", "identity, resource NoLauncherOrRunnerWritesKeys"),
-    ("s3:PutObject", "arn:aws:s3:::relay-evidence-222222222222-eu-west-1/ledger/2026-11-27/0000000000.json", &[ONCE], "EvidenceBucketPolicy", "identity, resource OnlyTheLedgerWritesTheLedger"),
+    ("s3:PutObject", "arn:aws:s3:::relay-evidence-222222222222-eu-west-1/ledger/0000000000.json", &[ONCE], "EvidenceBucketPolicy", "identity, resource OnlyTheLedgerWritesTheLedger"),
     ("kms:Sign", ANSWER_KEY, &[("kms:ResourceAliases", "alias/relay-ledger")], "LedgerKey", "identity, key NobodyElseSigns"),
     ("sts:AssumeRole", TOOL, &[NAMED], "payments-production.yaml DeployRole", "identity, SCP AssumeDeployRoles, trust"),
     ("secretsmanager:GetSecretValue", "arn:aws:secretsmanager:eu-west-1:222222222222:secret:payments/database-AbCdEf", &[], "", "identity"),

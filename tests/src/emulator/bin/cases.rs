@@ -372,7 +372,7 @@ const SIGN_ANSWER: &str =
     r#"{"KeyId": "{answer key}", "Message": {"$bytes": "eA=="}, "SigningAlgorithm": "ECDSA_SHA_256"}"#;
 const SIGN_LEDGER: &str =
     r#"{"KeyId": "{ledger key}", "Message": {"$bytes": "eA=="}, "SigningAlgorithm": "ECDSA_SHA_256"}"#;
-const ENTRY: &str = r#"{"Bucket": "{evidence}", "Key": "ledger/2026-01-01/0000000000.json"}"#;
+const ENTRY: &str = r#"{"Bucket": "{evidence}", "Key": "ledger/0000000000.json"}"#;
 const SIGN_RECORD: &str =
     r#"{"KeyId": "{target key}", "Message": {"$bytes": "eA=="}, "SigningAlgorithm": "ECDSA_SHA_256"}"#;
 const SIGN_BY_ALIAS: &str =
