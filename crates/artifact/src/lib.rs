@@ -11,13 +11,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking"))]
 
 mod entries;
+mod find;
 mod pack;
 mod pack_error;
 mod tree;
 mod unpack;
 mod unpack_error;
 
-pub use pack::{Packed, pack};
+pub use find::find;
+pub use pack::{Packed, Text, pack};
 pub use pack_error::PackError;
 pub use unpack::{Unpacked, unpack};
 pub use unpack_error::UnpackError;

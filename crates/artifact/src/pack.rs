@@ -42,6 +42,17 @@ pub struct Packed {
     pub entries: usize,
 }
 
+/// What the entry [`TEXT`] of an artifact is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Text {
+    /// A file like any other.
+    Any,
+    /// There must be none, because approvers would take it for relay's own.
+    None,
+    /// Relay's own, with this content. No file may have its name.
+    Own(Vec<u8>),
+}
+
 impl PackError {
     pub(crate) fn read(path: &Path, error: io::Error) -> Self {
         Self::Read { path: printable(&path.to_string_lossy()), error }
@@ -49,16 +60,16 @@ impl PackError {
 }
 
 /// Packs the `paths` below `root`, or everything below it if `paths` is empty. If `root` is a file,
-/// it is packed under its own name. `text`, if there is one, becomes the entry [`TEXT`] beside them
-/// (clause ART-7). The same tree gives the same bytes (clause ART-2).
+/// it is packed under its own name. `text` says what the entry [`TEXT`] is (clause ART-7). The same
+/// tree gives the same bytes (clause ART-2).
 ///
 /// ```
-/// use relay_artifact::pack;
+/// use relay_artifact::{Text, pack};
 ///
 /// let folder = tempfile::tempdir()?;
 /// std::fs::write(folder.path().join("hello.txt"), "hello\n")?;
 /// let mut bytes = Vec::new();
-/// let packed = pack(folder.path(), &[], None, &mut bytes)?;
+/// let packed = pack(folder.path(), &[], Text::Any, &mut bytes)?;
 /// assert_eq!(packed.digest, relay_protocol::Digest::of(&bytes));
 /// assert_eq!((packed.size, packed.entries), (bytes.len() as u64, 1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -68,12 +79,13 @@ impl PackError {
 ///
 /// If something cannot be read or written, changes while it is packed, or could not be unpacked
 /// again.
-pub fn pack(root: &Path, paths: &[PathBuf], text: Option<Vec<u8>>, out: impl Write) -> Result<Packed, PackError> {
+pub fn pack(root: &Path, paths: &[PathBuf], text: Text, out: impl Write) -> Result<Packed, PackError> {
     let mut tree = Tree::walk(root, paths)?;
-    if let Some(bytes) = text
-        && tree.nodes.insert(TEXT.to_owned(), Node::Text { bytes }).is_some()
-    {
+    if !matches!(text, Text::Any) && tree.nodes.contains_key(TEXT) {
         return Err(PackError::Taken);
+    }
+    if let Text::Own(bytes) = text {
+        tree.nodes.insert(TEXT.to_owned(), Node::Text { bytes });
     }
     let sink = Sink { out, sha: Sha256::new(), size: 0 };
     let here = if tree.base.as_os_str().is_empty() { Path::new(".") } else { &tree.base };

@@ -20,7 +20,7 @@ use crate::unpack_error::UnpackError;
 
 /// The largest accepted window, as a power of two: 128 MiB, the same as zstd's own `--long`. It
 /// bounds the memory of the decompressor (clause ART-5).
-const WINDOW_LOG_MAX: u32 = 27;
+pub(crate) const WINDOW_LOG_MAX: u32 = 27;
 
 /// Bytes of the names and targets of all links, which stay in memory until all files exist.
 const LINKS_MAX: usize = 16 << 20;
@@ -39,12 +39,12 @@ pub struct Unpacked {
 /// caller must have verified digest and size before (clause ART-3).
 ///
 /// ```
-/// use relay_artifact::{pack, unpack};
+/// use relay_artifact::{Text, pack, unpack};
 ///
 /// let (from, into) = (tempfile::tempdir()?, tempfile::tempdir()?);
 /// std::fs::write(from.path().join("hello.txt"), "hello\n")?;
 /// let mut bytes = Vec::new();
-/// let packed = pack(from.path(), &[], None, &mut bytes)?;
+/// let packed = pack(from.path(), &[], Text::Any, &mut bytes)?;
 /// let unpacked = unpack(bytes.as_slice(), packed.size, 1 << 20, into.path())?;
 /// assert_eq!((unpacked.entries, unpacked.bytes), (1, 6));
 /// assert_eq!(std::fs::read_to_string(into.path().join("hello.txt"))?, "hello\n");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
-use relay_artifact::{PackError, Packed, pack, unpack};
+use relay_artifact::{PackError, Packed, Text, find, pack, unpack};
 use relay_protocol::Digest;
 use tempfile::TempDir;
 
@@ -66,7 +66,7 @@ fn read(root: &Path, below: &str, things: &mut Things) {
 fn packed(root: &Path, paths: &[&str]) -> Result<(Vec<u8>, Packed), PackError> {
     let mut bytes = Vec::new();
     let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-    let packed = pack(root, &paths, None, &mut bytes)?;
+    let packed = pack(root, &paths, Text::Any, &mut bytes)?;
     assert_eq!((packed.size, packed.digest), (bytes.len() as u64, Digest::of(&bytes)));
     Ok((bytes, packed))
 }
@@ -96,6 +96,34 @@ fn sample() -> Things {
         ("n".repeat(120), Thing::Folder),
         ("to-long".into(), Thing::Link(format!("{0}/{0}", "n".repeat(120)))),
     ])
+}
+
+// clause: ART-7
+#[test]
+fn the_text_for_approvers_is_relays_own_or_there_is_none() {
+    let pack_with = |tree: &Path, text: Text| {
+        let mut bytes = Vec::new();
+        pack(tree, &[], text, &mut bytes).map(|_| bytes)
+    };
+    let text_of = |bytes: &[u8]| find(bytes, bytes.len() as u64, "relay.txt", 100).unwrap();
+    let plan = Things::from([("plan.bin".into(), Thing::File(vec![0; 300_000], 0o644)), ("z".into(), file("last"))]);
+    let tree = make(&plan, 1);
+    let with_text = pack_with(tree.path(), Text::Own(b"+ a change\n".to_vec())).unwrap();
+    assert_eq!(text_of(&with_text).as_deref(), Some(&b"+ a change\n"[..]));
+    assert_eq!(find(&with_text[..], with_text.len() as u64, "relay.txt", 10).unwrap(), None, "longer than that");
+    assert_eq!(text_of(&pack_with(tree.path(), Text::None).unwrap()), None);
+    assert!(find(&with_text[..20], 20, "relay.txt", 100).is_err());
+    // The tool can supply no text of its own, as a file, a folder or a link.
+    for odd in [file("all is well"), Thing::Folder, Thing::Link("z".into())] {
+        let mut things = plan.clone();
+        things.insert("relay.txt".into(), odd);
+        let tree = make(&things, 1);
+        for text in [Text::None, Text::Own(Vec::new())] {
+            assert!(matches!(pack_with(tree.path(), text), Err(PackError::Taken)));
+        }
+        let any = pack_with(tree.path(), Text::Any).unwrap();
+        assert!(text_of(&any).is_none_or(|text| text == b"all is well"));
+    }
 }
 
 // clause: ART-2

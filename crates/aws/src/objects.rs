@@ -112,7 +112,7 @@ impl Objects {
         let take = |page: ListObjectsV2Output| {
             names.extend(page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key));
         };
-        self.pages(bucket, prefix, None, PAGES_MAX, take).await?;
+        self.pages(bucket, prefix, (None, PAGES_MAX), take).await?;
         Ok(names)
     }
 
@@ -137,7 +137,7 @@ impl Objects {
         let take = |page: ListObjectsV2Output| {
             all.extend(page.contents.unwrap_or_default().into_iter().filter_map(listed).filter(|object| keep(object)));
         };
-        self.pages(bucket, prefix, None, ALL_PAGES, take).await?;
+        self.pages(bucket, prefix, (None, ALL_PAGES), take).await?;
         Ok(all)
     }
 
@@ -152,7 +152,7 @@ impl Objects {
         let take = |page: ListObjectsV2Output| {
             folders.extend(page.common_prefixes.unwrap_or_default().into_iter().filter_map(|folder| folder.prefix));
         };
-        self.pages(bucket, prefix, Some("/"), ALL_PAGES, take).await?;
+        self.pages(bucket, prefix, (Some("/"), ALL_PAGES), take).await?;
         Ok(folders)
     }
 
@@ -161,8 +161,7 @@ impl Objects {
         &self,
         bucket: &str,
         prefix: &str,
-        delimiter: Option<&str>,
-        most: usize,
+        (delimiter, most): (Option<&str>, usize),
         mut take: impl FnMut(ListObjectsV2Output),
     ) -> Result<(), AwsError> {
         let mut next = None;

@@ -242,7 +242,7 @@ fn task(task: &aws_sdk_ecs::types::Task) -> Task {
         images: task
             .containers()
             .iter()
-            .filter_map(|container| Some((container.name()?.to_owned(), container.image_digest()?.to_owned())))
+            .filter_map(|container| Some((container.name()?.to_owned(), container.image_digest().map(str::to_owned))))
             .collect(),
         capacity: task
             .capacity_provider_name()

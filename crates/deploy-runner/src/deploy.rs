@@ -1,6 +1,7 @@
 //! Runs a verified deployment, from its claim to its last frame, in the order of
 //! [`relay_engine::run`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use relay_aws::clock::now;
@@ -141,13 +142,15 @@ impl Run {
                 return false;
             }
         };
-        let asked = Asked::clone(asked).with_saved(configuration, &found);
+        // A later cancel is judged by the same request, with its approvals.
+        let asked = Arc::new(Asked::clone(asked).with_saved(configuration, &found));
         let mut allowed = relay_policy::authorise(configuration, &asked, now(), Stage::Run).map_err(denied);
         if allowed.is_ok()
             && let Err(trouble) = self.host.look(&Tasks::new(sdk), configuration.images.as_ref()).await
         {
             allowed = Err(trouble);
         }
+        self.deployment.asked = asked;
         match allowed {
             Ok(allowed) => self.allowed = Some(allowed),
             Err(trouble) => self.ends(Err(trouble)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use relay_aws::tasks::Tasks;
 use relay_engine::Backoff;
-use relay_policy::{Images, digest_of};
+use relay_policy::{Images, OtherImage, digest_of};
 use relay_protocol::Reason;
 use relay_protocol::record::Subject;
 use relay_protocol::task::cluster_of;
@@ -21,7 +21,7 @@ const TRIES: u32 = 8;
 pub(crate) struct Host {
     pub(crate) task_arn: String,
     /// The digests of the images, `sha256:…`, by the name of the container.
-    images: BTreeMap<String, String>,
+    images: BTreeMap<String, Option<String>>,
     /// A capacity provider, or a launch type.
     pub(crate) capacity: Option<String>,
 }
@@ -43,8 +43,8 @@ impl Host {
                     (self.images, self.capacity) = (task.images, task.capacity);
                     match named.map_or(Ok(()), |images| images.check(&self.images)) {
                         Ok(()) => return Ok(()),
-                        Err(other) if other.found.is_some() => return Err(StepError::new(Reason::Image, other)),
-                        Err(missing) => StepError::new(Reason::Image, missing),
+                        Err(missing @ OtherImage::Missing { .. }) => StepError::new(Reason::Image, missing),
+                        Err(other) => return Err(StepError::new(Reason::Image, other)),
                     }
                 }
                 Err(error) => StepError::new(Reason::Runner, format!("cannot compare the task's images: {error}")),
@@ -65,6 +65,6 @@ impl Host {
     /// The images as subjects of the record.
     pub(crate) fn subjects(&self) -> impl Iterator<Item = Subject> {
         let images = self.images.iter();
-        images.filter_map(|(name, image)| Some(Subject::new(format!("image/{name}"), digest_of(image)?)))
+        images.filter_map(|(name, image)| Some(Subject::new(format!("image/{name}"), digest_of(image.as_ref()?)?)))
     }
 }

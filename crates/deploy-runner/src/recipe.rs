@@ -95,7 +95,7 @@ impl<'a> Recipe<'a> {
                 return Ok(why.outcome());
             }
             self.say(index, step, false).await;
-            let text = step.save_text.then(Text::default);
+            let text = step.save_text.then(Text::new);
             last = self.step(step, argv, text.as_ref(), (stopper, workplace)).await;
             self.progress.step = Some(step.name.clone());
             if last.remains {

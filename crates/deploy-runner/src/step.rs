@@ -72,21 +72,28 @@ pub(crate) struct Running<'a> {
 }
 
 /// The stdout of a step, masked, for approvers to read.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Text(Arc<Mutex<Vec<u8>>>);
+/// `None` once it is not whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Text(Arc<Mutex<Option<Vec<u8>>>>);
 
 impl Text {
-    /// Takes what was read, up to one byte more than may be saved.
-    fn push(&self, bytes: &[u8]) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = (SAVED_TEXT_MAX + 1).saturating_sub(kept.len());
-        kept.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+    /// Nothing was read yet.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Some(Vec::new()))))
     }
 
-    /// The whole text; `None` if it is longer than may be saved.
+    /// Takes what was read, unless it is more than may be saved.
+    fn push(&self, bytes: &[u8]) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match kept.as_mut() {
+            Some(kept) if kept.len() + bytes.len() <= SAVED_TEXT_MAX => kept.extend_from_slice(bytes),
+            _ => *kept = None,
+        }
+    }
+
+    /// The whole text; `None` if it is longer than may be saved, or was not read to its end.
     pub(crate) fn take(&self) -> Option<Vec<u8>> {
-        let kept = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        (kept.len() <= SAVED_TEXT_MAX).then_some(kept)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -141,6 +148,10 @@ pub(crate) async fn run(step: &Running<'_>, stopper: &Stopper) -> Ended {
     let left = leftovers::end_all(step.user).await;
     if let Err(problem) = &left {
         step.sink.note(format!("cannot end everything that the step has left behind: {problem}")).await;
+    }
+    if ended != Read::Whole {
+        // An approver must not take a part for the whole.
+        step.text.and_then(Text::take);
     }
     match ended {
         Read::Whole => {}

@@ -247,9 +247,11 @@ impl Workplace {
             StepError::new(Reason::Artifact, format!("cannot save the paths of the step `{}`: {problem}", step.name))
         };
         let text = match text {
-            None => None,
-            Some(text) => Some(text.take().ok_or_else(|| {
-                bad(format!("its stdout is longer than the {SAVED_TEXT_MAX} bytes that an approver is shown"))
+            None => relay_artifact::Text::None,
+            Some(text) => relay_artifact::Text::Own(text.take().ok_or_else(|| {
+                bad(format!(
+                    "its stdout was not read to its end, or is longer than the {SAVED_TEXT_MAX} bytes that an approver is shown"
+                ))
             })?),
         };
         let packed = self.base.join("saved.tar.zst");

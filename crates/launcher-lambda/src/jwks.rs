@@ -2,7 +2,7 @@
 //! (clause SIG-9). It takes no URL from a caller. Apart from it, only the platform role writes
 //! those objects, to revoke a key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lambda_runtime::Error;
@@ -17,6 +17,9 @@ use tracing::{error, info};
 
 /// The largest discovery document and JWKS, in bytes.
 const ANSWER_MAX: usize = 256 * 1_024;
+
+/// How many objects an issuer may have, with those of keys that are gone. Each run reads them all.
+const ISSUER_OBJECTS_MAX: usize = 256;
 
 /// What the function works with.
 #[derive(Debug)]
@@ -53,26 +56,28 @@ impl Collector {
         })
     }
 
-    /// Fetches the keys of every issuer. One that does not answer does not stop the others; the
+    /// Fetches the keys of every issuer. Nothing that one issuer does can stop the others; the
     /// invocation fails in the end, so that an alarm sees it.
     pub(crate) async fn run(self: Arc<Self>) -> Result<(), Error> {
-        let mut listed = BTreeMap::new();
         let mut failed = Vec::new();
         for issuer in &self.issuers {
-            match self.fetch(issuer).await {
-                Ok(keys) => {
-                    info!(issuer, count = keys.len(), "fetched the keys");
-                    listed.insert(issuer.as_str(), keys);
-                }
+            let keys = match self.fetch(issuer).await {
+                Ok(keys) => keys,
                 Err(problem) => {
                     error!(issuer, %problem, "cannot fetch the keys; tokens stay valid by the keys that are known, for two days");
                     failed.push(issuer.as_str());
+                    continue;
                 }
+            };
+            info!(issuer, count = keys.len(), "fetched the keys");
+            if let Err(problem) = self.store(issuer, keys).await {
+                error!(issuer, %problem, "cannot write its keys to the relay bucket");
+                failed.push(issuer.as_str());
             }
         }
-        if let Err(problem) = self.store(listed).await {
-            error!(%problem, "cannot write the keys to the relay bucket");
-            failed.push("the relay bucket");
+        if let Err(problem) = self.retire().await {
+            error!(%problem, "cannot mark the keys of other issuers as gone");
+            failed.push("the issuers of before");
         }
         if failed.is_empty() { Ok(()) } else { Err(format!("no keys from {}", failed.join(", ")).into()) }
     }
@@ -85,33 +90,43 @@ impl Collector {
         Ok(read_jwks(&self.fetch.get(&discovery.jwks_uri, &[], ANSWER_MAX).await?)?)
     }
 
-    /// Brings the objects up to date with what the issuers list. Keys of issuers that are not among
-    /// the settings any longer are marked as gone, so that no new token of theirs is accepted; keys
-    /// of an issuer that did not answer stay as they are. Each write has a condition: somebody who
-    /// revokes a key at the same moment wins.
-    async fn store(&self, mut listed: BTreeMap<&str, BTreeMap<String, Jwk>>) -> Result<(), AwsError> {
-        for Stored { name, etag, key } in issuer_keys::all(&self.objects, &self.bucket, "jwks/").await? {
-            let key = match key {
-                Ok(key) => key,
-                Err(problem) => {
-                    error!(name, problem, "not a key: nobody uses this object");
-                    continue;
-                }
-            };
-            let now_listed = match listed.get_mut(key.issuer.as_str()) {
-                Some(keys) => keys.remove(&key.kid),
-                None if self.issuers.contains(&key.issuer) => continue,
-                None => None,
-            };
-            if let Some(after) = key.after(now_listed.as_ref(), now()) {
+    /// Brings the objects of an issuer up to date with the keys that it lists. Each write has a
+    /// condition: somebody who revokes a key at the same moment wins.
+    async fn store(&self, issuer: &str, mut listed: BTreeMap<String, Jwk>) -> Result<(), AwsError> {
+        let stored = issuer_keys::all(&self.objects, &self.bucket, &IssuerKey::folder(issuer)).await?;
+        let count = stored.len();
+        for (key, etag) in stored.into_iter().filter_map(usable) {
+            if let Some(after) = key.after(listed.remove(&key.kid).as_ref(), now()) {
                 self.put(&after, Condition::Matches(&etag)).await?;
             }
         }
-        for (issuer, keys) in listed {
-            for (kid, jwk) in keys {
-                let key =
-                    IssuerKey { issuer: issuer.to_owned(), kid, jwk, seen_at: now(), gone_at: None, revoked: false };
-                self.put(&key, Condition::Absent).await?;
+        if count + listed.len() > ISSUER_OBJECTS_MAX {
+            let problem =
+                format!("it has listed more than {ISSUER_OBJECTS_MAX} keys by now; remove those that are gone");
+            return Err(AwsError::new("s3:PutObject", Kind::Invalid, problem));
+        }
+        for (kid, jwk) in listed {
+            let issuer = issuer.to_owned();
+            let key = IssuerKey { issuer, kid, jwk, seen_at: now(), gone_at: None, revoked: false };
+            self.put(&key, Condition::Absent).await?;
+        }
+        Ok(())
+    }
+
+    /// Marks the keys of issuers that are not among the settings any longer as gone, so that no new
+    /// token of theirs is accepted.
+    async fn retire(&self) -> Result<(), AwsError> {
+        let ours: BTreeSet<String> = self.issuers.iter().map(|issuer| IssuerKey::folder(issuer) + "/").collect();
+        for folder in self.objects.folders(&self.bucket, "jwks/").await? {
+            if ours.contains(&folder) {
+                continue;
+            }
+            for (key, etag) in
+                issuer_keys::all(&self.objects, &self.bucket, &folder).await?.into_iter().filter_map(usable)
+            {
+                if let Some(after) = key.after(None, now()) {
+                    self.put(&after, Condition::Matches(&etag)).await?;
+                }
             }
         }
         Ok(())
@@ -124,4 +139,10 @@ impl Collector {
             Ok(_) | Err(_) => Ok(()),
         }
     }
+}
+
+/// A stored key with its ETag, if the object is one.
+fn usable(Stored { name, etag, key }: Stored) -> Option<(IssuerKey, String)> {
+    let key = key.inspect_err(|problem| error!(name, problem, "not a key: nobody uses this object"));
+    Some((key.ok()?, etag))
 }

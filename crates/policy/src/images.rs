@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use relay_protocol::Digest;
+use relay_protocol::encoding::printable;
 use relay_protocol::overrides::{CONTAINER, INSTALL_CONTAINER};
 use serde::Deserialize;
 
@@ -60,16 +61,35 @@ impl TryFrom<String> for Image {
     }
 }
 
+/// How the name of the container begins that GuardDuty adds to each task of an account that it
+/// watches. No task definition names it.
+/// <https://docs.aws.amazon.com/guardduty/latest/ug/how-runtime-monitoring-works-ecs-fargate.html>
+const GUARDDUTY: &str = "aws-guardduty-agent";
+
 /// The image of a container is not the one that the configuration names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the container `{container}` runs the image {}; the configuration names {expected}", .found.as_deref().unwrap_or("that ECS does not tell"))]
-pub struct OtherImage {
-    /// The name of the container.
-    pub container: &'static str,
-    /// The digest in the configuration.
-    pub expected: String,
-    /// The digest that ECS reports, if it reports one.
-    pub found: Option<String>,
+pub enum OtherImage {
+    /// ECS does not report the image, perhaps not yet.
+    #[error("ECS does not say which image the container `{container}` runs; the configuration names {expected}")]
+    Missing {
+        /// The name of the container.
+        container: &'static str,
+        /// The digest in the configuration.
+        expected: String,
+    },
+    /// It is another image.
+    #[error("the container `{container}` runs the image {found}; the configuration names {expected}")]
+    Differs {
+        /// The name of the container.
+        container: &'static str,
+        /// The digest in the configuration.
+        expected: String,
+        /// The digest that ECS reports.
+        found: String,
+    },
+    /// The task has a container that the configuration does not name. It could use the task's role.
+    #[error("the task has the container `{0}`, and the configuration names no image for it")]
+    Unnamed(String),
 }
 
 /// The digest in `sha256:…`.
@@ -88,12 +108,18 @@ impl Images {
     ///
     /// # Errors
     ///
-    /// If an image differs, or ECS does not report it.
-    pub fn check(&self, found: &BTreeMap<String, String>) -> Result<(), OtherImage> {
+    /// If an image differs, if there is another container, or if ECS does not report an image.
+    pub fn check(&self, found: &BTreeMap<String, Option<String>>) -> Result<(), OtherImage> {
+        let is_named = |name: &str| self.named().any(|(container, _)| container == name) || name.starts_with(GUARDDUTY);
+        if let Some(name) = found.keys().find(|name| !is_named(name)) {
+            return Err(OtherImage::Unnamed(printable(name)));
+        }
         for (container, image) in self.named() {
-            let found = found.get(container);
-            if found.is_none_or(|found| *found != image.digest) {
-                return Err(OtherImage { container, expected: image.digest.clone(), found: found.cloned() });
+            let expected = image.digest.clone();
+            match found.get(container).and_then(Option::as_ref) {
+                Some(found) if *found == expected => {}
+                Some(found) => return Err(OtherImage::Differs { container, expected, found: printable(found) }),
+                None => return Err(OtherImage::Missing { container, expected }),
             }
         }
         Ok(())
@@ -108,8 +134,9 @@ mod tests {
         Image::try_from(format!("tool@sha256:{}", digit.repeat(64))).unwrap()
     }
 
-    fn reported(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(name, digit)| ((*name).to_owned(), format!("sha256:{}", digit.repeat(64)))).collect()
+    fn reported(pairs: &[(&str, &str)]) -> BTreeMap<String, Option<String>> {
+        let image = |digit: &str| (!digit.is_empty()).then(|| format!("sha256:{}", digit.repeat(64)));
+        pairs.iter().map(|(name, digit)| ((*name).to_owned(), image(digit))).collect()
     }
 
     #[test]
@@ -131,16 +158,22 @@ mod tests {
     #[test]
     fn every_image_has_to_be_the_one_that_the_configuration_names() {
         let images = Images { tool: image("a"), runner: Some(image("b")) };
-        assert_eq!(images.check(&reported(&[("runner", "a"), ("install", "b"), ("other", "c")])), Ok(()));
+        assert_eq!(images.check(&reported(&[("runner", "a"), ("install", "b")])), Ok(()));
+        let watched = reported(&[("runner", "a"), ("install", "b"), ("aws-guardduty-agent-x1", "c")]);
+        assert_eq!(images.check(&watched), Ok(()));
         for found in [
             reported(&[("runner", "a"), ("install", "c")]),
             reported(&[("runner", "b"), ("install", "b")]),
             reported(&[("runner", "a")]),
+            reported(&[("runner", ""), ("install", "b")]),
+            reported(&[("runner", "a"), ("install", "b"), ("other", "c")]),
+            reported(&[("runner", "a"), ("install", "b"), ("other", "")]),
             reported(&[]),
         ] {
             assert!(images.check(&found).is_err(), "{found:?}");
         }
         let alone = Images { runner: None, ..images };
         assert_eq!(alone.check(&reported(&[("runner", "a")])), Ok(()));
+        assert!(alone.check(&reported(&[("runner", "a"), ("install", "b")])).is_err());
     }
 }

@@ -34,7 +34,13 @@ impl Saved {
     /// Whether `signer` asked for that deployment: its key did, or a token that fits the same entry
     /// and has the same subject.
     pub fn is_by(&self, signer: &KnownSigner) -> bool {
-        self.signers.iter().any(|by| by.key_id == signer.key_id && subject(&by.claims) == subject(&signer.claims))
+        let same = |by: &RecordSigner| match (subject(&by.claims), subject(&signer.claims)) {
+            (Some(by), Some(subject)) => by == subject,
+            // Keys have no claims. Tokens without a subject may be anybody's.
+            (None, None) => by.claims.is_empty() && signer.claims.is_empty(),
+            _ => false,
+        };
+        self.signers.iter().any(|by| by.key_id == signer.key_id && same(by))
     }
 }
 

@@ -163,16 +163,22 @@ pub fn sqs_safe(json: String) -> String {
 /// Makes untrusted text safe for one line of a terminal or a log, and cuts it to
 /// [`crate::limits::TEXT_MAX`] characters (clause FRM-17).
 pub fn printable(text: &str) -> String {
+    match text.char_indices().nth(crate::limits::TEXT_MAX) {
+        Some((end, _)) => escaped(&text[..end]) + "…",
+        None => escaped(text),
+    }
+}
+
+/// Makes untrusted text safe for one line of a terminal or a log, and cuts nothing: for what a
+/// person decides by.
+pub fn escaped(text: &str) -> String {
     let mut out = String::new();
     let mut escaper = Escaper::default();
-    for c in text.chars().take(crate::limits::TEXT_MAX) {
+    for c in text.chars() {
         // The result is a single line, so a line end is escaped too.
         if c == '\n' { out.extend(c.escape_unicode()) } else { escaper.push(c, &mut out) }
     }
     escaper.end(&mut out);
-    if text.chars().nth(crate::limits::TEXT_MAX).is_some() {
-        out.push('…');
-    }
     out
 }
 

@@ -34,8 +34,8 @@ pub struct Task {
     pub exit_code: Option<i32>,
     /// The reason that ECS gives for the container, if it gives one.
     pub container_reason: Option<String>,
-    /// The digests of the images that the containers run, `sha256:…`, by the name of the container.
-    pub images: BTreeMap<String, String>,
+    /// The digest of the image of each container, `sha256:…`, by its name, once ECS knows it.
+    pub images: BTreeMap<String, Option<String>>,
     /// What the task runs on: the capacity provider, or else the launch type, such as `FARGATE`.
     pub capacity: Option<String>,
     /// The request that the task was started for, if its override has the form of one.

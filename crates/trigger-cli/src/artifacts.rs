@@ -29,7 +29,8 @@ fn pack_one(name: &ParameterName, path: &Path) -> Result<Packed, Failure> {
     let wrong = |problem: String| Failure::usage(format!("--artifact {name}={}: {problem}", path.display()));
     let file = tempfile::tempfile().map_err(|error| wrong(error.to_string()))?;
     let mut out = BufWriter::new(file);
-    let packed = relay_artifact::pack(path, &[], None, &mut out).map_err(|error| wrong(error.to_string()))?;
+    let packed = relay_artifact::pack(path, &[], relay_artifact::Text::Any, &mut out)
+        .map_err(|error| wrong(error.to_string()))?;
     out.flush().map_err(|error| wrong(error.to_string()))?;
     let file = out.into_inner().map_err(|error| wrong(error.to_string()))?;
     Ok(Packed { file, digest: packed.digest })

@@ -332,8 +332,8 @@ impl Texts {
     }
 }
 
-/// Reads a pin. It must be a key that can verify something: nothing is published otherwise.
-/// Reads a pin: one key or, while it is being replaced, several with commas.
+/// Reads a pin: one key or, while it is being replaced, several with commas. Each must be able to
+/// verify something: nothing is published otherwise.
 fn pin(name: &str, text: Option<&str>) -> Result<Option<Vec<PublicKey>>, Failure> {
     let Some(text) = text else { return Ok(None) };
     let wrong = |problem: String| Failure::usage(format!("the pinned {name} is {problem}")).hint(PIN_HINT);
@@ -348,10 +348,12 @@ fn keys<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Stri
         One(String),
         Several(Vec<String>),
     }
-    Ok(Some(match Keys::deserialize(deserializer)? {
-        Keys::One(key) => key,
-        Keys::Several(keys) => keys.join(","),
-    }))
+    match Keys::deserialize(deserializer)? {
+        Keys::One(key) => Ok(Some(key)),
+        // Without this error, the pin of [default] would count.
+        Keys::Several(keys) if keys.is_empty() => Err(serde::de::Error::custom("the list of keys is empty")),
+        Keys::Several(keys) => Ok(Some(keys.join(","))),
+    }
 }
 
 /// Reads a public key that can verify something; an error says what the text is instead.

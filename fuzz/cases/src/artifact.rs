@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use relay_artifact::{PackError, UnpackError, pack, unpack};
+use relay_artifact::{PackError, Text, UnpackError, pack, unpack};
 use tar::{EntryType, Header};
 
 use crate::input::Input;
@@ -193,14 +193,14 @@ fn unpacked(packed: &[u8], size: u64) {
 /// Packs the unpacked tree. The bytes are the same each time, and they unpack to the same tree.
 fn again(inside: &Path, place: &Path, found: &BTreeMap<String, (u32, Vec<u8>)>) {
     let mut packed = Vec::new();
-    match pack(inside, &[], None, &mut packed) {
+    match pack(inside, &[], Text::Any, &mut packed) {
         Ok(done) => assert_eq!((done.entries, done.size), (found.len(), packed.len() as u64)),
         // It compresses too well: a runner would reject it as a decompression bomb.
         Err(PackError::Ratio { .. }) => return,
         Err(error) => panic!("cannot pack it again: {error}"),
     }
     let mut twice = Vec::new();
-    pack(inside, &[], None, &mut twice).expect("it was packed before");
+    pack(inside, &[], Text::Any, &mut twice).expect("it was packed before");
     assert!(packed == twice, "the same tree gives different bytes");
     fs::create_dir(place).expect("a folder");
     unpack(packed.as_slice(), packed.len() as u64, u64::MAX, place).expect("a packed artifact can be unpacked");

@@ -64,7 +64,7 @@ fn another_image_than_the_configuration_names_runs_nothing() {
     for (other, says) in [
         (image("tool", "c"), "runs the image sha256:ccc"),
         // The digest of the tool is right; the container that installs the runner is missing.
-        (image("tool", "a"), "the container `install` runs the image that ECS does not tell"),
+        (image("tool", "a"), "ECS does not say which image the container `install` runs"),
     ] {
         operator.register_image(&other, "relay_test_images", (&entry_point, &text), role);
         // The launcher remembers a revision for a few seconds.

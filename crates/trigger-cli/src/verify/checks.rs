@@ -161,11 +161,17 @@ pub(super) fn check(evidence: &Evidence, signed: &Signed, keys: &Keys) -> Vec<Fi
         Some(bytes) => judged("request", request(bytes, evidence, signed)),
         None => finding(Level::Open, "request", "not given (--request)"),
     });
-    if let Some(bytes) = &evidence.summary {
-        all.push(match keys {
-            Keys::Pinned(pins) => judged("vsa.json", summary_of(bytes, signed, &pins.answer)),
-            Keys::Bare(_) => finding(Level::Open, "vsa.json", "needs the pinned answer key"),
-        });
+    match (&evidence.summary, keys, &signed.statement) {
+        (Some(bytes), Keys::Pinned(pins), _) => {
+            all.push(judged("vsa.json", summary_of(bytes, signed, &pins.answer)));
+        }
+        (Some(_), Keys::Bare(_), _) => all.push(finding(Level::Open, "vsa.json", "needs the pinned answer key")),
+        (None, _, Statement::Runner(_)) => all.push(finding(
+            Level::Open,
+            "vsa.json",
+            "not given; the launcher leaves one in the evidence before it starts a task",
+        )),
+        (None, _, Statement::Launcher(_)) => {}
     }
     if let Some(bytes) = &evidence.claim {
         all.push(match claim(bytes, signed) {
