@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use relay_artifact::{PackError, Text, UnpackError, pack, unpack};
+use relay_artifact::{PackError, Text, UnpackError, find, pack, unpack};
 use tar::{EntryType, Header};
 
 use crate::input::Input;
@@ -184,6 +184,11 @@ fn unpacked(packed: &[u8], size: u64) {
                 let is_known =
                     matches!(mode, 0o100_644 | 0o100_755 | 0o100_600 | 0o100_700 | 0o040_755) || mode >> 12 == 0o12;
                 assert!(is_known, "{name} has the mode {mode:o}");
+            }
+            // What an approver reads is what is unpacked.
+            if let Some((name, (_, content))) = found.iter().find(|(_, (mode, _))| mode >> 12 == 0o10) {
+                let read = find(packed, size, name, u64::MAX).expect("it was unpacked");
+                assert_eq!(read.as_deref(), Some(content.as_slice()), "{name}");
             }
             again(&inside, &around.path().join("again"), &found);
         }
