@@ -143,3 +143,47 @@ pub(crate) fn told(
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use relay_protocol::keys::SignerKind;
+
+    use super::*;
+
+    fn signer(key_id: &str, claims: &[(&str, &str)]) -> KnownSigner {
+        KnownSigner {
+            key_id: key_id.to_owned(),
+            name: "ci".parse().unwrap(),
+            kind: SignerKind::Ci,
+            groups: BTreeSet::new(),
+            ci_accounts: Vec::new(),
+            claims: claims.iter().map(|(tag, value)| ((*tag).to_owned(), (*value).to_owned())).collect(),
+            token: None,
+        }
+    }
+
+    // clause: ART-8
+    #[test]
+    fn the_same_requester_has_the_same_key_or_the_same_subject() {
+        let is_by = |by: &KnownSigner, signer: &KnownSigner| {
+            let saved = Saved {
+                deployment_id: DeploymentId::new(0, [0; 10]),
+                signers: vec![RecordSigner::from(by)],
+                exit_code: 0,
+                finished_at: Timestamp::from_unix(0),
+            };
+            saved.is_by(signer)
+        };
+        let (key, token) = (signer("a", &[]), signer("b", &[("github/sub", "repo:x"), ("github/ref", "main")]));
+        assert!(is_by(&key, &key) && is_by(&token, &token));
+        assert!(is_by(&token, &signer("b", &[("github/sub", "repo:x"), ("github/ref", "other")])));
+        assert!(!is_by(&key, &signer("c", &[])) && !is_by(&key, &token));
+        assert!(!is_by(&token, &signer("b", &[("github/sub", "repo:y")])));
+        // A token without a subject may be anybody's, and a nested claim is no subject.
+        for claims in [&[("github/ref", "main")][..], &[("github/act/sub", "x")]] {
+            let nobody = signer("b", claims);
+            assert!(!is_by(&nobody, &nobody), "{claims:?}");
+        }
+        assert!(!is_by(&signer("b", &[]), &token) && !is_by(&token, &signer("b", &[])));
+    }
+}

@@ -142,4 +142,10 @@ fn an_answer_key_is_believed_while_it_is_pinned() {
     dry(&format!("{own},{other}")).run().exits(0);
     dry(&other).run().exits(119).says("answer key");
     dry(&format!("{own},nonsense")).run().exits(119).says("the pinned answer key is");
+    // Without any key, that of [default] must not count in its place.
+    let config = sandbox.folder().join("empty.toml");
+    std::fs::write(&config, format!("[default]\nanswer_key = \"{own}\"\n[targets.\"a/b\"]\nanswer_key = []\n"))
+        .unwrap();
+    let config = ["--config", config.to_str().unwrap()];
+    dry_run(&sandbox).args(&config).run().exits(119).says("the list of keys is empty");
 }
