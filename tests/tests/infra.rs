@@ -137,6 +137,7 @@ const RIGHTS: &[Rights] = &[
         writes: &[
             "deployments/<target>/*/claim",
             "deployments/<target>/*/runner/*",
+            "deployments/<target>/saved/*",
             "deployments/<target>/tickets/*",
             "locks/<target>/*",
             "saved/<target>/*",
@@ -236,6 +237,12 @@ const EXCEPTIONS: &[Exception] = &[
         "network.yaml S3Endpoint LayersOfEcr",
         "s3:GetObject on arn:<partition>:s3:::prod-<region>-starport-layer-bucket/*",
         "layers are named by their digests, in a bucket that belongs to AWS",
+    ),
+    (
+        "resource",
+        "approver-policy.json Decrypt",
+        "kms:Decrypt on arn:aws:kms:*:*:key/*",
+        "the relay bucket is encrypted; through S3 only, with relay's keys",
     ),
     (
         "reader",

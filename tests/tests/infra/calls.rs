@@ -19,6 +19,7 @@ const DEPLOY_BOUNDARY: &str = "arn:aws:iam::222222222222:policy/relay/relay-depl
 const BUCKET: &str = "arn:aws:s3:::relay-222222222222-eu-west-1";
 const EVIDENCE: &str = "arn:aws:s3:::relay-evidence-222222222222-eu-west-1";
 const ANSWER_KEY: &str = "arn:aws:kms:eu-west-1:222222222222:key/answer";
+const LEDGER_KEY: &str = "arn:aws:kms:eu-west-1:222222222222:key/ledger";
 const DATA_KEY: &str = "arn:aws:kms:eu-west-1:222222222222:key/data";
 const TARGET_KEY: &str = "arn:aws:kms:eu-west-1:222222222222:key/payments";
 /// The target key of another target, orders/production.
@@ -162,6 +163,7 @@ fn values(on: &str) -> BTreeMap<String, String> {
     let path = parameters["Parameters"]["DeployedRolePath"]["Default"].as_str().unwrap().to_owned();
     [
         ("<AnswerKey.Arn>", ANSWER_KEY),
+        ("<LedgerKey.Arn>", LEDGER_KEY),
         ("<AWS::StackName>", "relay"),
         ("<Bucket.Arn>", BUCKET),
         ("<CiAccountIds>", "111111111111"),
@@ -398,7 +400,7 @@ const BY_A_STOLEN_LAUNCHER: &[Row] = &[
     ("s3:PutObject", "arn:aws:s3:::relay-evidence-222222222222-eu-west-1/deployments/a/b/2026-11-27/0/claim", &[], "EvidenceBucketPolicy", "resource WrittenOnce"),
     ("s3:PutObject", "arn:aws:s3:::relay-222222222222-eu-west-1/jwks/a/b", &[], "BucketPolicy", "identity, resource NoLauncherOrRunnerWritesKeys"),
     ("s3:PutObject", "arn:aws:s3:::relay-evidence-222222222222-eu-west-1/ledger/0000000000.json", &[ONCE], "EvidenceBucketPolicy", "identity, resource OnlyTheLedgerWritesTheLedger"),
-    ("kms:Sign", ANSWER_KEY, &[("kms:ResourceAliases", "alias/relay-ledger")], "LedgerKey", "identity, key NobodyElseSigns"),
+    ("kms:Sign", LEDGER_KEY, &[("kms:ResourceAliases", "alias/relay-ledger")], "LedgerKey", "identity, key NobodyElseSigns"),
     ("sts:AssumeRole", TOOL, &[NAMED], "payments-production.yaml DeployRole", "identity, SCP AssumeDeployRoles, trust"),
     ("secretsmanager:GetSecretValue", "arn:aws:secretsmanager:eu-west-1:222222222222:secret:payments/database-AbCdEf", &[], "", "identity"),
     ("ecs:RegisterTaskDefinition", DEFINITION, &[], "", "identity, boundary NeverDefineOrDelete, SCP Definitions"),
