@@ -85,7 +85,9 @@ fn history(data: &[u8]) {
             1 => {
                 let Some((_, bytes)) = touched.get_mut(name) else { return };
                 let at = input.below(bytes.len());
-                bytes[at] ^= input.byte();
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte ^= input.byte();
+                }
             }
             _ => {
                 let left_out = format!("{}/claim", deployment(now, 16 + input.byte() % 16));
