@@ -9,7 +9,7 @@ use relay_protocol::{
 /// A toy verifier. The first byte of the signature selects one of three signers. A value of 240 or
 /// more selects none.
 fn toys(_: &[u8], signature: &Signature) -> Option<SignedBy<&'static str>> {
-    let name = ["anna", "ci", "operator"].get(usize::from(signature.bytes()?[0]) / 80)?;
+    let name = ["anna", "ci", "operator"].get(usize::from(*signature.bytes()?.first()?) / 80)?;
     Some(SignedBy { key_id: (*name).to_owned(), signer: name })
 }
 
