@@ -357,7 +357,14 @@ save = ["made"]
             // It is too large for a request.
             aws.args(["--s3-bucket", CODE]);
         }
-        said(self.aws_environment(account, &mut aws))?;
+        if let Err(problem) = said(self.aws_environment(account, &mut aws)) {
+            let events =
+                self.world.call(account, "cloudformation", "DescribeStackEvents", json!({"StackName": name}))?;
+            let events = events["StackEvents"].as_array().cloned().unwrap_or_default();
+            let failed = events.iter().filter(|event| event["ResourceStatus"].as_str() == Some("CREATE_FAILED"));
+            failed.for_each(|event| eprintln!("{event}"));
+            return Err(problem);
+        }
         println!("stack {name} in {account}");
         let stacks = self.world.call(account, "cloudformation", "DescribeStacks", json!({"StackName": name}))?;
         let outputs = stacks["Stacks"][0]["Outputs"].as_array().cloned().unwrap_or_default();

@@ -46,6 +46,14 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
             "          RELAY_FROZEN: !Ref Frozen\n          AWS_ENDPOINT_URL: {endpoint}\n",
         )],
     ),
+    always(
+        "CloudWatch has no metric math: the alarm of the ledger counts invocations alone.",
+        &[(
+            File::Foundation,
+            "      Metrics:\n        - Id: done\n          Expression: FILL(runs, 0) - FILL(errors, 0)\n        - Id: runs\n          ReturnData: false\n          MetricStat:\n            Metric: { Namespace: AWS/Lambda, MetricName: Invocations, Dimensions: [{ Name: FunctionName, Value: !Ref Ledger }] }\n            Period: 3600\n            Stat: Sum\n        - Id: errors\n          ReturnData: false\n          MetricStat:\n            Metric: { Namespace: AWS/Lambda, MetricName: Errors, Dimensions: [{ Name: FunctionName, Value: !Ref Ledger }] }\n            Period: 3600\n            Stat: Sum\n",
+            "      Namespace: AWS/Lambda\n      MetricName: Invocations\n      Period: 3600\n      Statistic: Sum\n",
+        )],
+    ),
     always("SNS invokes a function once: no retries, no dead letters.", &[]),
     always("ECS ignores clientToken, so RunTask does not show \"at most once\", and it sends no task events.", &[]),
     always(
