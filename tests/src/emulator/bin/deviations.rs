@@ -210,7 +210,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
             (
                 File::Foundation,
                 "Resource: !Sub \"arn:${AWS::Partition}:kms:${AWS::Region}:${AWS::AccountId}:key/*\"\n            Condition:\n              ForAnyValue:StringLike: { kms:ResourceAliases: alias/relay-* }",
-                "Resource: [!GetAtt AnswerKey.Arn, !Sub \"arn:aws:kms:${AWS::Region}:${AWS::AccountId}:alias/relay-*\"]",
+                "Resource: [!GetAtt AnswerKey.Arn, !GetAtt LedgerKey.Arn, !Sub \"arn:aws:kms:${AWS::Region}:${AWS::AccountId}:alias/relay-*\"]",
             ),
             (
                 File::Foundation,
