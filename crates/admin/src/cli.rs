@@ -105,8 +105,8 @@ pub(crate) struct VerifyLedger {
     /// The configuration of a target in this account and region.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// The ledger's public key in base64, from a safe place. After a rotation, each of
-    /// them, the newest first.
+    /// The ledger's public key in base64, from a safe place. After a rotation, each of them,
+    /// the newest first.
     #[arg(long = "key", value_name = "BASE64", required = true)]
     pub(crate) keys: Vec<String>,
     /// Days for which the foundation keeps the evidence (its parameter EvidenceRetentionDays).

@@ -15,6 +15,7 @@ use relay_protocol::keys::SingleKey;
 use relay_protocol::ledger::{DEPLOYMENTS, FOLDER, OBJECT_MAX, day_of};
 use relay_protocol::limits::LEDGER_ENTRY_MAX;
 use relay_protocol::outcome::ExitCode;
+use relay_protocol::task::family_of;
 use relay_protocol::{DeploymentId, PublicKey, TargetName};
 use serde::Deserialize;
 use tokio::task::JoinSet;
@@ -75,7 +76,8 @@ fn key(text: &str) -> Result<SingleKey, Failure> {
     SingleKey::new(&public).map_err(|problem| Failure::usage(format!("--key: {problem}")))
 }
 
-/// Reads an entry, or a copy of one. What is larger than an entry proves nothing, like no entry.
+/// Reads an entry, or a copy of one. An object that is too large is read as an empty one, which
+/// proves nothing.
 async fn read(objects: &Objects, bucket: &str, name: &str) -> Result<Option<Vec<u8>>, AwsError> {
     match objects.get(bucket, name, 2 * LEDGER_ENTRY_MAX as u64).await {
         Err(error) if error.kind == Kind::Invalid => Ok(Some(Vec::new())),
@@ -125,7 +127,7 @@ async fn compare(objects: &Objects, bucket: &str, all: Vec<Listed>, audit: &mut 
         {
             let (objects, bucket) = (objects.clone(), bucket.to_owned());
             reads.spawn(async move {
-                // What is larger than any of them may be is in no entry, and is not read.
+                // No entry lists an object that is larger than this, so its bytes do not matter.
                 let is_read = size <= OBJECT_MAX;
                 let digest = if is_read { objects.digest(&bucket, &key, OBJECT_MAX).await } else { Ok(None) };
                 (digest, key, written_at)
@@ -170,10 +172,9 @@ struct Started {
 }
 
 impl Started {
-    /// The target whose family the task definition is of; relay's families begin with `relay_`.
+    /// The target that the task definition belongs to.
     fn target(&self) -> Option<TargetName> {
-        let name = self.task_definition.rsplit('/').next()?.split(':').next()?;
-        name.strip_prefix("relay_")?.replacen('_', "/", 1).parse().ok()
+        TargetName::of_family(family_of(&self.task_definition))
     }
 
     fn deployment_id(&self) -> Option<DeploymentId> {

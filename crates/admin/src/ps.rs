@@ -44,13 +44,13 @@ impl Live {
     /// Returns `None` for a task that has ended or does not belong to relay.
     fn of(task: &Task) -> Option<Self> {
         let (_, revision) = task.definition.split_once(":task-definition/")?;
-        let (service, environment) = revision.split(':').next()?.strip_prefix("relay_")?.split_once('_')?;
+        let target = TargetName::of_family(revision.split(':').next()?)?;
         // After a StopTask call, ECS changes `last_status` late.
         let stopping = task.desired_status == "STOPPED" && task.last_status == "RUNNING";
         (task.last_status != "STOPPED").then_some(())?;
         Some(Self {
             id: task.started_by.parse().ok()?,
-            target: format!("{service}/{environment}").parse().ok()?,
+            target,
             task: task.arn.clone(),
             state: if stopping { "STOPPING".to_owned() } else { task.last_status.clone() },
             since: task.started_at.or(task.created_at),

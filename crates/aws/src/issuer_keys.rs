@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use relay_protocol::keys::{IssuerKey, IssuerKeys, KeyName};
 use relay_protocol::limits::{ISSUER_KEY_MAX, ISSUER_KEYS_MAX};
 
+use crate::AwsError;
 use crate::clock::now;
 use crate::objects::{Object, Objects};
-use crate::{AwsError, Kind};
 
 /// An object in a folder of issuers' keys.
 #[derive(Debug)]
@@ -47,11 +47,7 @@ pub async fn all(objects: &Objects, bucket: &str, folder: &str) -> Result<Vec<St
 pub async fn read(objects: &Objects, bucket: &str, names: &BTreeSet<KeyName>) -> Result<IssuerKeys, AwsError> {
     let mut keys = Vec::new();
     for KeyName { issuer, kid } in names.iter().take(ISSUER_KEYS_MAX) {
-        let object = match objects.get(bucket, &IssuerKey::object(issuer, kid), ISSUER_KEY_MAX).await {
-            // An object that is too large is no key.
-            Err(error) if error.kind == Kind::Invalid => None,
-            object => object?,
-        };
+        let object = objects.get_fitting(bucket, &IssuerKey::object(issuer, kid), ISSUER_KEY_MAX).await?;
         let key = object.and_then(|object| IssuerKey::parse(&object.bytes).ok());
         keys.extend(key.filter(|key| key.issuer == *issuer && key.kid == *kid && key.is_usable(now())));
     }

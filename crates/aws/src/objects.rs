@@ -211,6 +211,19 @@ impl Objects {
         Ok(Some(Object { bytes, etag }))
     }
 
+    /// Reads an object of at most `max` bytes. One that is larger counts as missing, like one that
+    /// does not exist: a reader that verifies what it finds believes neither.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call.
+    pub async fn get_fitting(&self, bucket: &str, key: &str, max: u64) -> Result<Option<Object>, AwsError> {
+        match self.get(bucket, key, max).await {
+            Err(error) if error.kind == Kind::Invalid => Ok(None),
+            object => object,
+        }
+    }
+
     /// Uploads the file at `path`.
     ///
     /// # Errors

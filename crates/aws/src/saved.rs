@@ -7,8 +7,8 @@ use relay_protocol::evidence::{Evidence, Writer};
 use relay_protocol::limits::{CLAIM_MAX, RECORD_MAX};
 use relay_protocol::{Digest, Envelope, RequestRef, TargetName};
 
+use crate::AwsError;
 use crate::objects::Objects;
-use crate::{AwsError, Kind};
 
 /// Reads what the evidence has for each artifact, by the target that saved it. Nothing of it is
 /// verified yet; what is missing or cannot be read is left out.
@@ -23,22 +23,15 @@ pub async fn read(
 ) -> Result<BTreeMap<Digest, (RequestRef, Envelope)>, AwsError> {
     let mut found = BTreeMap::new();
     for (target, digest) in artifacts {
-        let mark = small(objects, bucket, &Evidence::saved(target, *digest), CLAIM_MAX).await?;
-        let named = mark.and_then(|mark| RequestRef::parse(std::str::from_utf8(&mark).ok()?).ok());
+        let mark = objects.get_fitting(bucket, &Evidence::saved(target, *digest), CLAIM_MAX as u64).await?;
+        let named = mark.and_then(|mark| RequestRef::parse(std::str::from_utf8(&mark.bytes).ok()?).ok());
         // A mark that names another target's deployment would be read with rights that were not
         // given for it.
         let Some(named) = named.filter(|named| named.target == *target) else { continue };
-        let record = small(objects, bucket, &named.evidence().record(Writer::Runner), 2 * RECORD_MAX).await?;
-        let record = record.and_then(|record| Envelope::parse(&record, 2 * RECORD_MAX).ok());
+        let record = named.evidence().record(Writer::Runner);
+        let record = objects.get_fitting(bucket, &record, 2 * RECORD_MAX as u64).await?;
+        let record = record.and_then(|record| Envelope::parse(&record.bytes, 2 * RECORD_MAX).ok());
         found.extend(record.map(|record| (*digest, (named, record))));
     }
     Ok(found)
-}
-
-/// Reads an object. One that is too large counts as missing.
-async fn small(objects: &Objects, bucket: &str, key: &str, max: usize) -> Result<Option<Vec<u8>>, AwsError> {
-    match objects.get(bucket, key, max as u64).await {
-        Err(error) if error.kind == Kind::Invalid => Ok(None),
-        object => Ok(object?.map(|object| object.bytes)),
-    }
 }

@@ -5,12 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use relay_protocol::keys::SingleKey;
-use relay_protocol::ledger::{DAYS_BACK, LedgerEntry, day_of, deployment_of, must_list};
+use relay_protocol::ledger::{DAY, DAYS_BACK, LedgerEntry, day_of, deployment_of, must_list};
 use relay_protocol::limits::{CLOCK_SKEW, LEDGER_AGE_MAX, LEDGER_ENTRY_MAX, LEDGER_OBJECTS_MAX};
 use relay_protocol::{Digest, Envelope, Timestamp};
-
-/// Seconds of a day.
-const DAY: i64 = 86_400;
 
 /// An entry that stands, with the SHA-256 of its object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,9 +18,22 @@ pub struct Newest {
     pub sha256: Digest,
 }
 
+/// Whether another entry may be due: the newest one has not reached this period, or it was full.
+/// `period` is in seconds.
+pub fn is_due(newest: Option<&Newest>, now: Timestamp, period: i64) -> bool {
+    newest.is_none_or(|Newest { entry, .. }| {
+        entry.until < begin(now, period) || entry.objects.len() >= LEDGER_OBJECTS_MAX
+    })
+}
+
+/// The beginning of the period that `now` is in.
+fn begin(now: Timestamp, period: i64) -> Timestamp {
+    Timestamp::from_unix(now.unix() - now.unix() % period)
+}
+
 /// The next entry of the ledger of `bucket`, with the first [`LEDGER_OBJECTS_MAX`] of the objects
-/// that no entry lists yet. `None` if the newest entry has reached this period and there is no more
-/// than it could list. `period` is in seconds.
+/// that no entry lists yet. `None` if none is due ([`is_due`]), or if the newest one was full and
+/// nothing is left.
 pub fn next(
     bucket: &str,
     newest: Option<&Newest>,
@@ -31,14 +41,13 @@ pub fn next(
     now: Timestamp,
     period: i64,
 ) -> Option<LedgerEntry> {
-    let until = Timestamp::from_unix(now.unix() - now.unix() % period);
-    let objects = unlisted.into_iter().take(LEDGER_OBJECTS_MAX).collect();
+    let until = begin(now, period);
+    let objects: BTreeMap<_, _> = unlisted.into_iter().take(LEDGER_OBJECTS_MAX).collect();
     let bucket = bucket.to_owned();
     let Some(Newest { entry, sha256 }) = newest else {
         return Some(LedgerEntry { bucket, number: 0, previous: None, from: until.plus(-period), until, objects });
     };
-    let was_full = entry.objects.len() >= LEDGER_OBJECTS_MAX;
-    if entry.until >= until && (!was_full || objects.is_empty()) {
+    if !is_due(newest, now, period) || (entry.until >= until && objects.is_empty()) {
         return None;
     }
     let (from, until) = (entry.until, until.max(entry.until));
@@ -157,11 +166,6 @@ impl Audit {
         Err(refused)
     }
 
-    /// The objects that the ledger lists.
-    pub fn listed(&self) -> impl Iterator<Item = &str> {
-        self.listed.keys().map(String::as_str)
-    }
-
     /// Takes an object of the bucket: its name, when it was written, and, if the ledger lists it,
     /// the SHA-256 of its bytes.
     pub fn object(&mut self, key: &str, written_at: Timestamp, sha256: Option<Digest>) {
@@ -185,9 +189,8 @@ impl Audit {
                 self.problem(&key, "was removed");
             }
         }
-        match (&self.first, &self.newest) {
-            (Some(first), Some(newest)) => {
-                let (first, newest) = (first.clone(), newest.entry.clone());
+        match (self.first.take(), self.newest.take()) {
+            (Some(first), Some(Newest { entry: newest, .. })) => {
                 if first.number > 0 && first.from > kept_since.plus(DAY) {
                     self.problem(
                         &first.object(),
@@ -357,7 +360,7 @@ mod tests {
     #[test]
     fn a_whole_ledger_has_no_problem() {
         assert_eq!(bucket().audit(at(NOW)), Vec::<String>::new());
-        // What was written after the newest entry is not covered yet.
+        // The newest entry does not cover what was written after it.
         let mut newer = bucket();
         newer.put(
             "deployments/demo/hello/2026-06-01/019e8214-5200-7000-8000-00000000000c/claim",

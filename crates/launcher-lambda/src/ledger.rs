@@ -9,7 +9,7 @@ use relay_aws::clock::now;
 use relay_aws::keys::SigningKey;
 use relay_aws::objects::{Listed, Objects};
 use relay_aws::{AwsError, Kind, Sdk};
-use relay_engine::ledger::{Newest, next};
+use relay_engine::ledger::{Newest, is_due, next};
 use relay_protocol::ledger::{DEPLOYMENTS, FOLDER, LedgerEntry, OBJECT_MAX, day_of, days};
 use relay_protocol::limits::{LEDGER_ENTRY_MAX, LEDGER_OBJECTS_MAX};
 use relay_protocol::{Digest, Envelope, Region, Statement as _, Timestamp};
@@ -57,10 +57,10 @@ impl Clerk {
             // A copy that failed last time comes first: no entry follows one without a copy.
             self.copy(entry).await?;
         }
-        loop {
+        while is_due(newest.as_ref(), now, self.period) {
             let before = newest.as_ref().map(|newest| newest.entry.until);
             let unlisted = self.unlisted(days(before, now).collect(), &listed).await?;
-            let Some(entry) = next(&self.bucket, newest.as_ref(), unlisted, now, self.period) else { return Ok(()) };
+            let Some(entry) = next(&self.bucket, newest.as_ref(), unlisted, now, self.period) else { break };
             listed.extend(entry.objects.keys().cloned());
             let signed = self.key.sign_envelope(entry.to_envelope()).await?.to_json();
             let sha256 = Digest::of(signed.as_bytes());
@@ -69,11 +69,12 @@ impl Clerk {
             info!(number, objects, %until, %sha256, "writes an entry of the ledger");
             if !self.objects.put_once(&self.bucket, &entry.object(), signed).await? {
                 info!(number, "this entry is there already");
-                return Ok(());
+                break;
             }
             self.copy(&entry).await?;
             newest = Some(Newest { entry, sha256 });
         }
+        Ok(())
     }
 
     /// The newest entry, and the objects that the entries list which can still be in its days. An
@@ -106,7 +107,7 @@ impl Clerk {
     }
 
     /// The objects of these days' deployments that are not listed, as many as an entry has room
-    /// for. What is larger than any of them may be is left out, and an audit finds it.
+    /// for. An object that is too large is left out, and an audit reports it.
     async fn unlisted(
         &self,
         days: Vec<Timestamp>,

@@ -18,7 +18,7 @@ use relay_protocol::encoding::short;
 use relay_protocol::evidence::Evidence;
 use relay_protocol::frame::LauncherKind;
 use relay_protocol::request::{Hints, Stage};
-use relay_protocol::task::Task;
+use relay_protocol::task::{Task, family_of};
 use relay_protocol::{Control, DeploymentId, Envelope, QueueUrl, Statement as _, Timestamp};
 use tracing::{error, info, warn};
 
@@ -268,8 +268,7 @@ impl Launcher {
         };
         let judged = asked.and_then(|(configuration, asked)| {
             // A stranger's task family must not use a configuration that names another's target.
-            let family = task.definition.rsplit('/').next().and_then(|name| name.split(':').next());
-            if family != Some(configuration.target.family().as_str()) {
+            if family_of(&task.definition) != configuration.target.family() {
                 return Err("its family is not the target's".to_owned());
             }
             if asked.request().deployment_id.as_str() != task.started_by {

@@ -66,7 +66,7 @@ fn each<'a>(
 }
 
 /// Verifies the records of all artifacts of a request that another target saved, each by the key
-/// that the configuration names. What does not verify is left out, with the reason in its place.
+/// that the configuration names. One that does not verify has the reason in its place.
 pub(crate) fn judge(rules: &Rules, request: &Request, found: &Found) -> BTreeMap<ParameterName, Result<Saved, String>> {
     let mut judged = BTreeMap::new();
     for (name, target, digest, key) in each(rules, request) {

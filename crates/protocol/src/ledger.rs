@@ -15,7 +15,7 @@ use crate::strict;
 use crate::time::Timestamp;
 
 /// Seconds of a day.
-const DAY: i64 = 86_400;
+pub const DAY: i64 = 86_400;
 
 /// The folder of the ledger in the evidence bucket, with a slash.
 pub const FOLDER: &str = "ledger/";

@@ -176,6 +176,12 @@ impl TargetName {
         format!("relay_{}", self.0.replace('/', "_"))
     }
 
+    /// The target of this family; `None` if it is no family of relay's.
+    pub fn of_family(family: &str) -> Option<Self> {
+        let (service, environment) = family.strip_prefix("relay_")?.split_once('_')?;
+        format!("{service}/{environment}").parse().ok()
+    }
+
     /// The alias of the target key that the target's stack makes:
     /// `alias/relay-<service>-<environment>`. It may be another target's too, since both parts may
     /// contain a hyphen; the key that is pinned decides, never the alias.
@@ -453,7 +459,12 @@ mod tests {
 
     #[test]
     fn targets_have_two_plain_parts() {
-        assert_eq!("payments/production".parse::<TargetName>().unwrap().family(), "relay_payments_production");
+        let target: TargetName = "payments/production".parse().unwrap();
+        assert_eq!(target.family(), "relay_payments_production");
+        assert_eq!(TargetName::of_family(&target.family()), Some(target));
+        for odd in ["payments_production", "relay_payments", "relay_a_b_c", "relay_A_b", ""] {
+            assert_eq!(TargetName::of_family(odd), None, "{odd}");
+        }
         for odd in ["payments", "payments/", "/x", "a/b/c", "Payments/production", "a_b/c", "-a/b", "a/b-", "а/b"] {
             assert!(odd.parse::<TargetName>().is_err(), "{odd}");
         }

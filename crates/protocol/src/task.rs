@@ -47,6 +47,13 @@ pub fn cluster_of(task_arn: &str) -> &str {
     task_arn.split('/').nth(1).unwrap_or_default()
 }
 
+/// The family in the ARN of a revision, `arn:aws:ecs:REGION:ACCOUNT:task-definition/FAMILY:NUMBER`,
+/// or in its short form, `FAMILY:NUMBER`.
+pub fn family_of(definition: &str) -> &str {
+    let revision = definition.rsplit('/').next().unwrap_or_default();
+    revision.split(':').next().unwrap_or_default()
+}
+
 impl Task {
     /// Whether the whole task has stopped.
     pub fn has_stopped(&self) -> bool {

@@ -15,15 +15,14 @@ use relay_protocol::limits::REQUEST_LIFETIME_MAX;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::request::Hints;
 use relay_protocol::{
-    Digest, DryRun, Envelope, Message, PublicKey, QueueUrl, Reason, Request, SignedFrame, Statement as _, TargetName,
-    TopicArn,
+    Digest, DryRun, Envelope, Message, QueueUrl, Reason, Request, SignedFrame, Statement as _, TargetName, TopicArn,
 };
 
 use crate::clock::Clock;
 use crate::follower::Follower;
 use crate::queues::Pair;
 use crate::request::new_id;
-use crate::settings::PIN_HINT;
+use crate::settings::{PIN_HINT, key_ids};
 use crate::signing::Signer;
 use crate::tags::Tags;
 
@@ -165,11 +164,10 @@ impl Trial<'_> {
     fn check_pin(&self, tried: &Tried) -> Result<(), Failure> {
         match self.pins {
             Some(pins) if pins.target.iter().all(|key| key.key_id() != tried.target_key_id) => {
-                let ids: Vec<String> = pins.target.iter().map(PublicKey::key_id).collect();
                 Err(Failure::usage(format!(
                     "the pinned target key of {} has the id {}, and the target's key has the id {}",
                     self.target,
-                    ids.join(" or "),
+                    key_ids(&pins.target),
                     tried.target_key_id
                 ))
                 .hint(PIN_HINT))

@@ -340,6 +340,11 @@ fn pin(name: &str, text: Option<&str>) -> Result<Option<Vec<PublicKey>>, Failure
     text.split(',').map(public_key).collect::<Result<_, _>>().map(Some).map_err(wrong)
 }
 
+/// The ids of a pin's keys, for people.
+pub(crate) fn key_ids(keys: &[PublicKey]) -> String {
+    keys.iter().map(PublicKey::key_id).collect::<Vec<_>>().join(" or ")
+}
+
 /// A pin in relay.toml: a key, or a list of keys.
 fn keys<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     #[derive(Deserialize)]

@@ -75,7 +75,7 @@ impl Rejected {
 }
 
 /// The pinned keys that every frame must trace back to (clauses VCH-1, FRM-6). Each is one key and,
-/// while it is being replaced, the other one too (clause KEY-2).
+/// while it is being replaced, the other one too (clauses KEY-5, KEY-7).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pins {
     /// The target key, which vouches for runner keys and signs the runner's records.

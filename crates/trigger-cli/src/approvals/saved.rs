@@ -2,7 +2,7 @@
 //! deployment would use, under one digest, so an approver sees what would be done (clause ART-7).
 
 use std::fs::File;
-use std::io::{BufReader, Read as _, Seek as _, Write as _};
+use std::io::{self, BufReader, Read as _, Seek as _, Write};
 use std::path::{Path, PathBuf};
 
 use relay_aws::Sdk;
@@ -47,10 +47,10 @@ impl Source<'_> {
     /// change it between that and the reading.
     fn copy(&self, digest: Digest) -> Result<Option<File>, Failure> {
         for path in self.copies {
-            let named = |error: std::io::Error| Failure::usage(format!("--saved {}: {error}", path.display()));
-            let own = own_copy(path).map_err(named)?;
-            if own.0 == digest {
-                return Ok(Some(own.1));
+            let named = |error: io::Error| Failure::usage(format!("--saved {}: {error}", path.display()));
+            let (found, own) = own_copy(path).map_err(named)?;
+            if found == digest {
+                return Ok(Some(own));
             }
         }
         match self.copies {
@@ -67,16 +67,12 @@ impl Source<'_> {
             .strip_prefix("s3://")
             .and_then(|rest| rest.split_once('/'))
             .ok_or_else(|| odd("is not a place in S3".to_owned()))?;
-        let mut file = tempfile::tempfile().map_err(|error| odd(error.to_string()))?;
+        let mut own = Private::new().map_err(|error| odd(error.to_string()))?;
         let objects = Objects::new(&match self.profile {
             Some(profile) => Sdk::of_profile(self.region, profile).await,
             None => Sdk::from_environment(Some(self.region)).await,
         });
-        let mut hasher = Hasher::default();
-        let take = |part: &[u8]| {
-            hasher.push(part);
-            file.write_all(part)
-        };
+        let take = |part: &[u8]| own.write_all(part);
         let found = objects.fetch(bucket, key, ARTIFACT_MAX, take).await.map_err(|error| {
             Failure::aws(&format!("reading the artifact `{parameter}` in {location}"), &error)
                 .hint("name a profile that may read it with --saved-profile (infra/approver-policy.json), or a copy with --saved FILE")
@@ -84,30 +80,48 @@ impl Source<'_> {
         if !found {
             return Err(odd("is not there any more: saved artifacts expire".to_owned()));
         }
-        if hasher.digest() != digest {
-            return Err(odd(format!("has another digest than the request says, {}", hasher.digest())));
+        match own.done().map_err(|error| odd(error.to_string()))? {
+            (found, file) if found == digest => Ok(file),
+            (found, _) => Err(odd(format!("has another digest than the request says, {found}"))),
         }
-        file.rewind().map_err(|error| odd(error.to_string()))?;
-        Ok(file)
     }
 }
 
-/// Copies at most [`ARTIFACT_MAX`] bytes of a file into one that nobody else can reach.
-fn own_copy(path: &Path) -> std::io::Result<(Digest, File)> {
-    let mut file = File::open(path)?.take(ARTIFACT_MAX);
-    let (mut own, mut hasher) = (tempfile::tempfile()?, Hasher::default());
-    let mut part = vec![0; 64 * 1_024];
-    loop {
-        let count = file.read(&mut part)?;
-        let part = part.get(..count).unwrap_or_default();
-        if part.is_empty() {
-            break;
-        }
-        hasher.push(part);
-        own.write_all(part)?;
+/// A file that nobody else can reach, with the SHA-256 of what was written to it.
+struct Private {
+    file: File,
+    hasher: Hasher,
+}
+
+impl Private {
+    fn new() -> io::Result<Self> {
+        Ok(Self { file: tempfile::tempfile()?, hasher: Hasher::default() })
     }
-    own.rewind()?;
-    Ok((hasher.digest(), own))
+
+    /// The digest, and the file from its beginning.
+    fn done(mut self) -> io::Result<(Digest, File)> {
+        self.file.rewind()?;
+        Ok((self.hasher.digest(), self.file))
+    }
+}
+
+impl Write for Private {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(part)?;
+        self.hasher.push(part.get(..written).unwrap_or(part));
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Copies at most [`ARTIFACT_MAX`] bytes of a file.
+fn own_copy(path: &Path) -> io::Result<(Digest, File)> {
+    let mut own = Private::new()?;
+    io::copy(&mut File::open(path)?.take(ARTIFACT_MAX), &mut own)?;
+    own.done()
 }
 
 /// Reads the text out of the artifact. What else is in there is passed over.

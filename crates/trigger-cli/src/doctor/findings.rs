@@ -7,10 +7,10 @@ use relay_protocol::frame::Tried;
 use relay_protocol::limits::CLOCK_SKEW;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::time::plain_duration;
-use relay_protocol::{PublicKey, Reason, TopicArn};
+use relay_protocol::{Reason, TopicArn};
 
 use super::facts::{DryRun, Facts, Key, Queue, Store};
-use crate::settings::PIN_HINT;
+use crate::settings::{PIN_HINT, key_ids};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,8 +154,7 @@ fn pins(facts: &Facts) -> Finding {
     match &facts.pins {
         Err(failure) => bad("pins", failure),
         Ok(Some(Pins { target, answer })) => {
-            let ids = |keys: &[PublicKey]| keys.iter().map(PublicKey::key_id).collect::<Vec<_>>().join(" or ");
-            ok("pins", format!("target key {}, answer key {}", ids(target), ids(answer)))
+            ok("pins", format!("target key {}, answer key {}", key_ids(target), key_ids(answer)))
         }
         Ok(None) => {
             warn("pins", format!("none for {}, so relay trusts the first runner that answers", facts.target), PIN_HINT)
