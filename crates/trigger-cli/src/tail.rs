@@ -27,9 +27,11 @@ const SAME_SIGNAL: Duration = Duration::from_millis(500);
 /// How long the last write of the tags may take, because a second signal means hurry.
 const LAST_TAGS: Duration = Duration::from_secs(1);
 
-/// The longest wait of the tail. A wait that took much longer shows that this process was
-/// suspended.
+/// The longest wait of the tail.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Two looks at the clock that are further apart show that this process was suspended.
+const SUSPENDED: Duration = TICK.saturating_mul(2);
 
 /// How long to tail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,10 +99,19 @@ impl Tail {
     ) -> Option<ExitCode> {
         let mut stopping: Option<Stopping> = None;
         let began = Instant::now();
+        let mut looked = self.clock.elapsed();
         loop {
             let left = patience.timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(began.elapsed()));
             let left = if stopping.is_some() { Duration::MAX } else { left };
+            let had_room = show.has_room();
             let asked = self.wait(show, signals, left).await;
+            let passed = self.clock.elapsed().saturating_sub(looked);
+            looked += passed;
+            // Either this command's own reader did not keep up, or this process was suspended
+            // somewhere in this loop, perhaps with its CI agent. The silence is not the runner's.
+            if !had_room || passed > SUSPENDED {
+                self.inbox.handle_stalled(passed);
+            }
             match (asked, stopping) {
                 (None, _) => {}
                 (Some(_), Some(stopping)) if stopping.is_repeated() => {}
@@ -120,7 +131,8 @@ impl Tail {
                 return None;
             }
             self.write_out(show);
-            self.inbox.handle_timeout(self.clock.elapsed());
+            // Not a later time: the process may have been suspended since, which the next look shows.
+            self.inbox.handle_timeout(looked);
             self.write_out(show);
             self.look_after(show, patience, stopping.is_some());
             if self.inbox.poll_end().is_some() && self.is_printed(show) {
@@ -168,7 +180,7 @@ impl Tail {
         let due = [self.inbox.poll_timeout(), show.poll_timeout()].into_iter().flatten();
         let due = due.map(|at| at.saturating_sub(before)).fold(TICK, Duration::min);
         let has_room = show.has_room();
-        let asked = tokio::select! {
+        tokio::select! {
             // A reader that does not keep up is not given more.
             answer = self.follower.next(), if has_room => {
                 if let Some(answer) = answer {
@@ -184,14 +196,7 @@ impl Tail {
             () = tokio::time::sleep(due) => None,
             asked = signals.next() => Some(asked),
             () = tokio::time::sleep(left) => Some(Asked::TIMEOUT),
-        };
-        // Either this command's own reader did not keep up, or this process was suspended, perhaps
-        // with its CI agent. The silence is not the runner's.
-        let waited = self.clock.elapsed().saturating_sub(before);
-        if !has_room || waited > TICK * 2 {
-            self.inbox.handle_stalled(waited);
         }
-        asked
     }
 
     /// Warns once if an answer came that a pin does not fit. Reading goes on: a stranger could have
