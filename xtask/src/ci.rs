@@ -12,7 +12,7 @@ use cargo_metadata::{MetadataCommand, TargetKind};
 
 use crate::run::{answers, cargo, has_engine, said, succeed};
 use crate::tree::{programs, root, target};
-use crate::{Outcome, cycles, direction, docs, emulator, infra, mutants, package};
+use crate::{Outcome, cycles, direction, docs, emulator, features, infra, mutants, package};
 
 /// The choice of a lane.
 #[derive(Debug, clap::Args)]
@@ -110,6 +110,7 @@ pub(crate) fn demo() -> Outcome {
 fn quick(run: &mut Run) -> Outcome {
     run.step("format", || cargo(&["fmt", "--all", "--check"]))?;
     run.step("direction of dependencies", direction::check)?;
+    run.step("one set of features", features::check)?;
     run.step("import cycles", cycles::check)?;
     run.step("documents", docs::check)?;
     run.step("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;

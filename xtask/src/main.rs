@@ -12,6 +12,7 @@ mod cycles;
 mod direction;
 mod docs;
 mod emulator;
+mod features;
 mod fuzz;
 mod infra;
 mod links;

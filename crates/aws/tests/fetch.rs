@@ -45,7 +45,8 @@ async fn an_answer_is_taken_only_as_it_should_be() {
     assert!(matches!(get("http://issuer.example/").await, Err(FetchError::Url(_))), "plain HTTP");
 }
 
-#[tokio::test(start_paused = true)]
+/// Takes the ten seconds that it is about.
+#[tokio::test]
 async fn a_server_that_never_answers_is_left() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());

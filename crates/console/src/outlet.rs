@@ -24,6 +24,10 @@ const OFFERED_MAX: usize = 8 * 1_024 * 1_024;
 /// How long a stream waits for the earlier pieces of the other one, if that makes no progress.
 const STUCK: Duration = Duration::from_millis(250);
 
+/// Two questions of a caller of [`Outlet::stuck_for`] that are further apart show that this process
+/// was suspended.
+const SUSPENDED: Duration = Duration::from_secs(2);
+
 /// The stream that a piece of output goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
@@ -110,6 +114,8 @@ struct State {
     waiting: usize,
     dropped: u64,
     streams: [Stream; 2],
+    /// When [`Outlet::stuck_for`] was last called.
+    watched: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -191,11 +197,21 @@ impl Outlet {
         self.0.progress.notified().await;
     }
 
-    /// Returns for how long a stream has taken nothing that waits for it.
+    /// Returns for how long a stream has taken nothing that waits for it. A caller asks at least
+    /// once a second: after a longer pause this process was suspended, perhaps with its reader, and
+    /// the count begins anew.
     pub fn stuck_for(&self) -> Duration {
-        let state = self.0.lock();
-        let stuck = state.streams.iter().filter(|stream| !stream.pieces.is_empty());
-        stuck.filter_map(|stream| stream.moved).map(|moved| moved.elapsed()).max().unwrap_or_default()
+        let mut state = self.0.lock();
+        let now = Instant::now();
+        let pause = state.watched.replace(now).map(|last| now - last);
+        let stuck = state.streams.iter_mut().filter(|stream| !stream.pieces.is_empty());
+        let since = stuck.filter_map(|stream| stream.moved.as_mut()).map(|moved| {
+            if pause.is_none_or(|pause| pause > SUSPENDED) {
+                *moved = now;
+            }
+            now.saturating_duration_since(*moved)
+        });
+        since.max().unwrap_or_default()
     }
 
     /// Returns why the stream takes no more, if it does not.
@@ -367,7 +383,13 @@ mod tests {
         reader.read_exact(&mut found).unwrap();
         assert_eq!(&found, b"a warning");
         assert!(outlet.written() < outlet.taken(), "what is stuck is not written");
-        assert!(outlet.stuck_for() >= STUCK);
+        std::thread::sleep(STUCK);
+        assert_eq!(outlet.stuck_for(), Duration::ZERO, "nobody has watched until now");
+        while outlet.stuck_for() < STUCK {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(SUSPENDED + STUCK);
+        assert_eq!(outlet.stuck_for(), Duration::ZERO, "a process that was suspended has not watched");
         outlet.abandon();
         outlet.settle(LIMIT);
         assert_eq!((outlet.waiting(), outlet.closed(To::Stdout)), (0, Some(ErrorKind::TimedOut)));

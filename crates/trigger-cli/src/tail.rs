@@ -131,7 +131,7 @@ impl Tail {
                 return None;
             }
             self.write_out(show);
-            // Not a later time: the process may have been suspended since, which the next look shows.
+            // Not a later time: a suspension since then shows at the next look.
             self.inbox.handle_timeout(looked);
             self.write_out(show);
             self.look_after(show, patience, stopping.is_some());
