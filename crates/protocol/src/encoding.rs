@@ -135,9 +135,17 @@ impl From<Digest> for String {
 
 /// The JSON of one of this crate's own types, with the members in declaration order and without
 /// whitespace. This is the form that is signed, hashed and sent.
-#[allow(clippy::expect_used, reason = "the message states the invariant")]
 pub(crate) fn to_json<T: Serialize>(value: &T) -> String {
-    serde_json::to_string(value).expect("JSON can express strings, numbers, lists and maps with string keys")
+    to_json_of(0, value)
+}
+
+/// The same for a value whose JSON has about `size` bytes: it is not moved while it grows.
+#[allow(clippy::expect_used, reason = "the message states the invariant")]
+pub(crate) fn to_json_of<T: Serialize>(size: usize, value: &T) -> String {
+    let mut json = Vec::with_capacity(size.max(128));
+    serde_json::to_writer(&mut json, value)
+        .expect("JSON can express strings, numbers, lists and maps with string keys");
+    String::from_utf8(json).expect("JSON is UTF-8")
 }
 
 /// Checks a text of JSON by the rules of clause ENC-5, whatever it holds.
@@ -153,7 +161,8 @@ pub fn strict_json(json: &[u8]) -> Result<(), serde_json::Error> {
 /// can be an SQS body (clause FRM-3). These are U+FFFE and U+FFFF; SQS accepts U+007F, and JSON
 /// already escapes the control characters below U+0020.
 pub fn sqs_safe(json: String) -> String {
-    if json.contains(['\u{FFFE}', '\u{FFFF}']) {
+    // Two searches for one character each are much faster than one for either.
+    if json.contains('\u{FFFE}') || json.contains('\u{FFFF}') {
         json.replace('\u{FFFE}', "\\ufffe").replace('\u{FFFF}', "\\uffff")
     } else {
         json

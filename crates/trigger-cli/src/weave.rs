@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bytes::Bytes;
 use relay_console::outlet::To;
 use relay_protocol::frame::Stream;
 
@@ -17,7 +18,7 @@ const MOMENT: Duration = Duration::from_millis(250);
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
     /// The tool's bytes.
-    Tool(Stream, Vec<u8>),
+    Tool(Stream, Bytes),
     /// A line of relay's own for stderr, without its line break.
     Line(String),
 }
@@ -30,12 +31,12 @@ pub(crate) struct Weave {
     /// The stream that is in the middle of a line.
     open: Option<Stream>,
     /// The beginning of a character of stdout and of stderr.
-    rest: [Vec<u8>; 2],
+    rest: [Bytes; 2],
     /// What waits for the end of the line, and until when.
     waiting: VecDeque<Piece>,
     until: Option<Duration>,
     /// What is to be printed now.
-    ready: Vec<(To, Vec<u8>)>,
+    ready: Vec<(To, Bytes)>,
 }
 
 impl Weave {
@@ -80,13 +81,13 @@ impl Weave {
     }
 
     /// Returns what is to be printed now.
-    pub(crate) fn take_ready(&mut self) -> Vec<(To, Vec<u8>)> {
+    pub(crate) fn take_ready(&mut self) -> Vec<(To, Bytes)> {
         std::mem::take(&mut self.ready)
     }
 
     /// Whether nothing is held back.
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.ready.is_empty() && self.rest.iter().all(Vec::is_empty)
+        self.waiting.is_empty() && self.ready.is_empty() && self.rest.iter().all(Bytes::is_empty)
     }
 
     /// Whether a stream is in the middle of a line.
@@ -103,7 +104,7 @@ impl Weave {
     }
 
     /// Goes on with a line that others wait for. They come right after it.
-    fn go_on(&mut self, stream: Stream, bytes: Vec<u8>) {
+    fn go_on(&mut self, stream: Stream, bytes: Bytes) {
         let more = self.print_line(stream, bytes);
         if !more.is_empty() {
             self.waiting.push_back(Piece::Tool(stream, more));
@@ -112,7 +113,7 @@ impl Weave {
     }
 
     /// Prints up to the first end of a line, and returns what follows it.
-    fn print_line(&mut self, stream: Stream, mut bytes: Vec<u8>) -> Vec<u8> {
+    fn print_line(&mut self, stream: Stream, mut bytes: Bytes) -> Bytes {
         let end = bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1);
         let more = bytes.split_off(end);
         self.print(Piece::Tool(stream, bytes));
@@ -150,18 +151,14 @@ impl Weave {
         match piece {
             Piece::Tool(stream, bytes) => {
                 let mut whole = std::mem::take(&mut self.rest[stream as usize]);
-                if whole.is_empty() {
-                    whole = bytes;
-                } else {
-                    whole.extend(bytes);
-                }
+                whole = if whole.is_empty() { bytes } else { [whole, bytes].concat().into() };
                 self.rest[stream as usize] = whole.split_off(whole.len() - unfinished(&whole));
                 self.write(stream, whole);
             }
             Piece::Line(text) => {
                 let torn = self.open.is_some_and(|open| open == Stream::Stderr || self.one_file);
                 let start = if torn { "\n" } else { "" };
-                self.ready.push((To::Stderr, format!("{start}{text}\n").into_bytes()));
+                self.ready.push((To::Stderr, format!("{start}{text}\n").into()));
                 if torn {
                     self.open = None;
                 }
@@ -169,7 +166,7 @@ impl Weave {
         }
     }
 
-    fn write(&mut self, stream: Stream, bytes: Vec<u8>) {
+    fn write(&mut self, stream: Stream, bytes: Bytes) {
         let Some(last) = bytes.last() else { return };
         self.open = (*last != b'\n').then_some(stream);
         let to = if stream == Stream::Stdout { To::Stdout } else { To::Stderr };
@@ -196,7 +193,7 @@ mod tests {
     const ERR: Stream = Stream::Stderr;
 
     fn tool(stream: Stream, text: &str) -> Piece {
-        Piece::Tool(stream, text.as_bytes().to_vec())
+        Piece::Tool(stream, text.to_owned().into())
     }
 
     fn line(text: &str) -> Piece {
@@ -205,7 +202,7 @@ mod tests {
 
     /// What a log that receives both streams holds.
     fn shown(weave: &mut Weave) -> String {
-        weave.take_ready().into_iter().map(|(_, bytes)| String::from_utf8(bytes).unwrap()).collect()
+        weave.take_ready().into_iter().map(|(_, bytes)| String::from_utf8(bytes.to_vec()).unwrap()).collect()
     }
 
     fn woven(pieces: Vec<Piece>) -> String {
@@ -237,18 +234,18 @@ mod tests {
     #[test]
     fn a_character_is_never_split() {
         let mut weave = Weave::new(true);
-        weave.push(Duration::ZERO, Piece::Tool(OUT, b"gr\xc3".to_vec()));
+        weave.push(Duration::ZERO, Piece::Tool(OUT, b"gr\xc3".as_slice().into()));
         weave.push(Duration::ZERO, tool(ERR, "warning\n"));
         weave.handle_timeout(MOMENT);
         assert_eq!(shown(&mut weave), "grwarning\n");
         assert!(!weave.is_empty());
-        weave.push(MOMENT, Piece::Tool(OUT, b"\xbcn\n".to_vec()));
+        weave.push(MOMENT, Piece::Tool(OUT, b"\xbcn\n".as_slice().into()));
         assert_eq!(shown(&mut weave), "ün\n");
         // Bytes that are no text are not held back, and nothing is held back at the end.
-        weave.push(MOMENT, Piece::Tool(OUT, b"\xff\xfe\xf0\x9f".to_vec()));
-        assert_eq!(weave.take_ready(), [(To::Stdout, b"\xff\xfe".to_vec())]);
+        weave.push(MOMENT, Piece::Tool(OUT, b"\xff\xfe\xf0\x9f".as_slice().into()));
+        assert_eq!(weave.take_ready(), [(To::Stdout, b"\xff\xfe".as_slice().into())]);
         weave.finish();
-        assert_eq!(weave.take_ready(), [(To::Stdout, b"\xf0\x9f".to_vec())]);
+        assert_eq!(weave.take_ready(), [(To::Stdout, b"\xf0\x9f".as_slice().into())]);
     }
 
     proptest! {

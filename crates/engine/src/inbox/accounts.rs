@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     fn chunks(before: u64, text: &str) -> Chunks {
-        let chunk = Chunk { stream: Stream::Stdout, ms: 0, bytes: text.as_bytes().to_vec() };
+        let chunk: Chunk = Chunk { stream: Stream::Stdout, ms: 0, bytes: text.to_owned().into() };
         Chunks::legible(Offsets { stdout: before, stderr: 0 }, &[chunk])
     }
 

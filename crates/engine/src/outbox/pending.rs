@@ -9,12 +9,16 @@ use relay_protocol::frame::{Chunk, Offsets, Stream};
 /// a thousand chunks, stays under the frame limit.
 pub(super) const CERTAIN: usize = 150 * 1_024;
 
+/// Small pieces of one stream share a chunk of at most so many bytes. A larger piece is a chunk of
+/// its own, and not moved again.
+const MERGED: usize = 32 * 1_024;
+
 /// Chunks in one frame. Alternating streams make many small ones.
 pub(super) const CHUNKS: usize = 1_000;
 
 #[derive(Debug)]
 pub(super) struct Pending {
-    chunks: VecDeque<Chunk>,
+    chunks: VecDeque<Chunk<Vec<u8>>>,
     bytes: usize,
     /// When the oldest chunk was pushed, or the last frame was cut.
     since: Duration,
@@ -55,7 +59,7 @@ impl Pending {
         self.bytes += bytes.len();
         for part in bytes.chunks(CERTAIN) {
             match self.chunks.back_mut() {
-                Some(last) if last.stream == stream && last.bytes.len() + part.len() <= CERTAIN => {
+                Some(last) if last.stream == stream && last.bytes.len() + part.len() <= MERGED => {
                     last.bytes.extend_from_slice(part);
                 }
                 _ => self.chunks.push_back(Chunk { stream, ms, bytes: part.to_vec() }),

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::encoding;
@@ -44,9 +45,9 @@ impl Offsets {
     }
 }
 
-/// Bytes that were read from one stream in one read: owned, or a part of what somebody else holds.
+/// Bytes that were read from one stream in one read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chunk<B = Vec<u8>> {
+pub struct Chunk<B = Bytes> {
     /// The stream that was read.
     pub stream: Stream,
     /// The time of the read, in milliseconds since `started`.
@@ -129,6 +130,12 @@ impl Chunks {
         Self { offset, chunks: chunks.iter().map(wire).collect(), packed: Some(packed) }
     }
 
+    /// Packed chunks without the packed bytes, and those, in base64.
+    pub(super) fn apart(&self) -> Option<(Self, &str)> {
+        let packed = self.packed.as_deref()?;
+        Some((Self { offset: self.offset, chunks: self.chunks.clone(), packed: None }, packed))
+    }
+
     /// Decodes the chunks within the limits (clauses FRM-9, FRM-10).
     ///
     /// # Errors
@@ -138,7 +145,7 @@ impl Chunks {
         if self.chunks.len() > FRAME_CHUNKS_MAX {
             return Err(OutputError::TooLarge);
         }
-        let unpacked = match &self.packed {
+        let mut unpacked = match &self.packed {
             Some(packed) => {
                 let bytes = encoding::from_base64(packed).map_err(|_| OutputError::Packed)?;
                 // The decompressor by itself would accept several frames, or none.
@@ -149,18 +156,17 @@ impl Chunks {
             }
             None => Vec::new(),
         };
-        let mut rest = unpacked.as_slice();
+        // The chunks share what was unpacked, and keep no more than that in memory.
+        unpacked.shrink_to_fit();
+        let mut rest = Bytes::from(unpacked);
         let mut total = 0_usize;
         let mut out = Vec::with_capacity(self.chunks.len());
         for chunk in self.chunks {
             let bytes = match (chunk.text, chunk.base64, chunk.size) {
-                (Some(text), None, None) => text.into_bytes(),
-                (None, Some(base64), None) => encoding::from_base64(&base64).map_err(|_| OutputError::Packed)?,
-                (None, None, Some(size)) => {
-                    let (bytes, after) = rest.split_at_checked(size).ok_or(OutputError::Sizes)?;
-                    rest = after;
-                    bytes.to_vec()
-                }
+                (Some(text), None, None) => text.into(),
+                (None, Some(base64), None) => encoding::from_base64(&base64).map_err(|_| OutputError::Packed)?.into(),
+                (None, None, Some(size)) if size <= rest.len() => rest.split_to(size),
+                (None, None, Some(_)) => return Err(OutputError::Sizes),
                 _ => return Err(OutputError::Form),
             };
             total = total.saturating_add(bytes.len());
@@ -182,7 +188,7 @@ mod tests {
         #[test]
         fn what_goes_in_comes_out(parts in proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u8>(), 0..300)), 0..20)) {
             let chunks: Vec<Chunk> = parts.into_iter().enumerate().map(|(i, (err, bytes))| Chunk {
-                stream: if err { Stream::Stderr } else { Stream::Stdout }, ms: i as u64, bytes,
+                stream: if err { Stream::Stderr } else { Stream::Stdout }, ms: i as u64, bytes: bytes.into(),
             }).collect();
             for folded in [Chunks::legible(Offsets::default(), &chunks), Chunks::packed(Offsets::default(), &chunks, 1)] {
                 let json = encoding::sqs_safe(serde_json::to_string(&folded).unwrap());
@@ -197,13 +203,13 @@ mod tests {
 
     #[test]
     fn a_bomb_does_not_unfold() {
-        let zeros = [Chunk { stream: Stream::Stdout, ms: 0, bytes: vec![0; FRAME_OUTPUT_MAX + 1] }];
+        let zeros = [Chunk { stream: Stream::Stdout, ms: 0, bytes: Bytes::from(vec![0; FRAME_OUTPUT_MAX + 1]) }];
         assert_eq!(Chunks::packed(Offsets::default(), &zeros, 1).unfold(), Err(OutputError::Packed));
     }
 
     #[test]
     fn sizes_must_add_up() {
-        let chunks = [Chunk { stream: Stream::Stdout, ms: 0, bytes: b"abc".to_vec() }];
+        let chunks = [Chunk { stream: Stream::Stdout, ms: 0, bytes: Bytes::from_static(b"abc") }];
         for size in [2, 4] {
             let mut odd = Chunks::packed(Offsets::default(), &chunks, 1);
             odd.chunks[0].size = Some(size);

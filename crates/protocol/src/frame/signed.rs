@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::{base64, to_json};
+use crate::encoding::{base64, to_json_of};
 use crate::envelope::pae;
 use crate::strict;
 
@@ -18,6 +18,9 @@ pub const ATTRIBUTE_FROM: &str = "from";
 pub const ATTRIBUTE_SIG: &str = "sig";
 /// The message attribute that holds the vouch's envelope, in `started`, `heartbeat` and `finished`.
 pub const ATTRIBUTE_VOUCH: &str = "vouch";
+
+/// Bytes of a line of the archive beside its body, and for the escapes in it, if it has few.
+const LINE_SPARE: usize = 1_024;
 
 /// The sender of a frame: the attribute `from`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +112,7 @@ impl SignedFrame {
 
     /// The frame as one line of the archive, with its line end.
     pub fn to_line(&self) -> String {
-        let mut line = to_json(self);
+        let mut line = to_json_of(LINE_SPARE + self.body.len(), self);
         line.push('\n');
         line
     }
