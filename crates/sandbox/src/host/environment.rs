@@ -31,6 +31,14 @@ const SECRETS: [(&str, &str); 3] = [
     ("ssm:eu-west-1:222222222222:parameter/demo/api-token", "sandbox-parameter-55d0"),
 ];
 
+/// A secret that is a JSON object with a hundred values.
+const HUNDRED: &str = "secretsmanager:eu-west-1:222222222222:secret:demo/hundred-values-SaNdBx";
+
+fn hundred_values() -> String {
+    let values = (0..100).map(|n| (format!("key{n}"), json!(format!("sandbox-value-{n:02}-6b0f"))));
+    Value::Object(values.collect()).to_string()
+}
+
 /// The environment for a command.
 #[derive(Debug, Clone)]
 pub(super) struct Environment {
@@ -145,6 +153,7 @@ fn fill(host: &Host, bucket: &str, evidence: &str) -> Result<(), String> {
     for (name, value) in SECRETS {
         lock(&services.secrets).put(&format!("arn:aws:{name}"), value);
     }
+    lock(&services.secrets).put(&format!("arn:aws:{HUNDRED}"), &hundred_values());
     for cluster in ["relay", "default"] {
         lock(&services.ecs).add_cluster(TARGET_ACCOUNT, cluster);
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +51,16 @@ pub(crate) struct Rule {
     by: Option<String>,
     /// Replaces the default error code or ECS reason of the kind.
     code: Option<String>,
+    /// The rule spares as many calls as this allows.
+    quota: Option<Quota>,
+}
+
+/// A rate limit as AWS has them: a bucket of `burst` calls, filled again by `per_second`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Quota {
+    burst: f64,
+    per_second: f64,
 }
 
 fn any() -> String {
@@ -67,6 +77,23 @@ struct Active {
     random: SplitMix,
     seen: u64,
     applied: u64,
+    /// Calls that the quota has spared beyond what has been filled again, and the time of the last
+    /// one in milliseconds after the plan was set.
+    spent: f64,
+    spent_at: u64,
+}
+
+impl Active {
+    /// Whether the quota still allows a call at this time.
+    fn spares(&mut self, at_ms: u64) -> bool {
+        let Some(Quota { burst, per_second }) = self.rule.quota else { return false };
+        let passed = Duration::from_millis(at_ms.saturating_sub(self.spent_at)).as_secs_f64();
+        self.spent = (self.spent - passed * per_second).max(0.0);
+        self.spent_at = at_ms;
+        let spares = self.spent + 1.0 <= burst;
+        self.spent += if spares { 1.0 } else { 0.0 };
+        spares
+    }
 }
 
 #[derive(Debug)]
@@ -103,6 +130,8 @@ impl FaultRules {
             random: SplitMix(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ position.wrapping_mul(0xd134_2543_de82_ef95)),
             seen: 0,
             applied: 0,
+            spent: 0.0,
+            spent_at: 0,
         });
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         *state = (Instant::now(), rules.collect());
@@ -145,6 +174,10 @@ impl FaultRules {
             {
                 continue;
             }
+            if active.spares(elapsed) {
+                continue;
+            }
+            let rule = &active.rule;
             active.applied += 1;
             faults.plan = self.holds.plan();
             let random = active.random.next();
@@ -227,6 +260,19 @@ mod tests {
                 faults.decide(Service::Sqs, "SendMessage", "role/a", || "q".to_owned()).failure(Service::Sqs).is_some()
             })
             .collect()
+    }
+
+    #[test]
+    fn a_quota_spares_its_burst_and_then_its_rate() {
+        let plan = FaultRules::parse(
+            "[[rule]]\nservice = \"ecs\"\noperation = \"RunTask\"\nkind = \"throttle\"\nquota = { burst = 2, per_second = 1 }\n",
+        );
+        let rule = plan.unwrap().rule.remove(0);
+        let mut active = Active { rule, random: SplitMix(1), seen: 0, applied: 0, spent: 0.0, spent_at: 0 };
+        assert_eq!(
+            [0, 0, 0, 900, 1_000, 1_001, 9_000, 9_000, 9_000].map(|at| active.spares(at)),
+            [true, true, false, false, true, false, true, true, false]
+        );
     }
 
     #[test]

@@ -121,8 +121,11 @@ async fn run_once(host: &Arc<Host>, program: &Path, slot: usize, port: u16, fact
 }
 
 /// The environment that Lambda gives a process, and the variables of relay's template.
-fn environment(host: &Host, slot: usize, port: u16, keys: Credentials, facts: &Facts) -> [(&'static str, String); 17] {
-    [
+fn environment(host: &Host, slot: usize, port: u16, keys: Credentials, facts: &Facts) -> Vec<(&'static str, String)> {
+    let places = &host.places;
+    let endpoint = if host.settings.launcher_https { &places.secure } else { &places.endpoint };
+    let authority = places.authority.to_string_lossy().into_owned();
+    let mut variables = vec![
         ("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{port}")),
         ("AWS_LAMBDA_FUNCTION_NAME", "relay-launcher".to_owned()),
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256".to_owned()),
@@ -130,7 +133,7 @@ fn environment(host: &Host, slot: usize, port: u16, keys: Credentials, facts: &F
         ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/relay-launcher".to_owned()),
         ("AWS_LAMBDA_LOG_STREAM_NAME", format!("sandbox/[$LATEST]{slot}")),
         ("AWS_REGION", REGION.to_owned()),
-        ("AWS_ENDPOINT_URL", host.places.endpoint.clone()),
+        ("AWS_ENDPOINT_URL", endpoint.clone()),
         ("AWS_ACCESS_KEY_ID", keys.access_key),
         ("AWS_SECRET_ACCESS_KEY", keys.secret_key),
         ("AWS_SESSION_TOKEN", keys.token),
@@ -140,5 +143,10 @@ fn environment(host: &Host, slot: usize, port: u16, keys: Credentials, facts: &F
         ("RELAY_EVIDENCE_BUCKET", facts.evidence.clone()),
         ("RELAY_ANSWER_KEY", facts.answer_key.clone()),
         ("RELAY_CI_ACCOUNTS", CI_ACCOUNT.to_owned()),
-    ]
+    ];
+    if host.settings.launcher_https {
+        // On Lambda the image's own authorities apply; this variable stands in for them.
+        variables.push(("SSL_CERT_FILE", authority));
+    }
+    variables
 }

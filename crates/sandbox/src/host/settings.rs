@@ -11,6 +11,8 @@ use crate::services::Rules;
 pub struct Settings {
     /// What the services need to know.
     pub(crate) rules: Rules,
+    /// Whether the launcher calls AWS over HTTPS.
+    pub launcher_https: bool,
     /// The interval between the launcher's scheduled events; zero disables them.
     pub schedule: Duration,
     /// How long a task stays in PROVISIONING.
@@ -49,6 +51,7 @@ impl Default for Settings {
                 function_timeout: ms(60_000),
                 credentials: ms(3_600_000),
             },
+            launcher_https: false,
             schedule: ms(0),
             provisioning: ms(3),
             pending: ms(3),
@@ -88,6 +91,7 @@ impl Settings {
             "queue_deleted_recently_ms" => self.rules.queue_deleted_recently = ms()?,
             "failures_use_up_token" => self.rules.failures_use_up_token = flag()?,
             "task_events" => self.rules.task_events = flag()?,
+            "launcher_https" => self.launcher_https = flag()?,
             "schedule_ms" => self.schedule = ms()?,
             "provisioning_ms" => self.provisioning = ms()?,
             "pending_ms" => self.pending = ms()?,

@@ -46,6 +46,8 @@ impl Https {
             };
             let (host, acceptor) = (Arc::clone(&host), self.acceptor.clone());
             tokio::spawn(async move {
+                // A delay is an optimisation that is missed, no error.
+                let _ = stream.set_nodelay(true);
                 // A client that does not trust the authority hangs up.
                 if let Ok(stream) = acceptor.accept(stream).await {
                     server::connection(host, stream, None).await;
