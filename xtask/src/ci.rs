@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use cargo_metadata::{MetadataCommand, TargetKind};
 
-use crate::run::{answers, cargo, has_engine, said, succeed};
+use crate::run::{answers, cargo, cargo_command, has_engine, said, succeed};
 use crate::tree::{programs, root, target};
 use crate::{Outcome, cycles, direction, docs, emulator, features, infra, mutants, package};
 
@@ -65,7 +65,7 @@ fn prove() -> Outcome {
         writeln!(io::stdout(), "    skipped: cvc5 is not installed (Debian's package is `cvc5`)")?;
         return Ok(());
     }
-    let mut command = Command::new("cargo");
+    let mut command = cargo_command();
     command.args(["test", "--locked", "--manifest-path"]).arg(root().join("prove/Cargo.toml"));
     succeed(command.env("CARGO_TARGET_DIR", target()?.join("prove")))
 }
@@ -121,7 +121,7 @@ fn full(run: &mut Run) -> Outcome {
     quick(run)?;
     run.step("rustdoc", || {
         let flags = "-Dwarnings -Arustdoc::private_intra_doc_links";
-        let mut doc = Command::new("cargo");
+        let mut doc = cargo_command();
         succeed(doc.args(["doc", "--workspace", "--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", flags))
     })?;
     run.step("examples in the documentation", || tests(&["--doc"], NONE))?;
@@ -140,7 +140,7 @@ fn full(run: &mut Run) -> Outcome {
     match folder {
         Some(folder) if has_engine() => {
             run.step("runner's image", || {
-                let mut command = Command::new("cargo");
+                let mut command = cargo_command();
                 command.args(["test", "--workspace"]).args(IMAGE.iter().flat_map(|name| ["--test", name]));
                 succeed(command.env("RELAY_PACKAGE", &folder))
             })?;
@@ -191,7 +191,7 @@ fn unit_tests() -> Outcome<Vec<String>> {
 
 /// Runs the test binaries with these names. `arguments` are further arguments of `cargo test`.
 fn tests<S: AsRef<str>>(arguments: &[&str], names: &[S]) -> Outcome {
-    let mut command = Command::new("cargo");
+    let mut command = cargo_command();
     command.args(["test", "--workspace"]).args(arguments);
     succeed(command.args(names.iter().flat_map(|name| ["--test", name.as_ref()])))
 }

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::process::Command;
 
 use crate::Outcome;
-use crate::run::{host, said, succeed};
+use crate::run::{cargo_command, host, said, succeed};
 
 /// The targets that are shipped, or are planned to be.
 const TARGETS: &[&str] = &[
@@ -24,7 +24,7 @@ pub(crate) fn check() -> Outcome {
     for target in TARGETS.iter().filter(|target| **target != own) {
         let libraries = said(Command::new("rustc").args(["--print", "target-libdir", "--target", target]))?;
         if std::path::Path::new(&libraries).is_dir() {
-            succeed(Command::new("cargo").args(["check", "--workspace", "--bins", "--target", target]))?;
+            succeed(cargo_command().args(["check", "--workspace", "--bins", "--target", target]))?;
             checked.push(*target);
         } else {
             skipped.push(*target);

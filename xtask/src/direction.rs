@@ -2,12 +2,11 @@
 //! `cargo metadata`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 use crate::Outcome;
-use crate::run::said;
+use crate::run::{cargo_command, said};
 
 /// The workspace crates that a crate may depend on. A crate that is not listed may depend on any
 /// except [`TOPS`].
@@ -64,7 +63,7 @@ type Graph = BTreeMap<String, BTreeSet<String>>;
 pub(crate) fn check() -> Outcome {
     let mut findings = findings(&graph()?);
     for (name, forbidden) in MUST_NOT_BUILD {
-        let mut tree = Command::new("cargo");
+        let mut tree = cargo_command();
         tree.args(["tree", "--quiet", "--package", name, "--edges", "normal", "--prefix", "none", "--format", "{p}"]);
         let built = said(&mut tree)?;
         let built: BTreeSet<&str> = built.lines().filter_map(|line| line.split(' ').next()).collect();

@@ -3,10 +3,9 @@
 //! depend on it, twice.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 
 use crate::Outcome;
-use crate::run::said;
+use crate::run::{cargo_command, said};
 
 /// Compares the features of every package with and without development dependencies.
 pub(crate) fn check() -> Outcome {
@@ -20,7 +19,7 @@ pub(crate) fn check() -> Outcome {
 
 /// Every package of the workspace's graph with its features, one a line.
 fn features(edges: &str) -> Outcome<BTreeSet<String>> {
-    let mut tree = Command::new("cargo");
+    let mut tree = cargo_command();
     tree.args(["tree", "--quiet", "--workspace", "--edges", edges, "--prefix", "none"]);
     // A mark stands behind a package that is listed again.
     let lines = said(tree.args(["--format", "{p} with {f}"]))?;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::Outcome;
-use crate::run::answers;
+use crate::run::{answers, cargo_command};
 
 /// The default of the minutes for all targets together.
 const MINUTES: u64 = 120;
@@ -80,7 +80,7 @@ fn missing(toolchain: &str) -> Option<String> {
 /// No memory sanitizer: relay's code is safe Rust, and the rest (zstd) is built by a C compiler
 /// that the sanitizers do not instrument.
 fn cargo_fuzz(toolchain: &str, what: &str) -> Command {
-    let mut command = Command::new("cargo");
+    let mut command = cargo_command();
     command.args([toolchain, "fuzz", what, "--sanitizer", "none", "--fuzz-dir", "fuzz"]);
     // The toolchain that runs this command must not influence the other one.
     command.current_dir(crate::tree::root()).env_remove("RUSTUP_TOOLCHAIN").env("CARGO_TARGET_DIR", "fuzz/target");

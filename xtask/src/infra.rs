@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::Outcome;
-use crate::run::{cargo, quietly, succeed};
+use crate::run::{cargo, cargo_command, quietly, succeed};
 use crate::tree::root;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -158,7 +158,7 @@ fn guard() -> Result<Had> {
         return Ok(Ok(program));
     }
     writeln!(io::stdout(), "    building cfn-guard {GUARD} into {}; this happens once", folder.display())?;
-    let mut install = Command::new("cargo");
+    let mut install = cargo_command();
     install.args(["install", "--quiet", "--locked", "--debug", "--force", "cfn-guard", "--version", GUARD, "--root"]);
     // Outside the workspace, whose .cargo/config.toml must not apply.
     let output = install.arg(&folder).current_dir("/").stdin(Stdio::null()).output()?;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::Outcome;
-use crate::run::{answers, said};
+use crate::run::{answers, cargo_command, said};
 use crate::tree::{root, target};
 
 /// The files whose functions decide: what is believed, what is allowed, what is called next, and
@@ -112,7 +112,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         let difference = results.join("mutants.diff");
         std::fs::write(&difference, said(Command::new("git").args(["diff", commit, "HEAD"]))? + "\n")?;
         chosen.push(format!("--in-diff={}", difference.display()));
-        let count = said(Command::new("cargo").args(["mutants", "--list"]).args(&chosen))?.lines().count();
+        let count = said(cargo_command().args(["mutants", "--list"]).args(&chosen))?.lines().count();
         if count == 0 || count > CHANGE_MAX && options.shard.is_none() {
             writeln!(
                 out,
@@ -122,7 +122,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
             return Ok(());
         }
     }
-    let mut command = Command::new("cargo");
+    let mut command = cargo_command();
     command.args(["mutants", "--test-package", JUDGES, "--timeout", "120", "--output"]).arg(&results).args(&chosen);
     // cargo-mutants fails if a mutant survives. Whether it may is decided below.
     let status = command.arg("--").args(TESTS).status()?;

@@ -18,7 +18,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
 use crate::Outcome;
-use crate::run::{has_engine, said, succeed};
+use crate::run::{cargo_command, has_engine, said, succeed};
 use crate::tree::root;
 
 type Result<T> = Outcome<T>;
@@ -176,7 +176,7 @@ struct Built {
 /// Builds the dev programs with the features of the whole workspace, so that nothing is built
 /// twice.
 fn dev_build() -> Command {
-    let mut command = Command::new("cargo");
+    let mut command = cargo_command();
     command.args(["build", "--workspace"]).args(PROGRAMS.iter().flat_map(|(_, program)| ["--bin", program]));
     command.current_dir(root());
     command
@@ -197,7 +197,7 @@ fn release_build(folder: &Path, target_folder: &Path, target: &str) -> Result<Co
         format!("--remap-path-prefix={}=/target", target_folder.display()),
         format!("--remap-path-prefix={}=/relay", folder.display()),
     ];
-    let mut command = Command::new("cargo");
+    let mut command = cargo_command();
     command.args(["build", "--release", "--locked", "--bins", "--target", target, "--target-dir"]);
     command.arg(target_folder.join("package/build"));
     command.args(PROGRAMS.iter().flat_map(|(package, _)| ["--package", package]));

@@ -7,9 +7,24 @@ use std::process::{Command, Stdio};
 use crate::Outcome;
 use crate::tree::root;
 
+/// Variables that `cargo xtask` itself is given, by the beginnings of their names. Some build scripts
+/// look at them: if they reached another cargo, it would build again what a person has built.
+const OWN: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+
+/// A call of `cargo` as a person would make it.
+pub(crate) fn cargo_command() -> Command {
+    let mut command = Command::new("cargo");
+    for (name, _) in std::env::vars_os() {
+        if OWN.iter().any(|own| name.to_string_lossy().starts_with(own)) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Runs `cargo` with these arguments. Its output is passed through.
 pub(crate) fn cargo(arguments: &[&str]) -> Outcome {
-    succeed(Command::new("cargo").args(arguments))
+    succeed(cargo_command().args(arguments))
 }
 
 /// Runs a command. Its output is passed through.

@@ -11,7 +11,7 @@ use clap::ValueEnum as _;
 use serde_json::json;
 
 use crate::Outcome;
-use crate::run::{cargo, succeed};
+use crate::run::{cargo, cargo_command, succeed};
 use crate::tree::{programs, target};
 
 /// The number of seeds of each simulation.
@@ -72,7 +72,7 @@ fn simulate(scale: f64, folder: &Path) -> Outcome {
     let began = Instant::now();
     for (file, test) in [("simulation", "schedules"), ("walks", "no_rule")] {
         let arguments = ["test", "--workspace", "--test", file, test, "--", "--nocapture"];
-        succeed(Command::new("cargo").args(arguments).env("RELAY_SEEDS", &seeds))?;
+        succeed(cargo_command().args(arguments).env("RELAY_SEEDS", &seeds))?;
     }
     let seconds = began.elapsed().as_secs();
     writeln!(
