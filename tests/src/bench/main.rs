@@ -9,9 +9,11 @@
 #![allow(clippy::cast_possible_truncation, reason = "random numbers are truncated on purpose")]
 
 mod bare;
+mod growth;
 mod latency;
-mod many;
 mod memory;
+mod path;
+mod quotas;
 mod requests;
 mod start;
 mod statistics;
@@ -60,10 +62,12 @@ type Part = (&'static str, fn(Form) -> Outcome<Value>);
 
 /// The parts, in the order in which they run.
 const PARTS: &[Part] = &[
+    ("path", path::measure),
     ("latency", latency::measure),
     ("throughput", throughput::measure),
     ("start", start::measure),
-    ("many", many::measure),
+    ("growth", growth::measure),
+    ("quotas", quotas::measure),
 ];
 
 fn main() -> ExitCode {

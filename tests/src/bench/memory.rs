@@ -20,6 +20,13 @@ const TICKS: f64 = 100.0;
 /// KiB.
 type Sample = (Duration, u64, u64);
 
+/// Memory of the whole machine that programs could still have, in MiB.
+pub(crate) fn available_mib() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() >> 10
+}
+
 /// Watches one process to its end.
 #[derive(Debug)]
 pub(crate) struct Watch {

@@ -21,6 +21,11 @@ const TEN_MINUTES: f64 = 600.0;
 /// belong to the start and the end of the deployment.
 const EDGE: u64 = 3_000_000;
 
+/// Whether an entry of the log is a request that a program made of AWS.
+pub(crate) fn is_billed(entry: &Entry) -> bool {
+    ["sns", "sqs", "s3", "kms", "ecs", "sts"].contains(&entry.service.as_str())
+}
+
 /// The requests of the deployment `id`, which printed one line a second for `time`.
 pub(crate) fn of(sandbox: &Sandbox, id: &str, time: Duration) -> Outcome<Value> {
     let log = sandbox.log();

@@ -1,6 +1,6 @@
 //! Start-up times: `relay deploy` from its start to its publication, and the launcher from its
-//! start, or from the event, to RunTask. The sandbox answers immediately. The time that it still
-//! takes is subtracted, according to its own log.
+//! start, or from the event, to RunTask; over HTTP and over TLS. The sandbox answers immediately.
+//! The time that it still takes is subtracted, according to its own log.
 
 use std::time::Duration;
 
@@ -15,11 +15,26 @@ use crate::{Form, Outcome};
 
 /// Measures the start of the CLI, and warm and cold starts of the launcher.
 pub(crate) fn measure(form: Form) -> Outcome<Value> {
-    let sandbox = Sandbox::start(Options { launchers: 1, ..Options::default() });
+    let mut results = serde_json::Map::new();
+    for (suffix, https) in [("", false), ("_tls", true)] {
+        for (name, times) in starts(form, https)? {
+            results.insert(format!("{name}{suffix}"), times);
+        }
+    }
+    let result = Value::Object(results);
+    println!("{result}");
+    Ok(result)
+}
+
+/// The times of one sandbox. With `https`, CLI and launcher reach it over TLS, and each connection
+/// costs a handshake.
+fn starts(form: Form, https: bool) -> Outcome<[(&'static str, Value); 3]> {
+    let options = Options { launchers: 1, ..Options::default() };
+    let sandbox = Sandbox::start(options.set(&format!("launcher_https={https}")));
     let mut results = [const { Vec::new() }; 4];
     let [cli, cli_beyond, warm, warm_beyond] = &mut results;
     for _ in 0..form.pick(5, 20, 50) {
-        let (began, id) = deploy(&sandbox)?;
+        let (began, id) = deploy(&sandbox, https)?;
         let log = sandbox.log();
         let published = entry(&log, |entry| entry.is("sns", "Publish"))?;
         let by_ci: Vec<&Entry> = log.iter().filter(|entry| entry.account == CI).collect();
@@ -31,19 +46,17 @@ pub(crate) fn measure(form: Form) -> Outcome<Value> {
         warm_beyond.push(beyond);
     }
     let [cli, cli_beyond, warm, warm_beyond] = results.each_ref().map(|samples| summary(samples));
-    let (cold, cold_beyond) = cold(&sandbox, form.pick(3, 8, 15))?;
-    let result = json!({
-        "cli": { "to_publish": cli, "beyond_aws": cli_beyond },
-        "launcher_warm": { "to_run_task": warm, "beyond_aws": warm_beyond },
-        "launcher_cold": { "to_run_task": summary(&cold), "beyond_aws": summary(&cold_beyond) },
-    });
-    println!("{result}");
-    Ok(result)
+    let (cold, cold_beyond) = cold(&sandbox, https, form.pick(3, 8, 15))?;
+    Ok([
+        ("cli", json!({ "to_publish": cli, "beyond_aws": cli_beyond })),
+        ("launcher_warm", json!({ "to_run_task": warm, "beyond_aws": warm_beyond })),
+        ("launcher_cold", json!({ "to_run_task": summary(&cold), "beyond_aws": summary(&cold_beyond) })),
+    ])
 }
 
 /// Kills the launcher's process and starts a deployment while there is none, so that the launcher
 /// starts cold.
-fn cold(sandbox: &Sandbox, wanted: usize) -> Outcome<(Vec<u64>, Vec<u64>)> {
+fn cold(sandbox: &Sandbox, https: bool, wanted: usize) -> Outcome<(Vec<u64>, Vec<u64>)> {
     let (mut cold, mut beyond) = (Vec::new(), Vec::new());
     // The sandbox restarts the launcher later each time that it dies. At first it may be back
     // before the event arrives.
@@ -52,7 +65,7 @@ fn cold(sandbox: &Sandbox, wanted: usize) -> Outcome<(Vec<u64>, Vec<u64>)> {
         for pid in pids.into_iter().filter_map(Pid::from_raw) {
             kill_process(pid, Signal::KILL)?;
         }
-        let (_, id) = deploy(sandbox)?;
+        let (_, id) = deploy(sandbox, https)?;
         let log = sandbox.log();
         let started = entry(&log, |entry| entry.is("lambda", "LauncherStarted"))?.at_unix_us;
         let invoked = entry(&log, |entry| entry.is("lambda", "Invoke"))?.at_unix_us;
@@ -86,8 +99,12 @@ fn entry(log: &[Entry], is: impl Fn(&Entry) -> bool) -> Outcome<&Entry> {
 }
 
 /// Runs one deployment. Also returns when it began, in microseconds since the Unix epoch.
-fn deploy(sandbox: &Sandbox) -> Outcome<(u64, String)> {
-    let deploy = sandbox.deploy("demo/hello").param("name", "bench").bound(Duration::from_secs(60));
+fn deploy(sandbox: &Sandbox, https: bool) -> Outcome<(u64, String)> {
+    let mut deploy = sandbox.deploy("demo/hello").param("name", "bench").bound(Duration::from_secs(60));
+    if https {
+        deploy = deploy.env("AWS_ENDPOINT_URL", sandbox.variable("RELAY_SANDBOX_HTTPS"));
+        deploy = deploy.env("AWS_CA_BUNDLE", sandbox.variable("RELAY_SANDBOX_CA"));
+    }
     // Measure the program's start, without the preparation of its folder.
     let began = now_ns() / 1_000;
     let done = deploy.run();

@@ -1,5 +1,7 @@
-//! The results as a picture: latency, throughput, memory. It is a small SVG, readable on light and
-//! dark pages.
+//! The results as a picture: latency, throughput, memory, growth. It is a small SVG that follows
+//! the page: light or dark.
+
+mod growth;
 
 use std::fmt::Write as _;
 
@@ -10,8 +12,12 @@ const LEFT: f64 = 210.0;
 const RIGHT: f64 = 90.0;
 const BAR: f64 = 13.0;
 
+/// The colours of page and text, which follow the reader's choice.
+const STYLE: &str = "text{fill:#111}.page{fill:#fff}\
+                     @media(prefers-color-scheme:dark){text{fill:#e6edf3}.page{fill:#0d1117}}";
+
 const CONTENDERS: [(&str, &str, &str); 3] =
-    [("relay", "relay", "#2563eb"), ("bare", "bare SQS", "#d97706"), ("pipe", "pipe", "#6b7280")];
+    [("relay", "relay", "#2563eb"), ("bare", "bare SQS", "#d97706"), ("pipe", "pipe", "#8b949e")];
 
 /// The picture, drawn from top to bottom. `y` is the current height.
 struct Picture {
@@ -37,6 +43,10 @@ impl Picture {
         );
     }
 
+    fn line(&mut self, points: &str, colour: &str) {
+        let _ = writeln!(self.body, r#"<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>"#);
+    }
+
     fn title(&mut self, text: &str) {
         self.y += 34.0;
         self.text(10.0, "start", 15, text);
@@ -57,10 +67,11 @@ pub(super) fn plot(results: &Value) -> String {
     latency(&mut picture, results);
     throughput(&mut picture, results);
     memory(&mut picture, results);
+    growth::draw(&mut picture, results);
     let height = picture.y + 20.0;
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height:.0}\" font-family=\"sans-serif\" fill=\"#111\">\n\
-         <rect width=\"{WIDTH}\" height=\"{height:.0}\" fill=\"#fff\"/>\n{}</svg>\n",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height:.0}\" font-family=\"sans-serif\">\n\
+         <style>{STYLE}</style>\n<rect class=\"page\" width=\"{WIDTH}\" height=\"{height:.0}\"/>\n{}</svg>\n",
         picture.body
     )
 }
@@ -118,7 +129,7 @@ fn memory(picture: &mut Picture, results: &Value) {
         let curve = memory[who]["curve"].as_array().into_iter().flatten();
         curve.filter_map(|point| Some((point[0].as_f64()?, point[1].as_f64()?))).collect()
     };
-    let curves = [("runner", "#059669", 48.0), ("cli", "#7c3aed", 64.0)]
+    let curves = [("runner", "#059669", 48.0), ("cli", "#7c3aed", 32.0)]
         .map(|(who, colour, limit)| (who, colour, limit, points(who)));
     let end = curves.iter().filter_map(|(.., points)| points.last()).map(|point| point.0).fold(0.0, f64::max);
     if end <= 0.0 {
@@ -131,11 +142,7 @@ fn memory(picture: &mut Picture, results: &Value) {
     for (who, colour, limit, points) in curves {
         let line: Vec<String> =
             points.iter().map(|(at, mib)| place(*at, *mib)).map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-        let _ = writeln!(
-            picture.body,
-            r#"<polyline points="{}" fill="none" stroke="{colour}" stroke-width="2"/>"#,
-            line.join(" ")
-        );
+        picture.line(&line.join(" "), colour);
         let (right, y) = place(end, limit);
         let _ = writeln!(
             picture.body,
