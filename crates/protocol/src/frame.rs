@@ -303,8 +303,7 @@ impl RunnerFrame {
         let head = Head { deployment_id: self.deployment_id.clone(), seq: Some(self.seq), kind: String::new() };
         let RunnerKind::Output(chunks) = &self.kind else { return to_body(&head, &self.kind) };
         let Some((chunks, packed)) = chunks.apart() else { return to_body(&head, &self.kind) };
-        // The last member. Base64 needs no escapes, so nothing looks for any in a quarter of a
-        // megabyte.
+        // The last member, a quarter of a megabyte, is copied as it is.
         let mut body = to_body(&head, &RunnerKind::Output(Box::new(chunks)));
         body.pop();
         body.reserve_exact(packed.len() + 16);

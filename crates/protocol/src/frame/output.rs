@@ -130,9 +130,15 @@ impl Chunks {
         Self { offset, chunks: chunks.iter().map(wire).collect(), packed: Some(packed) }
     }
 
-    /// Packed chunks without the packed bytes, and those, in base64.
+    /// Packed chunks without the packed bytes, and those, as they stand in JSON. `None` if they need
+    /// escapes: base64 does not, but a frame that was read may have anything in its place.
     pub(super) fn apart(&self) -> Option<(Self, &str)> {
         let packed = self.packed.as_deref()?;
+        // Without an early end, the compiler looks at many bytes at a time.
+        let plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
+        if !packed.bytes().fold(true, |all, byte| all & plain(byte)) {
+            return None;
+        }
         Some((Self { offset: self.offset, chunks: self.chunks.clone(), packed: None }, packed))
     }
 
@@ -145,19 +151,21 @@ impl Chunks {
         if self.chunks.len() > FRAME_CHUNKS_MAX {
             return Err(OutputError::TooLarge);
         }
-        let mut unpacked = match &self.packed {
+        let unpacked = match &self.packed {
             Some(packed) => {
                 let bytes = encoding::from_base64(packed).map_err(|_| OutputError::Packed)?;
                 // The decompressor by itself would accept several frames, or none.
                 if zstd::zstd_safe::find_frame_compressed_size(&bytes) != Ok(bytes.len()) {
                     return Err(OutputError::Packed);
                 }
-                zstd::bulk::decompress(&bytes, FRAME_OUTPUT_MAX).map_err(|_| OutputError::Packed)?
+                // Room for what the head of the frame says, and at most for what is allowed.
+                let size = zstd::zstd_safe::get_frame_content_size(&bytes).ok().flatten();
+                let room = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(FRAME_OUTPUT_MAX);
+                zstd::bulk::decompress(&bytes, room.min(FRAME_OUTPUT_MAX)).map_err(|_| OutputError::Packed)?
             }
             None => Vec::new(),
         };
-        // The chunks share what was unpacked, and keep no more than that in memory.
-        unpacked.shrink_to_fit();
+        // The chunks share what was unpacked.
         let mut rest = Bytes::from(unpacked);
         let mut total = 0_usize;
         let mut out = Vec::with_capacity(self.chunks.len());
