@@ -2,6 +2,7 @@
 //! release programs. This module turns the results into a table, a plot and docs/performance.md, so
 //! that no figure is typed by hand.
 
+mod figures;
 mod plot;
 mod report;
 

@@ -7,8 +7,9 @@ use std::process::{Command, Stdio};
 use crate::Outcome;
 use crate::tree::root;
 
-/// Variables that `cargo xtask` itself is given, by the beginnings of their names. Some build scripts
-/// look at them: if they reached another cargo, it would build again what a person has built.
+/// Variables that `cargo xtask` itself is given, by the beginnings of their names. Some build
+/// scripts look at them: if they reached another cargo, it would build again what a person has
+/// built.
 const OWN: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
 
 /// A call of `cargo` as a person would make it.

@@ -2,15 +2,13 @@
 //! the page: light or dark.
 
 mod growth;
+mod picture;
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-const WIDTH: f64 = 900.0;
-const LEFT: f64 = 210.0;
-const RIGHT: f64 = 90.0;
-const BAR: f64 = 13.0;
+use picture::{BAR, LEFT, Picture, RIGHT, WIDTH};
 
 /// The colours of page and text, which follow the reader's choice.
 const STYLE: &str = "text{fill:#111}.page{fill:#fff}\
@@ -18,47 +16,6 @@ const STYLE: &str = "text{fill:#111}.page{fill:#fff}\
 
 const CONTENDERS: [(&str, &str, &str); 3] =
     [("relay", "relay", "#2563eb"), ("bare", "bare SQS", "#d97706"), ("pipe", "pipe", "#8b949e")];
-
-/// The picture, drawn from top to bottom. `y` is the current height.
-struct Picture {
-    body: String,
-    y: f64,
-}
-
-impl Picture {
-    fn text(&mut self, x: f64, anchor: &str, size: u32, text: &str) {
-        let _ = writeln!(
-            self.body,
-            r#"<text x="{x:.0}" y="{:.0}" text-anchor="{anchor}" font-size="{size}">{text}</text>"#,
-            self.y
-        );
-    }
-
-    fn rect(&mut self, x: f64, width: f64, colour: &str, opacity: f64) {
-        let (y, width) = (self.y - BAR + 3.0, width.max(1.0));
-        let _ = writeln!(
-            self.body,
-            r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{:.1}" fill="{colour}" fill-opacity="{opacity}"/>"#,
-            BAR - 2.0
-        );
-    }
-
-    fn line(&mut self, points: &str, colour: &str) {
-        let _ = writeln!(self.body, r#"<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>"#);
-    }
-
-    fn title(&mut self, text: &str) {
-        self.y += 34.0;
-        self.text(10.0, "start", 15, text);
-        self.y += 8.0;
-    }
-
-    /// Writes the label of a group of bars, which has one bar for each contender.
-    fn label(&mut self, text: &str) {
-        self.y += BAR + 6.0;
-        self.text(LEFT - 10.0, "end", 12, text);
-    }
-}
 
 /// Draws the whole plot.
 pub(super) fn plot(results: &Value) -> String {
@@ -112,7 +69,8 @@ fn throughput(picture: &mut Picture, results: &Value) {
     let (low, high) = (1.0_f64, 10_000.0_f64);
     let x = |speed: f64| LEFT + (speed.clamp(low, high) / low).log10() / (high / low).log10() * (WIDTH - LEFT - RIGHT);
     for row in rows {
-        picture.label(row["what"].as_str().unwrap_or_default());
+        let secrets = if row["secrets"].as_u64() > Some(0) { ", secrets masked" } else { "" };
+        picture.label(&format!("{}{secrets}", row["what"].as_str().unwrap_or_default()));
         for (at, (who, _, colour)) in CONTENDERS.into_iter().enumerate() {
             let Some(speed) = row[format!("{who}_mb_s")].as_f64() else { continue };
             picture.y += if at == 0 { 0.0 } else { BAR };

@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::figures::{binary, ms, number, rate, ratio, size};
+
 /// The whole report.
 pub(super) fn report(results: &Value) -> String {
     let mut out = String::new();
@@ -31,19 +33,6 @@ pub(super) fn report(results: &Value) -> String {
     out.trim_end().to_owned() + "\n"
 }
 
-fn number(value: &Value) -> Option<f64> {
-    value.as_f64()
-}
-
-/// A field in microseconds, as milliseconds.
-fn ms(times: &Value, field: &str) -> Option<f64> {
-    number(&times[field]).map(|us| us / 1_000.0)
-}
-
-fn ratio(one: Option<f64>, other: Option<f64>) -> Option<f64> {
-    Some(one? / other.filter(|other| *other > 0.0)?)
-}
-
 fn machine(results: &Value) -> Option<String> {
     let (machine, load) = (&results["machine"], &results["load"]);
     let warning = match results["profile"].as_str()? {
@@ -63,29 +52,6 @@ fn machine(results: &Value) -> Option<String> {
         number(&load["before"])?,
         number(&load["after"])?,
     ))
-}
-
-fn rate(row: &Value) -> String {
-    let far = if row["far"] == true { ", SQS 5–15 ms away" } else { "" };
-    format!("{} lines/s{far}", thousands(&row["per_second"]))
-}
-
-fn thousands(value: &Value) -> String {
-    match value.as_u64() {
-        Some(n) if n >= 1_000 => format!("{},{:03}", n / 1_000, n % 1_000),
-        _ => value.to_string(),
-    }
-}
-
-fn size(row: &Value) -> String {
-    let mib = row["bytes"].as_u64().unwrap_or_default() >> 20;
-    let what = if row["what"] == "text" { "log-like text" } else { "random bytes" };
-    let secrets = match row["secrets"].as_u64() {
-        Some(count @ 1..) => format!(", {count} secrets masked"),
-        _ => String::new(),
-    };
-    let (size, unit) = if mib.is_multiple_of(1_024) { (mib >> 10, "GiB") } else { (mib, "MiB") };
-    format!("{size} {unit} of {what}{secrets}")
 }
 
 /// The output path without AWS.
@@ -156,13 +122,6 @@ fn growth(results: &Value) -> Option<String> {
         );
     }
     Some(out)
-}
-
-/// A size in the largest unit that divides it.
-pub(super) fn binary(bytes: u64) -> (u64, &'static str) {
-    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
-    let unit = units.into_iter().find(|(shift, _)| bytes.trailing_zeros() >= *shift);
-    unit.map_or((bytes, "B"), |(shift, unit)| (bytes >> shift, unit))
 }
 
 fn latency(results: &Value) -> Option<String> {

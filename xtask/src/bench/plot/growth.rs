@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 
-use super::{LEFT, Picture, RIGHT, WIDTH};
-use crate::bench::report::binary;
+use super::picture::{LEFT, Picture, RIGHT, WIDTH};
+use crate::bench::figures::binary;
 
 const HEIGHT: f64 = 150.0;
 
@@ -51,13 +51,22 @@ fn chart(
     let (left, right) = xs.iter().fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(*x), high.max(*x)));
     let (low, high) = ys().fold((f64::MAX, f64::MIN), |(low, high), y| (low.min(y), high.max(y)));
     picture.title(title);
-    let top = picture.y + 14.0;
+    picture.y += 8.0;
+    let mut right_of = LEFT;
+    for (name, colour, _) in curves {
+        picture.rect(right_of, 16.0, colour, 1.0);
+        picture.text(right_of + 22.0, "start", 11, name);
+        right_of += 170.0;
+    }
+    let top = picture.y + 24.0;
     let place = |x: f64, y: f64| {
         let along = (x - left) / (right - left).max(f64::EPSILON);
         let up = (y - low) / (high - low).max(f64::EPSILON);
         (LEFT + along * (WIDTH - LEFT - RIGHT), top + HEIGHT * (1.0 - up))
     };
-    for (name, colour, field) in curves {
+    for (at, (_, colour, field)) in curves.iter().enumerate() {
+        // Values stand above one curve and below the next, which may be close.
+        let beside = if at % 2 == 0 { -5.0 } else { 13.0 };
         let points: Vec<(f64, f64, f64)> = rows
             .iter()
             .filter_map(|row| Some((place(log(&row[along])?, log(&row[field])?), row[field].as_f64()?)))
@@ -66,15 +75,11 @@ fn chart(
         let line: Vec<String> = points.iter().map(|(x, y, _)| format!("{x:.1},{y:.1}")).collect();
         picture.line(&line.join(" "), colour);
         for (x, y, value) in &points {
-            picture.y = y - 5.0;
+            picture.y = y + beside;
             picture.text(*x, "middle", 10, &if *value < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") });
         }
-        if let Some((_, y, _)) = points.first() {
-            picture.y = y + 4.0;
-            picture.text(LEFT - 22.0, "end", 12, name);
-        }
     }
-    picture.y = top + HEIGHT + 18.0;
+    picture.y = top + HEIGHT + 30.0;
     for (row, x) in rows.iter().zip(xs) {
         picture.text(place(x, low).0, "middle", 11, &written(&row[along]));
     }

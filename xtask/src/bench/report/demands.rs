@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{ms, number, rate, ratio, size};
+use crate::bench::figures::{ms, number, rate, ratio, size};
 
 /// A requirement, the measured value, and whether it is met.
 struct Demand {

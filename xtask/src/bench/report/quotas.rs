@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::number;
+use crate::bench::figures::number;
 
 /// The busiest moment of a day, compared with the day's mean.
 const PEAK: f64 = 10.0;
