@@ -130,8 +130,8 @@ impl Chunks {
         Self { offset, chunks: chunks.iter().map(wire).collect(), packed: Some(packed) }
     }
 
-    /// Packed chunks without the packed bytes, and those, as they stand in JSON. `None` if they need
-    /// escapes: base64 does not, but a frame that was read may have anything in its place.
+    /// Packed chunks without the packed bytes, and those, as they stand in JSON. `None` if they
+    /// need escapes: base64 does not, but a frame that was read may have anything in its place.
     pub(super) fn apart(&self) -> Option<(Self, &str)> {
         let packed = self.packed.as_deref()?;
         // Without an early end, the compiler looks at many bytes at a time.
