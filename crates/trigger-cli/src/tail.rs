@@ -103,13 +103,13 @@ impl Tail {
         loop {
             let left = patience.timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(began.elapsed()));
             let left = if stopping.is_some() { Duration::MAX } else { left };
-            let had_room = show.has_room();
-            let asked = self.wait(show, signals, left).await;
+            let has_room = show.has_room();
+            let asked = self.wait(show, signals, left, has_room).await;
             let passed = self.clock.elapsed().saturating_sub(looked);
             looked += passed;
             // Either this command's own reader did not keep up, or this process was suspended
             // somewhere in this loop, perhaps with its CI agent. The silence is not the runner's.
-            if !had_room || passed > SUSPENDED {
+            if !has_room || passed > SUSPENDED {
                 self.inbox.handle_stalled(passed);
             }
             match (asked, stopping) {
@@ -175,11 +175,10 @@ impl Tail {
 
     /// Waits until something happens, for at most a tick. Returns a wish to stop if a signal comes
     /// or `left` has passed.
-    async fn wait(&mut self, show: &mut Show, signals: &mut Signals, left: Duration) -> Option<Asked> {
+    async fn wait(&mut self, show: &mut Show, signals: &mut Signals, left: Duration, has_room: bool) -> Option<Asked> {
         let before = self.clock.elapsed();
         let due = [self.inbox.poll_timeout(), show.poll_timeout()].into_iter().flatten();
         let due = due.map(|at| at.saturating_sub(before)).fold(TICK, Duration::min);
-        let has_room = show.has_room();
         tokio::select! {
             // A reader that does not keep up is not given more.
             answer = self.follower.next(), if has_room => {

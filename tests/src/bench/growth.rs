@@ -78,12 +78,11 @@ fn many(live: u32, targets: u32) -> Outcome<Value> {
         return Err(format!("{} of {live} wrong, {tasks} tasks, queues left: {left}: {words}", wrong.len()).into());
     }
     let memory = before.saturating_sub(least);
-    let log = sandbox.log();
-    let mut operations: BTreeMap<String, f64> = BTreeMap::new();
-    for entry in log.iter().filter(|entry| crate::requests::is_billed(entry)) {
+    let (mut requests, mut operations): (u32, BTreeMap<String, f64>) = Default::default();
+    for entry in sandbox.log().iter().filter(|entry| crate::requests::is_billed(entry)) {
+        requests += 1;
         *operations.entry(format!("{}:{}", entry.service, entry.operation)).or_default() += 1.0 / f64::from(live);
     }
-    let requests = log.iter().filter(|entry| crate::requests::is_billed(entry)).count();
     println!(
         "{live} deployments at the same time, {targets} targets: {seconds:.1} s, {memory} MiB, {requests} requests"
     );

@@ -1,4 +1,4 @@
-//! What is to be reached, what was measured, and whether that suffices.
+//! The targets: for each, its limit, the measured value, and whether the limit is kept.
 
 use std::fmt::Write as _;
 
@@ -119,7 +119,7 @@ fn starts(results: &Value) -> Vec<Demand> {
     parts.into_iter().filter_map(demand).collect()
 }
 
-/// Requests, sizes, and many at once.
+/// Requests, sizes, and many deployments at once.
 fn rest(results: &Value) -> Vec<Demand> {
     let mut demands = Vec::new();
     let requests = &results["latency"]["requests"];
@@ -143,8 +143,8 @@ fn rest(results: &Value) -> Vec<Demand> {
     }
     if let Some(row) = results["growth"]["deployments"].as_array().and_then(|rows| rows.last()) {
         demands.push(Demand {
-            what: "many at once".to_owned(),
-            wanted: "all correct, no output mixed up".to_owned(),
+            what: "many deployments at once".to_owned(),
+            wanted: "each with its own output and exit code".to_owned(),
             // The bench fails if one is wrong.
             got: format!(
                 "{} alive at the same time, {:.0} s",
