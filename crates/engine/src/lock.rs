@@ -120,7 +120,8 @@ impl Slot {
 /// The slot that a deployment tries first. Deployments that start together begin at different
 /// slots.
 pub fn first(id: &DeploymentId, slots: u32) -> u32 {
-    u32::from(Digest::of(id.as_str().as_bytes()).as_bytes()[0]) % slots.max(1)
+    let [a, b, c, d, ..] = *Digest::of(id.as_str().as_bytes()).as_bytes();
+    u32::from_be_bytes([a, b, c, d]) % slots.max(1)
 }
 
 /// The order in which to try the slots: from `first` on, twice round. A slot that was lost in a
@@ -196,6 +197,13 @@ mod tests {
         assert!(firsts.len() > 4 && firsts.iter().all(|slot| *slot < 8), "{firsts:?}");
         assert_eq!(first(&DeploymentId::new(1, [1; 10]), 0), 0, "no division by zero");
         assert_eq!(order(2, 3).collect::<Vec<_>>(), [2, 0, 1, 2, 0, 1]);
+    }
+
+    #[test]
+    fn first_slots_spread_over_all_slots() {
+        let begins_at = |n: u64| first(&DeploymentId::new(n, [1; 10]), 1_000);
+        let (low, high) = (0..1_000).map(begins_at).partition::<Vec<u32>, _>(|slot| *slot < 500);
+        assert!((400..600).contains(&low.len()) && low.len() + high.len() == 1_000, "{}", low.len());
     }
 
     #[test]

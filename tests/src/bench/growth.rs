@@ -36,8 +36,8 @@ pub(crate) fn measure(form: Form) -> Outcome<Value> {
 
 /// Runs `live` deployments, which are all alive at the same time, of `targets` targets.
 fn many(live: u32, targets: u32) -> Outcome<Value> {
-    // A slot becomes free only after the deployment's last frame.
-    let head = Head { concurrency: 2 * live, ..Head::default() };
+    // A slot becomes free only after the deployment's last frame. A target has at most 1,000 slots.
+    let head = Head { concurrency: (2 * live).min(1_000), ..Head::default() };
     let name = |n: u32| format!("bench/many{n}");
     let options = (0..targets).fold(Options::default().set("log_limit=5000000"), |options, n| {
         let configuration = target(&name(n), &head, SHELL);

@@ -30,11 +30,9 @@ fn numbers(up_to: u32) -> String {
     (1..=up_to).map(|number| format!("{number}\n")).collect()
 }
 
-/// Waits until the tool has printed more than its reader takes.
-fn until_full(sandbox: &Sandbox, id: &str) {
-    eventually("the tool has started", || {
-        sandbox.tasks_of(id).first().is_some_and(|task| task.status() == "RUNNING").then_some(())
-    });
+/// Waits until the CLI has written what an unread pipe holds, and has more to write.
+fn until_full(reader: &PipeReader) {
+    eventually("the unread pipe is full", || (rustix::io::ioctl_fionread(reader).unwrap() >= 32 * 1024).then_some(()));
 }
 
 /// Whether this process ignores the signal: SIGHUP under `nohup`, SIGQUIT as a shell's background
@@ -57,7 +55,7 @@ fn a_signal_is_heard_while_nobody_reads_the_output() {
         let (reader, writer) = pipe().unwrap();
         let running = sandbox.shell(MUCH).stdout(writer).start();
         running.until_stderr("relay step 1/1 shell");
-        until_full(&sandbox, &running.id());
+        until_full(&reader);
         running.signal(signal);
         running.until_stderr("sent the cancel");
         let reading = std::thread::spawn(|| rest(reader));
