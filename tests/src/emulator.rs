@@ -444,6 +444,8 @@ impl World {
             json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": evidence(&["claim", "record.json", "request.json"])}),
             json!({"Effect": "Allow", "Action": "s3:PutObject", "Resource": evidence(&["claim", "configuration/*", "launcher/*", "request.json"])}),
             json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": format!("arn:aws:s3:::{BUCKET}/locks/*")}),
+            json!({"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": format!("arn:aws:s3:::{BUCKET}/events/*")}),
+            json!({"Effect": "Allow", "Action": "events:PutEvents", "Resource": "*"}),
         ]);
         json!(may)
     }

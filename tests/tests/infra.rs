@@ -39,6 +39,7 @@ const RIGHTS: &[Rights] = &[
             "ecs:ListTasks",
             "ecs:RunTask",
             "ecs:StopTask",
+            "events:PutEvents",
             "kms:GetPublicKey",
             "kms:Sign",
             "s3:GetObject",
@@ -61,6 +62,7 @@ const RIGHTS: &[Rights] = &[
         ],
         writes: &[
             "cancels/*",
+            "events/*",
             "deployments/*/*/*/*/claim",
             "deployments/*/*/*/*/configuration/*",
             "deployments/*/*/*/*/issuer-keys.json",

@@ -8,6 +8,8 @@
 mod checked;
 pub mod clock;
 mod error;
+#[cfg(feature = "events")]
+pub mod events;
 #[cfg(feature = "fetch")]
 pub mod fetch;
 #[cfg(feature = "s3")]

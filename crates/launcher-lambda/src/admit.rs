@@ -129,6 +129,9 @@ impl<'a> Admission<'a> {
         if let Some(kind) = answer {
             self.answer(kind, known.allowed.is_none()).await?;
         }
+        if known.recorded && recorded.is_ok() {
+            self.launcher.tell_everybody(&self.asked, None).await;
+        }
         recorded
     }
 

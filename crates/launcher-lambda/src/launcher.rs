@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use relay_aws::events::Events;
 use relay_aws::keys::Keys;
 use relay_aws::objects::Objects;
 use relay_aws::queues::Queues;
@@ -38,6 +39,8 @@ pub(crate) struct Launcher {
     pub(crate) objects: Objects,
     pub(crate) queues: Queues,
     pub(crate) answers: Answers,
+    /// For those who watch deployments.
+    pub(crate) events: Events,
     /// For the public halves of target keys.
     pub(crate) keys: Keys,
     /// Configurations by the ARN of their revision, which never changes.
@@ -83,6 +86,7 @@ impl Launcher {
             objects: Objects::new(&sdk),
             queues: Queues::new(&sdk),
             answers: Answers::new(&sdk, &settings.answer_key),
+            events: Events::new(&sdk),
             keys: Keys::new(&sdk),
             configurations: Mutex::new(HashMap::new()),
             revisions: Mutex::new(HashMap::new()),

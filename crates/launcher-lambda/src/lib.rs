@@ -20,6 +20,7 @@
 mod admit;
 pub mod answer;
 mod claims;
+mod ended;
 pub mod event;
 mod jwks;
 mod launch;

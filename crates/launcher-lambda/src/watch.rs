@@ -345,6 +345,10 @@ impl Launcher {
         let was_there = task.started_at.is_some() || now().since(request.issued_at) > FRESH;
         let until = if was_there { Instant::now() } else { until };
         info!(deployment_id = %request.deployment_id, task = task.arn, state = task.last_status, "task");
-        self.answers.send(&request.reply_queue, &request.deployment_id, kind, until).await.map(|_| ())
+        self.answers.send(&request.reply_queue, &request.deployment_id, kind, until).await?;
+        if stopped {
+            self.tell_everybody(asked, Some(task)).await;
+        }
+        Ok(())
     }
 }

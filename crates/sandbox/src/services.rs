@@ -6,6 +6,7 @@
 //! they do not understand.
 
 pub(crate) mod ecs;
+pub(crate) mod events;
 pub(crate) mod fault;
 pub(crate) mod issuer;
 pub(crate) mod kms;
@@ -40,6 +41,7 @@ pub use principal::{CI_ACCOUNT, REGION, TARGET_ACCOUNT};
 #[derive(Debug)]
 pub(crate) struct Services {
     pub(crate) ecs: Mutex<ecs::Ecs>,
+    pub(crate) events: Mutex<events::Events>,
     /// GitHub, as an issuer of tokens.
     pub(crate) github: Mutex<issuer::Issuer>,
     pub(crate) kms: Mutex<kms::Kms>,
@@ -61,6 +63,7 @@ impl Services {
     pub(crate) fn new(rules: Rules, secure: &str) -> Self {
         Self {
             ecs: Mutex::new(ecs::Ecs::new(rules)),
+            events: Mutex::default(),
             github: Mutex::new(issuer::Issuer::github(&format!("{secure}/issuers/github"))),
             kms: Mutex::default(),
             lambda: Mutex::new(lambda::Lambda::new(rules)),
@@ -77,6 +80,7 @@ impl Services {
         match call.service {
             Service::Credentials => self.credentials(call),
             Service::Ecs => run(ecs::OPERATIONS, &self.ecs, call, effects),
+            Service::Events => run(events::OPERATIONS, &self.events, call, effects),
             Service::Kms => run(kms::OPERATIONS, &self.kms, call, effects),
             Service::Lambda => run(lambda::OPERATIONS, &self.lambda, call, effects),
             Service::Metadata => run(ecs::METADATA, &self.ecs, call, effects),
@@ -121,6 +125,7 @@ pub(crate) fn operation_names(service: Service) -> Vec<&'static str> {
     match service {
         Service::Credentials => vec![CREDENTIALS],
         Service::Ecs => names(ecs::OPERATIONS),
+        Service::Events => names(events::OPERATIONS),
         Service::Kms => names(kms::OPERATIONS),
         Service::Lambda => names(lambda::OPERATIONS),
         Service::Metadata => names(ecs::METADATA),

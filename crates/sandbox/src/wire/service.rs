@@ -6,6 +6,7 @@ pub(crate) enum Service {
     /// The endpoint that gives a task its credentials.
     Credentials,
     Ecs,
+    Events,
     Kms,
     Lambda,
     /// The task metadata endpoint.
@@ -21,9 +22,10 @@ pub(crate) enum Service {
 }
 
 impl Service {
-    pub(crate) const ALL: [Service; 12] = [
+    pub(crate) const ALL: [Service; 13] = [
         Service::Credentials,
         Service::Ecs,
+        Service::Events,
         Service::Kms,
         Service::Lambda,
         Service::Metadata,
@@ -41,6 +43,7 @@ impl Service {
         match self {
             Service::Credentials => "credentials",
             Service::Ecs => "ecs",
+            Service::Events => "events",
             Service::Kms => "kms",
             Service::Lambda => "lambda",
             Service::Metadata => "metadata",
@@ -61,6 +64,7 @@ impl Service {
     pub(crate) fn internal_error(self) -> &'static str {
         match self {
             Service::Ecs => "ServerException",
+            Service::Events => "InternalException",
             Service::Kms => "KMSInternalException",
             Service::S3 | Service::Sns => "InternalError",
             Service::SecretsManager => "InternalServiceError",

@@ -103,6 +103,13 @@ const DELETE_CANCEL: Way = Way::Call(Who::Runner, "sqs", "DeleteMessageBatch", D
 const PASS_ON: Way = Way::Call(Who::Launcher, "sqs", "SendMessage", SEND);
 const NOTE: Way = Way::Call(Who::Launcher, "s3", "PutObject", r#"{"Bucket": "{bucket}", "Key": "cancels/trial"}"#);
 const READ_NOTE: Way = Way::Call(Who::Launcher, "s3", "GetObject", r#"{"Bucket": "{bucket}", "Key": "cancels/trial"}"#);
+/// A deployment succeeds without it.
+const TELL: Way = Way::Call(
+    Who::Launcher,
+    "events",
+    "PutEvents",
+    r#"{"Entries": [{"Source": "relay", "DetailType": "trial", "Detail": "{}"}]}"#,
+);
 const STOP: Way = Way::Call(Who::Launcher, "ecs", "StopTask", r#"{"cluster": "relay", "task": "{task}"}"#);
 const SETTING: Way = Way::Call(Who::Deploy, "ssm", "GetParameter", r#"{"Name": "/shop/setting"}"#);
 /// The function has no issuer here, because ministack has no HTTPS to fetch keys from.
@@ -199,8 +206,9 @@ pub(crate) const CASES: &[Case] = &[
     case("launcher", "FindTask", "ecs:ListTasks", Way::Deploy, "ecs:ListTasks"),
     case("launcher", "SeeTask", "ecs:DescribeTasks", Way::Takeover, "ecs:DescribeTasks"),
     case("launcher", "StopTask", "ecs:StopTask", STOP, ""),
-    case("launcher", "NoteCancel", "s3:PutObject", NOTE, ""),
-    case("launcher", "ReadCancel", "s3:GetObject", READ_NOTE, ""),
+    case("launcher", "Note", "s3:PutObject", NOTE, ""),
+    case("launcher", "ReadNotes", "s3:GetObject", READ_NOTE, ""),
+    case("launcher", "TellEverybody", "events:PutEvents", TELL, ""),
     case("launcher", "PassCancelOn", "sqs:SendMessage", PASS_ON, ""),
     case("launcher", "ReadEvidence", "s3:GetObject", Way::Deploy, "s3:GetObject"),
     case("launcher", "ReadLock", "s3:GetObject", Way::Deploy, "s3:GetObject"),
@@ -244,6 +252,7 @@ pub(crate) const CASES: &[Case] = &[
     case("boundary", "Tasks", "ecs:ListTasks", Way::Deploy, "ecs:ListTasks"),
     case("boundary", "Tasks", "ecs:RunTask", Way::Deploy, "ecs:RunTask"),
     case("boundary", "Tasks", "ecs:StopTask", STOP, ""),
+    case("boundary", "Events", "events:PutEvents", TELL, ""),
     case("boundary", "DeployRoles", "sts:AssumeRole", Way::Deploy, "sts:AssumeRole"),
     case("boundary", "RelayBuckets", "s3:GetObject", Way::Deploy, "s3:GetObject"),
     case("boundary", "RelayBuckets", "s3:ListBucket", LIST, ""),
