@@ -86,14 +86,52 @@ fn keys_of_keygen_open_elsewhere() {
     assert_eq!(relay_protocol::encoding::base64(&openssl.stdout), public);
 }
 
+fn schema(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema").join(name);
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn events_fit_their_schema() {
+    let sandbox = Sandbox::start(Options::default().set("task_events=true"));
+    let ids = [
+        sandbox.shell("exit 0").run().exits(0).id(),
+        sandbox.shell("exit 3").run().exits(3).id(),
+        sandbox.deploy("demo/shell").param("odd", "x").run().exits(120).id(),
+    ];
+    for id in ids {
+        let event = eventually("the event", || {
+            let calls = sandbox.calls("events", "PutEvents");
+            let mut details = calls.into_iter().map(|entry| entry.detail["detail"].clone());
+            details.find(|detail| detail["deployment_id"] == id.as_str())
+        });
+        verified(&["schema", &schema("event.json"), &event.to_string()]);
+    }
+}
+
+/// The targets of the examples, and of the README.
+#[test]
+fn targets_fit_the_schema_for_editors() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let examples = std::fs::read_dir(root.join("infra/examples")).unwrap().map(|entry| entry.unwrap().path());
+    let examples = examples.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    let mut texts: Vec<String> = examples.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    texts.push(readme.split_once("```toml shop.toml\n").unwrap().1.split_once("\n```").unwrap().0.to_owned());
+    assert!(texts.len() > 1);
+    for text in texts {
+        let target: toml::Value = toml::from_str(&text).unwrap();
+        let mut target = serde_json::to_value(target).unwrap();
+        verified(&["schema", &schema("target.json"), &target.to_string()]);
+        target["odd"] = json!(1);
+        assert!(!python(&["schema", &schema("target.json"), &target.to_string()]).status.success());
+    }
+}
+
 /// Every line of `--output json` and every result file fits the schema that is published for it.
 #[test]
 fn json_output_and_result_files_fit_their_schemas() {
     let sandbox = Sandbox::start(Options::default());
-    let schema = |name: &str| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema").join(name);
-        path.to_str().unwrap().to_owned()
-    };
     let mut seen = std::collections::BTreeSet::new();
     let calls: [(&str, &[&str]); 10] = [
         (

@@ -50,6 +50,11 @@ const TEMPLATES: &[&str] = &[
 /// fetches `relay`.
 const LIMITS: &[(&str, u64)] = &[(LAUNCHER, 6_000_000), ("relay", 16_000_000)];
 
+/// The programs with a command line, and the shells that get completions, with the names of the
+/// files that these shells look for.
+const COMMAND_LINES: &[&str] = &["relay", "relay-admin"];
+const SHELLS: &[(&str, &str, &str)] = &[("bash", "", ".bash"), ("zsh", "_", ""), ("fish", "", ".fish")];
+
 /// The files in which systems keep their trusted certificates.
 const CERTIFICATES: &[&str] = &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 
@@ -100,6 +105,31 @@ fn release_target(options: &Options) -> Result<String> {
     .into())
 }
 
+/// Writes the manual pages and the completions. Returns the names of the files. Programs for another
+/// machine cannot be asked for theirs.
+fn manuals(out: &Path, target: &str) -> Result<Vec<String>> {
+    if target.split('-').next() != crate::run::host()?.split('-').next() {
+        writeln!(io::stdout(), "no manual pages and completions: the programs do not run here")?;
+        return Ok(Vec::new());
+    }
+    let (man, completions) = (out.join("man"), out.join("completions"));
+    fs::create_dir_all(&completions)?;
+    let mut names = Vec::new();
+    for program in COMMAND_LINES {
+        succeed(Command::new(out.join(program)).arg("man").arg(&man))?;
+        for (shell, before, after) in SHELLS {
+            let text = said(Command::new(out.join(program)).args(["completions", shell]))?;
+            let name = format!("{before}{program}{after}");
+            fs::write(completions.join(&name), text)?;
+            names.push(format!("completions/{name}"));
+        }
+    }
+    for page in fs::read_dir(man)? {
+        names.push(format!("man/{}", page?.file_name().to_string_lossy()));
+    }
+    Ok(names)
+}
+
 /// Makes the package and returns the path of its folder.
 pub(crate) fn run(options: &Options) -> Result<PathBuf> {
     let kind = if options.release { "release" } else { "dev" };
@@ -144,6 +174,7 @@ pub(crate) fn run(options: &Options) -> Result<PathBuf> {
         copy(&root().join("infra").join(template), &out.join("infra").join(template))?;
         names.push(format!("infra/{template}"));
     }
+    names.extend(manuals(&out, &target)?);
     let image = context(&out)?;
     names.sort_unstable();
     let mut sums = String::new();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use relay_console::manual::Shell;
 use relay_protocol::{DeploymentId, ParameterName, Timestamp};
 
 use relay_policy::Image;
@@ -59,6 +60,17 @@ pub(crate) enum Command {
     /// complete, and with 1 when it is not, or when the archive does not have the deployment's last
     /// message.
     Log(Log),
+    /// Print the completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual pages, for whoever packages relay.
+    #[command(hide = true)]
+    Man {
+        /// The folder to write to.
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]

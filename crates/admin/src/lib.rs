@@ -24,10 +24,15 @@ mod trial;
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, IsTerminal as _, Write};
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
-use relay_console::{Failure, Lines, harmless};
+use relay_console::{Failure, Lines, harmless, manual};
 use relay_protocol::outcome::ExitCode;
+
+/// The command line as clap knows it, for manual pages and completions.
+pub fn command() -> clap::Command {
+    cli::Cli::command()
+}
 
 /// Runs the command in `arguments`, which begin with the program's name. Writes results to `out`
 /// and errors to `err`, and returns the exit code.
@@ -78,6 +83,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut impl Write, 
         cli::Command::Ledger(cli::Ledger::Verify(arguments)) => {
             block_on(ledger::verify(&arguments, &mut Lines::new(raw_out)))
         }
+        cli::Command::Completions { shell } => {
+            manual::completions(command(), shell, raw_out);
+            Ok(0)
+        }
+        cli::Command::Man { folder } => manual::pages(command(), &folder).map(|()| 0).map_err(Failure::from),
         cli::Command::Lock(lock) => block_on(lock::lock(&lock, &mut Lines::new(raw_out))),
         cli::Command::Ps(arguments) => block_on(ps::ps(&arguments, &mut Lines::new(raw_out), &mut Lines::new(raw_err))),
         cli::Command::Stop(arguments) => block_on(ps::stop(&arguments, &mut Lines::new(raw_out))),

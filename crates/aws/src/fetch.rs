@@ -14,6 +14,9 @@ use crate::sdk;
 /// How long one request may take.
 const WITHIN: Duration = Duration::from_secs(10);
 
+/// The most bytes of an answer that nobody reads.
+const ANSWER_MAX: usize = 64 * 1024;
+
 /// An HTTP client for other servers than AWS's.
 #[derive(Debug)]
 pub struct Fetch {
@@ -82,6 +85,30 @@ impl Fetch {
             let added = request.headers_mut().try_insert(*name, value.clone());
             added.map_err(|_| FetchError::Url(format!("{shown} with the header {name}")))?;
         }
+        self.answer(request, shown, max).await
+    }
+
+    /// Sends a document to a server that the caller chose, and ignores what it answers. The URL may
+    /// use plain `http`: what is sent is no secret.
+    ///
+    /// # Errors
+    ///
+    /// If the answer's status is not 200, or there is none within ten seconds.
+    pub async fn post_json(&self, url: &str, headers: &[(String, String)], body: String) -> Result<(), FetchError> {
+        let shown = url.split('?').next().unwrap_or_default().to_owned();
+        let mut request = HttpRequest::new(SdkBody::from(body));
+        request.set_method("POST").map_err(|_| FetchError::Url(shown.clone()))?;
+        request.set_uri(url).map_err(|_| FetchError::Url(shown.clone()))?;
+        let json = ("content-type".to_owned(), "application/json".to_owned());
+        for (name, value) in headers.iter().chain([&json]) {
+            let added = request.headers_mut().try_insert(name.clone(), value.clone());
+            added.map_err(|_| FetchError::Url(format!("{shown} with the header {name}")))?;
+        }
+        self.answer(request, shown, ANSWER_MAX).await.map(drop)
+    }
+
+    /// The body of at most `max` bytes of an answer with the status 200.
+    async fn answer(&self, request: HttpRequest, shown: String, max: usize) -> Result<Vec<u8>, FetchError> {
         let unreachable = |problem: String| FetchError::Unreachable { url: shown.clone(), problem };
         let asking = async {
             let answer =

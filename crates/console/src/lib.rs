@@ -10,6 +10,8 @@
 
 mod failure;
 mod lines;
+#[cfg(feature = "manual")]
+pub mod manual;
 pub mod outlet;
 pub mod panics;
 pub mod telemetry;

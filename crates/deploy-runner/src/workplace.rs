@@ -90,6 +90,9 @@ impl Workplace {
         environment.extend(request.parameters.iter().map(|(name, value)| (name.variable(), value.clone())));
         environment.insert("RELAY_DEPLOYMENT_ID".to_owned(), request.deployment_id.to_string());
         environment.insert("RELAY_TARGET".to_owned(), request.target.to_string());
+        if let Some(trace) = &request.traceparent {
+            environment.insert("TRACEPARENT".to_owned(), trace.as_str().to_owned());
+        }
         environment.insert("RELAY_OUTPUT".to_owned(), base.join("output").display().to_string());
         File::create_new(base.join("output")).map_err(odd)?;
         for path in [&work, &temporary, &base.join("output")] {

@@ -251,7 +251,7 @@ impl Escaper {
 /// Whether a character directs, joins, tags or annotates text, or has no width, so that a reader
 /// would miss it. These are the characters of Unicode's category Cf and the others that are ignored
 /// by default, except variation selectors, which an emoji may use.
-fn is_invisible(c: char) -> bool {
+pub fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{AD}' | '\u{34F}' | '\u{600}'..='\u{605}' | '\u{61C}' | '\u{6DD}' | '\u{70F}' | '\u{890}'..='\u{891}' | '\u{8E2}'
         | '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}' | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}'

@@ -39,6 +39,38 @@ pub enum ExitCode {
 }
 
 impl ExitCode {
+    /// All exit codes, for documents and tests.
+    pub const ALL: &'static [Self] = &[
+        Self::No,
+        Self::Usage,
+        Self::Refused,
+        Self::NeverStarted,
+        Self::Unknown,
+        Self::Incomplete,
+        Self::TimedOut,
+        Self::Fault,
+        Self::Interrupted,
+        Self::Terminated,
+    ];
+
+    /// The meaning in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::No => "no: what was asked does not hold, or what was given is not proved",
+            Self::Usage => "usage or configuration; nothing was published",
+            Self::Refused => "refused before anything ran",
+            Self::NeverStarted => "allowed, and never started",
+            Self::Unknown => "the outcome is unknown; the message says how to find out",
+            Self::Incomplete => {
+                "output is missing, with --strict-output; no record proves the end, with --require-record"
+            }
+            Self::TimedOut => "timed out",
+            Self::Fault => "a fault in relay, or AWS refused a call",
+            Self::Interrupted => "cancelled by SIGINT, or from elsewhere",
+            Self::Terminated => "cancelled by SIGTERM, SIGHUP or SIGQUIT",
+        }
+    }
+
     /// The exit code as a number.
     pub fn code(self) -> u8 {
         self as u8

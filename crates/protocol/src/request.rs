@@ -141,6 +141,13 @@ impl From<Text> for String {
 #[serde(try_from = "String", into = "String")]
 pub struct TraceParent(String);
 
+impl TraceParent {
+    /// The header's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl TryFrom<String> for TraceParent {
     type Error = &'static str;
     fn try_from(text: String) -> Result<Self, &'static str> {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use relay_console::manual::Shell;
 
 /// Deploy across AWS accounts without giving CI the power to deploy.
 ///
@@ -26,6 +27,10 @@ pub struct Relay {
 pub enum Command {
     /// Deploy to a target, and print what happens there.
     Deploy(Box<Deploy>),
+    /// Deploy again what a record names: the same target, parameters and artifacts, with a new
+    /// signature and a new decision. Artifacts are not uploaded again; they must still be in the
+    /// artifact store.
+    Redeploy(Box<Redeploy>),
     /// Resume following a deployment whose `relay deploy` detached, or died with its CI agent.
     /// Prints the output that has not been printed yet.
     ///
@@ -62,6 +67,27 @@ pub enum Command {
     /// Exits with 0 only if everything that was given is proved, and with 1 otherwise. What cannot
     /// be proved is said too.
     Verify(Verify),
+    /// Make one HTML page of a deployment: its times, its log, who asked and approved, and what is
+    /// proved. It needs no network, and loads nothing.
+    Report(Report),
+    /// List the latest deployments of a target from its evidence, and say what runs now.
+    ///
+    /// Needs an auditor's rights in the target account: s3:ListBucket and s3:GetObject on the
+    /// evidence bucket.
+    History(Box<History>),
+    /// Explain a reason code or an exit code: what happened, in whose hands it is, and what to do.
+    Explain(Explain),
+    /// Print the completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual pages, for whoever packages relay.
+    #[command(hide = true)]
+    Man {
+        /// The folder to write to.
+        folder: PathBuf,
+    },
     /// Check whether this machine can deploy, and print a remedy for each problem.
     /// Changes nothing, except that `--try` creates two queues and deletes them.
     ///
@@ -75,12 +101,15 @@ impl Command {
     /// The format in which the caller reads the output.
     pub(crate) fn output(&self) -> Output {
         match self {
-            Self::Deploy(deploy) => deploy.following.output,
+            Self::Deploy(deploy) => deploy.asking.following.output,
+            Self::Redeploy(deploy) => deploy.asking.following.output,
+            Self::History(history) => history.output,
             Self::Attach(attach) => attach.following.output,
             Self::Status(status) => status.output,
             Self::Doctor(doctor) => doctor.output,
             Self::Approve(_) | Self::Approvals(_) | Self::Cancel(_) | Self::Gc(_) => Output::Text,
-            Self::Keygen(_) | Self::Inspect(_) | Self::Verify(_) => Output::Text,
+            Self::Keygen(_) | Self::Inspect(_) | Self::Verify(_) | Self::Report(_) | Self::Explain(_) => Output::Text,
+            Self::Completions { .. } | Self::Man { .. } => Output::Text,
         }
     }
 }
@@ -104,6 +133,25 @@ pub struct Deploy {
     /// part of the signed request; repeat for more.
     #[arg(long = "artifact", value_name = "NAME=PATH")]
     pub artifacts: Vec<String>,
+    /// How to ask for it.
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+/// Arguments of `relay redeploy`.
+#[derive(Debug, Args)]
+pub struct Redeploy {
+    /// What to repeat: a record, a folder with a deployment's evidence, or a file of
+    /// `--result-file`.
+    pub record: PathBuf,
+    /// How to ask for it.
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+/// How to ask for a deployment, and how to follow it.
+#[derive(Debug, Args)]
+pub struct Asking {
     /// How to reach the target.
     #[command(flatten)]
     pub place: Place,
@@ -133,11 +181,16 @@ pub struct Deploy {
     /// Ask what would become of this deployment, and start nothing: the launcher verifies and
     /// authorises it, and answers. Exits with 0 if it would be allowed and the pins fit. Artifacts
     /// are packed but not uploaded.
-    #[arg(long, conflicts_with_all = ["detach", "wait", "timeout", "strict_output", "require_record", "result_file"])]
+    #[arg(long, conflicts_with_all = ["detach", "wait", "timeout", "strict_output", "require_record", "result_file", "summary_file"])]
     pub dry_run: bool,
+    /// Write the deployment's id to this file before the request is published, so that a later step
+    /// of the job can run `relay cancel`, however this call ends. With --wait, each try has an id of
+    /// its own, and replaces the one before.
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    pub id_file: Option<PathBuf>,
     /// Exit as soon as the task is started, and print the deployment id; `relay attach` can then
     /// follow the deployment.
-    #[arg(long, conflicts_with_all = ["timeout", "strict_output", "require_record", "result_file"])]
+    #[arg(long, conflicts_with_all = ["timeout", "strict_output", "require_record", "result_file", "summary_file"])]
     pub detach: bool,
     /// What to print, and how long to wait.
     #[command(flatten)]
@@ -287,9 +340,22 @@ pub struct Following {
     /// record.
     #[arg(long, value_name = "FILE")]
     pub result_file: Option<PathBuf>,
+    /// Write a summary to this file as Markdown, for the page of the CI run or a comment on a change:
+    /// how it ended, its phases, the tool's outputs, and the last of what it printed. At most 60,000
+    /// characters.
+    #[arg(long, value_name = "FILE")]
+    pub summary_file: Option<PathBuf>,
     /// Whether to print text for people, or one JSON object per line on stdout.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+    /// Make each step a foldable section of the CI system's log. auto knows the system by its
+    /// variables, and folds only if stdout and stderr are one stream (2>&1). On GitHub, this also
+    /// keeps what the tool prints from being taken for workflow commands.
+    #[arg(long, value_enum, default_value_t = Fold::Auto)]
+    pub fold: Fold,
+    /// Begin each line with the time at which it is printed, in UTC.
+    #[arg(long, conflicts_with = "quiet")]
+    pub timestamps: bool,
     /// Print none of relay's own messages except warnings and errors; stdout and stderr are
     /// otherwise the tool's, byte for byte.
     #[arg(long, short)]
@@ -356,6 +422,23 @@ pub enum Output {
     Json,
 }
 
+/// The syntax of foldable sections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Fold {
+    /// What the CI system's variables say.
+    Auto,
+    /// No sections.
+    None,
+    /// GitHub Actions.
+    #[value(name = "github")]
+    GitHub,
+    /// GitLab.
+    #[value(name = "gitlab")]
+    GitLab,
+    /// Buildkite.
+    Buildkite,
+}
+
 /// Arguments of `relay keygen`.
 #[derive(Debug, Args)]
 pub struct Keygen {
@@ -397,6 +480,51 @@ pub struct Verify {
     /// directory.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// Arguments of `relay report`.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// A folder with a deployment's evidence as it lies in the bucket, a record, or a file of
+    /// `--result-file`. Only the folder has the log.
+    pub path: PathBuf,
+    /// Where to write the page; - means standard output. The default is relay-report-ID.html, here.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// A public key, in base64, that must have signed the record. The default are the pins in
+    /// relay.toml of the target that the record names.
+    #[arg(long = "key", value_name = "BASE64")]
+    pub key: Option<String>,
+    /// The file with the pins; the default is the nearest relay.toml, here or in a parent
+    /// directory.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Arguments of `relay history`.
+#[derive(Debug, Args)]
+pub struct History {
+    /// The target.
+    pub target: String,
+    /// The target account's evidence bucket; the default is `evidence` in relay.toml.
+    #[arg(long, value_name = "BUCKET")]
+    pub evidence: Option<String>,
+    /// How many deployments to list, the latest first.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub last: usize,
+    /// Whether to print text for people, or one JSON object per line on stdout.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// The target's topic and pins.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// Arguments of `relay explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// A reason code such as `busy`, or an exit code such as 120; without it, all of them.
+    pub code: Option<String>,
 }
 
 /// Arguments of `relay doctor`.

@@ -16,11 +16,11 @@ use crate::args;
 use crate::cancel::Canceller;
 use crate::clock::Clock;
 use crate::deploy::{DRAIN, Ending, warn_unpinned};
+use crate::files::Files;
 use crate::follower::Follower;
 use crate::found::{Found, find};
 use crate::progress::Progress;
 use crate::queues::Pair;
-use crate::result::ResultFile;
 use crate::settings::{heartbeat, timeouts};
 use crate::show::Show;
 use crate::signals::Signals;
@@ -40,7 +40,7 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
     };
     let Found { id, target, texts, queues, pair, tags, .. } = find(&arguments.whose).await?;
     let pins = texts.pins(&target)?;
-    let mut show = Show::new(arguments.following.output, arguments.following.quiet, clock);
+    let mut show = Show::new(&arguments.following, clock)?;
     warn_unpinned(&mut show, pins.is_none());
     check_queue(&queues, &pair).await?;
     // From here on this call is the reader. If it is killed, the next reader must not take the
@@ -71,10 +71,7 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
         printing: VecDeque::new(),
         unfit: None,
     };
-    let mut result = match &arguments.following.result_file {
-        Some(path) => Some(ResultFile::open(path).await?),
-        None => None,
-    };
+    let mut files = Files::open(&arguments.following, None).await?;
     let left = tail.run(&mut show, &mut signals, patience, Until::End).await;
     if left.is_some() && tail.inbox.poll_end().is_none() {
         show.warn(&format!(
@@ -83,7 +80,7 @@ pub(crate) async fn attach(arguments: &args::Attach) -> Result<u8, Failure> {
         ));
     }
     let ending = Ending { following: &arguments.following, target: &target, id: &id };
-    let (code, open) = ending.end(&mut show, &mut tail, left, &mut result);
+    let (code, open) = ending.end(&mut show, &mut tail, left, &mut files);
     if !open && let Err(failure) = pair.delete(&queues).await {
         show.warn(&failure.to_string());
     }

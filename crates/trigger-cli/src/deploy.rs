@@ -2,7 +2,7 @@
 //! an exit code.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use relay_aws::Sdk;
 use relay_aws::clock::now;
@@ -28,18 +28,20 @@ use crate::artifacts;
 use crate::cancel::{CancelRoutes, Canceller, Session};
 use crate::clock::Clock;
 use crate::dry_run::Trial;
+use crate::files::Files;
 use crate::follower::Follower;
 use crate::last_words;
 use crate::progress::Progress;
 use crate::queues::Pair;
 use crate::request::{new_id, new_key, request_for};
-use crate::result::{self, ResultFile};
+use crate::result;
 use crate::settings::Settings;
 use crate::show::Show;
 use crate::signals::Signals;
 use crate::signing::Signer;
 use crate::tags::{TagWriter, Tags};
 use crate::tail::{Patience, Tail, Until};
+use crate::trace::Trace;
 
 /// The first and the longest pause before asking a busy target again.
 const BUSY: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(30));
@@ -52,21 +54,40 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
     let clock = Clock::start();
     let mut signals = Signals::listen()?;
     let settings = Settings::of(arguments)?;
-    let mut show = Show::new(arguments.following.output, arguments.following.quiet, clock);
-    let mut result = match &arguments.following.result_file {
-        Some(path) => tokio::select! {
-            file = ResultFile::open(path) => Some(file?),
-            asked = signals.next() => return Ok(asked.code.code()),
-        },
-        None => None,
+    let mut show = Show::new(&arguments.asking.following, clock)?;
+    let mut files = tokio::select! {
+        files = Files::open(&arguments.asking.following, arguments.asking.id_file.as_deref()) => files?,
+        asked = signals.next() => return Ok(asked.code.code()),
     };
-    let whole = Whole { arguments, settings, clock };
-    let code = whole.run(&mut show, &mut signals, &mut result).await;
-    if let (Err(failure), Some(file)) = (&code, &mut result) {
-        file.write(&mut show, &result::failed(&arguments.target, failure));
+    let trace = trace(clock).unwrap_or_else(|problem| {
+        show.warn(&problem);
+        None
+    });
+    let context = trace.as_ref().and_then(Trace::context);
+    let whole = Whole { arguments, settings: Settings { context: context.or(settings.context), ..settings }, clock };
+    let code = whole.run(&mut show, &mut signals, &mut files).await;
+    if let Err(failure) = &code {
+        files.ended(&mut show, result::failed(&arguments.target, failure));
+    }
+    if let (Some(trace), Some(result)) = (trace, files.last()) {
+        let sent = tokio::select! {
+            sent = trace.send(result) => sent,
+            _ = signals.next() => Ok(()),
+        };
+        if let Err(problem) = sent {
+            show.warn(&format!("the trace was not sent: {problem}"));
+        }
     }
     show.drain(&mut signals, DRAIN).await;
     code
+}
+
+/// The trace of this command, if the environment asks for one.
+fn trace(clock: Clock) -> Result<Option<Trace>, String> {
+    let mut random = [0; 24];
+    getrandom::fill(&mut random).map_err(|error| error.to_string())?;
+    let began = SystemTime::now() - clock.elapsed();
+    Trace::of(|name| std::env::var(name).ok(), began, random)
 }
 
 /// The whole command.
@@ -77,12 +98,7 @@ struct Whole<'a> {
 }
 
 impl Whole<'_> {
-    async fn run(
-        mut self,
-        show: &mut Show,
-        signals: &mut Signals,
-        result: &mut Option<ResultFile>,
-    ) -> Result<u8, Failure> {
+    async fn run(mut self, show: &mut Show, signals: &mut Signals, files: &mut Files) -> Result<u8, Failure> {
         let packing = tokio::task::spawn_blocking({
             let artifacts = self.settings.artifacts.clone();
             move || artifacts::pack(&artifacts)
@@ -103,8 +119,8 @@ impl Whole<'_> {
             let target = &settings.target;
             show.warn(&format!("relay.toml names no target {target}; did you mean {similar}?"));
         }
-        if arguments.dry_run {
-            return dry_run(settings, Approved::of_files(&arguments.approvals)?, &sdk, show, signals).await;
+        if arguments.asking.dry_run {
+            return dry_run(settings, Approved::of_files(&arguments.asking.approvals)?, &sdk, show, signals).await;
         }
         let objects = Objects::new(&sdk);
         tokio::select! {
@@ -127,7 +143,7 @@ impl Whole<'_> {
         loop {
             let may_wait = waits_until.is_some_and(|until| Instant::now() + busy.peek() < until);
             let call = Call { arguments, settings, approved: &approved, sdk: &sdk, clock: *clock, may_wait };
-            if let Some(code) = call.once(show, signals, result).await? {
+            if let Some(code) = call.once(show, signals, files).await? {
                 return Ok(code);
             }
             let pause = busy.pause();
@@ -155,7 +171,7 @@ async fn approved(
     show: &mut Show,
 ) -> Result<Approved, Failure> {
     let Some((patience, store)) = settings.wait_approval.clone() else {
-        return Approved::of_files(&arguments.approvals);
+        return Approved::of_files(&arguments.asking.approvals);
     };
     let session = new_key()?;
     let heartbeat = settings.heartbeat;
@@ -242,12 +258,7 @@ struct Call<'a> {
 impl Call<'_> {
     /// Runs one deployment. Returns the exit code, or `None` if the target is busy and there is
     /// time to ask again.
-    async fn once(
-        &self,
-        show: &mut Show,
-        signals: &mut Signals,
-        file: &mut Option<ResultFile>,
-    ) -> Result<Option<u8>, Failure> {
+    async fn once(&self, show: &mut Show, signals: &mut Signals, files: &mut Files) -> Result<Option<u8>, Failure> {
         let settings = self.settings;
         let queues = Queues::new(self.sdk);
         let (id, now) = new_id()?;
@@ -268,10 +279,13 @@ impl Call<'_> {
                 show.warn("stopped before anything was published");
                 Ok(Done::Ended { code: asked.code.code(), open: false })
             }
-            None => match self.publish(show, (&id, now), &pair, tags).await {
-                Ok(tail) => Ok(self.follow(show, (signals, file), tail, &id).await),
-                Err(failure) => Err(failure),
-            },
+            None => {
+                files.begins(show, &id);
+                match self.publish(show, (&id, now), &pair, tags).await {
+                    Ok(tail) => Ok(self.follow(show, (signals, files), tail, &id).await),
+                    Err(failure) => Err(failure),
+                }
+            }
         };
         match result {
             Ok(Done::Detached) => show.detached(&pair.follow(&settings.target, &id), &id),
@@ -344,29 +358,29 @@ impl Call<'_> {
     async fn follow(
         &self,
         show: &mut Show,
-        (signals, file): (&mut Signals, &mut Option<ResultFile>),
+        (signals, files): (&mut Signals, &mut Files),
         mut tail: Tail,
         id: &DeploymentId,
     ) -> Done {
         let Self { arguments, settings, .. } = self;
-        let until = if arguments.detach { Until::Admitted } else { Until::End };
+        let until = if arguments.asking.detach { Until::Admitted } else { Until::End };
         let Timeouts { outage, drain, .. } = settings.timeouts;
         let patience = Patience {
             timeout: settings.timeout,
-            on_interrupt: arguments.on_interrupt,
+            on_interrupt: arguments.asking.on_interrupt,
             heartbeat: settings.heartbeat,
             stuck: (outage, drain),
         };
         let left = tail.run(show, signals, patience, until).await;
         let end = tail.inbox.poll_end();
-        if arguments.detach && end.is_none() && left.is_none() {
+        if arguments.asking.detach && end.is_none() && left.is_none() {
             return Done::Detached;
         }
         if self.may_wait && left.is_none() && end.is_some_and(conclude::is_busy) {
             return Done::Busy;
         }
-        let ending = Ending { following: &arguments.following, target: &settings.target, id };
-        let (code, open) = ending.end(show, &mut tail, left, file);
+        let ending = Ending { following: &arguments.asking.following, target: &settings.target, id };
+        let (code, open) = ending.end(show, &mut tail, left, files);
         Done::Ended { code, open }
     }
 }
@@ -379,14 +393,14 @@ pub(crate) struct Ending<'a> {
 }
 
 impl Ending<'_> {
-    /// Prints the last messages, writes the result file, and returns the exit code and whether the
+    /// Prints the last messages, writes the files, and returns the exit code and whether the
     /// outcome is open. `left` says why this command itself asked for an end.
     pub(crate) fn end(
         &self,
         show: &mut Show,
         tail: &mut Tail,
         left: Option<ExitCode>,
-        file: &mut Option<ResultFile>,
+        files: &mut Files,
     ) -> (u8, bool) {
         tail.progress.phases.finished = Some(tail.clock.elapsed());
         let end = tail.inbox.poll_end();
@@ -398,9 +412,7 @@ impl Ending<'_> {
             (code, _) => code,
         };
         last_words::say(show, tail, code, left, self.id);
-        if let Some(file) = file {
-            file.write(show, &result::result(self.id, self.target, code, tail));
-        }
+        files.ended(show, result::result(self.id, self.target, code, tail));
         (code, conclude::is_open(end) || tail.is_cut_off())
     }
 }
@@ -413,7 +425,8 @@ fn request(
     ticket: Option<&Ticket>,
 ) -> Request {
     let (place, parameters) = ((&settings.topic, &settings.target), &settings.parameters);
-    Request { ticket: ticket.cloned(), ..request_for(place, parameters, id_and_time, session, pair) }
+    let traceparent = settings.context.clone();
+    Request { ticket: ticket.cloned(), traceparent, ..request_for(place, parameters, id_and_time, session, pair) }
 }
 
 /// Returns the body to publish, and the request digest.

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking"))]
 
+mod ansi;
 mod approvals;
 pub mod args;
 mod artifacts;
@@ -16,9 +17,13 @@ mod clock;
 mod deploy;
 mod doctor;
 mod dry_run;
+mod explain;
+mod files;
+mod fold;
 mod follower;
 mod found;
 mod gc;
+mod history;
 mod inspect;
 mod keygen;
 mod last_words;
@@ -26,26 +31,31 @@ mod origin;
 mod pem;
 mod progress;
 mod queues;
+mod redeploy;
+mod report;
 mod request;
 mod result;
 mod settings;
 mod show;
 mod signals;
 mod signing;
+mod stamp;
 mod state;
 mod status;
+mod summary;
 mod tags;
 mod tail;
 mod token;
+mod trace;
 mod verify;
 mod weave;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use relay_console::outlet::{self, Outlet, To};
-use relay_console::{Failure, telemetry};
+use relay_console::{Failure, manual, telemetry};
 use relay_protocol::encoding::ascii_json;
 use relay_protocol::outcome;
 use serde_json::json;
@@ -54,6 +64,20 @@ use crate::args::{Command, Output, Relay};
 
 /// How long the last messages may take to be printed.
 const SETTLE: Duration = Duration::from_secs(10);
+
+/// The command line as clap knows it, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Relay::command()
+}
+
+/// Checks that a text has the form of relay.toml.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn check_settings(text: &str) -> Result<(), String> {
+    settings::check(text)
+}
 
 /// Parses the command line, runs the command, and returns its exit code. Failures go to stderr.
 pub fn main() -> ExitCode {
@@ -74,11 +98,12 @@ pub fn main() -> ExitCode {
     failure.exit.code().into()
 }
 
-async fn run(command: Command) -> Result<u8, Failure> {
+async fn run(asked: Command) -> Result<u8, Failure> {
     telemetry::plain();
     signals::survive_file_limit();
-    match command {
+    match asked {
         Command::Deploy(arguments) => deploy::deploy(&arguments).await,
+        Command::Redeploy(arguments) => redeploy::redeploy(*arguments).await,
         Command::Attach(arguments) => attach::attach(&arguments).await,
         Command::Status(arguments) => status::status(&arguments).await,
         Command::Cancel(arguments) => cancel::cancel(&arguments).await,
@@ -88,6 +113,14 @@ async fn run(command: Command) -> Result<u8, Failure> {
         Command::Keygen(arguments) => keygen::keygen(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::Verify(arguments) => verify::verify(&arguments),
+        Command::Report(arguments) => report::report(&arguments),
+        Command::History(arguments) => history::history(&arguments).await,
+        Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Completions { shell } => {
+            manual::completions(command(), shell, &mut std::io::stdout());
+            Ok(0)
+        }
+        Command::Man { folder } => Ok(manual::pages(command(), &folder).map(|()| 0)?),
         Command::Doctor(arguments) => doctor::doctor(&arguments).await,
     }
 }

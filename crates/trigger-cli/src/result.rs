@@ -1,22 +1,12 @@
 //! The result file: how the deployment ended, in a form that tells a tool's exit code 120 from
 //! relay's own.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
 use relay_console::Failure;
-use relay_console::outlet::is_same_file;
 use relay_engine::End;
 use relay_protocol::outcome::Outcome;
 use relay_protocol::{DeploymentId, Reason, TargetName};
-use rustix::fs::OFlags;
-use rustix::io::Errno;
 use serde_json::{Value, json};
 
-use crate::show::Show;
 use crate::tail::Tail;
 
 /// What decided the end, and why.
@@ -93,65 +83,4 @@ pub(crate) fn failed(target: &str, failure: &Failure) -> Value {
         "message": failure.error,
         "hints": failure.hints,
     })
-}
-
-/// How long the reader of a FIFO may take to open it.
-const READER: Duration = Duration::from_secs(2);
-
-/// The file that the result goes to. It is opened once, before anything is published, so that a
-/// file that cannot be written is a usage error.
-#[derive(Debug)]
-pub(crate) struct ResultFile {
-    path: PathBuf,
-    /// `None` if it is the command's own stdout, which has another owner.
-    file: Option<File>,
-}
-
-impl ResultFile {
-    /// Opens the file and empties it. Neither this nor [`ResultFile::write`] blocks, whatever kind
-    /// of file it is.
-    pub(crate) async fn open(path: &Path) -> Result<Self, Failure> {
-        let began = Instant::now();
-        let file = loop {
-            match open(path) {
-                Ok(file) => break file,
-                Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) && began.elapsed() < READER => {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                Err(error) => {
-                    let problem = match error.raw_os_error() {
-                        Some(code) if code == Errno::NXIO.raw_os_error() => "it is a pipe that nobody reads".to_owned(),
-                        _ => error.to_string(),
-                    };
-                    return Err(Failure::usage(format!("cannot write the result file {}: {problem}", path.display())));
-                }
-            }
-        };
-        let is_stdout = is_same_file(&file, rustix::stdio::stdout());
-        if !is_stdout && file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-            // Only a disk with an error fails here, and then the write fails too.
-            drop(file.set_len(0));
-        }
-        Ok(Self { path: path.to_owned(), file: (!is_stdout).then_some(file) })
-    }
-
-    /// Writes the result. A pipe takes what it has room for (64 KiB, if nothing else is in it), and
-    /// it is an error if that is not all.
-    pub(crate) fn write(&mut self, show: &mut Show, result: &Value) {
-        let text = format!("{result:#}\n");
-        let Some(file) = &mut self.file else { return show.document(text) };
-        if let Err(error) = file.write_all(text.as_bytes()) {
-            let problem = match error.kind() {
-                io::ErrorKind::WouldBlock => "its reader does not keep up".to_owned(),
-                _ => error.to_string(),
-            };
-            // The deployment is over, and its own exit code matters more.
-            show.warn(&format!("cannot write the result file {}: {problem}", self.path.display()));
-        }
-    }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    OpenOptions::new().write(true).create(true).truncate(false).custom_flags(flags).open(path)
 }

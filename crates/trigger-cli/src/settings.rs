@@ -10,6 +10,7 @@ use relay_console::Failure;
 use relay_engine::{Pins, Timeouts};
 use relay_protocol::keys::{PrivateKey, VerifyingKey};
 use relay_protocol::limits::APPROVAL_LIFETIME_MAX;
+use relay_protocol::request::TraceParent;
 use relay_protocol::{ParameterName, PublicKey, QueueUrl, Region, TargetName, TopicArn};
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -46,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) timeouts: Timeouts,
     /// How long nothing may be printed before a line says what is running. Zero means forever.
     pub(crate) heartbeat: Duration,
+    /// The trace context of the request, and so of the tool.
+    pub(crate) context: Option<TraceParent>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -70,14 +73,21 @@ struct Target {
     answer_key: Option<String>,
     artifact_store: Option<String>,
     approvals: Option<String>,
+    evidence: Option<String>,
     reply_queue_url: Option<String>,
+}
+
+/// Checks the form of relay.toml.
+pub(crate) fn check(text: &str) -> Result<(), String> {
+    toml::from_str::<File>(text).map(drop).map_err(|error| error.to_string())
 }
 
 impl Settings {
     /// Reads and validates the settings of `relay deploy`.
     pub(crate) fn of(arguments: &args::Deploy) -> Result<Self, Failure> {
+        let asking = &arguments.asking;
         let target: TargetName = arguments.target.parse().map_err(|error| Failure::usage(format!("{error}")))?;
-        let layers = Layers::read(&arguments.place)?;
+        let layers = Layers::read(&asking.place)?;
         let (texts, similar) = (layers.texts(&target), layers.similar(&target).cloned());
         let did_you_mean = |failure: Failure| match &similar {
             Some(similar) => failure.hint(format!("did you mean {similar}?")),
@@ -94,18 +104,19 @@ impl Settings {
                 .map(|(name, path)| (name, PathBuf::from(path)))
                 .collect(),
             artifact_store: texts.artifact_store(&target)?,
-            wait_approval: match arguments.wait_approval.as_deref() {
+            wait_approval: match asking.wait_approval.as_deref() {
                 Some(text) => Some((duration("--wait-approval", text)?, texts.approval_store(&target)?)),
                 None => None,
             },
             reply_queue: texts.reply_queue()?,
-            wait: arguments.wait.as_deref().map(|text| duration("--wait", text)).transpose()?,
-            timeout: arguments.timeout.as_deref().map(|text| duration("--timeout", text)).transpose()?,
+            wait: asking.wait.as_deref().map(|text| duration("--wait", text)).transpose()?,
+            timeout: asking.timeout.as_deref().map(|text| duration("--timeout", text)).transpose()?,
             timeouts: Timeouts {
-                admission: duration("--admission-timeout", &arguments.admission_timeout)?,
-                ..timeouts(&arguments.following)?
+                admission: duration("--admission-timeout", &asking.admission_timeout)?,
+                ..timeouts(&asking.following)?
             },
-            heartbeat: heartbeat(&arguments.following)?,
+            heartbeat: heartbeat(&asking.following)?,
+            context: std::env::var("TRACEPARENT").ok().and_then(|text| text.try_into().ok()),
             target,
             similar,
         })
@@ -152,6 +163,7 @@ pub(crate) struct Texts {
     trust_first_answer: bool,
     artifact_store: Option<String>,
     approvals: Option<String>,
+    evidence: Option<String>,
     reply_queue_url: Option<String>,
 }
 
@@ -241,6 +253,7 @@ impl Layers {
             trust_first_answer: self.flags.trust_first_answer,
             artifact_store: pick(&self.flags.artifact_store, |t| &t.artifact_store),
             approvals: pick(&self.flags.approval_store, |t| &t.approvals),
+            evidence: pick(&None, |t| &t.evidence),
             reply_queue_url: pick(&self.flags.reply_queue_url, |t| &t.reply_queue_url),
         }
     }
@@ -323,6 +336,11 @@ impl Texts {
     pub(crate) fn approval_store(&self, target: &TargetName) -> Result<(String, String), Failure> {
         let text = self.approvals.as_deref().ok_or_else(no_approval_store)?;
         store("approval store", &text.replace("{target}", target.as_str()))
+    }
+
+    /// Returns the target account's evidence bucket, if relay.toml names it.
+    pub(crate) fn evidence(&self) -> Option<&str> {
+        self.evidence.as_deref()
     }
 
     /// Returns the pre-made reply queue, if one is named.

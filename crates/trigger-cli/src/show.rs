@@ -8,16 +8,20 @@
 use std::io::{ErrorKind, IsTerminal as _};
 use std::time::Duration;
 
-use relay_console::harmless;
+use relay_aws::clock::now;
 use relay_console::outlet::{self, Outlet, To, is_same_file};
+use relay_console::{Failure, harmless};
 use relay_protocol::DeploymentId;
 use relay_protocol::encoding::{ascii_json, base64, printable};
 use relay_protocol::frame::Chunk;
 use serde_json::{Value, json};
 
-use crate::args::Output;
+use crate::args::{Following, Output};
 use crate::clock::Clock;
+use crate::fold::Fold;
 use crate::signals::Signals;
+use crate::stamp::Stamper;
+use crate::summary::{self, Recent};
 use crate::weave::{Piece, Weave};
 
 /// Bytes that may wait to be written before the deployment's output is no longer read.
@@ -53,6 +57,12 @@ pub(crate) struct Show {
     live: Option<Live>,
     outlet: Outlet,
     weave: Weave,
+    /// The foldable sections of a CI system's log.
+    fold: Option<Fold>,
+    /// Begins each line with the time.
+    stamper: Option<Stamper>,
+    /// The last of the output, for the summary.
+    recent: Option<Recent>,
     /// Whether the user was told that stdout and stderr take no more.
     told_closed: [bool; 2],
     /// Whether a stream failed for a reason other than a closed pipe.
@@ -63,20 +73,35 @@ pub(crate) struct Show {
 
 impl Show {
     /// Shows a live line only to a person at a terminal: in a CI log every redraw would be a line.
-    pub(crate) fn new(output: Output, quiet: bool, clock: Clock) -> Self {
-        let live =
-            output == Output::Text && !quiet && std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
-        Self {
+    ///
+    /// # Errors
+    ///
+    /// The streams do not suit the sections that the caller asks for.
+    pub(crate) fn new(following: &Following, clock: Clock) -> Result<Self, Failure> {
+        let Following { output, quiet, .. } = *following;
+        let variable = |name: &str| std::env::var(name).ok();
+        let is_text = output == Output::Text;
+        let live = is_text && !quiet && std::io::stderr().is_terminal() && variable("CI").is_none();
+        let one_file = is_same_file(rustix::stdio::stdout(), rustix::stdio::stderr());
+        let fold = if is_text { Fold::of(following.fold, one_file, variable)? } else { None };
+        let mut show = Self {
             output,
             clock,
             quiet,
             live: live.then(|| Live { message: String::new(), drawn: None }),
             outlet: Outlet::start(),
-            weave: Weave::new(is_same_file(rustix::stdio::stdout(), rustix::stdio::stderr())),
+            weave: Weave::new(one_file),
+            fold,
+            stamper: (is_text && following.timestamps).then(Stamper::default),
+            recent: following.summary_file.as_ref().map(|_| Recent::default()),
             told_closed: [false; 2],
             failed: false,
             printed_at: clock.elapsed(),
+        };
+        if let Some(line) = show.fold.as_mut().and_then(Fold::begin) {
+            show.push(Piece::Line(line));
         }
+        Ok(show)
     }
 
     /// Prints where the deployment is: `relay admitted 0.4s by policy0`.
@@ -93,7 +118,13 @@ impl Show {
         let of_all = of.map(|of| format!("/{of}")).unwrap_or_default();
         let plain = format!("{kind} {number}{of_all} {}", printable(name));
         self.set_live(plain.clone());
-        self.tell(&plain, Importance::Progress, self.json(kind, name, json!({ "number": number, "of": of })));
+        match &mut self.fold {
+            Some(fold) if !self.quiet => {
+                let lines = fold.section(&format!("relay {plain}"), now().unix());
+                self.push(Piece::Line(lines));
+            }
+            _ => self.tell(&plain, Importance::Progress, self.json(kind, name, json!({ "number": number, "of": of }))),
+        }
     }
 
     /// Prints that a quiet deployment is alive: `relay: step apply running for 12m`. CI systems end
@@ -105,8 +136,16 @@ impl Show {
     /// Prints how the deployment ended: `relay finished: exit 0, 3m12s, output verified`. Quiet
     /// hides only a plain end, which the exit code tells completely.
     pub(crate) fn end_line(&mut self, name: &str, text: &str, plain_end: bool, more: Value) {
+        self.end_section();
         let importance = if plain_end { Importance::Progress } else { Importance::Must };
         self.tell(&format!("{name}: {}", printable(text)), importance, self.json(name, text, more));
+    }
+
+    /// Ends the open section. What relay says at the end stands outside.
+    fn end_section(&mut self) {
+        if let Some(line) = self.fold.as_mut().and_then(|fold| fold.end(now().unix())) {
+            self.push(Piece::Line(line));
+        }
     }
 
     /// Prints the one result that the command was for.
@@ -169,7 +208,10 @@ impl Show {
         match self.output {
             Output::Json => self.json_line(&json),
             Output::Text if self.quiet && importance == Importance::Progress => {}
-            Output::Text => self.push(Piece::Line(plain)),
+            Output::Text => {
+                let time = self.stamper.as_ref().map(|_| Stamper::time()).unwrap_or_default();
+                self.push(Piece::Line(time + &plain));
+            }
         }
     }
 
@@ -182,8 +224,15 @@ impl Show {
     /// on.
     pub(crate) fn output(&mut self, chunks: Vec<Chunk>) {
         for chunk in chunks {
+            if let Some(recent) = &mut self.recent {
+                recent.push(&chunk.bytes);
+            }
             if self.output == Output::Text {
-                self.push(Piece::Tool(chunk.stream, chunk.bytes));
+                let bytes = match &mut self.stamper {
+                    Some(stamper) => stamper.stamped(chunk.stream, &chunk.bytes),
+                    None => chunk.bytes,
+                };
+                self.push(Piece::Tool(chunk.stream, bytes));
                 continue;
             }
             let mut line = json!({ "type": "output", "stream": chunk.stream, "ms": chunk.ms });
@@ -290,6 +339,11 @@ impl Show {
         self.tell_closed();
     }
 
+    /// The text of the summary file.
+    pub(crate) fn summary(&self, result: &Value) -> String {
+        summary::markdown(result, self.recent.as_ref().unwrap_or(&Recent::default()))
+    }
+
     /// Removes the live line, and prints what was held back.
     pub(crate) fn finish(&mut self) {
         self.weave.finish();
@@ -301,6 +355,7 @@ impl Show {
     /// Waits until everything is written, a signal comes, or a stream has taken nothing for
     /// `limit`.
     pub(crate) async fn drain(&mut self, signals: &mut Signals, limit: Duration) {
+        self.end_section();
         self.finish();
         while self.outlet.waiting() > 0 && self.outlet.stuck_for() < limit {
             tokio::select! {

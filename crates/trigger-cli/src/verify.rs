@@ -1,7 +1,7 @@
 //! `relay verify`: checks a deployment's evidence offline. This file reads the files and prints the
 //! findings; [`checks`] makes them.
 
-mod checks;
+pub(crate) mod checks;
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use relay_console::{Failure, harmless};
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::{PublicKey, TargetName};
+use serde_json::Value;
 
 use crate::args;
 use crate::settings::{Layers, public_key};
@@ -23,7 +24,8 @@ const FILE_MAX: u64 = 64 << 20;
 pub(crate) fn verify(arguments: &args::Verify) -> Result<u8, Failure> {
     let evidence = gather(arguments)?;
     let signed = Signed::read(&evidence.record).map_err(Failure::usage)?;
-    let keys = keys(arguments, signed.target())?;
+    let place = args::Place { config: arguments.config.clone(), ..args::Place::default() };
+    let keys = keys(arguments.key.as_deref(), &place, signed.target())?;
     let findings = check(&evidence, &signed, &keys);
     let text: String = findings.iter().map(line).collect();
     std::io::stdout()
@@ -43,18 +45,17 @@ fn line(Finding { level, what, text }: &Finding) -> String {
     format!("{level:<10}  {what}: {text}\n")
 }
 
-fn keys(arguments: &args::Verify, target: &TargetName) -> Result<Keys, Failure> {
-    match &arguments.key {
+/// The keys that may have signed: one that was given, or the target's pins.
+pub(crate) fn keys(given: Option<&str>, place: &args::Place, target: &TargetName) -> Result<Keys, Failure> {
+    match given {
         Some(text) => Ok(Keys::Bare(key(text)?)),
         None => {
-            let place = args::Place { config: arguments.config.clone(), ..args::Place::default() };
-            let pins = Layers::read(&place)?.texts(target).pins(target).map_err(|failure| Failure {
+            let pins = Layers::read(place)?.texts(target).pins(target).map_err(|failure| Failure {
                 hints: vec![
                     "relay.toml must have both keys of the target that the record names (--config FILE); with --key, one key is enough and proves less".to_owned(),
                 ],
                 ..failure
             })?;
-            // Without --trust-first-answer, which this command does not have, there are pins.
             pins.map(Keys::Pinned).ok_or_else(|| Failure::usage(format!("no keys are pinned for {target}")))
         }
     }
@@ -64,22 +65,45 @@ fn key(text: &str) -> Result<PublicKey, Failure> {
     public_key(text).map_err(|problem| Failure::usage(format!("--key is {problem}")))
 }
 
+/// The record in a folder of evidence, in a file, or in a file of `--result-file`.
+pub(crate) fn record_at(path: &Path) -> Result<Vec<u8>, Failure> {
+    if path.is_dir() {
+        return read(&writer(path)?.join("record.json"));
+    }
+    let bytes = read(path)?;
+    match result_file(&bytes) {
+        Some(result) if result["record"].is_null() => {
+            Err(Failure::usage(format!("the result in {} has no record", path.display()))
+                .hint("a deployment that was refused or never started has its record only in the evidence bucket"))
+        }
+        Some(result) => Ok(result["record"].to_string().into_bytes()),
+        None => Ok(bytes),
+    }
+}
+
+/// The content of a file, if it is one of `--result-file`.
+pub(crate) fn result_file(bytes: &[u8]) -> Option<Value> {
+    let result: Option<Value> = serde_json::from_slice(bytes).ok();
+    result.filter(|result| result["exit_code"].is_u64() && result["target"].is_string())
+}
+
+/// The subfolder with the record: the runner's, or else the launcher's.
+fn writer(folder: &Path) -> Result<PathBuf, Failure> {
+    let of = |name: &str| Some(folder.join(name)).filter(|folder| folder.join("record.json").is_file());
+    of("runner").or_else(|| of("launcher")).ok_or_else(|| {
+        Failure::usage(format!("{} has neither runner/record.json nor launcher/record.json", folder.display())).hint(
+            "copy a deployment's whole folder from the evidence bucket: aws s3 cp --recursive s3://BUCKET/deployments/TARGET/DAY/ID/ FOLDER",
+        )
+    })
+}
+
 /// Reads what was named, and what lies in the folder if one was named.
-fn gather(arguments: &args::Verify) -> Result<Evidence, Failure> {
+pub(crate) fn gather(arguments: &args::Verify) -> Result<Evidence, Failure> {
     let mut evidence = Evidence::default();
     if arguments.path.is_dir() {
         let folder = &arguments.path;
-        let (runner, launcher) = (folder.join("runner"), folder.join("launcher"));
-        let writer = if runner.join("record.json").is_file() { &runner } else { &launcher };
-        let record = writer.join("record.json");
-        if !record.is_file() {
-            return Err(Failure::usage(format!(
-                "{} has neither runner/record.json nor launcher/record.json",
-                folder.display()
-            ))
-            .hint("copy a deployment's whole folder from the evidence bucket: aws s3 cp --recursive s3://BUCKET/deployments/TARGET/DAY/ID/ FOLDER"));
-        }
-        evidence.record = read(&record)?;
+        let (runner, launcher, writer) = (folder.join("runner"), folder.join("launcher"), writer(folder)?);
+        evidence.record = read(&writer.join("record.json"))?;
         evidence.sigstore = read_if_there(&writer.join("record.sigstore.json"))?;
         evidence.request = read_if_there(&folder.join("request.json"))?;
         evidence.issuer_keys = read_if_there(&folder.join("issuer-keys.json"))?;
@@ -102,7 +126,8 @@ fn gather(arguments: &args::Verify) -> Result<Evidence, Failure> {
     Ok(evidence)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+/// Reads a file of bounded size.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let named = |error: std::io::Error| Failure::usage(format!("{}: {error}", path.display()));
     let mut bytes = Vec::new();
     File::open(path).map_err(named)?.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(named)?;

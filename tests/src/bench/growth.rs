@@ -112,8 +112,10 @@ fn small(sandbox: &Sandbox, target: &str, number: u32, gate: &Path) -> Outcome {
         "i=0; while [ $i -lt 20 ]; do echo deployment {number} line $i; echo error {number} $i >&2; i=$((i+1)); done; \
          : > {live}/{number}; while [ ! -e {gate} ]; do sleep 0.5; done; echo last of {number}; exit {code}"
     );
-    let deploy = sandbox.deploy(target).param("script", &script).bound(Duration::from_secs(600));
-    let done = deploy.args(&["--strict-output"]).run();
+    let deploy = sandbox.deploy(target).param("script", &script).bound(Duration::from_secs(3_600));
+    // A thousand processes at a time need minutes to begin on a small machine.
+    let patience = ["--admission-timeout", "30m", "--start-timeout", "30m", "--silence-timeout", "10m"];
+    let done = deploy.args(&["--strict-output"]).args(&patience).run();
     let out: String = (0..20).map(|i| format!("deployment {number} line {i}\n")).collect();
     let err: String = (0..20).map(|i| format!("error {number} {i}\n")).collect();
     if done.code != code || done.out() != format!("{out}last of {number}\n") || done.tool_err() != err.as_bytes() {

@@ -278,6 +278,29 @@ impl Sandbox {
         self.operator().get_object(&bucket, &key)
     }
 
+    /// A copy of a deployment's evidence.
+    pub fn evidence_folder(&self, id: &str) -> TempDir {
+        let copy = tempfile::tempdir().expect("a temporary folder");
+        let bucket = self.evidence_bucket();
+        for key in self.operator().keys(&bucket, "deployments/") {
+            if let Some((_, name)) = key.split_once(&format!("{id}/")) {
+                let path = copy.path().join(name);
+                std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder is made");
+                std::fs::write(path, self.operator().get_object(&bucket, &key).expect("the object")).expect("written");
+            }
+        }
+        copy
+    }
+
+    /// A relay.toml that pins the keys of `target`.
+    pub fn pins(&self, target: &str) -> String {
+        format!(
+            "[targets.\"{target}\"]\ntarget_key = \"{}\"\nanswer_key = \"{}\"\n",
+            self.variable("RELAY_TARGET_PUBLIC_KEY"),
+            self.variable("RELAY_ANSWER_PUBLIC_KEY")
+        )
+    }
+
     /// The claim of a deployment.
     pub fn claim(&self, id: &str) -> Option<Value> {
         serde_json::from_slice(&self.evidence(id, "claim")?).ok()

@@ -211,28 +211,9 @@ fn launcher_and_runners_each_write_what_is_theirs_and_nobody_writes_twice() {
     assert!(folder.iter().all(|key| key.contains(&id)) && folder.len() >= 6, "{folder:?}");
 }
 
-/// Copies the evidence of a deployment to a folder.
-fn copied(sandbox: &Sandbox, id: &str) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    let bucket = sandbox.evidence_bucket();
-    for key in sandbox.operator().keys(&bucket, "deployments/") {
-        if let Some((_, name)) = key.split_once(&format!("{id}/")) {
-            let path = copy.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, sandbox.operator().get_object(&bucket, &key).unwrap()).unwrap();
-        }
-    }
-    copy
-}
-
 fn verify(sandbox: &Sandbox, arguments: &[&str]) -> (i32, String) {
     let folder = tempfile::tempdir().unwrap();
-    let pins = format!(
-        "[targets.\"demo/shell\"]\ntarget_key = \"{}\"\nanswer_key = \"{}\"\n",
-        sandbox.variable("RELAY_TARGET_PUBLIC_KEY"),
-        sandbox.variable("RELAY_ANSWER_PUBLIC_KEY")
-    );
-    std::fs::write(folder.path().join("relay.toml"), pins).unwrap();
+    std::fs::write(folder.path().join("relay.toml"), sandbox.pins("demo/shell")).unwrap();
     let output = command("relay").arg("verify").args(arguments).current_dir(folder.path()).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
     (output.status.code().unwrap(), text)
@@ -252,7 +233,7 @@ fn verify_accepts_a_whole_deployment_and_finds_every_changed_byte() {
         (stopped && has("runner/record.json") && has("runner/000000.jsonl")).then_some(keys)
     });
     assert!(!end.is_empty());
-    let copy = copied(&sandbox, &id);
+    let copy = sandbox.evidence_folder(&id);
     let folder = copy.path().to_str().unwrap().to_owned();
     let (code, words) = verify(&sandbox, &[&folder]);
     assert_eq!(code, 0, "{words}");
@@ -380,7 +361,7 @@ fn each_line_of_the_logs_is_json_without_a_doubled_name() {
 fn verify_judges_tokens_and_says_who_asked() {
     let sandbox = sandbox();
     let done = sandbox.shell("echo x").without("RELAY_SIGNING_KEY").args(&["--key", "oidc"]).run().exits(0);
-    let folder = copied(&sandbox, &done.id());
+    let folder = sandbox.evidence_folder(&done.id());
     let path = folder.path().to_str().unwrap();
     let (code, said) = verify(&sandbox, &[path]);
     assert_eq!(code, 0, "{said}");

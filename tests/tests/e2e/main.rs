@@ -34,8 +34,10 @@ mod order; // launcher and runner call AWS in the order that the engine decides
 mod output; // `relay` prints what the tool printed, to the byte
 mod own; // a platform team's own target files on the sandbox
 mod plan; // a plan is saved, read, approved, and exactly that plan is applied
+mod read; // report, history, redeploy, the summary, sections and times: for people who read a deployment
 mod rotation; // keys are replaced while deployments run
 mod rude; // readers that stop, full disks, signals, odd files: the CLI stays in control
+mod seen; // events, metrics and traces: for people who watch deployments
 mod stop; // nothing of the tool outlives its step
 mod strangers; // untrusted text never becomes a command of a terminal or CI system
 mod texts; // help, messages and rendered files, as snapshots

@@ -21,21 +21,21 @@ use serde_json::Value;
 
 /// The files of a deployment's evidence, as far as they are there.
 #[derive(Debug, Default)]
-pub(super) struct Evidence {
-    pub(super) record: Vec<u8>,
-    pub(super) sigstore: Option<Vec<u8>>,
-    pub(super) request: Option<Vec<u8>>,
-    pub(super) issuer_keys: Option<Vec<u8>>,
-    pub(super) claim: Option<Vec<u8>>,
-    pub(super) summary: Option<Vec<u8>>,
-    pub(super) configurations: Vec<Vec<u8>>,
+pub(crate) struct Evidence {
+    pub(crate) record: Vec<u8>,
+    pub(crate) sigstore: Option<Vec<u8>>,
+    pub(crate) request: Option<Vec<u8>>,
+    pub(crate) issuer_keys: Option<Vec<u8>>,
+    pub(crate) claim: Option<Vec<u8>>,
+    pub(crate) summary: Option<Vec<u8>>,
+    pub(crate) configurations: Vec<Vec<u8>>,
     /// The objects with the runner's frames, in order.
-    pub(super) transcript: Vec<Vec<u8>>,
+    pub(crate) transcript: Vec<Vec<u8>>,
 }
 
 /// The keys that may have signed.
 #[derive(Debug)]
-pub(super) enum Keys {
+pub(crate) enum Keys {
     /// The pins of the record's own target.
     Pinned(Pins),
     /// One key, of which nothing else is known.
@@ -44,7 +44,7 @@ pub(super) enum Keys {
 
 /// Whether something is proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Level {
+pub(crate) enum Level {
     /// It is proved.
     Proved,
     /// The record says it, and it is as good as the record's signature.
@@ -57,10 +57,10 @@ pub(super) enum Level {
 
 /// The result of one check.
 #[derive(Debug)]
-pub(super) struct Finding {
-    pub(super) level: Level,
-    pub(super) what: &'static str,
-    pub(super) text: String,
+pub(crate) struct Finding {
+    pub(crate) level: Level,
+    pub(crate) what: &'static str,
+    pub(crate) text: String,
 }
 
 fn finding(level: Level, what: &'static str, text: impl Into<String>) -> Finding {
@@ -74,9 +74,19 @@ fn judged(what: &'static str, result: Result<String, String>) -> Finding {
     }
 }
 
+impl Keys {
+    /// The keys that may have signed for a runner.
+    pub(crate) fn of_target(&self) -> &[PublicKey] {
+        match self {
+            Self::Pinned(pins) => &pins.target,
+            Self::Bare(key) => std::slice::from_ref(key),
+        }
+    }
+}
+
 /// A record as it was read: nothing in it is verified yet.
 #[derive(Debug)]
-pub(super) struct Signed {
+pub(crate) struct Signed {
     envelope: Envelope,
     statement: Statement,
 }
@@ -94,7 +104,7 @@ impl Signed {
     /// # Errors
     ///
     /// What is wrong with its form.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, String> {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, String> {
         // Base64 takes four bytes for three.
         let envelope = Envelope::parse(bytes, 2 * RECORD_MAX).map_err(|error| error.to_string())?;
         let payload = envelope.unverified_payload();
@@ -109,19 +119,53 @@ impl Signed {
     }
 
     /// The target that the record names, whose pins are to be used.
-    pub(super) fn target(&self) -> &TargetName {
+    pub(crate) fn target(&self) -> &TargetName {
         self.about().target
     }
 
-    fn about(&self) -> About<'_> {
+    /// What the record says of its request and its task.
+    pub(crate) fn about(&self) -> About<'_> {
         match &self.statement {
             Statement::Runner(record) => record.predicate.about(),
             Statement::Launcher(record) => record.predicate.about(),
         }
     }
 
+    /// What a runner says, if the record is a runner's.
+    pub(crate) fn deployment(&self) -> Option<&Deployment> {
+        match &self.statement {
+            Statement::Runner(record) => Some(&record.predicate),
+            Statement::Launcher(_) => None,
+        }
+    }
+
+    /// Whether the right key signed: the target key for a runner's record, the answer key for a
+    /// launcher's. Returns how, or what is wrong.
+    pub(crate) fn verify(&self, keys: &Keys) -> Result<String, String> {
+        let (name, keys) = match (&self.statement, keys) {
+            (Statement::Runner(_), Keys::Pinned(pins)) => ("the pinned target key", pins.target.as_slice()),
+            (Statement::Launcher(_), Keys::Pinned(pins)) => ("the pinned answer key", pins.answer.as_slice()),
+            (_, Keys::Bare(key)) => ("the given key", std::slice::from_ref(key)),
+        };
+        let result = match &self.statement {
+            Statement::Runner(_) => signed_by::<Deployment>(keys, &self.envelope),
+            Statement::Launcher(_) => signed_by::<Unfinished>(keys, &self.envelope),
+        };
+        result
+            .map(|id| format!("signed by {name}, id {id}"))
+            .map_err(|problem| format!("{name} has not signed it: {problem}"))
+    }
+
+    /// What a launcher says, if the record is a launcher's.
+    pub(crate) fn unfinished(&self) -> Option<&Unfinished> {
+        match &self.statement {
+            Statement::Runner(_) => None,
+            Statement::Launcher(record) => Some(&record.predicate),
+        }
+    }
+
     /// Who asked, and who approved.
-    fn people(&self) -> (&[RecordSigner], &[RecordSigner]) {
+    pub(crate) fn people(&self) -> (&[RecordSigner], &[RecordSigner]) {
         match &self.statement {
             Statement::Runner(record) => (&record.predicate.signers, &record.predicate.approvers),
             Statement::Launcher(record) => (&record.predicate.signers, &record.predicate.approvers),
@@ -146,8 +190,8 @@ impl Signed {
 }
 
 /// Checks everything that is there.
-pub(super) fn check(evidence: &Evidence, signed: &Signed, keys: &Keys) -> Vec<Finding> {
-    let mut all = vec![judged("record", signature(signed, keys))];
+pub(crate) fn check(evidence: &Evidence, signed: &Signed, keys: &Keys) -> Vec<Finding> {
+    let mut all = vec![judged("record", signed.verify(keys))];
     all.extend(summary(signed));
     if let Keys::Bare(_) = keys {
         all.push(finding(Level::Open, "target", "a bare key does not prove that the record is of this target"));
@@ -205,23 +249,6 @@ fn signed_by<P: Predicate>(keys: &[PublicKey], envelope: &Envelope) -> Result<St
         }
     }
     Err(refused)
-}
-
-/// Whether the right key signed: the target key for a runner's record, the answer key for a
-/// launcher's.
-fn signature(signed: &Signed, keys: &Keys) -> Result<String, String> {
-    let (name, keys) = match (&signed.statement, keys) {
-        (Statement::Runner(_), Keys::Pinned(pins)) => ("the pinned target key", pins.target.as_slice()),
-        (Statement::Launcher(_), Keys::Pinned(pins)) => ("the pinned answer key", pins.answer.as_slice()),
-        (_, Keys::Bare(key)) => ("the given key", std::slice::from_ref(key)),
-    };
-    let result = match &signed.statement {
-        Statement::Runner(_) => signed_by::<Deployment>(keys, &signed.envelope),
-        Statement::Launcher(_) => signed_by::<Unfinished>(keys, &signed.envelope),
-    };
-    result
-        .map(|id| format!("signed by {name}, id {id}"))
-        .map_err(|problem| format!("{name} has not signed it: {problem}"))
 }
 
 /// What the record says, in plain words. It is as good as its signature.
