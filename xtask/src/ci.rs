@@ -12,6 +12,7 @@ use cargo_metadata::{MetadataCommand, TargetKind};
 
 use crate::run::{answers, cargo, cargo_command, has_engine, said, succeed};
 use crate::tree::{programs, root, target};
+use crate::venv::environment;
 use crate::{Outcome, cycles, direction, docs, emulator, features, infra, mutants, package};
 
 /// The choice of a lane.
@@ -56,8 +57,28 @@ const INTEGRATIONS: &[Integration] = &[
             tests(&[], VERIFIERS)
         },
     },
+    Integration {
+        name: "CI systems",
+        paths: &["action.yml", "ci/", "crates/console/", "crates/trigger-cli/", "docs/schema/", "tests/ci/"],
+        run: ci_systems,
+    },
     Integration { name: "policies proved by cvc5", paths: &["prove/", "docs/policies/", "crates/policy/"], run: prove },
 ];
+
+/// Runs the integrations of CI systems in what can be had of these systems: linters, runners and
+/// schemas. A test whose tool is missing says so.
+fn ci_systems() -> Outcome {
+    let venv = match environment("tests/ci/requirements.txt")? {
+        Ok(venv) => venv,
+        Err(why) => return Ok(writeln!(io::stdout(), "    skipped: {why}")?),
+    };
+    cargo(&["build", "--workspace", "--bins"])?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(venv.join("bin")).chain(std::env::split_paths(&path));
+    let mut command = Command::new(venv.join("bin/python"));
+    command.args(["-m", "unittest", "discover", "--verbose", "--start-directory"]).arg(root().join("tests/ci"));
+    succeed(command.env("RELAY_PROGRAMS", programs()?).env("PATH", std::env::join_paths(folders)?))
+}
 
 /// Proves the shipped policies. The crate is a workspace of its own.
 fn prove() -> Outcome {

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::Outcome;
 use crate::run::{cargo, cargo_command, quietly, succeed};
 use crate::tree::root;
+use crate::venv::{Had, environment};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -58,7 +59,7 @@ pub(crate) fn lint(with_checkov: bool, skipped: &mut Vec<String>) -> Outcome {
         Ok(tool) => findings.extend(work(&tool).err().map(|error| error.to_string())),
         Err(why) => skipped.push(format!("{name} ({why})")),
     };
-    ask("cfn-lint", environment("cfn-lint")?, &|venv| {
+    ask("cfn-lint", environment("infra/check/cfn-lint.txt")?, &|venv| {
         succeed(Command::new(venv.join("bin/cfn-lint")).arg("--").args(&paths))
     });
     ask("cfn-guard", guard()?, &|program| {
@@ -66,7 +67,7 @@ pub(crate) fn lint(with_checkov: bool, skipped: &mut Vec<String>) -> Outcome {
         quietly(Command::new(program).args(["validate", "--rules", RULES, "--data"]).args(&paths))
     });
     if with_checkov {
-        ask("checkov", environment("checkov")?, &|venv| checkov(venv, &templates));
+        ask("checkov", environment("infra/check/checkov.txt")?, &|venv| checkov(venv, &templates));
     }
     if findings.is_empty() { Ok(()) } else { Err(findings.join("\n       ").into()) }
 }
@@ -127,22 +128,6 @@ fn untested(rules: &str, tests: &str) -> Vec<String> {
         .filter(|wanted| !expected.contains(wanted.as_str()))
         .map(|wanted| format!("{RULES_TESTS}: no test expects `{wanted}`"))
         .collect()
-}
-
-/// The path of a tool, or the reason why it cannot be installed here.
-type Had = std::result::Result<PathBuf, String>;
-
-/// A virtual environment with the packages in `infra/check/NAME.txt`.
-fn environment(name: &str) -> Result<Had> {
-    let make = root().join("tests/venv.sh");
-    let output =
-        Command::new(make).arg(root().join(format!("infra/check/{name}.txt"))).stdin(Stdio::null()).output()?;
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    match output.status.code() {
-        Some(0) => Ok(Ok(PathBuf::from(said(&output.stdout)))),
-        Some(3) => Ok(Err(said(&output.stderr))),
-        _ => Err(format!("tests/venv.sh {name}: {}", said(&output.stderr)).into()),
-    }
 }
 
 /// The path of cfn-guard in the user's cache. Builds it if it is missing.

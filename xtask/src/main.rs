@@ -22,6 +22,7 @@ mod package;
 mod run;
 mod soak;
 mod tree;
+mod venv;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

@@ -1,0 +1,97 @@
+"""What the tests of the CI integrations share: relay's programs, a sandbox, and tools to find.
+
+`cargo xtask ci --integrations` runs all tests of this folder, in a virtual environment with the
+packages of requirements.txt. A test whose tool is missing skips, and says which one.
+RELAY_PROGRAMS names the folder of the programs.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Seconds that anything here may take at most. Only a test that fails waits that long.
+LIMIT = 180
+
+
+def programs():
+    """The folder with relay's programs."""
+    folder = os.environ.get("RELAY_PROGRAMS")
+    if not folder:
+        raise unittest.SkipTest("RELAY_PROGRAMS is not set; run `cargo xtask ci --integrations`")
+    return Path(folder)
+
+
+def need(tool, why):
+    """The path of a tool. Without it, the test skips."""
+    found = shutil.which(tool)
+    if found is None:
+        raise unittest.SkipTest(f"{tool} is not installed: {why}")
+    return found
+
+
+def clean_environment():
+    """The environment without anything that a CI system or AWS has set."""
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "JAVA_HOME")
+    return {name: os.environ[name] for name in kept if name in os.environ}
+
+
+def eventually(what, condition, limit=LIMIT):
+    """Waits until the condition holds, and returns its value."""
+    until = time.monotonic() + limit
+    while time.monotonic() < until:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"not within {limit} s: {what}")
+
+
+class Sandbox:
+    """A sandbox of its own for each test class: `with Sandbox() as sandbox`."""
+
+    def __enter__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="relay-ci-"))
+        script = self.folder / "sandbox.env"
+        command = [programs() / "relay-sandbox", "up"]
+        with script.open("wb") as out:
+            self.process = subprocess.Popen(
+                command, stdout=out, stderr=subprocess.DEVNULL, env=clean_environment()
+            )
+        eventually("the sandbox is ready", lambda: "# ready" in script.read_text())
+        answer = subprocess.run(
+            ["sh", "-c", f". '{script}' && env -0"],
+            env=clean_environment(),
+            check=True,
+            capture_output=True,
+        )
+        pairs = (pair.split("=", 1) for pair in answer.stdout.decode().split("\0") if "=" in pair)
+        self.environment = dict(pairs)
+        self.environment["PATH"] = f"{programs()}:{os.environ['PATH']}"
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def relay(self, *arguments, **options):
+        """Runs `relay` to its end."""
+        return subprocess.run(
+            [programs() / "relay", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            **options,
+        )
