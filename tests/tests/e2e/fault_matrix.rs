@@ -76,7 +76,7 @@ fn call(sandbox: &Sandbox, account: &str, service: &str, operation: &str, parame
             let body = format!("Action={operation}&Version=2010-03-31{}", pairs.collect::<String>());
             sandbox.raw("POST", "/", &credential, body.as_bytes())
         }
-        "ecs" | "kms" | "lambda" | "secretsmanager" | "sqs" | "ssm" => {
+        "ecs" | "events" | "kms" | "lambda" | "secretsmanager" | "sqs" | "ssm" => {
             let headers = format!("{credential}x-amz-target: Any.{operation}\r\n");
             sandbox.raw("POST", "/", &headers, parameters.to_string().as_bytes())
         }
