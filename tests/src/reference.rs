@@ -62,9 +62,23 @@ fn codes() -> String {
     }
     for reason in Reason::ALL {
         let (code, exit) = (reason.code(), reason.exit_code().code());
-        let _ = write!(out, "\n## {code}\n\nExit code {exit}: {}.\n\n{}.\n", reason.words(), capital(reason.hint()));
+        let hint = wrapped(&format!("{}.", capital(reason.hint())));
+        let _ = write!(out, "\n## {code}\n\nExit code {exit}: {}.\n\n{hint}\n", reason.words());
     }
     out
+}
+
+/// Prose in lines of at most 100 columns.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= 100 => *line += &format!(" {word}"),
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
 }
 
 fn capital(text: &str) -> String {

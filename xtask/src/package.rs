@@ -105,8 +105,8 @@ fn release_target(options: &Options) -> Result<String> {
     .into())
 }
 
-/// Writes the manual pages and the completions. Returns the names of the files. Programs for another
-/// machine cannot be asked for theirs.
+/// Writes the manual pages and the completions. Returns the names of the files. Programs for
+/// another machine cannot be asked for theirs.
 fn manuals(out: &Path, target: &str) -> Result<Vec<String>> {
     if target.split('-').next() != crate::run::host()?.split('-').next() {
         writeln!(io::stdout(), "no manual pages and completions: the programs do not run here")?;

@@ -1,4 +1,5 @@
-//! Virtual environments of Python for third-party tools, made by `tests/venv.sh` in the user's cache.
+//! Virtual environments of Python for third-party tools, made by `tests/venv.sh` in the user's
+//! cache.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

@@ -184,8 +184,8 @@ pub struct Asking {
     #[arg(long, conflicts_with_all = ["detach", "wait", "timeout", "strict_output", "require_record", "result_file", "summary_file"])]
     pub dry_run: bool,
     /// Write the deployment's id to this file before the request is published, so that a later step
-    /// of the job can run `relay cancel`, however this call ends. With --wait, each try has an id of
-    /// its own, and replaces the one before.
+    /// of the job can run `relay cancel`, however this call ends. With --wait, each try has an id
+    /// of its own, and replaces the one before.
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     pub id_file: Option<PathBuf>,
     /// Exit as soon as the task is started, and print the deployment id; `relay attach` can then
@@ -340,9 +340,9 @@ pub struct Following {
     /// record.
     #[arg(long, value_name = "FILE")]
     pub result_file: Option<PathBuf>,
-    /// Write a summary to this file as Markdown, for the page of the CI run or a comment on a change:
-    /// how it ended, its phases, the tool's outputs, and the last of what it printed. At most 60,000
-    /// characters.
+    /// Write a summary to this file as Markdown, for the page of the CI run or a comment on a
+    /// change: how it ended, its phases, the tool's outputs, and the last of what it printed. At
+    /// most 60,000 characters.
     #[arg(long, value_name = "FILE")]
     pub summary_file: Option<PathBuf>,
     /// Whether to print text for people, or one JSON object per line on stdout.

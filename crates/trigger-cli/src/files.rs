@@ -67,7 +67,8 @@ impl Files {
     }
 }
 
-/// A file that is open for writing. Neither opening nor writing blocks, whatever kind of file it is.
+/// A file that is open for writing. Neither opening nor writing blocks, whatever kind of file it
+/// is.
 #[derive(Debug)]
 struct OutFile {
     what: &'static str,

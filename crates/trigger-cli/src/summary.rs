@@ -1,8 +1,8 @@
 //! The file of `--summary-file`: how a deployment ended, as Markdown for the page of a CI run or a
 //! comment on a change.
 //!
-//! Everything that a tool, a launcher or a runner has said is in a fence that it cannot close, so it
-//! makes no markup, no link and no mention.
+//! Everything that a tool, a launcher or a runner has said is in a fence that it cannot close, so
+//! it makes no markup, no link and no mention.
 
 use std::collections::VecDeque;
 

@@ -1,9 +1,9 @@
 //! OpenTelemetry: one trace for a deployment, if the usual variables name a collector. Off by
 //! default, and free when off.
 //!
-//! The spans go as OTLP/HTTP with JSON, after the deployment's end. A collector that does not answer
-//! costs ten seconds and a warning, never the exit code. Names follow the semantic conventions for
-//! CI/CD (<https://opentelemetry.io/docs/specs/semconv/cicd/>).
+//! The spans go as OTLP/HTTP with JSON, after the deployment's end. A collector that does not
+//! answer costs ten seconds and a warning, never the exit code. Names follow the semantic
+//! conventions for CI/CD (<https://opentelemetry.io/docs/specs/semconv/cicd/>).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -67,7 +67,8 @@ impl Trace {
         }))
     }
 
-    /// The context for the request, and so for the tool: its spans are children of the deployment's.
+    /// The context for the request, and so for the tool: its spans are children of the
+    /// deployment's.
     pub(crate) fn context(&self) -> Option<TraceParent> {
         format!("00-{}-{}-01", self.trace_id, self.span).try_into().ok()
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use relay_tests::kit::sandbox::{bin_dir, clean, command};
 
-const DOCUMENTS: &[&str] = &["README.md", "CONTRIBUTING.md", "docs/operations.md"];
+const DOCUMENTS: &[&str] = &["README.md", "CONTRIBUTING.md", "docs/ci.md", "docs/operations.md"];
 
 /// The programs' names, as typed on the command line.
 const PROGRAMS: &[&str] = &["relay", "relay-admin", "relay-sandbox"];

@@ -384,6 +384,8 @@ fn of_a_role_that_exists_only_the_scp_is_left() {
     account.check(free(ADMINISTRATOR), BY_A_ROLE_THAT_EXISTS);
 }
 
+const BUS: &str = "arn:aws:events:eu-west-1:222222222222:event-bus/default";
+
 #[rustfmt::skip]
 const BY_A_STOLEN_LAUNCHER: &[Row] = &[
     // What it yields.
@@ -392,7 +394,9 @@ const BY_A_STOLEN_LAUNCHER: &[Row] = &[
     ("ecs:StopTask", "arn:aws:ecs:eu-west-1:222222222222:task/relay/0", &[IN_CLUSTER], "", ""),
     ("iam:PassRole", RUNNER, &[TO_ECS], "", ""),
     ("s3:PutObject", "arn:aws:s3:::relay-evidence-222222222222-eu-west-1/deployments/a/b/2026-11-27/0/launcher/record.json", &[ONCE], "EvidenceBucketPolicy", ""),
+    ("events:PutEvents", BUS, &[("events:source", "relay")], "", ""),
     // What it does not.
+    ("events:PutEvents", BUS, &[("events:source", "deployments.example")], "", "identity, boundary"),
     ("kms:Sign", TARGET_KEY, &[ALIAS], "payments-production.yaml TargetKey", "identity, key NobodyElseSigns"),
     ("kms:PutKeyPolicy", ANSWER_KEY, &[("kms:ResourceAliases", "alias/relay-answer")], "AnswerKey", "identity, boundary NeverDefineOrDelete, SCP Keys"),
     ("s3:PutObject", "arn:aws:s3:::relay-evidence-222222222222-eu-west-1/deployments/a/b/2026-11-27/0/runner/record.json", &[ONCE], "EvidenceBucketPolicy", "identity, resource OnlyRunnersWriteTheirs"),

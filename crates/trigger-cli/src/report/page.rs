@@ -247,8 +247,8 @@ fn palette(colours: &BTreeSet<u8>) -> String {
     colours.iter().filter_map(rule).collect()
 }
 
-/// Text as HTML, also inside an attribute in double quotes. Characters that hide or reorder text are
-/// written out.
+/// Text as HTML, also inside an attribute in double quotes. Characters that hide or reorder text
+/// are written out.
 fn html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
