@@ -285,11 +285,15 @@ fn same(first: &Built, second: &Built) -> Outcome {
     Ok(())
 }
 
+/// The level at which the zip is packed: zopfli with its own default of 15 iterations, which takes
+/// half a minute and saves a few percent.
+const ZOPFLI: i64 = 24;
+
 /// A zip with one file, executable by all and without a time stamp, as Lambda requires.
 pub(crate) fn zip(bootstrap: &[u8], method: CompressionMethod) -> Result<Vec<u8>> {
     let options = SimpleFileOptions::default()
         .compression_method(method)
-        .compression_level((method == CompressionMethod::Deflated).then_some(9))
+        .compression_level((method == CompressionMethod::Deflated).then_some(ZOPFLI))
         .last_modified_time(DateTime::default())
         .unix_permissions(0o755);
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));

@@ -75,10 +75,10 @@ impl Fold {
         }))
     }
 
-    /// The line before anything that the tool prints.
-    pub(crate) fn begin(&mut self) -> Option<String> {
-        self.deaf = self.syntax == Syntax::GitHub;
-        self.deaf.then(|| format!("::stop-commands::{}", self.token))
+    /// The line before what the tool prints, unless GitHub hears no commands already.
+    pub(crate) fn before_output(&mut self) -> Option<String> {
+        let hears = self.syntax == Syntax::GitHub && !std::mem::replace(&mut self.deaf, true);
+        hears.then(|| format!("::stop-commands::{}", self.token))
     }
 
     /// The lines that begin a section with this title, and end the one before. `now` is in seconds
@@ -92,13 +92,14 @@ impl Fold {
             Syntax::GitLab => format!("\x1b[0Ksection_start:{now}:relay_{}\r\x1b[0K{title}", self.opened),
             Syntax::Buildkite => format!("--- {title}"),
         };
-        let after = self.begin().map(|line| format!("\n{line}")).unwrap_or_default();
+        let after = self.before_output().map(|line| format!("\n{line}")).unwrap_or_default();
         format!("{before}{section}{after}")
     }
 
     /// The lines that end the open section. GitHub hears commands after them.
     pub(crate) fn end(&mut self, now: i64) -> Option<String> {
-        let resume = std::mem::take(&mut self.deaf).then(|| format!("::{}::", self.token));
+        let was_deaf = std::mem::take(&mut self.deaf) && self.syntax == Syntax::GitHub;
+        let resume = was_deaf.then(|| format!("::{}::", self.token));
         let close = std::mem::take(&mut self.is_open).then(|| match self.syntax {
             Syntax::GitHub => Some("::endgroup::".to_owned()),
             Syntax::GitLab => Some(format!("\x1b[0Ksection_end:{now}:relay_{}\r\x1b[0K", self.opened)),
@@ -135,7 +136,8 @@ mod tests {
     #[test]
     fn github_hears_only_section_lines() {
         let mut fold = fold(args::Fold::GitHub, true, "").unwrap();
-        let mut log = fold.begin().unwrap() + "\n::set-output name=a::tool\n";
+        let mut log = fold.before_output().unwrap() + "\n::set-output name=a::tool\n";
+        assert_eq!(fold.before_output(), None);
         for title in ["relay step 1/2 plan", "relay step 2/2 100%"] {
             log += &format!("{}\n::error::tool\n", fold.section(title, 0));
         }
@@ -157,7 +159,7 @@ mod tests {
     #[test]
     fn a_section_of_gitlab_has_a_name_of_its_own() {
         let mut fold = fold(args::Fold::GitLab, true, "").unwrap();
-        assert_eq!(fold.begin(), None);
+        assert_eq!(fold.before_output(), None);
         assert_eq!(fold.section("one", 5), "\x1b[0Ksection_start:5:relay_1\r\x1b[0Kone");
         let both = "\x1b[0Ksection_end:6:relay_1\r\x1b[0K\n\x1b[0Ksection_start:6:relay_2\r\x1b[0Ktwo";
         assert_eq!(fold.section("two", 6), both);

@@ -84,7 +84,7 @@ impl Show {
         let live = is_text && !quiet && std::io::stderr().is_terminal() && variable("CI").is_none();
         let one_file = is_same_file(rustix::stdio::stdout(), rustix::stdio::stderr());
         let fold = if is_text { Fold::of(following.fold, one_file, variable)? } else { None };
-        let mut show = Self {
+        Ok(Self {
             output,
             clock,
             quiet,
@@ -97,11 +97,7 @@ impl Show {
             told_closed: [false; 2],
             failed: false,
             printed_at: clock.elapsed(),
-        };
-        if let Some(line) = show.fold.as_mut().and_then(Fold::begin) {
-            show.push(Piece::Line(line));
-        }
-        Ok(show)
+        })
     }
 
     /// Prints where the deployment is: `relay admitted 0.4s by policy0`.
@@ -223,6 +219,9 @@ impl Show {
     /// Prints the tool's bytes. A stream that cannot take them is closed, and the deployment goes
     /// on.
     pub(crate) fn output(&mut self, chunks: Vec<Chunk>) {
+        if let Some(line) = self.fold.as_mut().and_then(Fold::before_output) {
+            self.push(Piece::Line(line));
+        }
         for chunk in chunks {
             if let Some(recent) = &mut self.recent {
                 recent.push(&chunk.bytes);
