@@ -24,7 +24,7 @@ def call(Map options) {
         Map result = outcomeOf(exitCode, textOf("${folder}/id"), textOf("${folder}/result.json"), textOf("${folder}/summary.md"))
         String problem = result.remove('problem')
         if (exitCode != 0 && !options.returnStatus) {
-            error("relayDeploy: ${options.target}: ${problem}")
+            error("relayDeploy: ${options.target}: ${problem}${result.id ? ", deployment ${result.id}" : ''}")
         }
         return result
     } finally {
@@ -158,5 +158,5 @@ private Map outcomeOf(int exitCode, String id, String json, String summary) {
         problem = "relay ended with exit ${exitCode} (${outcome}${reason})${said}. Its hints are above"
     }
     return [id: (result.deployment_id ?: id.trim()) ?: null, exitCode: exitCode, outcome: outcome,
-            outputs: new HashMap(result.outputs ?: [:]), summary: summary, problem: problem.toString()]
+            outputs: new HashMap(result.outputs ?: [:]), summary: summary, result: json, problem: problem.toString()]
 }

@@ -31,6 +31,10 @@ fn text(code: Option<&str>) -> Result<String, Failure> {
             reason.hint()
         ));
     }
+    // The CI integrations have words for exit codes, and write them with hyphens.
+    if let Some(exit) = ExitCode::ALL.iter().find(|exit| word(**exit) == code) {
+        return text(Some(&exit.code().to_string()));
+    }
     let number: Option<u8> = code.parse().ok();
     let Some(number) = number else {
         let nearest = Reason::ALL.iter().min_by_key(|reason| strsim::damerau_levenshtein(reason.code(), code));
@@ -58,6 +62,21 @@ fn text(code: Option<&str>) -> Result<String, Failure> {
     ))
 }
 
+/// The word that the CI integrations have for an exit code of `relay deploy`.
+fn word(exit: ExitCode) -> &'static str {
+    match exit {
+        ExitCode::No => "",
+        ExitCode::Usage => "usage",
+        ExitCode::Refused => "refused",
+        ExitCode::NeverStarted => "never-started",
+        ExitCode::Unknown => "unknown",
+        ExitCode::Incomplete => "incomplete",
+        ExitCode::TimedOut => "timed-out",
+        ExitCode::Fault => "fault",
+        ExitCode::Interrupted | ExitCode::Terminated => "cancelled",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +91,7 @@ mod tests {
         assert!(Reason::ALL.iter().all(|reason| all.contains(reason.code())) && all.contains("\n123 "));
         assert!(text(Some("120")).unwrap().contains("busy"));
         assert_eq!(text(Some("137")).unwrap(), "137: the tool was ended by signal 9");
+        assert!(text(Some("never-started")).unwrap().starts_with("121: "));
         assert_eq!(text(Some("7")).unwrap(), "7: the tool's own; see its manual");
         assert_eq!(text(Some("buzy")).unwrap_err().hints, ["did you mean busy?"]);
         assert_eq!(text(Some("nothing at all")).unwrap_err().hints, ["`relay explain` lists all codes"]);

@@ -8,6 +8,7 @@
 //! Buildkite, "Managing log output".
 
 use relay_console::Failure;
+use relay_protocol::outcome::ExitCode;
 
 use crate::args;
 
@@ -63,9 +64,7 @@ impl Fold {
             args::Fold::Auto | args::Fold::None => None,
         };
         let mut token = [0; 16];
-        if getrandom::fill(&mut token).is_err() {
-            return Ok(None);
-        }
+        getrandom::fill(&mut token).map_err(|error| Failure::new(ExitCode::Fault, error.to_string()))?;
         Ok(syntax.map(|syntax| Self {
             syntax,
             token: format!("{:032x}", u128::from_ne_bytes(token)),

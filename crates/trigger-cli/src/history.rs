@@ -67,6 +67,12 @@ pub(crate) async fn history(arguments: &args::History) -> Result<u8, Failure> {
     }
     if arguments.output == Output::Text {
         line(&now_running(&entries, arguments.last));
+        if let Some(entry) = entries.first() {
+            let folder = Evidence::of(&reader.target, &entry.id).folder().to_owned();
+            line(&format!(
+                "the latest one's evidence, for verify, report and redeploy: aws s3 cp --recursive s3://{bucket}/{folder}/ FOLDER"
+            ));
+        }
     }
     Ok(0)
 }
@@ -211,7 +217,10 @@ fn document(entry: &Entry) -> Value {
 fn now_running(entries: &[Entry], asked: usize) -> String {
     let Some(at) = entries.iter().position(|entry| entry.ended == Ended::Exited(0)) else {
         let where_else = if entries.len() == asked { "; --last N looks further back" } else { "" };
-        return format!("now: none of these {} deployments succeeded{where_else}", entries.len());
+        return match entries.is_empty() {
+            true => "now: nothing, as far as the evidence tells: it has no deployment".to_owned(),
+            false => format!("now: unknown, because none of the listed deployments succeeded{where_else}"),
+        };
     };
     let found = &entries[at];
     let changed = entries[..at].iter().filter(|entry| match &entry.ended {
@@ -254,7 +263,7 @@ mod tests {
         let two = now(vec![Ended::Open, refused(), Ended::ByRelay { reason: "timed_out".to_owned(), ran: true }]);
         assert!(two.contains("2 later deployments"), "{two}");
         assert!(now_running(&[entry(2, refused())], 1).contains("--last N"));
-        assert!(now_running(&[], 20).starts_with("now: none of these 0"));
+        assert!(now_running(&[], 20).starts_with("now: nothing"));
     }
 
     #[test]

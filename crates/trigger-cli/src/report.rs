@@ -16,7 +16,7 @@ use crate::report::log::Log;
 use crate::report::page::{Page, Phase};
 use crate::show::line;
 use crate::verify::checks::{self, Evidence, Signed};
-use crate::verify::{gather, keys, read, result_file};
+use crate::verify::{gather, keys, place, read, result_file};
 
 /// Writes the page, and prints its path.
 pub(crate) fn report(arguments: &args::Report) -> Result<u8, Failure> {
@@ -72,8 +72,7 @@ fn of_result(result: &Value, arguments: &args::Report) -> Result<Page, Failure> 
 /// The page of a record, and of the rest of the evidence as far as it is there.
 fn of_evidence(evidence: &Evidence, arguments: &args::Report) -> Result<Page, Failure> {
     let signed = Signed::read(&evidence.record).map_err(Failure::usage)?;
-    let place = args::Place { config: arguments.config.clone(), ..args::Place::default() };
-    let keys = keys(arguments.key.as_deref(), &place, signed.target())?;
+    let keys = keys(arguments.key.as_deref(), &place(arguments.config.as_deref()), signed.target())?;
     let findings = checks::check(evidence, &signed, &keys);
     let log = Log::of(&evidence.transcript, signed.about().deployment_id, keys.of_target());
     let mut page = Page::of(&signed, findings, log);

@@ -24,7 +24,7 @@ const FILE_MAX: u64 = 64 << 20;
 pub(crate) fn verify(arguments: &args::Verify) -> Result<u8, Failure> {
     let evidence = gather(arguments)?;
     let signed = Signed::read(&evidence.record).map_err(Failure::usage)?;
-    let place = args::Place { config: arguments.config.clone(), ..args::Place::default() };
+    let place = place(arguments.config.as_deref());
     let keys = keys(arguments.key.as_deref(), &place, signed.target())?;
     let findings = check(&evidence, &signed, &keys);
     let text: String = findings.iter().map(line).collect();
@@ -43,6 +43,17 @@ fn line(Finding { level, what, text }: &Finding) -> String {
         Level::Open => "open",
     };
     format!("{level:<10}  {what}: {text}\n")
+}
+
+/// Where the pins of a record's target are: in relay.toml, and before it in the environment.
+pub(crate) fn place(config: Option<&Path>) -> args::Place {
+    let variable = |name| std::env::var(name).ok();
+    args::Place {
+        target_key: variable("RELAY_TARGET_PUBLIC_KEY"),
+        answer_key: variable("RELAY_ANSWER_PUBLIC_KEY"),
+        config: config.map(Path::to_owned),
+        ..args::Place::default()
+    }
 }
 
 /// The keys that may have signed: one that was given, or the target's pins.
@@ -70,7 +81,10 @@ pub(crate) fn record_at(path: &Path) -> Result<Vec<u8>, Failure> {
     if path.is_dir() {
         return read(&writer(path)?.join("record.json"));
     }
-    let bytes = read(path)?;
+    let bytes = read(path).map_err(|failure| {
+        failure
+            .hint("a record is a file, or a folder copied from the evidence bucket; `relay history` says where it is")
+    })?;
     match result_file(&bytes) {
         Some(result) if result["record"].is_null() => {
             Err(Failure::usage(format!("the result in {} has no record", path.display()))

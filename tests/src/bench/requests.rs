@@ -23,7 +23,7 @@ const EDGE: u64 = 3_000_000;
 
 /// Whether an entry of the log is a request that a program made of AWS.
 pub(crate) fn is_billed(entry: &Entry) -> bool {
-    let of_aws = ["sns", "sqs", "s3", "kms", "ecs", "sts"].contains(&entry.service.as_str());
+    let of_aws = ["sns", "sqs", "s3", "kms", "ecs", "events", "sts"].contains(&entry.service.as_str());
     of_aws && entry.principal != "sandbox"
 }
 
