@@ -4,6 +4,7 @@
 use std::{fmt, io};
 
 use relay_aws::{AwsError, Kind};
+use relay_protocol::Reason;
 use relay_protocol::outcome::ExitCode;
 
 use crate::harmless;
@@ -13,6 +14,8 @@ use crate::harmless;
 pub struct Failure {
     /// The exit code of the program.
     pub exit: ExitCode,
+    /// The reason code, if there is one for it.
+    pub reason: Option<Reason>,
     /// What happened.
     pub error: String,
     /// What to do next, one hint per entry.
@@ -22,7 +25,12 @@ pub struct Failure {
 impl Failure {
     /// Creates a failure without a hint.
     pub fn new(exit: ExitCode, error: impl Into<String>) -> Self {
-        Self { exit, error: error.into(), hints: Vec::new() }
+        Self { exit, reason: None, error: error.into(), hints: Vec::new() }
+    }
+
+    /// Creates a failure for a reason, with its exit code.
+    pub fn because(reason: Reason, error: impl Into<String>) -> Self {
+        Self { reason: Some(reason), ..Self::new(reason.exit_code(), error) }
     }
 
     /// Creates a failure of usage or configuration ([`ExitCode::Usage`]).

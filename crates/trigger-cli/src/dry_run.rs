@@ -39,7 +39,7 @@ pub(crate) struct Trial<'a> {
 
 /// The failure of a request that the launcher refuses.
 pub(crate) fn refused(reason: Reason, message: &str) -> Failure {
-    Failure::new(reason.exit_code(), format!("{message} ({reason})")).hint(reason.hint())
+    Failure::because(reason, format!("{message} ({reason})")).hint(reason.hint())
 }
 
 /// The answer to a dry run, with what proves it to others.

@@ -80,6 +80,7 @@ pub(crate) fn failed(target: &str, failure: &Failure) -> Value {
         "target": target,
         "exit_code": failure.exit.code(),
         "decided_by": "relay",
+        "reason": failure.reason,
         "message": failure.error,
         "hints": failure.hints,
     })

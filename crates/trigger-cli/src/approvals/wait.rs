@@ -65,7 +65,7 @@ impl Waiting<'_> {
         loop {
             if Instant::now() >= until {
                 let words = format!("{} went by without the approvals that the policy requires", plain(self.patience));
-                return Err(Failure::new(Reason::Approval.exit_code(), words).hint(
+                return Err(Failure::because(Reason::Approval, words).hint(
                     "nothing was published, and the ticket is unused; run yours again, and ask a colleague before",
                 ));
             }

@@ -114,7 +114,7 @@ fn dry_run(facts: &Facts) -> Finding {
             "pass the target's parameters: --param NAME=VALUE",
         ),
         Ok(Tried { reason: Some(reason), message, .. }) => {
-            bad("dry run", &Failure::new(reason.exit_code(), format!("{message} ({reason})")).hint(reason.hint()))
+            bad("dry run", &Failure::because(*reason, format!("{message} ({reason})")).hint(reason.hint()))
         }
     }
 }
