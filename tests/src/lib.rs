@@ -6,7 +6,7 @@
 //! | [`vectors`] | the conformance vectors: their format, our verdict, how the files are made |
 //! | [`emulator`] | both accounts on a third-party emulator; `src/emulator/bin` installs the package there |
 //! | [`document`] | the parts of documents that are generated from the code |
-//! | [`reference`] | the reference of commands, files and codes, made from the code |
+//! | [`mod@reference`] | the reference of commands, files and codes, made from the code |
 //! | [`infra`] | the templates of `infra/`, read as data |
 //! | `src/bench`, `src/soak` | programs that measure, and programs that run for a long time |
 
