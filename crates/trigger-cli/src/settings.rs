@@ -286,8 +286,10 @@ impl Texts {
                 return TokenSource::of(region, |name| std::env::var(name).ok()).map(Signer::Token);
             }
             (Some(_), Some(_)) => {
-                return Err(Failure::usage("both a key and a token command are configured, so it is open what signs")
-                    .hint("leave the key out (--key, RELAY_SIGNING_KEY, relay.toml), or pass --key oidc"));
+                return Err(Failure::usage(
+                    "both a key and a token command are configured, and relay cannot sign with both",
+                )
+                .hint("leave the key out (--key, RELAY_SIGNING_KEY, relay.toml), or pass --key oidc"));
             }
             (Some(text), None) => text,
             (None, None) => {

@@ -45,6 +45,68 @@ fn the_help_of_every_command() {
     }
 }
 
+/// The string literals of a source file, without its unit tests.
+fn literals(source: &str) -> Vec<String> {
+    let source = source.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let (mut found, mut chars) = (Vec::new(), source.chars().peekable());
+    while let Some(c) = chars.next() {
+        match c {
+            '/' if chars.peek() == Some(&'/') => while chars.next_if(|c| *c != '\n').is_some() {},
+            // A character, or a lifetime.
+            '\'' => match (chars.next(), chars.peek()) {
+                (Some('\\'), _) => while chars.next_if(|c| *c != '\'').is_some() {},
+                (Some(_), Some('\'')) => drop(chars.next()),
+                _ => {}
+            },
+            '"' => {
+                let mut text = String::new();
+                while let Some(c) = chars.next().filter(|c| *c != '"') {
+                    match (c, chars.peek()) {
+                        // A line break in the source alone.
+                        ('\\', Some('\n')) => while chars.next_if(|c| c.is_whitespace()).is_some() {},
+                        ('\\', Some(_)) => text.extend([c, chars.next().unwrap()]),
+                        _ => text.push(c),
+                    }
+                }
+                found.push(text);
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Everything that `relay` can say, in one place to be read. A text of three words is a message.
+#[test]
+fn every_message_of_relay() {
+    let mut text = String::new();
+    for crate_name in ["console", "trigger-cli"] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates").join(crate_name).join("src");
+        let mut folders = vec![root.clone()];
+        let mut files = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    files.push(path);
+                }
+            }
+        }
+        files.sort();
+        for file in files {
+            let messages = literals(&std::fs::read_to_string(&file).unwrap());
+            let name = format!("{crate_name}/{}", file.strip_prefix(&root).unwrap().display());
+            for message in messages.iter().filter(|message| message.split_whitespace().count() > 2) {
+                writeln!(text, "{name}: {message}").unwrap();
+            }
+        }
+    }
+    assert!(text.lines().count() > 300, "{text}");
+    insta::assert_snapshot!("messages", text);
+}
+
 #[test]
 fn the_messages_of_typical_mistakes() {
     let folder = tempfile::tempdir().unwrap();

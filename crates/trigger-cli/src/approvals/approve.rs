@@ -34,12 +34,12 @@ pub(crate) async fn approve(arguments: &args::Approve) -> Result<u8, Failure> {
     let request = pending.request().map_err(unreadable)?;
     let texts = layers.texts(&request.target);
     let pins = texts.pins(&request.target)?.ok_or_else(|| {
-        Failure::usage("an approval needs pinned keys: what a stranger answers is nothing to approve").hint(PIN_HINT)
+        Failure::usage("an approval needs pinned keys: nobody should approve what a stranger answers").hint(PIN_HINT)
     })?;
     let topic = texts.topic(&request.target)?;
     if topic != request.audience {
         let words = format!("the request is for {}, and relay.toml names {topic}", request.audience);
-        return Err(Failure::usage(words).hint("whoever asks for this means another account; ask them"));
+        return Err(Failure::usage(words).hint("the requester means another account: ask them which one"));
     }
     let tried = pending.verified(&pins).map_err(|problem| Failure::usage(problem).hint(PIN_HINT))?;
     if request.ticket.as_ref() != Some(&ticket) {
@@ -127,7 +127,7 @@ fn facts(request: &Request, tried: &Tried) -> Vec<String> {
 async fn said_of(saved: &TriedArtifact, request: &Request, source: &Source<'_>) -> Result<Vec<String>, Failure> {
     let TriedArtifact { parameter, target, deployment_id, requesters, exit_code, finished_at, .. } = saved;
     let digest = request.parameters.get(parameter).and_then(|value| value.parse().ok());
-    let digest = digest.ok_or_else(|| Failure::usage(format!("the parameter `{parameter}` is no digest")))?;
+    let digest = digest.ok_or_else(|| Failure::usage(format!("the parameter `{parameter}` is not a digest")))?;
     let age = plain_duration(now().since(*finished_at));
     let by = printable(&requesters.join(", "));
     let mut lines = vec![format!(
@@ -141,7 +141,7 @@ async fn said_of(saved: &TriedArtifact, request: &Request, source: &Source<'_>) 
             lines.extend(barred(text.trim_end_matches('\n')));
             lines.push("    (this is the end of the text)".to_owned());
         }
-        None => lines.push("It has no text: what it would do, it does not say.".to_owned()),
+        None => lines.push("It has no text, so nothing here says what it would do.".to_owned()),
     }
     Ok(lines)
 }
