@@ -17,7 +17,7 @@ use relay_aws::Sdk;
 use relay_aws::objects::Objects;
 use relay_aws::probe::probe;
 use relay_console::Failure;
-use relay_protocol::encoding::{ascii_json, printable};
+use relay_protocol::encoding::{ascii_json, escaped, printable};
 use relay_protocol::frame::Tried;
 use relay_protocol::keys::Token;
 use relay_protocol::outcome::ExitCode;
@@ -161,7 +161,8 @@ fn show(finding: &Finding, output: Output) -> Result<(), Failure> {
         Output::Json => ascii_json(&json!({ "level": level.name(), "check": check, "text": text, "remedy": remedy })),
         Output::Text => {
             let remedy = remedy.as_deref().map(|remedy| format!(" — {}", printable(remedy))).unwrap_or_default();
-            format!("{:<5} {check}: {}{remedy}", level.name(), printable(text))
+            // Not cut: the claims of a token are long, and all of them are wanted.
+            format!("{:<5} {check}: {}{remedy}", level.name(), escaped(text))
         }
     };
     writeln!(std::io::stdout(), "{line}").map_err(|error| Failure::new(ExitCode::Fault, error.to_string()))
