@@ -54,7 +54,7 @@ def eventually(what, condition, limit=LIMIT):
 
 
 class Sandbox:
-    """A sandbox of its own for each test class: `with Sandbox() as sandbox`."""
+    """A sandbox: `with Sandbox() as sandbox`."""
 
     def __enter__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="relay-ci-"))
@@ -95,3 +95,20 @@ class Sandbox:
             timeout=LIMIT,
             **options,
         )
+
+
+class OnSandbox(unittest.TestCase):
+    """Tests that share a sandbox. Each has a folder of its own."""
+
+    PREFIX = "relay-ci-"
+
+    @classmethod
+    def setUpClass(cls):
+        sandbox = Sandbox()
+        cls.sandbox = sandbox.__enter__()
+        cls.addClassCleanup(sandbox.__exit__, None, None, None)
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix=self.PREFIX)
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)

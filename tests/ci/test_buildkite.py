@@ -10,7 +10,7 @@ import time
 import unittest
 from pathlib import Path
 
-from kit import LIMIT, ROOT, Sandbox, eventually, need
+from kit import LIMIT, ROOT, OnSandbox, eventually, need
 
 PLUGIN = ROOT / "ci/buildkite"
 
@@ -26,18 +26,16 @@ exit "${AGENT_FAILS:-0}"
 """
 
 
-class Plugin(unittest.TestCase):
+class Plugin(OnSandbox):
+    PREFIX = "relay buildkite "
+
     @classmethod
     def setUpClass(cls):
         need("bash", "the hooks are written for it")
-        sandbox = Sandbox()
-        cls.sandbox = sandbox.__enter__()
-        cls.addClassCleanup(sandbox.__exit__, None, None, None)
+        super().setUpClass()
 
     def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="relay buildkite ")
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
+        super().setUp()
         (self.folder / "bin").mkdir()
         for name, text in (("wrapper", WRAPPER), ("bin/buildkite-agent", AGENT)):
             (self.folder / name).write_text(text)
@@ -45,7 +43,7 @@ class Plugin(unittest.TestCase):
         self.environment = {
             **self.sandbox.environment,
             "PATH": f"{self.folder}/bin:{self.sandbox.environment['PATH']}",
-            "TMPDIR": folder.name,
+            "TMPDIR": str(self.folder),
             "BUILDKITE": "true",
             "BUILDKITE_JOB_ID": "0191-job",
             "BUILDKITE_PLUGIN_NAME": "RELAY",

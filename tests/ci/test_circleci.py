@@ -10,7 +10,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from kit import LIMIT, ROOT, Sandbox, eventually, need, programs
+from kit import LIMIT, ROOT, OnSandbox, eventually, need, programs
 
 ORB = ROOT / "ci/circleci/orb.yml"
 
@@ -40,19 +40,17 @@ def put(value, given):
     return re.sub(r"<< parameters\.([a-z-]+) >>", lambda match: given[match[1]], value)
 
 
-class Command(unittest.TestCase):
+class Command(OnSandbox):
+    PREFIX = "relay circleci "
+
     @classmethod
     def setUpClass(cls):
         need("check-jsonschema", "PyYAML comes with it, from tests/ci/requirements.txt")
         need("curl", "the stub of circleci asks the issuer with it")
-        sandbox = Sandbox()
-        cls.sandbox = sandbox.__enter__()
-        cls.addClassCleanup(sandbox.__exit__, None, None, None)
+        super().setUpClass()
 
     def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="relay circleci ")
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
+        super().setUp()
         (self.folder / "bin").mkdir()
         self.program("circleci", CIRCLECI)
         environment = dict(self.sandbox.environment)
@@ -61,7 +59,7 @@ class Command(unittest.TestCase):
             "ISSUER_TOKEN": environment.pop("ACTIONS_ID_TOKEN_REQUEST_TOKEN"),
         }
         path = f"{self.folder}/bin:{environment['PATH']}"
-        self.environment = {**environment, **issuer, "PATH": path, "TMPDIR": folder.name}
+        self.environment = {**environment, **issuer, "PATH": path, "TMPDIR": str(self.folder)}
 
     def program(self, name, text):
         (self.folder / "bin" / name).write_text(text)

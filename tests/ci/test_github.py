@@ -22,7 +22,7 @@ import time
 import unittest
 from pathlib import Path
 
-from kit import LIMIT, ROOT, Sandbox, clean_environment, eventually, need, programs
+from kit import LIMIT, ROOT, OnSandbox, clean_environment, eventually, need, programs
 
 TOKEN = "ghs_secretTokenOfTheJob"
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -253,13 +253,13 @@ class Stub:
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-class OnSandbox(unittest.TestCase):
+class Jobs(OnSandbox):
     """What the tests with the real relay share."""
 
     @classmethod
     def setUpClass(cls):
         node()
-        cls.sandbox = cls.enterClassContext(Sandbox())
+        super().setUpClass()
 
     def job(self, **inputs):
         inputs = {name.replace("_", "-"): value for name, value in inputs.items()}
@@ -273,7 +273,7 @@ class OnSandbox(unittest.TestCase):
         return self.job(target="demo/shell", parameters=f"script={script}", **inputs)
 
 
-class Deploy(OnSandbox):
+class Deploy(Jobs):
     def test_success_has_outputs_a_record_and_a_summary(self):
         job = self.shell('echo "hello, you"; echo "answer=42" >> "$RELAY_OUTPUT"')
         step = job.main()
@@ -371,7 +371,7 @@ class Deploy(OnSandbox):
         self.assertTrue(all(len(token) >= 16 for token in tokens), tokens)
 
 
-class Cancel(OnSandbox):
+class Cancel(Jobs):
     def started(self, script):
         """A job whose tool has begun."""
         job = self.shell(f"echo the tool has begun; {script}")
@@ -754,7 +754,7 @@ class Rest(unittest.TestCase):
         self.assertEqual(job.post().log, "")
 
 
-class Act(OnSandbox):
+class Act(Jobs):
     """A workflow, run by act on this machine: it finds the action and its post step by itself."""
 
     WORKFLOW = """

@@ -15,7 +15,7 @@ import unittest
 import urllib.parse
 from pathlib import Path
 
-from kit import LIMIT, ROOT, Sandbox, eventually, need
+from kit import LIMIT, ROOT, OnSandbox, eventually, need
 
 TEMPLATE = ROOT / "ci/gitlab/templates/deploy.yml"
 
@@ -93,24 +93,22 @@ def made(number, body):
     return {"id": number, "type": None, "body": body, "author": {"id": 7, "username": "a"}}
 
 
-class Job(unittest.TestCase):
+class Job(OnSandbox):
+    PREFIX = "relay-gitlab-"
+
     @classmethod
     def setUpClass(cls):
         cls.gle = need("gle", "tests/ci/requirements.txt has it, as gitlab-emulator")
         need("curl", "the note is written with it")
         need("git", "the emulator wants a repository")
-        sandbox = Sandbox()
-        cls.sandbox = sandbox.__enter__()
-        cls.addClassCleanup(sandbox.__exit__, None, None, None)
+        super().setUpClass()
 
     def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="relay-gitlab-")
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
+        super().setUp()
         self.project = self.folder / "shop"
         self.project.mkdir()
         subprocess.run(["git", "init", "-q", self.project], check=True)
-        self.environment = {**self.sandbox.environment, "HOME": folder.name, "GITLAB_CI": "true"}
+        self.environment = {**self.sandbox.environment, "HOME": str(self.folder), "GITLAB_CI": "true"}
 
     def start(self, variables=None, **inputs):
         inputs = {"environment": "production", "target": "demo/shell", **inputs}

@@ -5,11 +5,10 @@ import json
 import os
 import re
 import subprocess
-import tempfile
 import unittest
 from pathlib import Path
 
-from kit import LIMIT, ROOT, Sandbox, eventually, need
+from kit import LIMIT, ROOT, OnSandbox, eventually, need
 
 STEP = ROOT / "ci/jenkins/vars/relayDeploy.groovy"
 
@@ -84,19 +83,17 @@ def java_home():
     return os.environ.get("JAVA_HOME") or str(java.parents[1])
 
 
-class Step(unittest.TestCase):
+class Step(OnSandbox):
+    PREFIX = "relay jenkins "
+
     @classmethod
     def setUpClass(cls):
         cls.groovy = need("groovy", "Debian has it as `groovy`")
         cls.home = java_home()
-        sandbox = Sandbox()
-        cls.sandbox = sandbox.__enter__()
-        cls.addClassCleanup(sandbox.__exit__, None, None, None)
+        super().setUpClass()
 
     def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="relay jenkins ")
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
+        super().setUp()
         self.workspace = self.folder / "work space"
         self.tmp = self.folder / "work space@tmp"
         self.workspace.mkdir()
