@@ -79,12 +79,8 @@ impl Fetch {
         if !is_safe(&shown) {
             return Err(FetchError::Url(shown));
         }
-        let mut request = HttpRequest::new(SdkBody::empty());
-        request.set_uri(url).map_err(|_| FetchError::Url(shown.clone()))?;
-        for (name, value) in headers {
-            let added = request.headers_mut().try_insert(*name, value.clone());
-            added.map_err(|_| FetchError::Url(format!("{shown} with the header {name}")))?;
-        }
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let request = to(url, &shown, headers, SdkBody::empty())?;
         self.answer(request, shown, max).await
     }
 
@@ -96,14 +92,9 @@ impl Fetch {
     /// If the answer's status is not 200, or there is none within ten seconds.
     pub async fn post_json(&self, url: &str, headers: &[(String, String)], body: String) -> Result<(), FetchError> {
         let shown = url.split('?').next().unwrap_or_default().to_owned();
-        let mut request = HttpRequest::new(SdkBody::from(body));
-        request.set_method("POST").map_err(|_| FetchError::Url(shown.clone()))?;
-        request.set_uri(url).map_err(|_| FetchError::Url(shown.clone()))?;
         let json = ("content-type".to_owned(), "application/json".to_owned());
-        for (name, value) in headers.iter().chain([&json]) {
-            let added = request.headers_mut().try_insert(name.clone(), value.clone());
-            added.map_err(|_| FetchError::Url(format!("{shown} with the header {name}")))?;
-        }
+        let mut request = to(url, &shown, headers.iter().cloned().chain([json]), SdkBody::from(body))?;
+        request.set_method("POST").map_err(|_| FetchError::Url(shown.clone()))?;
         self.answer(request, shown, ANSWER_MAX).await.map(drop)
     }
 
@@ -131,6 +122,22 @@ impl Fetch {
             .await
             .unwrap_or_else(|_| Err(unreachable(format!("there was no whole answer within {seconds} s"))))
     }
+}
+
+/// A GET of `url` with these headers and this body. Errors name the URL as `shown`.
+fn to(
+    url: &str,
+    shown: &str,
+    headers: impl Iterator<Item = (String, String)>,
+    body: SdkBody,
+) -> Result<HttpRequest, FetchError> {
+    let mut request = HttpRequest::new(body);
+    request.set_uri(url).map_err(|_| FetchError::Url(shown.to_owned()))?;
+    for (name, value) in headers {
+        let added = request.headers_mut().try_insert(name.clone(), value);
+        added.map_err(|_| FetchError::Url(format!("{shown} with the header {name}")))?;
+    }
+    Ok(request)
 }
 
 /// Whether nobody on the way can read or change what is sent.
