@@ -13,7 +13,8 @@ use relay_policy::Asked;
 use relay_protocol::evidence::Writer;
 use relay_protocol::limits::RECORD_MAX;
 use relay_protocol::outcome::Outcome;
-use relay_protocol::record::{Deployment, Record, RecordSigner, Unfinished};
+use relay_protocol::record::{About, Deployment, Record, RecordSigner, Unfinished};
+use relay_protocol::request::Origin;
 use relay_protocol::task::Task;
 use relay_protocol::{Envelope, Statement as _};
 use serde_json::{Value, json};
@@ -71,53 +72,54 @@ fn detail(record: &[u8]) -> Option<Value> {
     let envelope = Envelope::parse(record, 2 * RECORD_MAX).ok()?;
     let payload = envelope.unverified_payload();
     if let Ok(record) = Record::<Deployment>::parse(payload) {
-        return Some(of_runner(&record.predicate));
+        let it = &record.predicate;
+        return Some(event(it.about(), (&it.signers, &it.approvers), &it.origin, of_runner(it)));
     }
-    Record::<Unfinished>::parse(payload).ok().map(|record| of_launcher(&record.predicate))
+    let record = Record::<Unfinished>::parse(payload).ok()?;
+    let it = &record.predicate;
+    let end = json!({
+        "outcome": it.outcome,
+        "exit_code": null,
+        "reason": it.reason,
+        "message": it.message,
+        "ended_at": it.recorded_at,
+        "run_seconds": null,
+    });
+    Some(event(it.about(), (&it.signers, &it.approvers), &it.origin, end))
 }
 
+/// The end of a deployment that a runner ran.
 fn of_runner(it: &Deployment) -> Value {
-    let (outcome, exit_code, reason) = match &it.outcome {
-        Outcome::Exited { code: 0, .. } => ("succeeded", Some(0), None),
-        Outcome::Exited { code, .. } => ("failed", Some(*code), None),
-        Outcome::Ended { reason, .. } => ("stopped", None, Some(*reason)),
+    let (outcome, exit_code, reason, message) = match &it.outcome {
+        Outcome::Exited { code: 0, .. } => ("succeeded", Some(0), None, None),
+        Outcome::Exited { code, .. } => ("failed", Some(*code), None, None),
+        Outcome::Ended { reason, message } => ("stopped", None, Some(*reason), Some(message)),
     };
     json!({
-        "version": 1,
-        "deployment_id": it.deployment_id,
-        "target": it.target,
         "outcome": outcome,
         "exit_code": exit_code,
         "reason": reason,
-        "message": match &it.outcome {
-            Outcome::Exited { .. } => None,
-            Outcome::Ended { message, .. } => Some(message),
-        },
-        "requesters": names(&it.signers),
-        "approvers": names(&it.approvers),
-        "origin": it.origin,
-        "requested_at": it.deployment_id.time(),
+        "message": message,
         "ended_at": it.finished_at,
         "run_seconds": it.finished_at.since(it.started_at),
     })
 }
 
-fn of_launcher(it: &Unfinished) -> Value {
-    json!({
-        "version": 1,
-        "deployment_id": it.deployment_id,
-        "target": it.target,
-        "outcome": it.outcome,
-        "exit_code": null,
-        "reason": it.reason,
-        "message": it.message,
-        "requesters": names(&it.signers),
-        "approvers": names(&it.approvers),
-        "origin": it.origin,
-        "requested_at": it.deployment_id.time(),
-        "ended_at": it.recorded_at,
-        "run_seconds": null,
-    })
+/// An end with what every event says of its deployment.
+fn event(
+    about: About<'_>,
+    (requesters, approvers): (&[RecordSigner], &[RecordSigner]),
+    origin: &Origin,
+    mut end: Value,
+) -> Value {
+    end["version"] = json!(1);
+    end["deployment_id"] = json!(about.deployment_id);
+    end["target"] = json!(about.target);
+    end["requesters"] = json!(names(requesters));
+    end["approvers"] = json!(names(approvers));
+    end["origin"] = json!(origin);
+    end["requested_at"] = json!(about.deployment_id.time());
+    end
 }
 
 fn names(signers: &[RecordSigner]) -> Vec<&str> {
