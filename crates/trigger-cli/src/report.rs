@@ -16,14 +16,14 @@ use crate::report::log::Log;
 use crate::report::page::{Page, Phase};
 use crate::show::line;
 use crate::verify::checks::{self, Evidence, Signed};
-use crate::verify::{gather, keys, place, read, result_file};
+use crate::verify::{evidence_at, keys, place, read, result_file};
 
 /// Writes the page, and prints its path.
 pub(crate) fn report(arguments: &args::Report) -> Result<u8, Failure> {
     let result = if arguments.path.is_dir() { None } else { result_file(&read(&arguments.path)?) };
     let page = match result {
         Some(result) => of_result(&result, arguments)?,
-        None => of_evidence(&gather(&arguments.evidence())?, arguments)?,
+        None => of_evidence(&evidence_at(&arguments.path)?, arguments)?,
     };
     let html = page.html();
     let name = || PathBuf::from(format!("relay-report-{}.html", page.id.as_deref().unwrap_or("unknown")));
@@ -78,18 +78,4 @@ fn of_evidence(evidence: &Evidence, arguments: &args::Report) -> Result<Page, Fa
     let mut page = Page::of(&signed, findings, log);
     page.no_log = "The evidence has no frames of the runner, so there is no log.".to_owned();
     Ok(page)
-}
-
-impl args::Report {
-    /// The same evidence for `relay verify`.
-    fn evidence(&self) -> args::Verify {
-        args::Verify {
-            path: self.path.clone(),
-            request: None,
-            configuration: None,
-            transcript: Vec::new(),
-            key: self.key.clone(),
-            config: self.config.clone(),
-        }
-    }
 }

@@ -1,7 +1,8 @@
 //! `relay verify`: checks a deployment's evidence offline. This file reads the files and prints the
-//! findings; [`checks`] makes them.
+//! findings; [`checks`] makes them, and [`replay`] reads archived frames.
 
 pub(crate) mod checks;
+pub(crate) mod replay;
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -112,10 +113,25 @@ fn writer(folder: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// Reads what was named, and what lies in the folder if one was named.
-pub(crate) fn gather(arguments: &args::Verify) -> Result<Evidence, Failure> {
+fn gather(arguments: &args::Verify) -> Result<Evidence, Failure> {
+    let mut evidence = evidence_at(&arguments.path)?;
+    if let Some(path) = &arguments.request {
+        evidence.request = Some(read(path)?);
+    }
+    if let Some(path) = &arguments.configuration {
+        evidence.configurations = vec![read(path)?];
+    }
+    if !arguments.transcript.is_empty() {
+        evidence.transcript = arguments.transcript.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
+    }
+    Ok(evidence)
+}
+
+/// Reads a record, or everything that lies in a folder of evidence.
+pub(crate) fn evidence_at(path: &Path) -> Result<Evidence, Failure> {
     let mut evidence = Evidence::default();
-    if arguments.path.is_dir() {
-        let folder = &arguments.path;
+    if path.is_dir() {
+        let folder = path;
         let (runner, launcher, writer) = (folder.join("runner"), folder.join("launcher"), writer(folder)?);
         evidence.record = read(&writer.join("record.json"))?;
         evidence.sigstore = read_if_there(&writer.join("record.sigstore.json"))?;
@@ -126,16 +142,7 @@ pub(crate) fn gather(arguments: &args::Verify) -> Result<Evidence, Failure> {
         evidence.configurations = all(&folder.join("configuration"), "toml")?;
         evidence.transcript = all(&runner, "jsonl")?;
     } else {
-        evidence.record = read(&arguments.path)?;
-    }
-    if let Some(path) = &arguments.request {
-        evidence.request = Some(read(path)?);
-    }
-    if let Some(path) = &arguments.configuration {
-        evidence.configurations = vec![read(path)?];
-    }
-    if !arguments.transcript.is_empty() {
-        evidence.transcript = arguments.transcript.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
+        evidence.record = read(path)?;
     }
     Ok(evidence)
 }

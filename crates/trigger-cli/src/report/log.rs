@@ -2,13 +2,13 @@
 //! relay's own lines among them.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
-use relay_engine::{Authenticator, Event, Inbox, Start, Timeouts};
+use relay_engine::Event;
 use relay_protocol::evidence::frames;
 use relay_protocol::frame::{Chunk, Stream};
-use relay_protocol::keys::Cached;
-use relay_protocol::{DeploymentId, PublicKey, Timestamp};
+use relay_protocol::{DeploymentId, PublicKey};
+
+use crate::verify::replay::Replay;
 
 /// The most lines and bytes that a page shows: what a browser takes without effort.
 const LINES_MAX: usize = 100_000;
@@ -50,20 +50,9 @@ pub(crate) struct Log {
 impl Log {
     /// The log in these objects. Only frames that a vouched key of these has signed count.
     pub(crate) fn of(objects: &[Vec<u8>], id: &DeploymentId, keys: &[PublicKey]) -> Self {
-        let authenticator = Authenticator::archived(id.clone(), keys.to_vec(), Cached::default());
-        let now = Duration::ZERO;
-        let mut inbox = Inbox::new(authenticator, Start::Fresh, Timeouts::default(), now, Timestamp::from_unix(0));
-        let mut log = Self::default();
-        for (token, frame) in objects.iter().flat_map(|object| frames(object)).enumerate() {
-            let Ok(frame) = frame else { continue };
-            inbox.handle(now, token as u64, frame);
-            while let Some(event) = inbox.poll_event() {
-                log.push(event);
-            }
-            if let Some(mark) = inbox.polled() {
-                inbox.written(mark);
-            }
-            drop(inbox.take_deletable());
+        let (mut replay, mut log) = (Replay::new(id, keys), Self::default());
+        for frame in objects.iter().flat_map(|object| frames(object)).flatten() {
+            replay.take(frame).into_iter().for_each(|event| log.push(event));
         }
         log.finish();
         log

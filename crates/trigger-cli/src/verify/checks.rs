@@ -2,22 +2,22 @@
 //! evidence with the signed record (clauses REC-1 to REC-7, EVD-1 to EVD-4).
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use relay_engine::{Authenticator, End, Event, Inbox, Pins, Start, Timeouts};
+use relay_engine::{End, Event, Pins};
 use relay_protocol::claim::{Claim, Holder};
 use relay_protocol::evidence::frames;
 use relay_protocol::keys::{
-    Algorithm, Cached, Issuer, IssuerKeys, KnownSigner, Proof, SignerKind, SingleKey, TokenRule, TrustRoots,
-    TrustedSigner,
+    Algorithm, Issuer, IssuerKeys, KnownSigner, Proof, SignerKind, SingleKey, TokenRule, TrustRoots, TrustedSigner,
 };
 use relay_protocol::limits::RECORD_MAX;
 use relay_protocol::outcome::Outcome;
 use relay_protocol::record::{About, Deployment, Predicate, Record, RecordSigner, StreamDigest, Subject, Unfinished};
 use relay_protocol::summary::Summary;
-use relay_protocol::{Approval, Bundle, Digest, Envelope, PublicKey, Request, Statement as _, TargetName, Timestamp};
+use relay_protocol::{Approval, Bundle, Digest, Envelope, PublicKey, Request, Statement as _, TargetName};
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::verify::replay::Replay;
 
 /// The files of a deployment's evidence, as far as they are there.
 #[derive(Debug, Default)]
@@ -507,28 +507,19 @@ fn transcript(
     signed: &Signed,
     target_keys: &[PublicKey],
 ) -> Result<String, String> {
-    let id = signed.about().deployment_id.clone();
-    let authenticator = Authenticator::archived(id, target_keys.to_vec(), Cached::default());
-    let now = Duration::ZERO;
-    let mut inbox = Inbox::new(authenticator, Start::Fresh, Timeouts::default(), now, Timestamp::from_unix(0));
+    let mut replay = Replay::new(signed.about().deployment_id, target_keys);
     let mut vouch = None;
-    for (token, frame) in objects.iter().flat_map(|object| frames(object)).enumerate() {
+    for frame in objects.iter().flat_map(|object| frames(object)) {
         let frame = frame.map_err(|error| format!("a line is not a frame: {error}"))?;
         // Once the runner key is fixed, a reader does not examine a vouch. An auditor does.
         if frame.vouch.is_some() && *vouch.get_or_insert_with(|| frame.vouch.clone()) != frame.vouch {
             return Err("has two different vouches".to_owned());
         }
-        inbox.handle(now, token as u64, frame);
-        while let Some(event) = inbox.poll_event() {
-            if let Event::Gap(_) = event {
-                return Err("has a damaged frame".to_owned());
-            }
+        if replay.take(frame).iter().any(|event| matches!(event, Event::Gap(_))) {
+            return Err("has a damaged frame".to_owned());
         }
-        if let Some(mark) = inbox.polled() {
-            inbox.written(mark);
-        }
-        drop(inbox.take_deletable());
     }
+    let inbox = &replay.inbox;
     if inbox.dropped() > 0 || inbox.unvouched() > 0 {
         return Err(format!(
             "has {} frames that the runner has not signed",
