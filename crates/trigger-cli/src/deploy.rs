@@ -84,10 +84,11 @@ pub(crate) async fn deploy(arguments: &args::Deploy) -> Result<u8, Failure> {
 
 /// The trace of this command, if the environment asks for one.
 fn trace(clock: Clock) -> Result<Option<Trace>, String> {
-    let mut random = [0; 24];
-    getrandom::fill(&mut random).map_err(|error| error.to_string())?;
-    let began = SystemTime::now() - clock.elapsed();
-    Trace::of(|name| std::env::var(name).ok(), began, random)
+    let random = || {
+        let mut random = [0; 24];
+        getrandom::fill(&mut random).map(|()| random).map_err(|error| error.to_string())
+    };
+    Trace::of(|name| std::env::var(name).ok(), SystemTime::now() - clock.elapsed(), random)
 }
 
 /// The whole command.

@@ -37,11 +37,11 @@ fn text(code: Option<&str>) -> Result<String, Failure> {
     }
     let number: Option<u8> = code.parse().ok();
     let Some(number) = number else {
-        let nearest = Reason::ALL.iter().min_by_key(|reason| strsim::damerau_levenshtein(reason.code(), code));
+        let distances = Reason::ALL.iter().map(|reason| (strsim::damerau_levenshtein(reason.code(), code), reason));
+        let near = distances.filter(|(distance, _)| *distance <= 3).min_by_key(|(distance, _)| *distance);
         let failure = Failure::usage(format!("relay has no reason code and no exit code `{code}`"));
-        let near = nearest.filter(|reason| strsim::damerau_levenshtein(reason.code(), code) <= 3);
         return Err(match near {
-            Some(reason) => failure.hint(format!("did you mean {}?", reason.code())),
+            Some((_, reason)) => failure.hint(format!("did you mean {}?", reason.code())),
             None => failure.hint("`relay explain` lists all codes"),
         });
     };

@@ -1,9 +1,9 @@
 //! Foldable sections in the log of a CI system: relay's step lines become the headers of sections,
 //! in that system's own syntax.
 //!
-//! On GitHub, a line of a log can be a command to its runner. There relay stops the runner from
-//! hearing commands before the tool prints anything, with a token that the tool cannot know, and
-//! lets it hear only relay's own section lines.
+//! On GitHub, a line of a log can be a command to its runner. There relay stops commands before the
+//! tool prints anything, with a token that the tool cannot know, and resumes them only for its own
+//! section lines.
 //! Sources: GitHub, "Workflow commands for GitHub Actions"; GitLab, "Custom collapsible sections";
 //! Buildkite, "Managing log output".
 
@@ -24,10 +24,10 @@ enum Syntax {
 #[derive(Debug)]
 pub(crate) struct Fold {
     syntax: Syntax,
-    /// What lets GitHub hear commands again.
+    /// The token that lets GitHub's runner execute commands again.
     token: String,
-    /// Whether GitHub hears no commands now.
-    deaf: bool,
+    /// Whether GitHub's runner was told to execute no commands.
+    is_stopped: bool,
     /// How many sections were opened.
     opened: usize,
     /// Whether a section is open.
@@ -41,8 +41,8 @@ impl Fold {
     ///
     /// # Errors
     ///
-    /// The caller asks for GitHub's, and the streams are apart: GitHub would read a command of the
-    /// tool on one stream before it reads on the other that it shall not.
+    /// The caller asks for GitHub's, and the streams are apart: the runner could read a command of
+    /// the tool on one stream before it reads on the other that commands are stopped.
     pub(crate) fn of(
         choice: args::Fold,
         one_file: bool,
@@ -63,21 +63,17 @@ impl Fold {
             args::Fold::Auto if is_set("BUILDKITE") => Some(Syntax::Buildkite),
             args::Fold::Auto | args::Fold::None => None,
         };
+        let Some(syntax) = syntax else { return Ok(None) };
         let mut token = [0; 16];
         getrandom::fill(&mut token).map_err(|error| Failure::new(ExitCode::Fault, error.to_string()))?;
-        Ok(syntax.map(|syntax| Self {
-            syntax,
-            token: format!("{:032x}", u128::from_ne_bytes(token)),
-            deaf: false,
-            opened: 0,
-            is_open: false,
-        }))
+        let token = format!("{:032x}", u128::from_ne_bytes(token));
+        Ok(Some(Self { syntax, token, is_stopped: false, opened: 0, is_open: false }))
     }
 
-    /// The line before what the tool prints, unless GitHub hears no commands already.
+    /// The line before what the tool prints, unless GitHub's runner executes no commands already.
     pub(crate) fn before_output(&mut self) -> Option<String> {
-        let hears = self.syntax == Syntax::GitHub && !std::mem::replace(&mut self.deaf, true);
-        hears.then(|| format!("::stop-commands::{}", self.token))
+        let executes = self.syntax == Syntax::GitHub && !std::mem::replace(&mut self.is_stopped, true);
+        executes.then(|| format!("::stop-commands::{}", self.token))
     }
 
     /// The lines that begin a section with this title, and end the one before. `now` is in seconds
@@ -95,10 +91,9 @@ impl Fold {
         format!("{before}{section}{after}")
     }
 
-    /// The lines that end the open section. GitHub hears commands after them.
+    /// The lines that end the open section. GitHub's runner executes commands after them.
     pub(crate) fn end(&mut self, now: i64) -> Option<String> {
-        let was_deaf = std::mem::take(&mut self.deaf) && self.syntax == Syntax::GitHub;
-        let resume = was_deaf.then(|| format!("::{}::", self.token));
+        let resume = std::mem::take(&mut self.is_stopped).then(|| format!("::{}::", self.token));
         let close = std::mem::take(&mut self.is_open).then(|| match self.syntax {
             Syntax::GitHub => Some("::endgroup::".to_owned()),
             Syntax::GitLab => Some(format!("\x1b[0Ksection_end:{now}:relay_{}\r\x1b[0K", self.opened)),
@@ -131,9 +126,9 @@ mod tests {
         assert!(Fold::of(args::Fold::GitHub, false, |_| None).is_err());
     }
 
-    /// Whatever lies between two section lines is printed while GitHub hears no commands.
+    /// What the tool prints between two section lines is printed while commands are stopped.
     #[test]
-    fn github_hears_only_section_lines() {
+    fn github_executes_only_section_lines() {
         let mut fold = fold(args::Fold::GitHub, true, "").unwrap();
         let mut log = fold.before_output().unwrap() + "\n::set-output name=a::tool\n";
         assert_eq!(fold.before_output(), None);
@@ -141,17 +136,17 @@ mod tests {
             log += &format!("{}\n::error::tool\n", fold.section(title, 0));
         }
         log += &fold.end(0).unwrap();
-        let (token, mut deaf, mut heard) = (fold.token.clone(), false, Vec::new());
+        let (token, mut is_stopped, mut executed) = (fold.token.clone(), false, Vec::new());
         for line in log.lines() {
             match line.strip_prefix("::stop-commands::") {
-                Some(found) if !deaf => deaf = found == token,
-                _ if deaf && line == format!("::{token}::") => deaf = false,
-                _ if !deaf => heard.push(line),
+                Some(found) if !is_stopped => is_stopped = found == token,
+                _ if is_stopped && line == format!("::{token}::") => is_stopped = false,
+                _ if !is_stopped => executed.push(line),
                 _ => {}
             }
         }
         let groups = ["::group::relay step 1/2 plan", "::endgroup::", "::group::relay step 2/2 100%25", "::endgroup::"];
-        assert_eq!((heard.as_slice(), deaf), (groups.as_slice(), false));
+        assert_eq!((executed.as_slice(), is_stopped), (groups.as_slice(), false));
         assert_eq!(fold.end(0), None);
     }
 

@@ -212,8 +212,8 @@ fn document(entry: &Entry) -> Value {
     })
 }
 
-/// What runs now, as far as these deployments tell, the latest first: what the last one left that
-/// succeeded, unless a later one may have changed something.
+/// Says what runs now: the result of the latest deployment that succeeded. A later one that did not
+/// may have changed something. `entries` begin with the latest.
 fn now_running(entries: &[Entry], asked: usize) -> String {
     let Some(at) = entries.iter().position(|entry| entry.ended == Ended::Exited(0)) else {
         let where_else = if entries.len() == asked { "; --last N looks further back" } else { "" };

@@ -26,12 +26,12 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    /// The trace that the environment asks for. `began` is when the command did, and `random` are
-    /// the bytes for new ids.
+    /// The trace that the environment asks for. `began` is when the command did, and `random` draws
+    /// the bytes for new ids, which nobody needs while traces are off.
     pub(crate) fn of(
         variable: impl Fn(&str) -> Option<String>,
         began: SystemTime,
-        random: [u8; 24],
+        random: impl FnOnce() -> Result<[u8; 24], String>,
     ) -> Result<Option<Self>, String> {
         let text = |name: &str| variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
         let is_off = text("OTEL_SDK_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true"))
@@ -50,6 +50,7 @@ impl Trace {
         let headers = text("OTEL_EXPORTER_OTLP_TRACES_HEADERS").or_else(|| text("OTEL_EXPORTER_OTLP_HEADERS"));
         let header =
             |pair: &str| pair.split_once('=').map(|(name, value)| (name.trim().to_owned(), decoded(value.trim())));
+        let random = random()?;
         let caller: Option<TraceParent> = text("TRACEPARENT").and_then(|text| text.try_into().ok());
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let (trace_id, parent) = match caller.as_ref().map(|caller| caller.as_str().split('-').collect::<Vec<_>>()) {
@@ -178,7 +179,7 @@ mod tests {
 
     fn trace(set: &[(&str, &str)]) -> Result<Option<Trace>, String> {
         let variable = |name: &str| set.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned());
-        Trace::of(variable, UNIX_EPOCH + Duration::from_secs(1), [1; 24])
+        Trace::of(variable, UNIX_EPOCH + Duration::from_secs(1), || Ok([1; 24]))
     }
 
     #[test]
