@@ -65,6 +65,10 @@ struct Common {
     /// up the values of all other secrets.
     #[arg(long, value_name = "FILE", requires = "files")]
     secrets: Option<PathBuf>,
+    /// A variable that the tools of these targets get in addition, for example the endpoint of an
+    /// emulator of AWS; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE", requires = "files", value_parser = variable)]
+    tool_variable: Vec<(String, String)>,
     /// For relay's own tests: folder with target templates, whose placeholders such as `${TOPIC}`
     /// are filled in.
     #[arg(long, value_name = "DIR")]
@@ -96,7 +100,12 @@ impl Common {
             faults: self.faults,
             launchers: if self.no_launcher { 0 } else { self.launchers },
             bin_dir: self.bin_dir,
-            targets: Given { folder: self.targets, files: self.files, secrets: self.secrets },
+            targets: Given {
+                folder: self.targets,
+                files: self.files,
+                secrets: self.secrets,
+                variables: self.tool_variable,
+            },
             settings,
             third_party: self
                 .third_party
@@ -104,6 +113,12 @@ impl Common {
                 .map(|(endpoint, credentials)| ThirdParty { endpoint, credentials }),
         })
     }
+}
+
+/// `NAME=VALUE`.
+fn variable(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    pair.map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(|| "expected NAME=VALUE".to_owned())
 }
 
 /// The exit code for a wrong command line, file or setting: that of `relay`.

@@ -56,6 +56,8 @@ pub struct Given {
     pub files: Vec<PathBuf>,
     /// The values of their secrets: TOML, `NAME = "value"`.
     pub secrets: Option<PathBuf>,
+    /// Variables that the tools of these files get in addition, by name.
+    pub variables: Vec<(String, String)>,
 }
 
 /// The facts about the account that the launcher gets as environment variables.
@@ -216,7 +218,7 @@ pub(super) fn prepare(host: &Host, given: &Given) -> Result<(Environment, Facts)
         sts: lock(&services.sts).issuer.url.clone(),
     };
     targets::register(host, &context, given.folder.as_deref())?;
-    let notes = own::register(host, &context, &given.files, given.secrets.as_deref())?;
+    let notes = own::register(host, &context, given)?;
 
     let bin = host.places.bin_dir.to_string_lossy();
     let mut pairs = vec![

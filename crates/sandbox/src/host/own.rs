@@ -1,10 +1,11 @@
 //! Registers a platform team's own target files, adapted to the sandbox's accounts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use toml::{Table, Value};
 
+use super::environment::Given;
 use super::issuers;
 use super::shared::Host;
 use super::targets::{self, Context};
@@ -20,28 +21,24 @@ pub(super) struct Notes {
     pub(super) bearer: Option<String>,
 }
 
-/// Registers the targets in `files`, with the values of their secrets.
+/// Registers the targets in the user's files, with the values of their secrets.
 ///
 /// # Errors
 ///
 /// If a file is unreadable or not a valid configuration, if two files have the same target, if
-/// `secrets` names a secret that no target has, or if `relay-admin` is not built.
-pub(super) fn register(
-    host: &Host,
-    context: &Context,
-    files: &[PathBuf],
-    secrets: Option<&Path>,
-) -> Result<Notes, String> {
+/// the file of secrets names one that no target has, or if `relay-admin` is not built.
+pub(super) fn register(host: &Host, context: &Context, given: &Given) -> Result<Notes, String> {
+    let secrets = given.secrets.as_deref();
     let values = match secrets {
         None => BTreeMap::new(),
         Some(file) => read_secrets(&read(file)?).map_err(|error| format!("{}: {error}", file.display()))?,
     };
     let mut unused: BTreeSet<&String> = values.keys().collect();
     let (mut notes, mut seen) = (Notes::default(), BTreeSet::new());
-    for file in files {
+    for file in &given.files {
         let text = read(file)?;
         check(host, file)?;
-        let own = adapt(&text, context).map_err(|error| format!("{}: {error}", file.display()))?;
+        let own = adapt(&text, context, &given.variables).map_err(|error| format!("{}: {error}", file.display()))?;
         if !seen.insert(own.target.clone()) {
             return Err(format!("{}: the target {} is in two files", file.display(), own.target));
         }
@@ -108,8 +105,9 @@ struct Own {
     text: String,
 }
 
-/// Replaces a file's AWS resources and keys with those of the sandbox.
-fn adapt(text: &str, context: &Context) -> Result<Own, String> {
+/// Replaces a file's AWS resources and keys with those of the sandbox, and adds the user's
+/// variables to those of the tool.
+fn adapt(text: &str, context: &Context, variables: &[(String, String)]) -> Result<Own, String> {
     let mut file: Table = toml::from_str(text).map_err(|error| error.to_string())?;
     let field = |name: &str| file.get(name).and_then(Value::as_str).map(str::to_owned).ok_or(format!("no `{name}`"));
     let (target, role) = (field("target")?, field("runner_role")?);
@@ -144,6 +142,7 @@ fn adapt(text: &str, context: &Context) -> Result<Own, String> {
     let environment = file.entry("environment").or_insert_with(|| Table::new().into());
     if let Some(environment) = environment.as_table_mut() {
         environment.entry("PATH").or_insert_with(|| context.path.as_str().into());
+        environment.extend(variables.iter().map(|(name, value)| (name.clone(), value.as_str().into())));
     }
     let mut secrets = BTreeMap::new();
     for (variable, arn) in file.get_mut("secrets").and_then(Value::as_table_mut).into_iter().flatten() {
@@ -251,9 +250,8 @@ mod tests {
     fn places_keys_and_accounts_are_the_sandboxs_and_all_else_is_as_it_was() {
         let text = include_str!("../../../../infra/examples/payments-production.toml");
         let text = text.replace("eu-west-1", "eu-north-1").replace("222222222222", "333333333333");
-        let own =
-            adapt(&text.replace("[[signers]]", "[[signers]]\nkind = 'person'\nkey = 'a'\n[[signers]]"), &context());
-        let own = own.unwrap();
+        let with_person = text.replace("[[signers]]", "[[signers]]\nkind = 'person'\nkey = 'a'\n[[signers]]");
+        let own = adapt(&with_person, &context(), &[("X".to_owned(), "y=z".to_owned())]).unwrap();
         assert_eq!((own.target.as_str(), own.signer.as_str()), ("payments/production", "ci"));
         let (before, mut after): (Table, Table) = (toml::from_str(&text).unwrap(), toml::from_str(&own.text).unwrap());
         assert_eq!(after.remove("images"), before.get("images").cloned(), "the sandbox pulls no image");
@@ -262,6 +260,7 @@ mod tests {
         assert_eq!(after["signers"][0]["key"].as_str(), Some("the sandbox's person"));
         assert_eq!(after["signers"][1]["key"].as_str(), Some("the sandbox's"));
         assert_eq!(after["environment"]["PATH"].as_str(), Some("/bin"));
+        assert_eq!(after["environment"]["X"].as_str(), Some("y=z"));
         let source = after["parameters"]["source"]["artifact"].as_str();
         assert_eq!(source, Some("s3://sandbox-artifacts/payments/production/"));
         let secret = "arn:aws:secretsmanager:eu-west-1:222222222222:secret:payments/database-AbCdEf";
@@ -274,9 +273,9 @@ mod tests {
     #[test]
     fn a_target_needs_a_signer_that_the_sandbox_can_stand_for() {
         let text = "target = 'a/b'\nrunner_role = 'relay-a-b'\n";
-        assert!(adapt(text, &context()).unwrap_err().contains("no signer is a CI system"));
+        assert!(adapt(text, &context(), &[]).unwrap_err().contains("no signer is a CI system"));
         let with_person = format!("{text}[[signers]]\nname = 'eve'\nkey = 'k'\nkind = 'person'\n");
-        assert!(adapt(&with_person, &context()).unwrap_err().contains("no signer is a CI system"));
+        assert!(adapt(&with_person, &context(), &[]).unwrap_err().contains("no signer is a CI system"));
     }
 
     #[test]
@@ -289,14 +288,14 @@ name = "main"
 issuer = "github"
 claims = { repository_id = "7", event_name = ["release", "push"] }
 "#;
-        let own = adapt(text, &context()).unwrap();
+        let own = adapt(text, &context(), &[]).unwrap();
         let bearer = own.bearer.unwrap();
         let claims = data_encoding::BASE64URL_NOPAD.decode(bearer.split_once('.').unwrap().1.as_bytes()).unwrap();
         assert_eq!(String::from_utf8(claims).unwrap(), r#"{"event_name":"release","repository_id":"7"}"#);
         assert!(own.text.contains("https://localhost:1/issuers/github"), "{}", own.text);
         let aws =
             text.replace("github", "aws") + "[[issuers]]\nname = 'aws'\nurl = 'https://x.example'\npreset = 'aws'\n";
-        let own = adapt(&aws, &context()).unwrap();
+        let own = adapt(&aws, &context(), &[]).unwrap();
         assert!(own.bearer.is_none() && own.text.contains("https://localhost:1/issuers/sts"), "{}", own.text);
         assert!(own.text.contains("arn:aws:iam::111111111111:role/ci"), "{}", own.text);
     }
