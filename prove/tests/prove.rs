@@ -17,18 +17,22 @@ fn policies() -> PathBuf {
 
 #[test]
 fn the_shipped_policies_are_proved() {
-    let files = std::fs::read_dir(policies()).unwrap().map(|entry| entry.unwrap().path());
-    let files: Vec<PathBuf> = files
-        .filter(|path| {
-            path.extension().is_some_and(|end| end == "toml") && !path.to_str().unwrap().contains(".properties.")
-        })
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/recipes");
+    let folders = entries(&recipes).into_iter().filter(|path| path.is_dir()).chain([policies()]);
+    let files: Vec<PathBuf> = folders
+        .flat_map(|folder| entries(&folder))
+        .filter(|path| path.with_extension("properties.toml").is_file())
         .collect();
-    assert_eq!(files.len(), 4);
+    assert!(files.len() > 4, "targets with properties are found: {files:?}");
     for file in files {
         let (code, said) = run(&[Path::new("prove"), &file], &[]);
         assert!(code == 0 && said.lines().count() >= 1, "{}: {said}", file.display());
         assert!(said.lines().all(|line| line.starts_with("proved    ")), "{said}");
     }
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
 #[test]

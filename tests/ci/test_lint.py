@@ -1,5 +1,5 @@
 """Linters and schemas for what other people's pipelines include: the action, the examples for each
-CI system, and the shell scripts.
+CI system, the workflows of the recipes, and the shell scripts.
 """
 
 import re
@@ -13,6 +13,7 @@ from kit import LIMIT, ROOT, clean_environment, need
 from test_github import node
 
 CI = ROOT / "ci"
+RECIPES = ROOT / "docs/recipes"
 PLACEHOLDER = f"relay-deploy/relay@{'0' * 40}"
 
 # Which schema is for which files below ci/. A system whose files are not there is left out.
@@ -28,6 +29,11 @@ def below(folder, *patterns):
     """The files below a folder that fit a pattern, without those that tools leave behind."""
     found = {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
     return sorted(file for file in found if "node_modules" not in file.parts)
+
+
+def workflows():
+    """The workflows of GitHub Actions that people copy."""
+    return [*below(CI, "github/examples/*.yml"), *below(RECIPES, "*/*.yml")]
 
 
 def is_shell(file):
@@ -50,14 +56,14 @@ class Lint(unittest.TestCase):
         compares the inputs and outputs that the examples name with action.yml."""
         folder = Path(tempfile.mkdtemp(prefix="relay-lint-"))
         self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
-        workflows = folder / ".github" / "workflows"
-        workflows.mkdir(parents=True)
+        copies = folder / ".github" / "workflows"
+        copies.mkdir(parents=True)
         shutil.copy(ROOT / "action.yml", folder)
         shutil.copytree(CI / "github", folder / "ci" / "github")
-        for file in below(CI, "github/examples/*.yml"):
+        for file in workflows():
             text = file.read_text()
             self.assertIn(PLACEHOLDER, text, file)
-            (workflows / file.name).write_text(text.replace(PLACEHOLDER, "./"))
+            (copies / f"{file.parent.name}-{file.name}").write_text(text.replace(PLACEHOLDER, "./"))
         subprocess.run(["git", "init", "-q", str(folder)], check=True)
         return folder
 
@@ -75,6 +81,8 @@ class Lint(unittest.TestCase):
     def test_each_example_fits_its_schema(self):
         check = need("check-jsonschema", "it has the schemas")
         self.assertTrue(below(CI, *SCHEMAS["github-workflows"]))
+        schema = ["--builtin-schema", "vendor.github-workflows"]
+        self.run_tool(check, *schema, *below(RECIPES, "*/*.yml"))
         for schema, patterns in SCHEMAS.items():
             files = below(CI, *patterns)
             if files:
@@ -90,11 +98,11 @@ class Lint(unittest.TestCase):
 
     def test_zizmor_accepts_the_examples_and_the_action(self):
         zizmor = need("zizmor", "it audits workflows")
-        files = below(CI, "github/examples/*.yml")
-        self.run_tool(zizmor, "--offline", "--quiet", "--no-config", ROOT / "action.yml", *files)
+        command = [zizmor, "--offline", "--quiet", "--no-config", ROOT / "action.yml"]
+        self.run_tool(*command, *workflows())
 
     def test_the_examples_pin_every_action_to_a_commit(self):
-        for file in below(CI, "github/examples/*.yml"):
+        for file in workflows():
             used = re.findall(r"uses: (\S+)", file.read_text())
             self.assertTrue(used)
             for action in used:
@@ -102,9 +110,8 @@ class Lint(unittest.TestCase):
 
     def test_shellcheck_accepts_the_scripts(self):
         shellcheck = need("shellcheck", "it checks shell scripts")
-        scripts = [file for file in below(CI, "**/*") if is_shell(file)]
-        if not scripts:
-            self.skipTest("there is no shell script below ci")
+        scripts = [file for top in (CI, RECIPES) for file in below(top, "**/*") if is_shell(file)]
+        self.assertTrue(scripts)
         self.run_tool(shellcheck, *scripts)
 
 

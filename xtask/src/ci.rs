@@ -59,16 +59,34 @@ const INTEGRATIONS: &[Integration] = &[
     },
     Integration {
         name: "CI systems",
-        paths: &["action.yml", "ci/", "crates/console/", "crates/trigger-cli/", "docs/schema/", "tests/ci/"],
-        run: ci_systems,
+        paths: &[
+            "action.yml",
+            "ci/",
+            "crates/console/",
+            "crates/trigger-cli/",
+            "docs/schema/",
+            "tests/ci/",
+            "tests/kit.py",
+        ],
+        run: || python("tests/ci"),
     },
-    Integration { name: "policies proved by cvc5", paths: &["prove/", "docs/policies/", "crates/policy/"], run: prove },
+    Integration {
+        name: "recipes",
+        paths: &["docs/recipes/", "infra/", "crates/", "tests/recipes/", "tests/kit.py"],
+        run: || python("tests/recipes"),
+    },
+    Integration {
+        name: "policies proved by cvc5",
+        paths: &["prove/", "docs/policies/", "docs/recipes/", "crates/policy/"],
+        run: prove,
+    },
 ];
 
-/// Runs the integrations of CI systems in what can be had of these systems: linters, runners and
-/// schemas. A test whose tool is missing says so.
-fn ci_systems() -> Outcome {
-    let venv = match environment("tests/ci/requirements.txt")? {
+/// Runs the Python tests of a folder, in the environment of its requirements.txt: integrations of
+/// CI systems in what can be had of these systems, recipes with their real tools. A test whose tool
+/// is missing says so.
+fn python(tests: &str) -> Outcome {
+    let venv = match environment(&format!("{tests}/requirements.txt"))? {
         Ok(venv) => venv,
         Err(why) => return Ok(writeln!(io::stdout(), "    skipped: {why}")?),
     };
@@ -76,8 +94,9 @@ fn ci_systems() -> Outcome {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(venv.join("bin")).chain(std::env::split_paths(&path));
     let mut command = Command::new(venv.join("bin/python"));
-    command.args(["-m", "unittest", "discover", "--verbose", "--start-directory"]).arg(root().join("tests/ci"));
-    succeed(command.env("RELAY_PROGRAMS", programs()?).env("PATH", std::env::join_paths(folders)?))
+    command.args(["-m", "unittest", "discover", "--verbose", "--start-directory"]).arg(root().join(tests));
+    command.env("RELAY_PROGRAMS", programs()?).env("PYTHONPATH", root().join("tests"));
+    succeed(command.env("PATH", std::env::join_paths(folders)?))
 }
 
 /// Proves the shipped policies. The crate is a workspace of its own.

@@ -1,8 +1,8 @@
-"""What the tests of the CI integrations share: relay's programs, a sandbox, and tools to find.
+"""What the tests in Python share: relay's programs, a sandbox, and tools to find.
 
-`cargo xtask ci --integrations` runs all tests of this folder, in a virtual environment with the
-packages of requirements.txt. A test whose tool is missing skips, and says which one.
-RELAY_PROGRAMS names the folder of the programs.
+`cargo xtask ci --integrations` runs the tests of `ci` and `recipes`, each folder in a virtual
+environment with the packages of its requirements.txt. A test whose tool is missing skips, and says
+which one. RELAY_PROGRAMS names the folder of the programs.
 """
 
 import os
@@ -14,7 +14,7 @@ import time
 import unittest
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 # Seconds that anything here may take at most. Only a test that fails waits that long.
 LIMIT = 180
@@ -53,13 +53,26 @@ def eventually(what, condition, limit=LIMIT):
     raise AssertionError(f"not within {limit} s: {what}")
 
 
+def end(process):
+    """Ends a process that a test has started."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 class Sandbox:
-    """A sandbox: `with Sandbox() as sandbox`."""
+    """A sandbox: `with Sandbox() as sandbox`. Its arguments are those of `relay-sandbox up`."""
+
+    def __init__(self, *arguments):
+        self.arguments = arguments
 
     def __enter__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="relay-ci-"))
         script = self.folder / "sandbox.env"
-        command = [programs() / "relay-sandbox", "up"]
+        command = [programs() / "relay-sandbox", "up", *self.arguments]
         with script.open("wb") as out:
             self.process = subprocess.Popen(
                 command, stdout=out, stderr=subprocess.DEVNULL, env=clean_environment()
@@ -77,12 +90,7 @@ class Sandbox:
         return self
 
     def __exit__(self, *_):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end(self.process)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def relay(self, *arguments, **options):
