@@ -85,7 +85,9 @@ class Recipe(unittest.TestCase):
             file.write_text("".join(f"{name} = '{value}'\n" for name, value in secrets.items()))
             arguments += ["--secrets", file]
         arguments += [
-            part for name, value in variables.items() for part in ("--tool-variable", f"{name}={value}")
+            part
+            for name, value in variables.items()
+            for part in ("--tool-variable", f"{name}={value}")
         ]
         sandbox = Sandbox(*arguments)
         sandbox.__enter__()
@@ -114,12 +116,13 @@ class Recipe(unittest.TestCase):
         eventually(f"{command[0]} answers", answers)
         return url
 
-    def moto(self):
-        """An emulator of AWS by somebody else; its URL."""
+    def moto(self, **variables):
+        """An emulator of AWS by somebody else; its URL. The variables are moto's settings."""
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         tool = Path(sys.executable).parent / "moto_server"
-        return self.serve([tool, "-H", "127.0.0.1", "-p", str(port)], url)
+        command = [tool, "-H", "127.0.0.1", "-p", str(port)]
+        return self.serve(command, url, {**clean_environment(), **variables})
 
 
 def client(service, url, region="eu-west-1"):

@@ -39,7 +39,9 @@ class Files(unittest.TestCase):
                 if file.name != "README.md":
                     kind = re.sub(r"^.*?(?=\.)", "*", file.name)
                     names = (f"({file.name})", f"`{kind}`")
-                    self.assertTrue(any(name in page for name in names), f"{folder.name}/{file.name}")
+                    self.assertTrue(
+                        any(name in page for name in names), f"{folder.name}/{file.name}"
+                    )
 
     def test_each_target_becomes_a_template_without_a_warning(self):
         admin = programs() / "relay-admin"

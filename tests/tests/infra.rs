@@ -101,6 +101,19 @@ const RIGHTS: &[Rights] = &[
         writes: &["<EvidenceBucket>/ledger/*", "ledger/*"],
     },
     Rights {
+        role: "/governance/relay-repair-<region>",
+        calls: &[],
+        besides: &[
+            ("cloudformation:CreateChangeSet", "docs/recipes/governance prepares the repair"),
+            ("cloudformation:DeleteChangeSet", "and removes what it does not carry out"),
+            ("cloudformation:DescribeChangeSet", "and shows it"),
+            ("cloudformation:DescribeStacks", "and waits for its end"),
+            ("cloudformation:ExecuteChangeSet", "and carries it out"),
+            ("s3:GetObject", "CloudFormation reads the template with the caller's rights"),
+        ],
+        writes: &[],
+    },
+    Rights {
         role: "/relay/relay-execution-<region>",
         calls: &[],
         besides: &[
