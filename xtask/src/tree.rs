@@ -73,7 +73,7 @@ impl Tree {
 }
 
 fn is_read(path: &str) -> bool {
-    let texts = [".rs", ".md", ".yaml", ".toml", ".guard", ".sh", ".ci/run"];
+    let texts = [".rs", ".md", ".yaml", ".toml", ".guard", ".py", ".sh", ".ci/run"];
     texts.iter().any(|end| path.ends_with(end)) || (path.starts_with("vectors/") && path.ends_with(".json"))
 }
 
