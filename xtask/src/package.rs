@@ -234,7 +234,18 @@ fn release_build(folder: &Path, target_folder: &Path, target: &str) -> Result<Co
     command.args(PROGRAMS.iter().flat_map(|(package, _)| ["--package", package]));
     // Other flags would change the bytes, so nothing else may add any.
     command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")).current_dir(folder);
+    match commit() {
+        Some(commit) => command.env("RELAY_COMMIT", commit),
+        None => command.env_remove("RELAY_COMMIT"),
+    };
     Ok(command)
+}
+
+/// The commit that `--version` of relay and relay-admin names; `None` outside of a repository.
+fn commit() -> Option<String> {
+    let head = said(Command::new("git").args(["rev-parse", "--short=12", "HEAD"])).ok()?;
+    let changes = said(Command::new("git").args(["status", "--porcelain"])).ok()?;
+    Some(format!("{}{}", head.trim(), if changes.trim().is_empty() { "" } else { " with changes" }))
 }
 
 /// Runs a build and reads from cargo's messages what it made.

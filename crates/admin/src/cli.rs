@@ -14,7 +14,7 @@ use relay_policy::Image;
 /// Exit codes: 0 success; 1 the check failed, or there was nothing to do; 119 the command line or
 /// the configuration is wrong; 125 AWS refused a call or did not answer.
 #[derive(Debug, Parser)]
-#[command(name = "relay-admin", version, propagate_version = true)]
+#[command(name = "relay-admin", version = relay_console::version(), propagate_version = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

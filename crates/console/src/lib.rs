@@ -15,6 +15,8 @@ pub mod manual;
 pub mod outlet;
 pub mod panics;
 pub mod telemetry;
+mod version;
 
 pub use failure::Failure;
 pub use lines::{Lines, harmless};
+pub use version::version;

@@ -13,7 +13,7 @@ use relay_console::manual::Shell;
 #[derive(Debug, Parser)]
 #[command(
     name = "relay",
-    version,
+    version = relay_console::version(),
     after_help = "Exit codes: the tool's own, or 119 usage, 120 refused, 121 never started, 122 unknown, 123 output incomplete or record missing, 124 timed out, 125 fault, 130/143 cancelled."
 )]
 pub struct Relay {
