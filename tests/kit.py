@@ -71,13 +71,16 @@ class Sandbox:
 
     def __enter__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="relay-ci-"))
-        script = self.folder / "sandbox.env"
+        script, said = self.folder / "sandbox.env", self.folder / "sandbox.err"
         command = [programs() / "relay-sandbox", "up", *self.arguments]
-        with script.open("wb") as out:
-            self.process = subprocess.Popen(
-                command, stdout=out, stderr=subprocess.DEVNULL, env=clean_environment()
-            )
-        eventually("the sandbox is ready", lambda: "# ready" in script.read_text())
+        with script.open("wb") as out, said.open("wb") as err:
+            self.process = subprocess.Popen(command, stdout=out, stderr=err, env=clean_environment())
+
+        def is_ready():
+            assert self.process.poll() is None, f"the sandbox has ended: {said.read_text()}"
+            return "# ready" in script.read_text()
+
+        eventually("the sandbox is ready", is_ready)
         answer = subprocess.run(
             ["sh", "-c", f". '{script}' && env -0"],
             env=clean_environment(),

@@ -40,6 +40,8 @@ const TEMPLATES: &[&str] = &[
     "ci-account.yaml",
     "ci-pipeline.yaml",
     "network.yaml",
+    "governance.yaml",
+    "approver-policy.json",
     "auditor-policy.json",
     "scp/no-shell.json",
     "scp/protect-evidence.json",
