@@ -90,6 +90,8 @@ impl Workplace {
         environment.extend(request.parameters.iter().map(|(name, value)| (name.variable(), value.clone())));
         environment.insert("RELAY_DEPLOYMENT_ID".to_owned(), request.deployment_id.to_string());
         environment.insert("RELAY_TARGET".to_owned(), request.target.to_string());
+        let requesters: Vec<&str> = asked.request.signers().iter().map(|signer| signer.name.as_str()).collect();
+        environment.insert("RELAY_REQUESTERS".to_owned(), requesters.join(","));
         if let Some(trace) = &request.traceparent {
             environment.insert("TRACEPARENT".to_owned(), trace.as_str().to_owned());
         }

@@ -398,11 +398,22 @@ fn the_environment_is_what_the_configuration_says() {
     let keys: Vec<&str> = seen.keys().map(String::as_str).filter(|name| !own.contains(name)).collect();
     assert_eq!(
         keys,
-        ["HOME", "NAME", "PATH", "RELAY_DEPLOYMENT_ID", "RELAY_OUTPUT", "RELAY_PARAM_SCRIPT", "RELAY_TARGET", "TMPDIR"]
+        [
+            "HOME",
+            "NAME",
+            "PATH",
+            "RELAY_DEPLOYMENT_ID",
+            "RELAY_OUTPUT",
+            "RELAY_PARAM_SCRIPT",
+            "RELAY_REQUESTERS",
+            "RELAY_TARGET",
+            "TMPDIR"
+        ]
     );
     assert_eq!((seen["NAME"].as_str(), seen["HOME"].as_str()), ("a value", "/nowhere"));
     assert_eq!((seen["RELAY_TARGET"].as_str(), seen["RELAY_PARAM_SCRIPT"].as_str()), ("test/clean", "exec env"));
     assert_eq!(seen["RELAY_DEPLOYMENT_ID"], done.id());
+    assert_eq!(seen["RELAY_REQUESTERS"], "sandbox-ci");
 
     // With a role, the tool sees where to fetch that role's credentials, with the token masked. It
     // does not see where the runner fetches its own.
