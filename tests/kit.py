@@ -74,7 +74,9 @@ class Sandbox:
         script, said = self.folder / "sandbox.env", self.folder / "sandbox.err"
         command = [programs() / "relay-sandbox", "up", *self.arguments]
         with script.open("wb") as out, said.open("wb") as err:
-            self.process = subprocess.Popen(command, stdout=out, stderr=err, env=clean_environment())
+            self.process = subprocess.Popen(
+                command, stdout=out, stderr=err, env=clean_environment()
+            )
 
         def is_ready():
             assert self.process.poll() is None, f"the sandbox has ended: {said.read_text()}"

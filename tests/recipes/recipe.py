@@ -78,7 +78,9 @@ class Recipe(unittest.TestCase):
         return re.split(r"^<block [0-9]+>\n", said, flags=re.MULTILINE)[1:]
 
     def sandbox(self, *targets, secrets=None, **variables):
-        """A sandbox with targets of the recipe. The variables are given to their tools."""
+        """A sandbox with targets of the recipe, and its folder `tools` on their PATH. The variables
+        are given to their tools."""
+        variables.setdefault("PATH", f"{self.recipe / 'tools'}:{os.environ['PATH']}")
         arguments = [part for name in targets for part in ("--target", self.recipe / name)]
         if secrets:
             file = self.folder / "secrets.toml"
@@ -123,6 +125,22 @@ class Recipe(unittest.TestCase):
         tool = Path(sys.executable).parent / "moto_server"
         command = [tool, "-H", "127.0.0.1", "-p", str(port)]
         return self.serve(command, url, {**clean_environment(), **variables})
+
+    def ministack(self, **variables):
+        """Another emulator of AWS by somebody else; its URL. The variables are its settings."""
+        port = free_port()
+        settings = {
+            "BIND_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(port),
+            "IOT_MTLS_ENABLED": "0",
+            "SFTP_ENABLED": "0",
+            "MINISTACK_ACCOUNT_ID": "222222222222",
+            "MINISTACK_REGION": "eu-west-1",
+            **variables,
+        }
+        tool = Path(sys.executable).parent / "ministack"
+        environment = {**clean_environment(), **settings}
+        return self.serve([tool], f"http://127.0.0.1:{port}", environment)
 
 
 def client(service, url, region="eu-west-1"):

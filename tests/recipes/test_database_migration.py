@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import unittest
-from unittest.mock import patch
 
 from kit import LIMIT, clean_environment, eventually, need, programs
 from recipe import Recipe, free_port
@@ -93,8 +92,7 @@ class DatabaseMigration(Recipe):
         self.roles()
         variables = {**self.server, "PGSSLMODE": "disable", **variables}
         secrets = {"PGPASSWORD": PASSWORD}
-        with patch.dict(os.environ, PATH=f"{self.recipe}/tools:{os.environ['PATH']}"):
-            self.target = self.sandbox("database.toml", secrets=secrets, **variables)
+        self.target = self.sandbox("database.toml", secrets=secrets, **variables)
         alembic = ["alembic", "-c", "tools/alembic.ini", "upgrade", "0001_orders", "--sql"]
         sql = subprocess.check_output(alembic, cwd=self.recipe, text=True)
         self.psql(f"SET ROLE migrator; {sql}", database="shop")

@@ -1,11 +1,9 @@
 """Governance: the page with moto, and the rules of EventBridge on ministack."""
 
 import json
-import sys
-from pathlib import Path
 
-from kit import ROOT, clean_environment, eventually, need
-from recipe import Recipe, client, free_port
+from kit import ROOT, eventually, need
+from recipe import Recipe, client
 
 # The account of the role that the tool assumes.
 PRODUCTION = {"MOTO_ACCOUNT_ID": "222222222222"}
@@ -179,7 +177,6 @@ class Governance(Recipe):
         sandbox = self.sandbox(
             "repair.toml",
             AWS_ENDPOINT_URL=url,
-            PATH=f"{self.recipe}/tools:{Path(sys.executable).parent}:/usr/bin:/bin",
             **more,
         )
         done = sandbox.relay("deploy", "platform/repair-production", "--key", "oidc")
@@ -190,10 +187,7 @@ class Governance(Recipe):
         )
 
     def test_the_security_team_is_told_in_a_sentence(self):
-        port = free_port()
-        environment = {**clean_environment(), "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port)}
-        tool = Path(sys.executable).parent / "ministack"
-        url = self.serve([tool], f"http://127.0.0.1:{port}", environment)
+        url = self.ministack()
         topics, queues = client("sns", url), client("sqs", url)
         topic = topics.create_topic(Name="findings")["TopicArn"]
         queue = queues.create_queue(QueueName="findings")["QueueUrl"]

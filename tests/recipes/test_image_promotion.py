@@ -23,11 +23,7 @@ class ImagePromotion(Recipe):
         need("aws", "tests/recipes/requirements.txt has it, as awscli")
         super().setUp()
         certificate = self.folder / "tls.pem"
-        own = {
-            "PATH": f"{self.recipe / 'tools'}:{os.environ['PATH']}",
-            "SSL_CERT_FILE": str(certificate),
-        }
-        patch = mock.patch.dict(os.environ, own)
+        patch = mock.patch.dict(os.environ, SSL_CERT_FILE=str(certificate))
         patch.start()
         self.addCleanup(patch.stop)
         command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "7"]
@@ -111,7 +107,7 @@ class ImagePromotion(Recipe):
     def test_the_sbom_lists_what_is_in_the_image(self):
         digest = self.build("1.0")
         os.environ.update(self.variables, SYFT_CHECK_FOR_APP_UPDATE="false")
-        self.run_tool("list-packages", digest)
+        self.run_tool(self.recipe / "tools/list-packages", digest)
         listed = json.loads((self.recipe / "sbom.cdx.json").read_text())["components"]
         self.assertIn(("shop", "1.0"), [(part["name"], part.get("version")) for part in listed])
 

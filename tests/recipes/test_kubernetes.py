@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from unittest import mock
 
 from kit import LIMIT, need
 from recipe import Recipe, free_port
@@ -24,10 +23,6 @@ class Kubernetes(Recipe):
         need("aws", "tests/recipes/requirements.txt has it, as awscli")
         need("openssl", "the cluster's stand-in needs a certificate")
         super().setUp()
-        own = {"PATH": f"{self.recipe / 'tools'}:{os.environ['PATH']}"}
-        patch = mock.patch.dict(os.environ, own)
-        patch.start()
-        self.addCleanup(patch.stop)
         port = free_port()
         self.eks = f"http://localhost:{port}"
         self.serve([sys.executable, self.recipe / "cluster.py", str(port)], self.eks)

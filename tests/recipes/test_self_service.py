@@ -3,13 +3,10 @@
 import json
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 from botocore.exceptions import ClientError
-
 from kit import need
-from recipe import Recipe, client, free_port
+from recipe import Recipe, client
 
 TARGET, PEOPLE = "222222222222", "111111111111"
 DEVELOPERS = f"arn:aws:iam::{PEOPLE}:role/developers/"
@@ -19,28 +16,15 @@ KEEP = ("keep", "--most=2", "--days=7", f"--people={DEVELOPERS}")
 class SelfService(Recipe):
     NAME = "self-service"
 
-    def ministack(self, **settings):
-        """An emulator of AWS by somebody else; its URL."""
-        port = free_port()
-        environment = {
-            **os.environ,
-            "BIND_HOST": "127.0.0.1",
-            "GATEWAY_PORT": str(port),
-            "IOT_MTLS_ENABLED": "0",
-            "SFTP_ENABLED": "0",
-            "MINISTACK_ACCOUNT_ID": TARGET,
-            "MINISTACK_REGION": "eu-west-1",
-            **settings,
-        }
-        tool = Path(sys.executable).parent / "ministack"
-        self.url = self.serve([tool], f"http://127.0.0.1:{port}", environment)
+    def emulate(self, **settings):
+        """Starts an emulator of AWS; returns its URL."""
+        self.url = self.ministack(**settings)
         self.cloud = client("cloudformation", self.url)
         return self.url
 
     def start(self, *targets):
         """A sandbox whose tools use the emulator."""
-        path = f"{self.recipe}/tools:{os.environ['PATH']}"
-        return self.sandbox(*targets, AWS_ENDPOINT_URL=self.ministack(), PATH=path)
+        return self.sandbox(*targets, AWS_ENDPOINT_URL=self.emulate())
 
     def tool(self, *arguments, **credentials):
         """Runs the program without relay."""
@@ -101,7 +85,7 @@ class SelfService(Recipe):
     def test_the_page(self):
         need("aws", "tests/recipes/requirements.txt has it, as awscli")
         need("jq", "the page reads the result with it")
-        _, _, asked, changed, refused, swept = self.run_page(ENDPOINT=self.ministack())
+        _, _, asked, changed, refused, swept = self.run_page(ENDPOINT=self.emulate())
         self.assertIn(f"arn:aws:iam::{TARGET}:role/deployed/env-ben-checkout\n", asked)
         self.assertIn(f'"AWS": "{DEVELOPERS}ben"', asked)
         self.assertIn("env-ben-spike is removed", changed)
@@ -197,7 +181,7 @@ class SelfService(Recipe):
         self.assertEqual(self.stacks(), stay)
 
     def test_the_roles_let_the_tool_work_and_the_owner_alone_in(self):
-        self.ministack(AUTH="true")
+        self.emulate(AUTH="true")
         self.stack("shop-production")
         keep = self.tool_role("environments", "ChangeWhatHasAnEnd")
         for hours in ("8", "9", "0", "8"):

@@ -1,8 +1,5 @@
 """Terraform: the page with real terraform and a state in moto's S3."""
 
-import json
-import subprocess
-
 from kit import need
 from recipe import Recipe
 

@@ -4,13 +4,11 @@ import json
 import os
 import re
 import subprocess
-import sys
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 from kit import LIMIT, end, eventually, need, programs
-from recipe import Recipe, client, free_port
+from recipe import Recipe, client
 
 TARGET = "222222222222"
 
@@ -22,27 +20,15 @@ class TwoEnvironments(Recipe):
         need("aws", "tests/recipes/requirements.txt has it, as awscli")
         super().setUp()
 
-    def ministack(self, **settings):
-        """An emulator of AWS by somebody else; its URL."""
-        port = free_port()
-        environment = {
-            **os.environ,
-            "BIND_HOST": "127.0.0.1",
-            "GATEWAY_PORT": str(port),
-            "IOT_MTLS_ENABLED": "0",
-            "SFTP_ENABLED": "0",
-            "MINISTACK_ACCOUNT_ID": TARGET,
-            "MINISTACK_REGION": "eu-west-1",
-            **settings,
-        }
-        tool = Path(sys.executable).parent / "ministack"
-        self.url = self.serve([tool], f"http://127.0.0.1:{port}", environment)
+    def emulate(self, **settings):
+        """Starts an emulator of AWS; returns its URL."""
+        self.url = self.ministack(**settings)
         self.elb = client("elbv2", self.url)
         return self.url
 
     def build(self, **settings):
         """The balancer, and both sides at release 1.0 with blue live."""
-        self.ministack(**settings)
+        self.emulate(**settings)
         self.stack("shop-shared", "shared.yaml", Subnets="subnet-1", SecurityGroup="sg-1",
                    Certificate="arn:aws:acm:eu-west-1:222222222222:certificate/1",
                    Colleagues="10.0.0.0/8")  # fmt: skip
@@ -54,9 +40,8 @@ class TwoEnvironments(Recipe):
     def start(self, *targets):
         """A sandbox beside them, whose tools use them."""
         self.build()
-        path = f"{self.recipe}/tools:{os.environ['PATH']}"
         address = f"{self.url}/_alb/shop"
-        return self.sandbox(*targets, AWS_ENDPOINT_URL=self.url, ADDRESS=address, PATH=path)
+        return self.sandbox(*targets, AWS_ENDPOINT_URL=self.url, ADDRESS=address)
 
     def listener(self):
         [balancer] = self.elb.describe_load_balancers(Names=["shop"])["LoadBalancers"]
@@ -108,7 +93,7 @@ class TwoEnvironments(Recipe):
 
     def test_the_page(self):
         need("curl", "the page asks the balancer with it")
-        url = self.ministack()
+        url = self.emulate()
         said = [text.rstrip() for text in self.run_page(ENDPOINT=url)]
         _, _, once, idle, switched, live, bad, back = said
         self.assertTrue(once.endswith("\nblue 1.0"), once)
