@@ -30,3 +30,4 @@ mod tasks;
 mod tls;
 
 pub use shared::ThirdParty;
+pub use targets::Given;

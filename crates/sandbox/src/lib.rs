@@ -22,9 +22,9 @@ mod host;
 mod services;
 mod wire;
 
+pub use host::Given;
 pub use host::ThirdParty;
 pub use host::cli;
-pub use host::environment::Given;
 pub use host::faults::{KindOfFault, kinds_of_faults};
 pub use host::sandbox::{Options, Sandbox};
 pub use host::settings::Settings;

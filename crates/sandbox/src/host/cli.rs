@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use super::demo;
-use super::environment::Given;
 use super::exec::{Signals, exec};
 use super::sandbox::{Options, Sandbox};
 use super::settings::Settings;
 use super::shared::ThirdParty;
+use super::targets::Given;
 
 /// Both AWS accounts of a relay set-up on one loopback port.
 #[derive(Debug, Parser)]

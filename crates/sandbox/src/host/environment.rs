@@ -1,7 +1,6 @@
 //! Creates what a new sandbox contains (keys, buckets, the topic and targets) and the environment
 //! variables for a command.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::effects::invoke;
 use super::shared::Host;
-use super::targets::{self, Context};
+use super::targets::{self, Context, Given};
 use super::{issuers, own};
 use crate::services::{CI_ACCOUNT, REGION, TARGET_ACCOUNT, lock};
 use crate::wire::times::{iso_seconds, now_ms, random, uuid};
@@ -45,19 +44,6 @@ pub(super) struct Environment {
     pub(super) pairs: Vec<(String, String)>,
     /// Notes for the user.
     pub(super) notes: own::Notes,
-}
-
-/// Targets besides the built-in ones.
-#[derive(Debug, Clone, Default)]
-pub struct Given {
-    /// A folder of templates, with `${TOPIC}` and the like.
-    pub folder: Option<PathBuf>,
-    /// A platform team's own files.
-    pub files: Vec<PathBuf>,
-    /// The values of their secrets: TOML, `NAME = "value"`.
-    pub secrets: Option<PathBuf>,
-    /// Variables that the tools of these files get in addition, by name.
-    pub variables: Vec<(String, String)>,
 }
 
 /// The facts about the account that the launcher gets as environment variables.

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::environment::Given;
 use super::issuers;
 use super::shared::Host;
-use super::targets::{self, Context};
+use super::targets::{self, Context, Given};
 use crate::services::{CI_ACCOUNT, REGION, TARGET_ACCOUNT, lock};
 use crate::wire::times::random_hex;
 
@@ -155,20 +154,30 @@ fn adapt(text: &str, context: &Context, variables: &[(String, String)]) -> Resul
 }
 
 /// Gives the sandbox's key, or its issuers' tokens, and CI account to the first signer that is not
-/// a person, and returns its name with the claims that its tokens need. The first person gets the
-/// sandbox's key for approvals.
+/// a person, and returns its name with the claims that its tokens need. The first person with a key
+/// gets the sandbox's key for approvals, and is the signer if all are persons.
 fn replace_signer(file: &mut Table, context: &Context) -> Result<(String, Option<Table>), String> {
     let signers = file.get_mut("signers").and_then(Value::as_array_mut).into_iter().flatten();
     let is_person = |signer: &&mut Table| signer.get("kind").and_then(Value::as_str) == Some("person");
     let (people, machines): (Vec<_>, Vec<_>) = signers.filter_map(Value::as_table_mut).partition(is_person);
-    if let Some(person) = people.into_iter().find(|person| person.contains_key("key")) {
+    let own = || Value::from(vec![Value::from(CI_ACCOUNT)]);
+    let mut person = people.into_iter().find(|person| person.contains_key("key"));
+    if let Some(person) = &mut person {
         person.insert("key".to_owned(), context.approver_key.as_str().into());
+        if let Some(accounts) = person.get_mut("ci_accounts") {
+            *accounts = own();
+        }
     }
-    let signer = machines.into_iter().next().ok_or("no signer is a CI system, that is, not of `kind = \"person\"`")?;
-    if signer.contains_key("key") {
-        signer.insert("key".to_owned(), context.signer_key.as_str().into());
-    }
-    signer.insert("ci_accounts".to_owned(), vec![Value::from(CI_ACCOUNT)].into());
+    let signer = match machines.into_iter().next() {
+        Some(machine) => {
+            if let Some(key) = machine.get_mut("key") {
+                *key = context.signer_key.as_str().into();
+            }
+            machine.insert("ci_accounts".to_owned(), own());
+            machine
+        }
+        None => person.ok_or("the sandbox can sign for no signer: none is a CI system, and no person has a `key`")?,
+    };
     let claims = match signer.get("issuer").and_then(Value::as_str) {
         Some("github") => signer.get("claims").and_then(Value::as_table).cloned(),
         Some(_) => {
@@ -273,9 +282,13 @@ mod tests {
     #[test]
     fn a_target_needs_a_signer_that_the_sandbox_can_stand_for() {
         let text = "target = 'a/b'\nrunner_role = 'relay-a-b'\n";
-        assert!(adapt(text, &context(), &[]).unwrap_err().contains("no signer is a CI system"));
-        let with_person = format!("{text}[[signers]]\nname = 'eve'\nkey = 'k'\nkind = 'person'\n");
-        assert!(adapt(&with_person, &context(), &[]).unwrap_err().contains("no signer is a CI system"));
+        assert!(adapt(text, &context(), &[]).unwrap_err().contains("none is a CI system"));
+        let with_person = format!("{text}[[signers]]\nname = 'eve'\nkind = 'person'\n");
+        assert!(adapt(&with_person, &context(), &[]).unwrap_err().contains("no person has a `key`"));
+        let with_key = format!("{with_person}key = 'k'\nci_accounts = ['444444444444']\n");
+        let own = adapt(&with_key, &context(), &[]).unwrap();
+        assert_eq!(own.signer, "eve");
+        assert!(own.text.contains("the sandbox's person") && own.text.contains("111111111111"), "{}", own.text);
     }
 
     #[test]

@@ -8,11 +8,12 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::environment::{self, Environment, Given};
+use super::environment::{self, Environment};
 use super::faults::{FaultRules, Plan};
 use super::folder::Folder;
 use super::settings::Settings;
 use super::shared::{Ends, Host, Places, ThirdParty};
+use super::targets::Given;
 use super::tls::{self, Https};
 use super::{effects, launchers, server};
 

@@ -1,7 +1,7 @@
 //! Registers the built-in targets and those from a folder, with the task definitions that a real
 //! account would have.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
@@ -10,6 +10,19 @@ use sha2::{Digest, Sha256};
 use super::children;
 use super::shared::Host;
 use crate::services::{Now, TARGET_ACCOUNT, lock};
+
+/// Targets besides the built-in ones.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// A folder of templates, with `${TOPIC}` and the like.
+    pub folder: Option<PathBuf>,
+    /// A platform team's own files.
+    pub files: Vec<PathBuf>,
+    /// The values of their secrets: TOML, `NAME = "value"`.
+    pub secrets: Option<PathBuf>,
+    /// Variables that the tools of these files get in addition, by name.
+    pub variables: Vec<(String, String)>,
+}
 
 /// What a configuration refers to.
 #[derive(Debug, Clone)]
