@@ -94,7 +94,9 @@ fn python(tests: &str) -> Outcome {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(venv.join("bin")).chain(std::env::split_paths(&path));
     let mut command = Command::new(venv.join("bin/python"));
-    command.args(["-m", "unittest", "discover", "--verbose", "--start-directory"]).arg(root().join(tests));
+    // The tests wait for other programs most of the time.
+    command.args(["-m", "unittest_parallel", "--verbose", "--level", "class", "--jobs", "4"]);
+    command.arg("--start-directory").arg(root().join(tests)).arg("--top-level-directory").arg(root().join(tests));
     command.env("RELAY_PROGRAMS", programs()?).env("PYTHONPATH", root().join("tests"));
     succeed(command.env("PATH", std::env::join_paths(folders)?))
 }
