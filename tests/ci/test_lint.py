@@ -1,5 +1,6 @@
-"""Linters and schemas for what other people's pipelines include: the action, the examples for each
-CI system, the workflows of the recipes, and the shell scripts.
+"""Linters and schemas for what other people's pipelines include, and for the project's own
+workflows: the action, the examples for each CI system, the workflows of the recipes, and the shell
+scripts.
 """
 
 import re
@@ -29,6 +30,10 @@ def below(folder, *patterns):
     """The files below a folder that fit a pattern, without those that tools leave behind."""
     found = {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
     return sorted(file for file in found if "node_modules" not in file.parts)
+
+
+# The project's own workflows.
+OWN = ROOT / ".github/workflows"
 
 
 def workflows():
@@ -64,6 +69,8 @@ class Lint(unittest.TestCase):
             text = file.read_text()
             self.assertIn(PLACEHOLDER, text, file)
             (copies / f"{file.parent.name}-{file.name}").write_text(text.replace(PLACEHOLDER, "./"))
+        for file in below(OWN, "*.yml"):
+            shutil.copy(file, copies)
         subprocess.run(["git", "init", "-q", str(folder)], check=True)
         return folder
 
@@ -82,7 +89,7 @@ class Lint(unittest.TestCase):
         check = need("check-jsonschema", "it has the schemas")
         self.assertTrue(below(CI, *SCHEMAS["github-workflows"]))
         schema = ["--builtin-schema", "vendor.github-workflows"]
-        self.run_tool(check, *schema, *below(RECIPES, "*/*.yml"))
+        self.run_tool(check, *schema, *below(RECIPES, "*/*.yml"), *below(OWN, "*.yml"))
         for schema, patterns in SCHEMAS.items():
             files = below(CI, *patterns)
             if files:
@@ -99,10 +106,10 @@ class Lint(unittest.TestCase):
     def test_zizmor_accepts_the_examples_and_the_action(self):
         zizmor = need("zizmor", "it audits workflows")
         command = [zizmor, "--offline", "--quiet", "--no-config", ROOT / "action.yml"]
-        self.run_tool(*command, *workflows())
+        self.run_tool(*command, *workflows(), *below(OWN, "*.yml"))
 
     def test_the_examples_pin_every_action_to_a_commit(self):
-        for file in workflows():
+        for file in [*workflows(), *below(OWN, "*.yml")]:
             used = re.findall(r"uses: (\S+)", file.read_text())
             self.assertTrue(used)
             for action in used:

@@ -55,10 +55,14 @@ impl Options {
 
 /// Measures, or reads earlier results, and prints the report.
 pub(crate) fn run(options: &Options) -> Outcome {
-    let results = match &options.from {
+    let mut results: Value = match &options.from {
         Some(file) => serde_json::from_str(&fs::read_to_string(file)?)?,
         None => measure(options.form())?,
     };
+    // A file that `bench measure` left when one of its parts failed.
+    if results.get("sizes").is_none() {
+        results["sizes"] = sizes(&release()?)?;
+    }
     writeln!(io::stdout(), "\n{}", report::report(&results))?;
     if options.write_docs {
         let document = root().join(DOCUMENT);

@@ -19,6 +19,7 @@ mod links;
 mod mutants;
 mod names;
 mod package;
+mod release;
 mod run;
 mod soak;
 mod tree;
@@ -54,6 +55,9 @@ enum Command {
     /// Make the package: static programs, the launcher's zip, the runner's image, templates,
     /// digests.
     Package(package::Options),
+    /// Make the files of a release for one target: archives, the launcher's zip, a bill of
+    /// materials, digests.
+    Release(release::Options),
     /// Install the package and the templates on a third-party AWS emulator, and deploy there.
     E2e(emulator::Options),
     /// Like e2e with the templates' permissions only, then again without each one of them.
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
         Command::Docs => docs::check(),
         Command::Infra(options) => infra::check(&options),
         Command::Package(options) => package::run(&options).map(drop),
+        Command::Release(options) => release::run(&options),
         Command::E2e(options) => emulator::run("e2e", &options),
         Command::LeastPrivilege(options) => emulator::run("least-privilege", &options),
         Command::Bench(options) => bench::run(&options),

@@ -31,8 +31,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("relay-launcher", "bootstrap"),
 ];
 
-const LAUNCHER: &str = "relay-launcher.zip";
-const COMPONENTS: &str = "relay.cdx.json";
+pub(crate) const LAUNCHER: &str = "relay-launcher.zip";
+pub(crate) const COMPONENTS: &str = "relay.cdx.json";
 
 /// The files of `infra/` that are installed.
 const TEMPLATES: &[&str] = &[
@@ -65,19 +65,19 @@ const CERTIFICATES: &[&str] = &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/
 pub(crate) struct Options {
     /// Make programs for an account: optimised, on musl, within the size limits.
     #[arg(long)]
-    release: bool,
+    pub(crate) release: bool,
     /// With --release: use glibc, whose programs load an image's own name service modules as root.
     #[arg(long, requires = "release")]
-    glibc: bool,
+    pub(crate) glibc: bool,
     /// With --release: build for this target instead of this machine.
     #[arg(long, requires = "release", value_name = "TRIPLE", conflicts_with = "glibc")]
-    target: Option<String>,
+    pub(crate) target: Option<String>,
     /// With --release: build again in another folder, and require the same bytes.
     #[arg(long, requires = "release")]
-    verify_reproducible: bool,
+    pub(crate) verify_reproducible: bool,
     /// Where to put the package [default: package/dev or package/release in the target folder].
     #[arg(long, value_name = "FOLDER")]
-    out: Option<PathBuf>,
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// The target of a release: musl, unless glibc is requested. Programs of both run in any image. But
@@ -134,6 +134,11 @@ fn manuals(out: &Path, target: &str) -> Result<Vec<String>> {
 
 /// Makes the package and returns the path of its folder.
 pub(crate) fn run(options: &Options) -> Result<PathBuf> {
+    make(options).map(|(out, _)| out)
+}
+
+/// Makes the package; returns the path of its folder, and the target of the programs.
+pub(crate) fn make(options: &Options) -> Result<(PathBuf, String)> {
     let kind = if options.release { "release" } else { "dev" };
     let out = match &options.out {
         Some(out) => std::path::absolute(out)?,
@@ -177,7 +182,8 @@ pub(crate) fn run(options: &Options) -> Result<PathBuf> {
         names.push(format!("infra/{template}"));
     }
     names.extend(manuals(&out, &target)?);
-    let image = context(&out)?;
+    let runner = context(&out, "image", "infra/runner/Dockerfile", "relay-runner")?;
+    context(&out, "cli-image", "infra/cli/Dockerfile", "relay")?;
     names.sort_unstable();
     let mut sums = String::new();
     for name in &names {
@@ -192,9 +198,9 @@ pub(crate) fn run(options: &Options) -> Result<PathBuf> {
             return Err(format!("{name} is {size} bytes; the limit is {limit}").into());
         }
     }
-    build_image(&image)?;
+    build_image(&runner)?;
     writeln!(io::stdout(), "package: {}", out.display())?;
-    Ok(out)
+    Ok((out, target))
 }
 
 /// The result of a cargo build.
@@ -383,11 +389,11 @@ fn libc(program: &[u8], target: &str) -> Value {
     }
 }
 
-/// The folder from which the image is built, here or on another machine that has an engine.
-fn context(out: &Path) -> Result<PathBuf> {
-    let image = out.join("image");
-    copy(&root().join("infra/runner/Dockerfile"), &image.join("Dockerfile"))?;
-    copy(&out.join("relay-runner"), &image.join("relay-runner"))?;
+/// The folder from which an image is built, here or on another machine that has an engine.
+fn context(out: &Path, name: &str, dockerfile: &str, program: &str) -> Result<PathBuf> {
+    let image = out.join(name);
+    copy(&root().join(dockerfile), &image.join("Dockerfile"))?;
+    copy(&out.join(program), &image.join(program))?;
     let certificates = CERTIFICATES.iter().map(Path::new).find(|path| path.is_file());
     copy(
         certificates.ok_or("this system has no CA certificates: install the package ca-certificates")?,
@@ -418,7 +424,7 @@ fn build_image(folder: &Path) -> Outcome {
 
 /// Copies a file with its permissions and creates missing folders. An existing file is replaced,
 /// not overwritten, as it may be running.
-fn copy(from: &Path, to: &Path) -> Outcome {
+pub(crate) fn copy(from: &Path, to: &Path) -> Outcome {
     let named = |error: io::Error| format!("{} to {}: {error}", from.display(), to.display());
     fs::create_dir_all(to.parent().ok_or("no folder")?).map_err(named)?;
     match fs::remove_file(to) {

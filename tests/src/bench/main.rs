@@ -92,19 +92,21 @@ fn measure(out: PathBuf, form: &str, parts: &[&str]) -> Outcome {
     let form = forms.into_iter().find(|known| known.name() == form).ok_or("quick, default or full")?;
     let before = load();
     let mut results = Map::new();
-    for (name, part) in PARTS {
-        if parts.is_empty() || parts.contains(name) {
-            println!("==> {name}");
-            results.insert((*name).to_owned(), part(form)?);
-        }
-    }
     results.insert("form".to_owned(), json!(form.name()));
     results.insert("date".to_owned(), json!(relay_aws::clock::now()));
     results.insert("commit".to_owned(), json!(commit()));
     results.insert("profile".to_owned(), json!(if cfg!(debug_assertions) { "debug" } else { "release" }));
     results.insert("machine".to_owned(), machine());
-    results.insert("load".to_owned(), json!({ "before": before, "after": load() }));
-    Ok(std::fs::write(out, format!("{:#}\n", Value::Object(results)))?)
+    for (name, part) in PARTS {
+        if parts.is_empty() || parts.contains(name) {
+            println!("==> {name}");
+            results.insert((*name).to_owned(), part(form)?);
+            // What is measured stays, even if a later part fails.
+            results.insert("load".to_owned(), json!({ "before": before, "after": load() }));
+            std::fs::write(&out, format!("{:#}\n", Value::Object(results.clone())))?;
+        }
+    }
+    Ok(())
 }
 
 /// The version that is measured, as `git describe` reports it. Empty if git fails.
