@@ -39,8 +39,8 @@ fn many(live: u32, targets: u32) -> Outcome<Value> {
     // A slot becomes free only after the deployment's last frame. A target has at most 1,000 slots.
     let head = Head { concurrency: (2 * live).min(1_000), ..Head::default() };
     let name = |n: u32| format!("bench/many{n}");
-    // On AWS, Lambda retries after one minute, then after two. The sandbox's tenths of a second would
-    // all fall into the rush of a thousand processes that begin.
+    // On AWS, Lambda retries after one minute, then after two. The sandbox's tenths of a second
+    // would all fall into the rush of a thousand processes that begin.
     let patient = Options::default().set("lambda_retry_1_ms=10000").set("lambda_retry_2_ms=20000");
     let options = (0..targets).fold(patient.set("log_limit=5000000"), |options, n| {
         let configuration = target(&name(n), &head, SHELL);
