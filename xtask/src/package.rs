@@ -185,13 +185,7 @@ pub(crate) fn make(options: &Options) -> Result<(PathBuf, String)> {
     let runner = context(&out, "image", "infra/runner/Dockerfile", "relay-runner")?;
     context(&out, "cli-image", "infra/cli/Dockerfile", "relay")?;
     names.sort_unstable();
-    let mut sums = String::new();
-    for name in &names {
-        let bytes = fs::read(out.join(name))?;
-        writeln!(io::stdout(), "{:>10} {name}", bytes.len())?;
-        sums.push_str(&format!("{}  {name}\n", HEXLOWER.encode(&Sha256::digest(&bytes))));
-    }
-    fs::write(out.join("SHA256SUMS"), sums)?;
+    fs::write(out.join("SHA256SUMS"), sums(&out, &names)?)?;
     for (name, limit) in LIMITS.iter().filter(|_| options.release) {
         let size = fs::metadata(out.join(name))?.len();
         if size > *limit {
@@ -201,6 +195,17 @@ pub(crate) fn make(options: &Options) -> Result<(PathBuf, String)> {
     build_image(&runner)?;
     writeln!(io::stdout(), "package: {}", out.display())?;
     Ok((out, target))
+}
+
+/// The digests of files of a folder, as `sha256sum` writes them. Prints each name with its size.
+pub(crate) fn sums(folder: &Path, names: &[String]) -> Result<String> {
+    let mut sums = String::new();
+    for name in names {
+        let bytes = fs::read(folder.join(name))?;
+        writeln!(io::stdout(), "{:>10} {name}", bytes.len())?;
+        sums.push_str(&format!("{}  {name}\n", HEXLOWER.encode(&Sha256::digest(&bytes))));
+    }
+    Ok(sums)
 }
 
 /// The result of a cargo build.

@@ -5,11 +5,8 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-
-use data_encoding::HEXLOWER;
-use sha2::{Digest as _, Sha256};
 
 use crate::Outcome;
 use crate::package::{self, copy};
@@ -94,16 +91,32 @@ fn copy_all(from: &Path, to: &Path) -> Outcome {
     Ok(())
 }
 
-/// Writes the digests of all files beside them, and prints their sizes.
+/// Writes the digests of all files beside them.
 fn sums(out: &Path, triple: &str) -> Outcome {
-    let mut files: Vec<PathBuf> = fs::read_dir(out)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
-    files.sort();
-    let mut text = String::new();
-    for file in files {
-        let (bytes, name) = (fs::read(&file)?, file.file_name().ok_or("no name")?.to_string_lossy());
-        writeln!(io::stdout(), "{:>10} {name}", bytes.len())?;
-        text.push_str(&format!("{}  {name}\n", HEXLOWER.encode(&Sha256::digest(&bytes))));
-    }
-    fs::write(out.join(format!("SHA256SUMS-{triple}")), text)?;
+    let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+    let mut names = fs::read_dir(out)?.map(|entry| Ok(name(entry?))).collect::<io::Result<Vec<String>>>()?;
+    names.sort_unstable();
+    fs::write(out.join(format!("SHA256SUMS-{triple}")), package::sums(out, &names)?)?;
     Ok(writeln!(io::stdout(), "release: {}", out.display())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_files_make_the_same_archive() {
+        let folder = std::env::temp_dir().join(format!("relay-release-{}", std::process::id()));
+        let made = |name: &str| {
+            let (files, out) = (folder.join(name).join("relay-1"), folder.join(name));
+            fs::create_dir_all(files.join("man")).unwrap();
+            fs::write(files.join("relay"), "a program").unwrap();
+            fs::write(files.join("man/relay.1"), "a page").unwrap();
+            copy_all(&files, &out.join("copy/relay-1")).unwrap();
+            archive(&out.join("copy/relay-1"), &out).unwrap();
+            fs::read(out.join("relay-1.tar.gz")).unwrap()
+        };
+        assert_eq!(made("one"), made("two"));
+        fs::remove_dir_all(folder).unwrap();
+    }
 }
