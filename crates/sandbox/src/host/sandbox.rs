@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::environment::{self, Environment};
@@ -50,17 +50,6 @@ pub struct Sandbox {
     _temporary: Option<Folder>,
 }
 
-/// Connections that may wait to be accepted: a thousand programs may begin at the same time, each
-/// with several.
-const BACKLOG: u32 = 4_096;
-
-fn listen(port: u16) -> std::io::Result<TcpListener> {
-    let socket = TcpSocket::new_v4()?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
-    socket.listen(BACKLOG)
-}
-
 impl Sandbox {
     /// Binds the port, fills the accounts, starts the launchers and begins to serve.
     ///
@@ -75,7 +64,7 @@ impl Sandbox {
                 FaultRules::parse(&text).map_err(|e| format!("{}: {e}", file.display()))?
             }
         };
-        let listener = listen(options.port).map_err(|e| format!("cannot bind: {e}"))?;
+        let listener = TcpListener::bind(("127.0.0.1", options.port)).await.map_err(|e| format!("cannot bind: {e}"))?;
         let address = listener.local_addr().map_err(|e| e.to_string())?;
         let (state_dir, temporary) = state_folder(options.state.as_deref())?;
         let bin_dir = match options.bin_dir {
