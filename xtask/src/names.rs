@@ -26,13 +26,13 @@ pub(crate) fn check(tree: &Tree) -> Vec<String> {
         .map(|(path, at, name)| format!("{path}:{at}: there is no test and no rule `{name}`"));
     let proven = tree.under(&["docs/"], ".md").filter(|(path, _)| PROVEN.contains(path));
     let bare = proven.flat_map(|(path, text)| {
-        bare_rows(text).map(move |at| format!("{path}:{at}: the row names no test, rule, clause or source"))
+        bare_rows(text).into_iter().map(move |at| format!("{path}:{at}: the row names no test, rule, clause or source"))
     });
     unknown.chain(bare).collect()
 }
 
 /// The rows of tables whose last cell has neither code nor a link, nor says that there is no test.
-fn bare_rows(text: &str) -> impl Iterator<Item = usize> {
+fn bare_rows(text: &str) -> Vec<usize> {
     let lines: Vec<&str> = text.lines().collect();
     let is_row = |at: usize| lines.get(at).is_some_and(|line| line.starts_with('|'));
     let rows = (2..lines.len()).filter(|&at| is_row(at) && is_row(at - 1) && is_row(at - 2));
@@ -40,7 +40,7 @@ fn bare_rows(text: &str) -> impl Iterator<Item = usize> {
         let last = lines.get(at).and_then(|line| line.trim_end_matches('|').rsplit('|').next()).unwrap_or_default();
         !["`", "](", "**no test**"].iter().any(|proof| last.contains(proof))
     });
-    bare.map(|at| at + 1).collect::<Vec<_>>().into_iter()
+    bare.map(|at| at + 1).collect()
 }
 
 /// The names of all functions and rules.
@@ -77,7 +77,7 @@ mod tests {
     fn a_row_without_a_proof_is_found() {
         let head = "| a | b |\n|---|---|\n";
         let rows = "| x | `a_test` |\n| x | a promise |\n| x | [a](b) |\n| x | **no test**: why |\n";
-        assert_eq!(bare_rows(&format!("text\n{head}{rows}")).collect::<Vec<_>>(), [5]);
+        assert_eq!(bare_rows(&format!("text\n{head}{rows}")), [5]);
     }
 
     #[test]
