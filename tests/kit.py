@@ -109,6 +109,11 @@ class Sandbox:
             **options,
         )
 
+    def deploy(self, target, *arguments, key="oidc", **parameters):
+        """Runs `relay deploy` to its end, with these parameters of the target."""
+        values = [f"--param={name}={value}" for name, value in parameters.items()]
+        return self.relay("deploy", target, "--key", key, *values, *arguments)
+
 
 class OnSandbox(unittest.TestCase):
     """Tests that share a sandbox. Each has a folder of its own."""

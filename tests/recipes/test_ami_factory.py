@@ -85,9 +85,6 @@ class AmiFactory(Recipe):
 
     def factory(self, *targets):
         """A sandbox whose tool is the copy of the factory that this test may change."""
-        path = os.environ["PATH"]
-        os.environ["PATH"] = f"{self.recipe / 'tools'}:{path}"
-        self.addCleanup(os.environ.__setitem__, "PATH", path)
         return self.sandbox(*targets, **self.variables)
 
     def bake(self, sandbox, version="2.0.0"):
@@ -279,7 +276,7 @@ class AmiFactory(Recipe):
         scan = json.loads((self.machines / "scan.document.json").read_text())
         scan = scan["mainSteps"][0]["inputs"]["runCommand"][0]
         self.document(f"[ -e {marker} ] || {{ touch {marker}; exit 9; }}\n{scan}")
-        done = self.factory("rescan.toml").relay("deploy", "images/rescan", "--key", "oidc")
+        done = self.factory("rescan.toml").deploy("images/rescan")
         self.assertEqual(done.returncode, 3, done.stdout + done.stderr)
         self.assertIn(f"{bad} could not be judged", done.stdout)
         self.assertEqual(self.tags(vulnerable)["scan"], "vulnerable")
@@ -296,7 +293,7 @@ class AmiFactory(Recipe):
             ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=tagged
         )["Instances"][0]["InstanceId"]
         self.document("exit 9")
-        done = self.factory("rescan.toml").relay("deploy", "images/rescan", "--key", "oidc")
+        done = self.factory("rescan.toml").deploy("images/rescan")
         self.assertIn(f"ended {left}\nimages in use: 1\n", done.stdout)
         self.assertEqual(done.returncode, 4, done.stdout + done.stderr)
         self.assertEqual(self.alive(), [])

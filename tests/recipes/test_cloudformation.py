@@ -87,10 +87,8 @@ class CloudFormation(Recipe):
     def plan(self, release):
         result = self.folder / "plan.json"
         source = f"source={self.template.parent}"
-        done = self.on_sandbox.relay(
-            *("deploy", "shop/plan", "--key", "oidc", "--param", f"release={release}"),
-            *("--artifact", source, "--result-file", result),
-        )
+        more = ("--artifact", source, "--result-file", result)
+        done = self.on_sandbox.deploy("shop/plan", *more, release=release)
         self.assertEqual(done.returncode, 0, done.stderr)
         return json.loads(result.read_text())["outputs"]["saved.show"]
 
@@ -143,9 +141,7 @@ class CloudFormation(Recipe):
         self.execute()
         plan = self.plan("1.1")
         parameters = [{"ParameterKey": "Release", "ParameterValue": "by hand"}]
-        self.stacks.update_stack(
-            StackName="shop", UsePreviousTemplate=True, Parameters=parameters
-        )
+        self.stacks.update_stack(StackName="shop", UsePreviousTemplate=True, Parameters=parameters)
         eventually("the update by hand", lambda: self.status() == "UPDATE_COMPLETE")
         process, said = self.production(plan)
         self.assertEqual(process.wait(LIMIT), 1, said.read_text())

@@ -179,7 +179,7 @@ class Governance(Recipe):
             AWS_ENDPOINT_URL=url,
             **more,
         )
-        done = sandbox.relay("deploy", "platform/repair-production", "--key", "oidc")
+        done = sandbox.deploy("platform/repair-production")
         self.assertEqual(done.returncode, 3, done.stderr)
         self.assertIn("the repair would remove or replace Topic; nothing was changed", done.stderr)
         self.assertTrue(

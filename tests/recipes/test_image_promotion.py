@@ -72,10 +72,10 @@ class ImagePromotion(Recipe):
             **self.variables,
             AWS_ENDPOINT_URL_ECR=self.ecr,
             EXCEPTIONS=self.recipe / "exceptions.json",
-        ).relay
+        )
 
     def promote(self, digest):
-        return self.relay("deploy", "shop/images", "--key", "oidc", "--param", f"image={digest}")
+        return self.relay.deploy("shop/images", image=digest)
 
     def refuses(self, digest, why):
         done = self.promote(digest)

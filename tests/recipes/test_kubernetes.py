@@ -28,12 +28,11 @@ class Kubernetes(Recipe):
         self.serve([sys.executable, self.recipe / "cluster.py", str(port)], self.eks)
 
     def start(self):
-        self.relay = self.sandbox("production.toml", AWS_ENDPOINT_URL_EKS=self.eks).relay
+        self.relay = self.sandbox("production.toml", AWS_ENDPOINT_URL_EKS=self.eks)
 
     def deploy(self, image=GOOD):
         source = f"source={self.recipe / 'source'}"
-        parameters = ["--artifact", source, "--param", f"image={image}"]
-        done = self.relay("deploy", "shop/production", "--key", "oidc", *parameters)
+        done = self.relay.deploy("shop/production", "--artifact", source, image=image)
         return done.returncode, done.stdout + done.stderr
 
     def runs(self):

@@ -65,9 +65,7 @@ class SelfService(Recipe):
         return {stack["StackName"] for stack in self.cloud.describe_stacks()["Stacks"]}
 
     def ask(self, sandbox, key, owner, name="mine", hours="8"):
-        values = (f"owner={owner}", f"name={name}", f"hours={hours}")
-        parameters = [part for value in values for part in ("--param", value)]
-        return sandbox.relay("deploy", "shop/environments", "--key", key, *parameters)
+        return sandbox.deploy("shop/environments", key=key, owner=owner, name=name, hours=hours)
 
     def edit(self, file, old, new):
         text = (self.recipe / file).read_text()
@@ -166,7 +164,7 @@ class SelfService(Recipe):
         self.stack("env-carl-odd", Tags=odd)
         self.busy("env-ben-busy", [{"Key": "owner", "Value": "ben"}, until])
         stay = {"shop-production", "shop-staging", "env-untagged", "env-ben-alive", "env-ben-busy"}
-        done = sandbox.relay("deploy", "shop/environments-sweep", "--key", "oidc")
+        done = sandbox.deploy("shop/environments-sweep")
         self.assert_failed(done, "not removed: env-anna-broken, env-carl-odd.")
         self.assertIn("env-anna-broken is still there", done.stderr)
         self.assertIn("env-untagged has no tags `owner` and `until`", done.stdout)
@@ -176,7 +174,7 @@ class SelfService(Recipe):
         self.cloud.update_termination_protection(
             StackName="env-anna-broken", EnableTerminationProtection=False
         )
-        done = sandbox.relay("deploy", "shop/environments-sweep", "--key", "oidc")
+        done = sandbox.deploy("shop/environments-sweep")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(self.stacks(), stay)
 

@@ -35,9 +35,7 @@ class Terraform(Recipe):
         empty.mkdir()
         mirror.write_text(mirror.read_text().replace("/opt/terraform/providers", str(empty)))
         sandbox = self.sandbox("plan.toml", TF_CLI_CONFIG_FILE=mirror)
-        done = sandbox.relay(
-            "deploy", "shop/plan", "--key", "oidc", "--artifact", f"source={source}"
-        )
+        done = sandbox.deploy("shop/plan", "--artifact", f"source={source}")
         self.assertEqual(done.returncode, 1, done.stderr)
         self.assertIn("hashicorp/null", done.stderr)
         self.assertIn("was not found\nin any of the search locations", done.stderr)

@@ -80,10 +80,6 @@ class TwoEnvironments(Recipe):
         except urllib.error.HTTPError as error:
             return f"{error.code}"
 
-    def deploy(self, sandbox, target, *values, key="oidc", **options):
-        parameters = [part for value in values for part in ("--param", value)]
-        return sandbox.relay("deploy", target, "--key", key, *parameters, **options)
-
     def assert_done(self, done):
         self.assertEqual(done.returncode, 0, done.stderr)
 
@@ -117,8 +113,8 @@ class TwoEnvironments(Recipe):
 
     def test_an_approval_lets_a_deployment_reach_the_live_side(self):
         sandbox = self.start("blue.toml")
-        values = ("release=1.1", "live=no")
-        self.assert_failed(self.deploy(sandbox, "shop/blue", *values), "blue is live")
+        done = sandbox.deploy("shop/blue", release="1.1", live="no")
+        self.assert_failed(done, "blue is live")
         self.assertEqual(self.get(), "blue 1.0\n")
         log = self.folder / "waiting.txt"
         command = ["relay", "deploy", "shop/blue", "--key", "oidc", "--param", "release=1.1",
@@ -144,20 +140,20 @@ class TwoEnvironments(Recipe):
         function = f"arn:aws:lambda:eu-west-1:{TARGET}:function:shop-green"
         targets = {"TargetGroupArn": self.group("green"), "Targets": [{"Id": function}]}
         self.elb.deregister_targets(**targets)
-        done = self.deploy(sandbox, "shop/traffic", "to=green")
+        done = sandbox.deploy("shop/traffic", to="green")
         self.assert_failed(done, "the balancer says of its targets: there is none")
         self.elb.register_targets(**targets)
 
-        done = self.deploy(sandbox, "shop/green", "release=0.0", "live=no")
+        done = sandbox.deploy("shop/green", release="0.0", live="no")
         self.assert_failed(done, "green is not healthy: it answers 500")
-        done = self.deploy(sandbox, "shop/traffic", "to=green")
+        done = sandbox.deploy("shop/traffic", to="green")
         self.assert_failed(done, "green is not healthy: it answers 500")
 
-        self.assert_done(self.deploy(sandbox, "shop/green", "release=1.1", "live=no"))
+        self.assert_done(sandbox.deploy("shop/green", release="1.1", live="no"))
         self.assertEqual(self.get(), "blue 1.0\n")
-        self.assert_done(self.deploy(sandbox, "shop/traffic", "to=green"))
+        self.assert_done(sandbox.deploy("shop/traffic", to="green"))
         self.assertEqual(self.get(), "green 1.1\n")
-        self.assert_done(self.deploy(sandbox, "shop/traffic", "to=blue"))
+        self.assert_done(sandbox.deploy("shop/traffic", to="blue"))
         self.assertEqual(self.get(), "blue 1.0\n")
 
         # A stack that is being made for as long as nobody tells it to go on.
@@ -169,7 +165,7 @@ class TwoEnvironments(Recipe):
         self.wait_for("delete", "shop-green")
         template = json.dumps({"Resources": {"Handle": handle, "Wait": wait}})
         cloud.create_stack(StackName="shop-green", TemplateBody=template)
-        done = self.deploy(sandbox, "shop/traffic", "to=green")
+        done = sandbox.deploy("shop/traffic", to="green")
         self.assert_failed(done, "green is not ready: its stack is CREATE_IN_PROGRESS")
 
     def test_what_does_not_arrive_is_switched_back(self):
@@ -185,7 +181,7 @@ class TwoEnvironments(Recipe):
             Conditions=[{"Field": "host-header", "Values": ["127.0.0.1"]}],
             Actions=[{"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "503"}}],
         )
-        done = self.deploy(sandbox, "shop/traffic", "to=green")
+        done = sandbox.deploy("shop/traffic", to="green")
         self.assert_failed(done, "but the public gets [(503,")
         self.assertIn("the public gets green; before, it got blue", done.stdout)
         self.assertIn("the public gets blue again", done.stdout)
