@@ -1,7 +1,7 @@
 """cluster.py PORT: stands for Amazon EKS, and for the API server of a cluster, in a trial.
 
 It listens on loopback: with HTTP on PORT for EKS, and with TLS on another port for kubectl. It
-keeps what is applied, and has no nodes. A Deployment is ready at once, unless the digest of an
+keeps what is applied, and has no nodes. A Deployment is ready immediately, unless the digest of an
 image begins with `bad`: then the deadline of its rollout has passed. It asks for a token of EKS,
 and looks no further into it. Only a real cluster authorises, admits and validates.
 """
