@@ -25,7 +25,7 @@ const PERIOD: Duration = Duration::from_millis(20);
 
 /// Measures all three.
 pub(crate) fn measure(form: Form) -> Outcome<Value> {
-    let live: &[u32] = form.pick(&[4, 16], &[16, 64, 256], &[16, 64, 256, 1_000]);
+    let live: &[u32] = form.pick(&[4, 16], &[16, 64, 256], &[16, 64, 256]);
     let output: &[u64] = form.pick(&[10, 20, 25], &[10, 20, 25, 30], &[10, 20, 25, 30]);
     let deployments = live.iter().map(|live| many(*live, 1)).collect::<Outcome<Vec<Value>>>()?;
     let few = LIVE.min(live[1]);
