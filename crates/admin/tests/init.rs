@@ -1,4 +1,5 @@
-//! Tests of `relay-admin init` as a platform team runs it: every file, message and exit code.
+//! Tests of `relay-admin init` as a platform team runs it: every file, message and exit code, and
+//! the names of every partition.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -232,4 +233,60 @@ fn what_is_known_already_is_used() {
     assert!(!files(dir.path()).iter().any(|file| file.starts_with("keys")) && !out.contains("TargetKeyArn"), "{out}");
     assert!(read(&dir, "targets/payments-production.toml").contains(&format!("target_key = \"{arn}\"")));
     assert!(read(&dir, "relay.toml").contains(&format!("\ntarget_key = \"{public}\"")));
+}
+
+/// A region of each partition, the partition, and the host of S3 there. (botocore,
+/// `data/partitions.json`)
+const REGIONS: [(&str, &str, &str); 8] = [
+    ("eu-west-1", "aws", "s3.eu-west-1.amazonaws.com"),
+    ("cn-north-1", "aws-cn", "s3.cn-north-1.amazonaws.com.cn"),
+    ("us-gov-west-1", "aws-us-gov", "s3.us-gov-west-1.amazonaws.com"),
+    ("eusc-de-east-1", "aws-eusc", "s3.eusc-de-east-1.amazonaws.eu"),
+    ("us-iso-east-1", "aws-iso", "s3.us-iso-east-1.c2s.ic.gov"),
+    ("us-isob-east-1", "aws-iso-b", "s3.us-isob-east-1.sc2s.sgov.gov"),
+    ("eu-isoe-west-1", "aws-iso-e", "s3.eu-isoe-west-1.cloud.adc-e.uk"),
+    ("us-isof-south-1", "aws-iso-f", "s3.us-isof-south-1.csp.hci.ic.gov"),
+];
+
+/// The partitions of the ARNs in a text. An ARN may leave its partition to CloudFormation.
+fn partitions(text: &str) -> Vec<&str> {
+    let after = text.split("arn:").skip(1).filter_map(|rest| rest.split(':').next());
+    after.filter(|partition| partition.starts_with("aws")).collect()
+}
+
+#[test]
+fn a_target_of_each_partition_names_no_other() {
+    for (region, partition, s3) in REGIONS {
+        let dir = tempfile::tempdir().unwrap();
+        let (code, next, err) = init(dir.path(), &[("--region", region)], &["--new-key"]);
+        assert_eq!(code, 0, "{err}");
+        let (configuration, policy) = ("targets/payments-production.toml", "targets/payments-production.policy.json");
+        let image = format!("example/payments@sha256:{}", "0".repeat(64));
+        let render = ["target", "render", configuration, "--image", &image, "--deploy-policy", policy];
+        let (code, template, err) = admin(dir.path(), &render);
+        assert_eq!(code, 0, "{err}");
+        let written: Vec<String> = files(dir.path()).iter().map(|name| read(&dir, name)).collect();
+        let all = [next, written.concat(), template.clone()].concat();
+        let found = partitions(&all);
+        assert!(found.len() > 5 && found.iter().all(|one| *one == partition), "{region}: {found:?}");
+        assert!(template.contains(s3), "{region}: the template does not name {s3}");
+        // Principals of services end with amazonaws.com in other partitions too; hosts do not.
+        let domain = s3.rsplit_once(&format!("{region}.")).unwrap().1;
+        let in_host = format!(".{region}.");
+        let mut hosts = template.split(&in_host).skip(1);
+        assert!(hosts.all(|rest| rest.starts_with(domain)), "{region}: a host of another domain");
+    }
+}
+
+#[test]
+fn no_template_names_a_partition() {
+    let infra = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra");
+    for name in ["ci-account.yaml", "ci-pipeline.yaml", "foundation.yaml", "governance.yaml", "network.yaml"] {
+        let text = std::fs::read_to_string(infra.join(name)).unwrap();
+        // A pattern of a parameter says arn:aws[a-z-]*, and descriptions give examples.
+        for line in text.lines().filter(|line| !line.contains("Pattern") && !line.contains("Description")) {
+            let found = partitions(line);
+            assert!(found.is_empty(), "{name} names {found:?}: {line}");
+        }
+    }
 }

@@ -36,11 +36,11 @@ pub(crate) fn measure(form: Form) -> Outcome<Value> {
 
 /// Runs `live` deployments, which are all alive at the same time, of `targets` targets.
 fn many(live: u32, targets: u32) -> Outcome<Value> {
-    // A slot becomes free only after the deployment's last frame. A target has at most 1,000 slots.
-    let head = Head { concurrency: (2 * live).min(1_000), ..Head::default() };
+    // A slot becomes free only after the deployment's last frame.
+    let head = Head { concurrency: 2 * live, ..Head::default() };
     let name = |n: u32| format!("bench/many{n}");
     // On AWS, Lambda retries after one minute, then after two. The sandbox's tenths of a second
-    // would all fall into the rush of a thousand processes that begin.
+    // would all fall into the rush of hundreds of processes that begin.
     let patient = Options::default().set("lambda_retry_1_ms=10000").set("lambda_retry_2_ms=20000");
     let options = (0..targets).fold(patient.set("log_limit=5000000"), |options, n| {
         let configuration = target(&name(n), &head, SHELL);
@@ -116,7 +116,7 @@ fn small(sandbox: &Sandbox, target: &str, number: u32, gate: &Path) -> Outcome {
          : > {live}/{number}; while [ ! -e {gate} ]; do sleep 0.5; done; echo last of {number}; exit {code}"
     );
     let deploy = sandbox.deploy(target).param("script", &script).bound(Duration::from_secs(3_600));
-    // A thousand processes at a time need minutes to begin on a small machine.
+    // Hundreds of processes at a time may need minutes to begin on a small machine.
     let patience = ["--admission-timeout", "30m", "--start-timeout", "30m", "--silence-timeout", "10m"];
     let done = deploy.args(&["--strict-output"]).args(&patience).run();
     let out: String = (0..20).map(|i| format!("deployment {number} line {i}\n")).collect();
