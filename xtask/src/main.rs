@@ -62,6 +62,8 @@ enum Command {
     E2e(emulator::Options),
     /// Like e2e with the templates' permissions only, then again without each one of them.
     LeastPrivilege(emulator::Options),
+    /// Run `relay-admin selftest` of the package on a third-party AWS emulator.
+    Selftest(emulator::Options),
     /// Measure time, memory, cost and size, compared with bare SQS calls and a pipe.
     Bench(bench::Options),
     /// Run what takes too long for each merge: simulations, deployments, a gigabyte, twenty
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
         Command::Release(options) => release::run(&options),
         Command::E2e(options) => emulator::run("e2e", &options),
         Command::LeastPrivilege(options) => emulator::run("least-privilege", &options),
+        Command::Selftest(options) => emulator::run("selftest", &options),
         Command::Bench(options) => bench::run(&options),
         Command::Soak(options) => soak::run(&options),
         Command::Cross => cross::check(),

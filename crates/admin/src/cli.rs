@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use relay_console::manual::Shell;
-use relay_protocol::{DeploymentId, ParameterName, Timestamp};
+use relay_protocol::{DeploymentId, ParameterName, Region, Timestamp};
 
 use relay_policy::Image;
 
 /// Set up relay for a platform team: write and check targets, list and stop deployments, read their
-/// output. Only `ps`, `stop` and `log` call AWS.
+/// output.
 ///
 /// Exit codes: 0 success; 1 the check failed, or there was nothing to do; 119 the command line or
 /// the configuration is wrong; 125 AWS refused a call or did not answer.
@@ -35,6 +35,20 @@ pub(crate) enum Command {
       --region eu-west-1 --ci-account 111111111111 --ci github --ci-source example/payments \\
       --code-bucket example-code --new-key")]
     Init(Box<Init>),
+    /// Try out, in two AWS accounts, everything that relay assumes about AWS, and run deployments.
+    ///
+    /// It installs relay, makes what the checks need, writes a signed report without account
+    /// numbers, and takes everything down again, also after Ctrl-C. Use accounts that have no relay
+    /// and nothing of value, with profiles that may administer them. Needs the AWS CLI. KMS keys
+    /// stay pending deletion for seven days.
+    ///
+    /// Exits with 0 when every check ends as on AWS, or differs as --known-differences says, and
+    /// with 1 otherwise.
+    #[command(after_help = "Example:
+  relay-admin selftest --ci-profile ci --target-profile target --region eu-west-1 \\
+      --image 222222222222.dkr.ecr.eu-west-1.amazonaws.com/shell@sha256:… \\
+      --runner-image 222222222222.dkr.ecr.eu-west-1.amazonaws.com/relay-runner@sha256:… --dry-run")]
+    Selftest(Box<Selftest>),
     /// List the deployments that are alive. Needs ecs:ListTasks and ecs:DescribeTasks in the target
     /// account.
     Ps(Ps),
@@ -326,6 +340,51 @@ pub(crate) struct Init {
     /// Use arm64. The launcher and the images must be built for it.
     #[arg(long)]
     pub(crate) arm64: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Selftest {
+    /// Profile of the AWS CLI for the account that plays CI.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) ci_profile: String,
+    /// Profile of the AWS CLI for the target account, which must be another.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) target_profile: String,
+    /// The region [default: that of the target's profile]
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<Region>,
+    /// An image with sh, head and sleep, in a registry that the tasks reach.
+    #[arg(long, value_name = "NAME@sha256:…", value_parser = image)]
+    pub(crate) image: Image,
+    /// The runner's image. Leave it out when --image has the runner at /relay/relay-runner.
+    #[arg(long, value_name = "NAME@sha256:…", value_parser = image)]
+    pub(crate) runner_image: Option<Image>,
+    /// Private subnets of the target account, separated by commas, from which AWS's endpoints are
+    /// reached. Without them, the stack of network.yaml is installed for the test.
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    pub(crate) subnets: Vec<String>,
+    /// The launcher [default: relay-launcher.zip beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) launcher_zip: Option<PathBuf>,
+    /// Use arm64. The launcher and the images must be built for it.
+    #[arg(long)]
+    pub(crate) arm64: bool,
+    /// Only this check; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) only: Vec<String>,
+    /// Say what would be made and what it costs, and make nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// File for the signed report.
+    #[arg(long, value_name = "FILE", default_value = "relay-selftest.json")]
+    pub(crate) report: PathBuf,
+    /// Private key that signs the report, as `relay keygen` writes it [default: a new one]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// File with the checks that are known not to end as on AWS, a line each: NAME: WHY. A check
+    /// that is not listed, or listed and as on AWS, fails.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) known_differences: Option<PathBuf>,
 }
 
 /// The CI systems that `init` can write a job for.

@@ -8,9 +8,11 @@
 #![warn(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking"))]
 
+mod account;
 mod claims;
 mod cli;
 mod init;
+mod install;
 mod issuer;
 mod ledger;
 mod lock;
@@ -18,6 +20,7 @@ mod log;
 mod prove;
 mod ps;
 mod render;
+mod selftest;
 mod target;
 mod trial;
 
@@ -32,6 +35,11 @@ use relay_protocol::outcome::ExitCode;
 /// The command line as clap knows it, for manual pages and completions.
 pub fn command() -> clap::Command {
     cli::Cli::command()
+}
+
+/// The document about what relay assumes of AWS, for docs/aws-assumptions.md.
+pub fn assumptions() -> String {
+    selftest::assumptions::document()
 }
 
 /// Runs the command in `arguments`, which begin with the program's name. Writes results to `out`
@@ -72,6 +80,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut impl Write, 
             let input = input.as_mut().map(|input| input as &mut dyn BufRead);
             init::init(*arguments, input, &mut Lines::new(raw_out), &mut Lines::new(raw_err))
         }
+        cli::Command::Selftest(arguments) => selftest::selftest(&arguments, &mut Lines::new(raw_out)),
         cli::Command::Log(arguments) => {
             let tame = |is_terminal: bool| is_terminal && !arguments.raw;
             let (out_is_tame, err_is_tame) =

@@ -1,6 +1,6 @@
 //! Two ministack accounts, installed as infra/README.md describes, and one target: `example/shop`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +10,7 @@ use relay_tests::emulator::{CI, Caller, Outcome, Permissions, REGION, TARGET, Wo
 use serde_json::{Value, json};
 
 use crate::deviations::{self, File as Template};
+use crate::image::Image;
 
 pub(crate) const TOPIC: &str = "arn:aws:sns:eu-west-1:222222222222:relay";
 pub(crate) const BUCKET: &str = "relay-222222222222-eu-west-1";
@@ -25,8 +26,6 @@ pub(crate) const BOUNDARY: &str = "arn:aws:iam::222222222222:policy/relay/relay-
 const CODE: &str = "example-code";
 /// The password that the tool prints. It must be masked in the output.
 pub(crate) const PASSWORD: &str = "correct-horse-battery";
-/// The programs that the image contains beside the runner.
-const PROGRAMS: &[&str] = &["sh", "cat", "sleep"];
 /// The timeout for every step. It is generous: nothing waits for it to pass, it only ends a wait
 /// that hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(100);
@@ -39,7 +38,7 @@ const STEP: &str = "cat source/hello; echo \"the password is $PASSWORD\" >&2; [ 
 /// The permissions of the deploy role.
 const DEPLOY_POLICY: &str = r#"{"Version":"2012-10-17","Statement":[{"Sid":"Setting","Effect":"Allow","Action":"ssm:GetParameter","Resource":"arn:aws:ssm:eu-west-1:222222222222:parameter/shop/setting"}]}"#;
 
-fn named<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> String {
+pub(crate) fn named<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> String {
     move |error| format!("{what}: {error}")
 }
 
@@ -78,39 +77,16 @@ pub(crate) struct Accounts {
     environment: BTreeMap<&'static str, String>,
 }
 
-/// The name of this run's image and of the image that it is built from. Dropping the value removes
-/// both images.
-struct Image {
-    name: String,
-}
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        let images = [format!("{}:shop", self.name), format!("{}:runner", self.name)];
-        let gone = wait_for("the containers to be gone", LIMIT, || {
-            let left = docker(&["ps", "--all", "--quiet", "--filter", &format!("ancestor={}", images[0])])?;
-            for id in left.lines() {
-                // ministack removes the containers too, so this may fail.
-                let _ = docker(&["rm", "--force", id]);
-            }
-            Ok(left.is_empty().then_some(()))
-        });
-        if let Err(error) = gone.and_then(|()| docker(&["rmi", "--force", &images[0], &images[1]])) {
-            eprintln!("cannot clean up: {error}");
-        }
-    }
-}
-
 impl Accounts {
     /// Installs the package that `cargo xtask package` made in `package`.
     pub(crate) fn make(name: &str, package: &Path, permissions: bool) -> Outcome<Self> {
         docker(&["version", "--format", "{{.Server.Version}}"]).map_err(named("a Docker engine is needed"))?;
         let mut world = World::empty(name, if permissions { Permissions::Checked } else { Permissions::Unchecked })?;
         let package = package.canonicalize().map_err(named(package.display()))?;
-        let image = Image { name: format!("relay-third-party-{}", std::process::id()) };
         let served = world.folder.join("served");
         fs::create_dir(&served).map_err(named(served.display()))?;
         let files = world.serve(&served)?;
+        let image = Image::make(&world.folder.join("image"), &package, &files)?;
         let mut this = Self {
             target_key: String::new(),
             answer_key: String::new(),
@@ -126,7 +102,7 @@ impl Accounts {
         };
         this.install_ci()?;
         this.install_foundation()?;
-        this.install_target(&files)?;
+        this.install_target()?;
         if permissions {
             this.put_boundaries()?;
         }
@@ -178,7 +154,7 @@ impl Accounts {
     }
 
     #[allow(clippy::too_many_lines, reason = "it contains a configuration")]
-    fn install_target(&mut self, files: &str) -> Outcome<()> {
+    fn install_target(&mut self) -> Outcome<()> {
         let secret = json!({"Name": "shop/password", "SecretString": PASSWORD});
         let secret = text(&self.world.call(TARGET, "secretsmanager", "CreateSecret", secret)?, &["ARN"])?;
         for (name, kind) in [("/shop/token", "SecureString"), ("/shop/setting", "String")] {
@@ -228,10 +204,9 @@ save = ["made"]
             step = json!(STEP),
         );
         write("shop.toml", &configuration)?;
-        let id = self.make_image(&folder, &configuration, files)?;
         let mut render = Command::new(self.package.join("relay-admin"));
         render.args(["target", "render", "shop.toml", "--deploy-policy", "policy.json", "--image"]);
-        let rendered = said(render.arg(format!("none/shop@{id}")).current_dir(&folder))?;
+        let rendered = said(render.arg(self.image.named()).current_dir(&folder))?;
         let network =
             self.stack(TARGET, "relay-network", (&template("network.yaml")?, None), &[&format!("CiAccountIds={CI}")])?;
         let parameters: Vec<String> = ["VpcId", "Subnets"]
@@ -301,39 +276,6 @@ save = ["made"]
             let boundary = json!({"RoleName": role["RoleName"], "PermissionsBoundary": BOUNDARY});
             self.world.call(TARGET, "iam", "PutRolePermissionsBoundary", boundary).map(|_| ())
         })
-    }
-
-    /// Adds a shell to the runner's image, as no volume can bring the two together. Returns the
-    /// image id.
-    fn make_image(&self, folder: &Path, configuration: &str, files: &str) -> Outcome<String> {
-        let runner = format!("{}:runner", self.image.name);
-        docker(&["build", "--quiet", "--tag", &runner, &self.package.join("image").display().to_string()])?;
-        let root = folder.join("image");
-        let mut needed = BTreeSet::new();
-        for name in PROGRAMS {
-            let path = PathBuf::from(said(Command::new("sh").args(["-c", "command -v \"$0\"", name]))?);
-            let libraries = said(Command::new("ldd").arg(&path))?;
-            needed.extend(
-                libraries
-                    .split_whitespace()
-                    .filter(|word| word.starts_with('/'))
-                    .map(|word| (PathBuf::from(word), PathBuf::from(word.trim_start_matches('/')))),
-            );
-            needed.insert((path, Path::new("bin").join(name)));
-        }
-        for (from, to) in needed {
-            let to = root.join("root").join(to);
-            fs::create_dir_all(to.parent().ok_or("no folder")?).map_err(named(to.display()))?;
-            fs::copy(&from, &to).map_err(named(from.display()))?;
-        }
-        let pin = relay_policy::Pin::of(&"example/shop".parse().map_err(named("the target"))?, configuration);
-        let command = "export AWS_CONTAINER_CREDENTIALS_FULL_URI=$0; exec \"$@\"";
-        let mut entry_point =
-            ["/bin/sh", "-c", command, &format!("http://{files}/credentials.json")].map(str::to_owned).to_vec();
-        entry_point.extend(pin.entry_point("/relay-runner"));
-        let lines = format!("FROM {runner}\nCOPY root /\nWORKDIR /work\nUSER 0\nENTRYPOINT {}\n", json!(entry_point));
-        fs::write(root.join("Dockerfile"), lines).map_err(named("Dockerfile"))?;
-        docker(&["build", "--quiet", "--tag", &format!("{}:shop", self.image.name), &root.display().to_string()])
     }
 
     /// Creates a stack with the AWS CLI, as a person would. Returns its outputs.
@@ -408,6 +350,8 @@ save = ["made"]
             "RoleArn": RUNNER_ROLE, "AccessKeyId": given["AccessKeyId"], "SecretAccessKey": given["SecretAccessKey"],
             "Token": given["SessionToken"], "Expiration": given["Expiration"],
         });
+        let served = served.join("example/shop");
+        fs::create_dir_all(&served).map_err(named(served.display()))?;
         fs::write(served.join("credentials.json"), credentials.to_string()).map_err(named("credentials.json"))?;
         Caller::session(&session)
     }
@@ -431,7 +375,7 @@ save = ["made"]
 
     /// The ids of the running containers.
     pub(crate) fn containers(&self) -> Outcome<Vec<String>> {
-        let running = docker(&["ps", "--quiet", "--filter", &format!("ancestor={}:shop", self.image.name)])?;
+        let running = docker(&["ps", "--quiet", "--filter", &format!("ancestor={}", self.image.name)])?;
         Ok(running.lines().map(str::to_owned).collect())
     }
 

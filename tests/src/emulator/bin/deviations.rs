@@ -57,8 +57,8 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     always("SNS invokes a function once: no retries, no dead letters.", &[]),
     always("ECS ignores clientToken, so RunTask does not show \"at most once\", and it sends no task events.", &[]),
     always(
-        "ECS ignores entryPoint, dependsOn, volumes, user, linuxParameters and a read-only root. The task is one container of an image that is built from the runner's and has the pinned command as its ENTRYPOINT.",
-        &[],
+        "ECS ignores entryPoint, dependsOn, volumes, user, linuxParameters and a read-only root. The task is one container of an image with the runner and a shell, and the pinned entry point is its command.",
+        &[(File::Target, "          EntryPoint: ", "          Command: ")],
     ),
     always(
         "There is no registry: the image is named by its id, which is also a digest.",
@@ -69,7 +69,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         &[(File::Target, "NetworkMode: awsvpc", "NetworkMode: host")],
     ),
     always(
-        "ECS gives a task no usable credentials. Here the account's root assumes the runner's role, whose trust policy is opened briefly for this, and Python's file server serves the session; ENTRYPOINT sets its address.",
+        "ECS gives a task no usable credentials. Here the account's root assumes the runner's role, whose trust policy is opened briefly for this, and Python's file server serves the session; the image's own entry point sets its address.",
         &[],
     ),
     always(
@@ -84,7 +84,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
             (
                 File::Ci,
                 "{ aws:PrincipalArn: !Sub \"arn:${AWS::Partition}:iam::*:role/relay/runner/*\" }",
-                "{ aws:PrincipalArn: [\"arn:aws:iam::*:root\", \"arn:aws:sts::*:assumed-role/relay-example-shop/*\"] }",
+                "{ aws:PrincipalArn: [\"arn:aws:iam::*:root\", \"arn:aws:sts::*:assumed-role/relay-*\"] }",
             ),
         ],
     ),

@@ -2,15 +2,19 @@
 //! rendered target as stacks, the packaged zip as the function, the packaged runner in a container
 //! as the task, and the packaged `relay` as CI. None of relay's own code stands in for AWS.
 //! `emulator e2e PACKAGE` shows that it works, `emulator least-privilege PACKAGE` that it needs
-//! every permission of the templates and no other. `cargo xtask` makes the package and starts both.
+//! every permission of the templates and no other; `emulator selftest PACKAGE` runs
+//! `relay-admin selftest`. `cargo xtask` makes the package and starts them.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints what it finds")]
 
 mod accounts;
 mod cases;
 mod deviations;
+mod image;
 mod path;
 mod privilege;
+mod selftest;
+mod shim;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,7 +24,9 @@ fn main() -> ExitCode {
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["e2e", package] => path::run(Path::new(package)),
         ["least-privilege", package] => privilege::run(Path::new(package)),
-        _ => Err("usage: emulator e2e | least-privilege PACKAGE".to_owned()),
+        ["selftest", package] => selftest::run(Path::new(package)),
+        ["aws", arguments @ ..] => return shim::run(arguments),
+        _ => Err("usage: emulator e2e | least-privilege | selftest PACKAGE".to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

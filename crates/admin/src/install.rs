@@ -1,0 +1,117 @@
+//! The stacks of an installation: their templates, in the program, and how they are made and
+//! removed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use relay_console::Failure;
+use serde_json::{Value, json};
+
+use crate::account::{Account, Refused, Stack, file_of};
+
+pub(crate) const CI_ACCOUNT: &str = include_str!("../../../infra/ci-account.yaml");
+pub(crate) const FOUNDATION: &str = include_str!("../../../infra/foundation.yaml");
+pub(crate) const NETWORK: &str = include_str!("../../../infra/network.yaml");
+
+/// The interface endpoints that network.yaml always makes, in each of its two zones.
+pub(crate) const ENDPOINTS: u32 = 7;
+
+/// What deleting a stack may take.
+const PATIENCE: Duration = Duration::from_secs(1_800);
+
+/// Deploys a template. Returns the stack's outputs.
+///
+/// # Errors
+///
+/// AWS's refusal, with the reason of the first resource that failed.
+pub(crate) fn deploy(
+    account: &Account,
+    name: &str,
+    template: &str,
+    parameters: Vec<(String, String)>,
+    bucket: Option<&str>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let file = file_of(template.as_bytes())?;
+    let stack = Stack { name: name.to_owned(), template: file.path(), parameters, bucket };
+    Ok(account.deploy(&stack)?)
+}
+
+/// The file with the launcher: the given one, or the one of the release, beside this program.
+///
+/// # Errors
+///
+/// If there is none.
+pub(crate) fn launcher_zip(given: Option<&Path>) -> Result<PathBuf, Failure> {
+    let beside = std::env::current_exe().map(|path| path.with_file_name("relay-launcher.zip"));
+    let file = given.map_or(beside, |path| Ok(path.to_owned()))?;
+    match file.is_file() {
+        true => Ok(file),
+        false => Err(Failure::usage(format!("there is no {}", file.display()))
+            .hint("name the relay-launcher.zip of the release with --launcher-zip FILE")),
+    }
+}
+
+/// Puts the launcher into a bucket.
+pub(crate) fn upload(account: &Account, bucket: &str, key: &str, file: &Path) -> Result<(), Failure> {
+    let body = file.display().to_string();
+    account.call_with("s3api", "put-object", &json!({"Bucket": bucket, "Key": key}), &["--body", &body])?;
+    Ok(())
+}
+
+/// The VPC of subnets, which must be one.
+pub(crate) fn vpc_of(account: &Account, subnets: &[String]) -> Result<String, Failure> {
+    let answer = account.call("ec2", "describe-subnets", &json!({ "SubnetIds": subnets }))?;
+    let vpcs = answer["Subnets"].as_array().into_iter().flatten().filter_map(|subnet| subnet["VpcId"].as_str());
+    let vpcs: std::collections::BTreeSet<&str> = vpcs.collect();
+    match (vpcs.first(), vpcs.len()) {
+        (Some(vpc), 1) => Ok((*vpc).to_owned()),
+        _ => Err(Failure::usage(format!("the subnets {} are not of one VPC", subnets.join(", ")))),
+    }
+}
+
+/// What a stack keeps when it is deleted, and what else it has made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Resource {
+    pub(crate) kind: String,
+    /// The physical id.
+    pub(crate) id: String,
+}
+
+/// The resources of a stack; none if there is no such stack.
+pub(crate) fn resources(account: &Account, stack: &str) -> Result<Vec<Resource>, Refused> {
+    let answer = account.call("cloudformation", "describe-stack-resources", &json!({ "StackName": stack }));
+    let answer = match answer {
+        Err(refused) if refused.message.contains("does not exist") => return Ok(Vec::new()),
+        answer => answer?,
+    };
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let one =
+        |value: &Value| Some(Resource { kind: text(&value["ResourceType"])?, id: text(&value["PhysicalResourceId"])? });
+    Ok(answer["StackResources"].as_array().into_iter().flatten().filter_map(one).collect())
+}
+
+/// Deletes a stack, and waits until it is gone. Keys and buckets stay, as the templates say.
+pub(crate) fn delete(account: &Account, stack: &str) -> Result<(), Refused> {
+    account.call("cloudformation", "delete-stack", &json!({ "StackName": stack }))?;
+    let began = Instant::now();
+    loop {
+        let answer = match account.call("cloudformation", "describe-stacks", &json!({ "StackName": stack })) {
+            Err(refused) if refused.message.contains("does not exist") => return Ok(()),
+            answer => answer?,
+        };
+        let status = answer["Stacks"][0]["StackStatus"].as_str().unwrap_or_default().to_owned();
+        if status == "DELETE_COMPLETE" {
+            return Ok(());
+        }
+        if status == "DELETE_FAILED" || began.elapsed() > PATIENCE {
+            let why = answer["Stacks"][0]["StackStatusReason"].as_str().unwrap_or_default();
+            return Err(Refused {
+                call: format!("cloudformation delete-stack {stack}"),
+                code: status,
+                message: why.to_owned(),
+            });
+        }
+        std::thread::sleep(Duration::from_secs(2));
+    }
+}
