@@ -187,9 +187,10 @@ fn full(run: &mut Run) -> Outcome {
                 succeed(command.env("RELAY_PACKAGE", &folder))
             })?;
             run.step("package on the emulator", || emulator::on("e2e", &folder))?;
+            run.step("init --apply on the emulator", || emulator::on("init", &folder))?;
             run.step("self-test on the emulator", || emulator::on("selftest", &folder))?;
         }
-        _ => run.skip("runner's image, package and self-test on the emulator (no Docker engine)"),
+        _ => run.skip("runner's image, package, init and self-test on the emulator (no Docker engine)"),
     }
     if answers("cargo", &["deny", "--version"]) {
         run.step("cargo deny", || cargo(&["deny", "check", "bans", "licenses", "sources"]))

@@ -64,6 +64,8 @@ enum Command {
     LeastPrivilege(emulator::Options),
     /// Run `relay-admin selftest` of the package on a third-party AWS emulator.
     Selftest(emulator::Options),
+    /// Run `relay-admin init --apply` of the package on a third-party AWS emulator.
+    Init(emulator::Options),
     /// Measure time, memory, cost and size, compared with bare SQS calls and a pipe.
     Bench(bench::Options),
     /// Run what takes too long for each merge: simulations, deployments, a gigabyte, twenty
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         Command::E2e(options) => emulator::run("e2e", &options),
         Command::LeastPrivilege(options) => emulator::run("least-privilege", &options),
         Command::Selftest(options) => emulator::run("selftest", &options),
+        Command::Init(options) => emulator::run("init", &options),
         Command::Bench(options) => bench::run(&options),
         Command::Soak(options) => soak::run(&options),
         Command::Cross => cross::check(),

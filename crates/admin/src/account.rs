@@ -76,6 +76,11 @@ pub(crate) struct Stack<'a> {
     pub(crate) bucket: Option<&'a str>,
 }
 
+/// The address of an emulator, which has one for all services; `None` on AWS.
+pub(crate) fn emulator() -> Option<String> {
+    std::env::var("AWS_ENDPOINT_URL").ok().filter(|url| !url.is_empty())
+}
+
 /// The profile's region as the AWS CLI knows it, if it has one.
 pub(crate) fn region_of(profile: &str) -> Option<Region> {
     let output = Command::new("aws").args(["configure", "get", "region", "--profile", profile]).output().ok()?;

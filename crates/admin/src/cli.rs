@@ -246,6 +246,10 @@ pub(crate) enum Target {
     },
 }
 
+/// CPU units and MiB of a target, unless flags say otherwise.
+const CPU: u32 = 1_024;
+const MEMORY: u32 = 2_048;
+
 fn image(name: &str) -> Result<Image, &'static str> {
     Image::try_from(name.to_owned())
 }
@@ -264,11 +268,11 @@ pub(crate) struct Render {
     #[arg(long, value_name = "NAME@sha256:…", value_parser = image, requires = "image")]
     pub(crate) runner_image: Option<Image>,
     /// CPU units, from 256 to 16384 (1024 units are one vCPU).
-    #[arg(long, value_name = "UNITS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(256..=16_384))]
+    #[arg(long, value_name = "UNITS", default_value_t = CPU, value_parser = clap::value_parser!(u32).range(256..=16_384))]
     pub(crate) cpu: u32,
     /// Memory in MiB, from 512 to 122880. Fargate allows only certain pairs of CPU units and
     /// memory.
-    #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(512..=122_880))]
+    #[arg(long, value_name = "MIB", default_value_t = MEMORY, value_parser = clap::value_parser!(u32).range(512..=122_880))]
     pub(crate) memory: u32,
     /// Run on arm64. The images must be built for it.
     #[arg(long)]
@@ -292,7 +296,26 @@ pub(crate) struct Render {
     pub(crate) out: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
+impl Render {
+    /// The command with nothing but a file.
+    pub(crate) fn of(file: PathBuf) -> Self {
+        Self {
+            file,
+            image: None,
+            runner_image: None,
+            cpu: CPU,
+            memory: MEMORY,
+            arm64: false,
+            deploy_policy: None,
+            managed_policies: Vec::new(),
+            no_deploy_role: false,
+            secrets_keys: Vec::new(),
+            out: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Init {
     /// The folder to write the files to.
     #[arg(default_value = ".", value_name = "DIR")]
@@ -340,6 +363,40 @@ pub(crate) struct Init {
     /// Use arm64. The launcher and the images must be built for it.
     #[arg(long)]
     pub(crate) arm64: bool,
+    /// The image that holds the tool, named by its digest, for a new configuration. For one that
+    /// exists without `images`, it goes into the template.
+    #[arg(long, value_name = "NAME@sha256:…", value_parser = image)]
+    pub(crate) image: Option<Image>,
+    /// The runner's image, likewise. Leave it out when --image has the runner at
+    /// /relay/relay-runner.
+    #[arg(long, value_name = "NAME@sha256:…", value_parser = image, requires = "image")]
+    pub(crate) runner_image: Option<Image>,
+    /// Install everything in both accounts. At a terminal it asks after it has shown the plan.
+    ///
+    /// It can be run again, for a second target or after a failure. The signing key of CI is made
+    /// in KMS, unless --new-key or --signer-key is given.
+    #[arg(long, requires_all = ["ci_profile", "target_profile"])]
+    pub(crate) apply: bool,
+    /// Profile of the AWS CLI for the CI account. With both profiles, the accounts, the region and
+    /// the code bucket need no flags, and the repository comes from the git remote.
+    #[arg(long, value_name = "NAME", requires = "target_profile")]
+    pub(crate) ci_profile: Option<String>,
+    /// Profile of the AWS CLI for the target account.
+    #[arg(long, value_name = "NAME", requires = "ci_profile")]
+    pub(crate) target_profile: Option<String>,
+    /// Region of the CI account's stack [default: the target's region]
+    #[arg(long, value_name = "REGION")]
+    pub(crate) ci_region: Option<Region>,
+    /// Private subnets for the tasks, separated by commas, from which AWS's endpoints are reached.
+    #[arg(long, value_name = "IDS", value_delimiter = ',', conflicts_with = "new_network")]
+    pub(crate) subnets: Vec<String>,
+    /// Make a network for the tasks, with the stack of network.yaml. Its endpoints cost about 102 US
+    /// dollars a month.
+    #[arg(long)]
+    pub(crate) new_network: bool,
+    /// The launcher [default: relay-launcher.zip beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) launcher_zip: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -393,6 +450,17 @@ pub(crate) enum Ci {
     Github,
     Gitlab,
     Jenkins,
+}
+
+impl Ci {
+    /// The name as the command line takes it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Github => "github",
+            Self::Gitlab => "gitlab",
+            Self::Jenkins => "jenkins",
+        }
+    }
 }
 
 #[derive(Debug, Args)]

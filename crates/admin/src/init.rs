@@ -8,12 +8,18 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use relay_console::Failure;
+use relay_policy::Image;
 use relay_protocol::encoding::printable;
 use relay_protocol::keys::{PrivateKey, VerifyingKey};
 use relay_protocol::{AccountId, PublicKey, Region, TargetName};
-use serde_json::json;
 
 use crate::cli::{Ci, Init};
+use crate::{account, random};
+use apply::Accounts;
+use files::{environment, runner_role};
+
+mod apply;
+mod files;
 
 /// IAM's limit for the length of a role's name.
 const ROLE_NAME_MAX: usize = 64;
@@ -32,11 +38,19 @@ struct Answers {
     /// The token's subject, or the ARN of CI's role.
     source: String,
     code_bucket: String,
-    signer: PublicKey,
+    /// CI's public key. It is missing until the stack of the CI account has made a key in KMS.
+    signer: Option<PublicKey>,
     new_key: Option<PrivateKey>,
+    /// The ARN of a signing key in KMS.
+    kms_key: Option<String>,
     target_key: Option<String>,
     target_public_key: Option<PublicKey>,
     answer_public_key: Option<PublicKey>,
+    image: Option<Image>,
+    runner_image: Option<Image>,
+    /// The address of an emulator, from AWS_ENDPOINT_URL. Emulators report no digests of images, so
+    /// the configuration names none then.
+    endpoint: Option<String>,
     arm64: bool,
 }
 
@@ -48,8 +62,13 @@ pub(crate) fn init(
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> Result<u8, Failure> {
-    let dir = arguments.dir.clone();
-    let answers = answers(arguments, &mut Questions { terminal, err })?;
+    let mut questions = Questions { terminal, err };
+    let accounts = Accounts::of(&arguments)?;
+    let answers = answers(&arguments, accounts.as_ref(), &mut questions)?;
+    if let Some(accounts) = accounts.as_ref().filter(|_| arguments.apply) {
+        return apply::apply(answers, accounts, &arguments, &mut questions, out);
+    }
+    let dir = arguments.dir;
     let files = answers.files()?;
     let key = answers.new_key.as_ref().map(|key| (PathBuf::from(KEY_FILE), key.to_pem()));
     let paths: Vec<&Path> =
@@ -94,6 +113,58 @@ struct Questions<'t, 'e, W> {
 }
 
 impl<W: Write> Questions<'_, '_, W> {
+    /// Returns what is known from a profile, with which a flag must agree; without either, asks.
+    fn ask_unless<T: PartialEq + Display, E: Display>(
+        &mut self,
+        known: Option<String>,
+        flag: &str,
+        question: &str,
+        given: Option<String>,
+        read: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<T, Failure> {
+        let Some(known) = known else { return self.ask(flag, question, given, read) };
+        if given.as_ref().is_some_and(|given| *given != known) {
+            let given = given.unwrap_or_default();
+            return Err(Failure::usage(format!("{flag} is {given}, and the profile's is {known}")));
+        }
+        self.ask(flag, question, Some(known), read)
+    }
+
+    /// Asks with a default, which an empty answer takes. Without a terminal, takes the default.
+    fn ask_default<T, E: Display>(
+        &mut self,
+        default: Option<String>,
+        flag: &str,
+        question: &str,
+        given: Option<String>,
+        read: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<T, Failure> {
+        match (default, given) {
+            (Some(default), None) if self.terminal.is_none() => {
+                writeln!(self.err, "{flag} is {}, from the git remote", printable(&default))?;
+                self.ask(flag, question, Some(default), read)
+            }
+            (Some(default), None) => {
+                let question = format!("{question} [{}]", printable(&default));
+                self.ask(flag, &question, None, |text| read(if text.is_empty() { &default } else { text }))
+            }
+            (_, given) => self.ask(flag, question, given, read),
+        }
+    }
+
+    /// Asks a person for a yes. Without a terminal there is nobody to ask: whoever wrote the command
+    /// has said yes.
+    fn confirm(&mut self, question: &str) -> Result<bool, Failure> {
+        if self.terminal.is_none() {
+            return Ok(true);
+        }
+        self.ask("the answer", question, None, |text| match text {
+            "yes" => Ok(true),
+            "no" => Ok(false),
+            _ => Err("write yes or no"),
+        })
+    }
+
     /// Returns the value of the flag. Without one, asks the person until the answer is usable.
     fn ask<T, E: Display>(
         &mut self,
@@ -123,19 +194,27 @@ impl<W: Write> Questions<'_, '_, W> {
     }
 }
 
-fn answers<W: Write>(arguments: Init, questions: &mut Questions<'_, '_, W>) -> Result<Answers, Failure> {
+fn answers<W: Write>(
+    arguments: &Init,
+    accounts: Option<&Accounts>,
+    questions: &mut Questions<'_, '_, W>,
+) -> Result<Answers, Failure> {
+    let given = arguments.clone();
     let question = "Target, as service/environment, such as payments/production";
-    let target = questions.ask("--target", question, arguments.target, target_name)?;
-    let target_account: AccountId = questions.ask(
-        "--target-account",
-        "ID of the target account, the one to deploy to",
-        arguments.target_account,
-        str::parse,
-    )?;
-    let region: Region = questions.ask("--region", "Target region, such as eu-west-1", arguments.region, str::parse)?;
-    let ci_account: AccountId =
-        questions.ask("--ci-account", "ID of the account that CI runs in", arguments.ci_account, str::parse)?;
-    let ci = questions.ask("--ci", "CI system: github, gitlab or jenkins", arguments.ci, |text| {
+    let target = questions.ask("--target", question, given.target, target_name)?;
+    let known = accounts.map(|accounts| accounts.target.id.to_string());
+    let question = "ID of the target account, the one to deploy to";
+    let target_account = questions.ask_unless(known, "--target-account", question, given.target_account, id)?;
+    let known = accounts.map(|accounts| accounts.target.region.to_string());
+    let question = "Target region, such as eu-west-1";
+    let region: Region = questions.ask_unless(known, "--region", question, given.region, str::parse)?;
+    let known = accounts.map(|accounts| accounts.ci.id.to_string());
+    let ci_account =
+        questions.ask_unless(known, "--ci-account", "ID of the account that CI runs in", given.ci_account, id)?;
+    apply::two_accounts(&ci_account, &target_account)?;
+    let remote = accounts.and_then(|_| apply::from_git());
+    let known = remote.as_ref().map(|(ci, _)| ci.name().to_owned()).filter(|_| given.ci.is_none());
+    let ci = questions.ask_default(known, "--ci", "CI system: github, gitlab or jenkins", given.ci, |text| {
         clap::ValueEnum::from_str(text, false)
     })?;
     let question = match ci {
@@ -143,21 +222,24 @@ fn answers<W: Write>(arguments: Init, questions: &mut Questions<'_, '_, W>) -> R
         Ci::Gitlab => "Project, group/name",
         Ci::Jenkins => "ARN of the role of the Jenkins agents",
     };
-    let source = questions.ask("--ci-source", question, arguments.ci_source, |text| {
+    let known = remote.filter(|(system, _)| *system == ci && given.ci_source.is_none()).map(|(_, path)| path);
+    let source = questions.ask_default(known, "--ci-source", question, given.ci_source, |text| {
         source(ci, text, &target, &ci_account, region.partition())
     })?;
-    let code_bucket = questions.ask(
-        "--code-bucket",
-        "Bucket in the target account that will hold relay-launcher.zip",
-        arguments.code_bucket,
-        bucket,
-    )?;
-    let (signer, new_key) = match arguments.new_key {
-        true => new_key()?,
-        false => signer(arguments.signer_key, questions)?,
+    let known = accounts.map(|_| format!("relay-code-{target_account}-{region}"));
+    let question = "Bucket in the target account that will hold relay-launcher.zip";
+    let code_bucket = match (known, given.code_bucket) {
+        (Some(usual), None) => usual,
+        (_, given) => questions.ask("--code-bucket", question, given, bucket)?,
+    };
+    let (signer, new_key) = match (given.new_key, &given.signer_key) {
+        (true, _) => new_key().map(|(public, private)| (Some(public), private))?,
+        // The stack of the CI account makes a key.
+        (false, None) if arguments.apply => (None, None),
+        (false, _) => signer(given.signer_key, questions).map(|(public, private)| (Some(public), private))?,
     };
     let home = format!("arn:{}:kms:{region}:{target_account}:key/", region.partition());
-    let target_key = arguments.target_key.map(|arn| key_arn(arn, &home));
+    let target_key = given.target_key.map(|arn| key_arn(arn, &home));
     let pin = |flag: &str, text: Option<String>| {
         let key = text.map(|text| public_key(&text)).transpose();
         key.map_err(|error| Failure::usage(format!("{flag}: {error}")))
@@ -172,11 +254,19 @@ fn answers<W: Write>(arguments: Init, questions: &mut Questions<'_, '_, W>) -> R
         code_bucket,
         signer,
         new_key,
+        kms_key: None,
         target_key: target_key.transpose()?,
-        target_public_key: pin("--target-public-key", arguments.target_public_key)?,
-        answer_public_key: pin("--answer-public-key", arguments.answer_public_key)?,
-        arm64: arguments.arm64,
+        target_public_key: pin("--target-public-key", given.target_public_key)?,
+        answer_public_key: pin("--answer-public-key", given.answer_public_key)?,
+        image: given.image,
+        runner_image: given.runner_image,
+        endpoint: accounts.and_then(|_| account::emulator()),
+        arm64: given.arm64,
     })
+}
+
+fn id(text: &str) -> Result<AccountId, relay_protocol::names::InvalidName> {
+    text.parse()
 }
 
 fn target_name(text: &str) -> Result<TargetName, String> {
@@ -219,10 +309,7 @@ fn public_key(text: &str) -> Result<PublicKey, String> {
 }
 
 fn new_key() -> Result<(PublicKey, Option<PrivateKey>), Failure> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed)
-        .map_err(|error| Failure::usage(format!("cannot read random bytes from the system: {error}")))?;
-    let key = PrivateKey::from_seed(seed);
+    let key = PrivateKey::from_seed(random()?);
     Ok((key.public().clone(), Some(key)))
 }
 
@@ -254,316 +341,6 @@ fn bucket(text: &str) -> Result<String, &'static str> {
         true => Ok(text.to_owned()),
         false => Err("not a bucket name"),
     }
-}
-
-/// The last part of the target's name.
-fn environment(target: &TargetName) -> &str {
-    target.as_str().split_once('/').map_or("", |(_, environment)| environment)
-}
-
-/// The target's name in a form that files, stacks and roles can carry.
-fn flat(target: &TargetName) -> String {
-    target.as_str().replace('/', "-")
-}
-
-fn runner_role(target: &TargetName) -> String {
-    format!("relay-{}", flat(target))
-}
-
-/// Formats parameters as `aws cloudformation deploy --parameter-overrides file://…` reads them.
-fn parameters(pairs: &[(&str, &str)]) -> String {
-    let pairs: Vec<_> =
-        pairs.iter().map(|(name, value)| json!({ "ParameterKey": name, "ParameterValue": value })).collect();
-    format!("{:#}\n", json!(pairs))
-}
-
-impl Answers {
-    fn partition(&self) -> &'static str {
-        self.region.partition()
-    }
-
-    fn topic(&self) -> String {
-        format!("arn:{}:sns:{}:{}:relay", self.partition(), self.region, self.target_account)
-    }
-
-    /// The ARN of the role that CI publishes with.
-    fn ci_role(&self) -> String {
-        match self.ci {
-            Ci::Github | Ci::Gitlab => {
-                format!("arn:{}:iam::{}:role/relay-ci/relay-ci", self.partition(), self.ci_account)
-            }
-            Ci::Jenkins => self.source.clone(),
-        }
-    }
-
-    fn code_key(&self) -> String {
-        let architecture = if self.arm64 { "arm64" } else { "x86_64" };
-        format!("relay-launcher-{}-{architecture}.zip", env!("CARGO_PKG_VERSION"))
-    }
-
-    fn files(&self) -> Result<Vec<(PathBuf, String)>, Failure> {
-        let name = flat(&self.target);
-        let (ci_file, ci) = match self.ci {
-            Ci::Github => ("ci/github.yml", self.github()),
-            Ci::Gitlab => ("ci/gitlab.yml", self.gitlab()),
-            Ci::Jenkins => ("ci/Jenkinsfile", self.jenkins()),
-        };
-        let mut files = vec![
-            ("relay.toml".into(), self.relay_toml()),
-            (format!("targets/{name}.toml").into(), self.target_toml()),
-            (format!("targets/{name}.policy.json").into(), deploy_policy()),
-            ("parameters/ci-account.json".into(), self.ci_account_parameters()),
-            ("parameters/foundation.json".into(), self.foundation_parameters()),
-            (ci_file.into(), ci),
-        ];
-        if self.new_key.is_some() {
-            files.push(("keys/.gitignore".into(), "*\n".to_owned()));
-        }
-        Ok(files)
-    }
-
-    fn relay_toml(&self) -> String {
-        let pin = |name: &str, key: &Option<PublicKey>| match key {
-            Some(key) => format!("{name} = \"{key}\""),
-            None => format!("# {name} = \"MFkw…\""),
-        };
-        let from = match (&self.target_public_key, &self.answer_public_key) {
-            (Some(_), Some(_)) => "",
-            _ => {
-                "# Both keys come from the target's stack, by its output RelayToml. Until they are set, relay deploys nothing.\n"
-            }
-        };
-        let pins = format!(
-            "{from}{}\n{}",
-            pin("target_key", &self.target_public_key),
-            pin("answer_key", &self.answer_public_key)
-        );
-        let key = match &self.new_key {
-            Some(_) => format!(
-                "# For use on a workstation. In CI the secret RELAY_SIGNING_KEY takes precedence.\nkey = \"{KEY_FILE}\"\n"
-            ),
-            None => String::new(),
-        };
-        format!(
-            r#"# What `relay deploy` needs to know about each target. Flags and environment variables take precedence.
-[targets."{target}"]
-topic = "{topic}"
-artifact_store = "s3://relay-artifacts-{ci}-{region}/{{target}}/"
-{pins}
-{key}"#,
-            target = self.target,
-            topic = self.topic(),
-            ci = self.ci_account,
-            region = self.region,
-        )
-    }
-
-    fn target_toml(&self) -> String {
-        let (partition, region, account) = (self.partition(), &self.region, &self.target_account);
-        let target_key = self.target_key.clone().unwrap_or_else(|| self.target.key_alias());
-        format!(
-            r#"# What may run in this target, and who may request it.
-target = "{target}"
-topic = "{topic}"
-bucket = "relay-{account}-{region}"
-evidence = "relay-evidence-{account}-{region}"
-target_key = "{target_key}"
-runner_role = "{runner_role}"
-# The tool's role. Its permissions are in {name}.policy.json.
-role = "arn:{partition}:iam::{account}:role/relay-deploy/{name}"
-timeout = "45m"
-cancel = {{ signal = "INT", grace = "90s" }}
-policy = '''permit(principal in Group::"ci", action in [Action::"deploy", Action::"cancel"], resource);'''
-
-# Name your images here before you render the template: by the digests of the manifests, for the
-# architecture that runs.
-# [images]
-# tool = "REPOSITORY@sha256:…"
-# runner = "REPOSITORY@sha256:…"
-
-[parameters]
-version = {{ pattern = "[A-Za-z0-9._-]{{1,64}}" }}
-
-[[signers]]
-name = "ci"
-key = "{signer}"
-groups = ["ci"]
-ci_accounts = ["{ci_account}"]
-
-# This step shows that the set-up works. Replace it with the steps that deploy, such as
-# run = ["terraform", "apply", "-input=false", "-auto-approve", "-var", "version={{version}}"]
-[[steps]]
-name = "hello"
-run = ["echo", "deploying {{version}}"]
-"#,
-            target = self.target,
-            topic = self.topic(),
-            runner_role = runner_role(&self.target),
-            name = flat(&self.target),
-            signer = self.signer,
-            ci_account = self.ci_account,
-        )
-    }
-
-    fn ci_account_parameters(&self) -> String {
-        let (provider, subjects, role) = match self.ci {
-            Ci::Github => ("github", self.source.as_str(), ""),
-            Ci::Gitlab => ("gitlab", self.source.as_str(), ""),
-            Ci::Jenkins => ("none", "", self.source.rsplit('/').next().unwrap_or_default()),
-        };
-        parameters(&[
-            ("Provider", provider),
-            ("CreateProvider", "false"),
-            ("Subjects", subjects),
-            ("ExistingRoleName", role),
-            ("TopicArns", &self.topic()),
-            ("QueueRegions", self.region.as_str()),
-            ("TargetAccountIds", self.target_account.as_str()),
-        ])
-    }
-
-    fn foundation_parameters(&self) -> String {
-        parameters(&[
-            ("CiAccountIds", self.ci_account.as_str()),
-            ("CiRoleArns", &self.ci_role()),
-            ("CodeBucket", &self.code_bucket),
-            ("CodeKey", &self.code_key()),
-            ("Architecture", if self.arm64 { "arm64" } else { "x86_64" }),
-        ])
-    }
-
-    fn github(&self) -> String {
-        format!(
-            r#"# For .github/workflows/deploy.yml. `relay` must be on the runner's PATH. The secret RELAY_SIGNING_KEY belongs to the environment
-# `{environment}`, whose branches and reviewers you choose. Pin the actions to a commit.
-name: deploy {target}
-on:
-  push: {{ branches: [main] }}
-permissions:
-  contents: read
-  id-token: write
-jobs:
-  deploy:
-    runs-on: ubuntu-latest
-    environment: {environment}
-    concurrency: relay {target}
-    steps:
-      - uses: actions/checkout@v5
-      - uses: aws-actions/configure-aws-credentials@v5
-        with:
-          role-to-assume: {role}
-          aws-region: {region}
-      - run: exec relay deploy {target} --param "version=$GITHUB_SHA"
-        env:
-          RELAY_SIGNING_KEY: ${{{{ secrets.RELAY_SIGNING_KEY }}}}
-"#,
-            environment = environment(&self.target),
-            target = self.target,
-            role = self.ci_role(),
-            region = self.region,
-        )
-    }
-
-    fn gitlab(&self) -> String {
-        format!(
-            r#"# For .gitlab-ci.yml. `relay` must be in the job's image. RELAY_SIGNING_KEY is a protected variable of type File.
-deploy {target}:
-  stage: deploy
-  environment: {environment}
-  resource_group: {target}
-  rules:
-    - if: $CI_COMMIT_BRANCH == "main"
-  id_tokens:
-    AWS_TOKEN: {{ aud: sts.amazonaws.com }}
-  variables:
-    AWS_REGION: {region}
-    AWS_ROLE_ARN: {role}
-  script:
-    - export AWS_WEB_IDENTITY_TOKEN_FILE="$(mktemp)"
-    - printf %s "$AWS_TOKEN" > "$AWS_WEB_IDENTITY_TOKEN_FILE"
-    - exec relay deploy {target} --param "version=$CI_COMMIT_SHA"
-"#,
-            environment = environment(&self.target),
-            target = self.target,
-            role = self.ci_role(),
-            region = self.region,
-        )
-    }
-
-    fn jenkins(&self) -> String {
-        format!(
-            r#"// `relay` must be on the agents' PATH, and the agents must have the role {role}.
-pipeline {{
-    agent any
-    options {{ disableConcurrentBuilds() }}
-    environment {{ AWS_REGION = '{region}' }}
-    stages {{
-        stage('deploy {target}') {{
-            steps {{
-                withCredentials([file(credentialsId: 'relay-signing-key', variable: 'RELAY_SIGNING_KEY')]) {{
-                    sh 'exec relay deploy {target} --param "version=$GIT_COMMIT"'
-                }}
-            }}
-        }}
-    }}
-}}
-"#,
-            role = self.source,
-            region = self.region,
-            target = self.target,
-        )
-    }
-
-    /// The next steps. Their paths under infra/ are those of relay's own repository.
-    fn next(&self) -> String {
-        let (region, name) = (&self.region, flat(&self.target));
-        let deploy = |stack: &str, template: &str| {
-            format!(
-                "aws cloudformation deploy --region {region} --stack-name {stack} --template-file {template} --capabilities CAPABILITY_NAMED_IAM"
-            )
-        };
-        // This template is too large to be passed inline.
-        let foundation = format!("{} --s3-bucket {}", deploy("relay", "infra/foundation.yaml"), self.code_bucket);
-        let provider = match self.ci {
-            Ci::Github | Ci::Gitlab => {
-                "\n   (set CreateProvider to true in that file if the account has no OpenID Connect provider for this CI system yet)"
-            }
-            Ci::Jenkins => "",
-        };
-        let secret = match &self.new_key {
-            Some(_) => format!("\nGive {KEY_FILE} to CI as the secret RELAY_SIGNING_KEY.\n"),
-            None => String::new(),
-        };
-        let outputs = match (&self.target_public_key, &self.answer_public_key) {
-            (Some(_), Some(_)) => String::new(),
-            _ => format!(
-                "\n   then print both pins, and put them into relay.toml:\n   eval \"$(aws cloudformation describe-stacks --region {region} --stack-name relay-{name} --query \"Stacks[0].Outputs[?OutputKey=='RelayToml'].OutputValue\" --output text)\""
-            ),
-        };
-        format!(
-            "\nNext steps (infra/ is in relay's repository):\n\n\
-             1. in the CI account {ci_account}:\n   {ci} --parameter-overrides file://parameters/ci-account.json{provider}\n\n\
-             2. in the target account {target_account}, once relay-launcher.zip is at s3://{bucket}/{code_key}:\n   {foundation} --parameter-overrides file://parameters/foundation.json\n\n\
-             3. name your images in targets/{name}.toml; then, in the target account as well:\n   relay-admin target render targets/{name}.toml --deploy-policy targets/{name}.policy.json{arm64} --out {name}.yaml\n   {target} --parameter-overrides VpcId=vpc-… Subnets=subnet-…,subnet-…{outputs}\n\
-             {secret}\nThen, in a CI job: relay doctor --try {target_name}\n",
-            ci_account = self.ci_account,
-            target_account = self.target_account,
-            bucket = self.code_bucket,
-            code_key = self.code_key(),
-            arm64 = if self.arm64 { " --arm64" } else { "" },
-            ci = deploy("relay-ci", "infra/ci-account.yaml"),
-            target = deploy(&format!("relay-{name}"), &format!("{name}.yaml")),
-            target_name = self.target,
-        )
-    }
-}
-
-/// A minimal policy that IAM accepts. `sts:GetCallerIdentity` needs no permission anyway.
-fn deploy_policy() -> String {
-    let statement = json!({
-        "Sid": "ReplaceWithWhatTheToolNeeds", "Effect": "Allow", "Action": "sts:GetCallerIdentity", "Resource": "*",
-    });
-    format!("{:#}\n", json!({ "Version": "2012-10-17", "Statement": [statement] }))
 }
 
 #[cfg(test)]

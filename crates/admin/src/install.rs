@@ -52,6 +52,16 @@ pub(crate) fn launcher_zip(given: Option<&Path>) -> Result<PathBuf, Failure> {
     }
 }
 
+/// Makes a bucket.
+pub(crate) fn make_bucket(account: &Account, name: &str) -> Result<(), Refused> {
+    let mut parameters = json!({ "Bucket": name });
+    // S3 accepts no LocationConstraint for its first region.
+    if account.region.as_str() != "us-east-1" {
+        parameters["CreateBucketConfiguration"] = json!({ "LocationConstraint": account.region });
+    }
+    account.call("s3api", "create-bucket", &parameters).map(|_| ())
+}
+
 /// Puts the launcher into a bucket.
 pub(crate) fn upload(account: &Account, bucket: &str, key: &str, file: &Path) -> Result<(), Failure> {
     let body = file.display().to_string();

@@ -117,3 +117,11 @@ fn block_on(work: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failu
     // Boxed, because the SDK's futures are large.
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(Box::pin(work))
 }
+
+/// Random bytes from the system.
+fn random<const N: usize>() -> Result<[u8; N], Failure> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Failure::usage(format!("cannot read random bytes from the system: {error}")))?;
+    Ok(bytes)
+}

@@ -30,7 +30,7 @@ use crate::account::{self, Account};
 use crate::cli::{Render, Selftest};
 use crate::{install, render};
 use assumptions::{Assumption, BARE, INSTALLED, all};
-use trial::{Place, Problem, Trial, Verdict, random};
+use trial::{Place, Problem, Trial, Verdict};
 
 /// The type of the report's payload.
 const TYPE: &str = "application/vnd.relay.selftest+json";
@@ -84,10 +84,10 @@ pub(crate) fn selftest(arguments: &Selftest, out: &mut impl Write) -> Result<u8,
             let pem = fs::read_to_string(file).map_err(|error| crate::target::unreadable(file, &error))?;
             PrivateKey::from_pem(&pem).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?
         }
-        None => new_key()?,
+        None => PrivateKey::from_seed(crate::random()?),
     };
     let interrupted = listen()?;
-    let name = format!("relay-selftest-{}", random::<4>()?);
+    let name = format!("relay-selftest-{}", data_encoding::HEXLOWER.encode(&crate::random::<4>()?));
     let mut trial = Trial::new(ci, target, name, interrupted);
     let began = (now(), Instant::now());
     let mut found = Vec::new();
@@ -165,13 +165,6 @@ fn cost(hours: f64, network: bool) -> f64 {
     let tasks = 20.0 * (2.0 / 60.0) * (0.04048 + 2.0 * 0.004_445);
     let cents = (endpoints + 7.0 / 730.0 * hours + tasks + 0.005) * 100.0;
     cents.ceil() / 100.0
-}
-
-fn new_key() -> Result<PrivateKey, Failure> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed)
-        .map_err(|error| Failure::usage(format!("cannot read random bytes from the system: {error}")))?;
-    Ok(PrivateKey::from_seed(seed))
 }
 
 /// Sets the flag at the first SIGINT or SIGTERM.
@@ -269,7 +262,7 @@ fn installed(arguments: &Selftest, zip: &Path, trial: &Trial<'_>) -> Result<Plac
     let role = trial.role(&trial.ci, "ci", &["sts:AssumeRole"], None)?;
     install_accounts(arguments, zip, trial, &role)?;
     let (vpc, subnets) = network(arguments, trial)?;
-    let key = new_key()?;
+    let key = PrivateKey::from_seed(crate::random()?);
     fs::write(folder.join("ci.pem"), key.to_pem())?;
     let target = install_target(arguments, trial, &folder, &key, (&vpc, &subnets))?;
     let foundation = trial.target.outputs(&trial.name)?;
@@ -369,17 +362,10 @@ fn install_target(
     let file = folder.join("target.toml");
     fs::write(&file, configuration(trial, key))?;
     let render = Render {
-        file,
         image: Some(arguments.image.clone()),
         runner_image: arguments.runner_image.clone(),
-        cpu: 1_024,
-        memory: 2_048,
         arm64: arguments.arm64,
-        deploy_policy: None,
-        managed_policies: Vec::new(),
-        no_deploy_role: false,
-        secrets_keys: Vec::new(),
-        out: None,
+        ..Render::of(file)
     };
     let (mut template, mut notes) = (Vec::new(), Vec::new());
     render::render(&render, &mut template, &mut notes)?;
@@ -411,8 +397,7 @@ fn configuration(trial: &Trial<'_>, key: &PrivateKey) -> String {
         deployments::TARGET,
         topic(&trial.target),
     );
-    // An emulator, which has one address for all services.
-    if let Some(endpoint) = std::env::var("AWS_ENDPOINT_URL").ok().filter(|url| !url.is_empty()) {
+    if let Some(endpoint) = account::emulator() {
         let _ = writeln!(text, "endpoint = {}", json!(endpoint));
     }
     text + &deployments::steps()

@@ -66,7 +66,7 @@ impl Ended {
 
     /// How long each phase took.
     fn phases(&self) -> String {
-        let at = |name: &str| self.result["phases"][name].as_f64().map(|ms| ms / 1_000.0);
+        let at = |name: &str| self.result["milliseconds"][name].as_f64().map(|ms| ms / 1_000.0);
         let names = ["published", "admitted", "started", "finished"];
         let known = names.iter().filter_map(|name| Some(format!("{name} after {:.1} s", at(name)?)));
         known.collect::<Vec<_>>().join(", ")
@@ -149,7 +149,7 @@ pub(crate) fn is_cancelled(trial: &mut Trial<'_>) -> Outcome {
 
 pub(crate) fn times_out(trial: &mut Trial<'_>) -> Outcome {
     let ended = end(trial, deploy(trial, "wait")?)?;
-    ended.verdict(ended.result["reason"] == "timeout")
+    ended.verdict(ended.result["reason"] == "timed_out")
 }
 
 pub(crate) fn big_output_arrives(trial: &mut Trial<'_>) -> Outcome {

@@ -52,7 +52,7 @@ pub(crate) fn keeps_every_character(trial: &mut Trial<'_>) -> Outcome {
     let body = "\t\n \u{7e}\u{7f}\u{a0}\u{d7ff}\u{e000}\u{fffd}\u{10000}\u{10ffff}";
     send(&account, &url, body)?;
     let Some(message) = receive(trial, &account, &url)? else { return Verdict::no("the message did not arrive") };
-    Verdict::of(message["Body"] == body, "a body arrives unchanged")
+    Verdict::of(message["Body"] == body, format!("arrived unchanged: {}", message["Body"] == body))
 }
 
 pub(crate) fn refuses_control_characters(trial: &mut Trial<'_>) -> Outcome {
@@ -70,7 +70,7 @@ pub(crate) fn batch_fails_in_parts(trial: &mut Trial<'_>) -> Outcome {
         Ok(answer) => {
             let names = |kind: &str| answer[kind].get(0).map(|entry| entry["Id"].clone());
             let holds = names("Successful") == Some(json!("good")) && names("Failed") == Some(json!("bad"));
-            Verdict::of(holds, "the good entry is sent, the bad one is reported")
+            Verdict::of(holds, format!("the good entry is sent and the bad one reported: {holds}"))
         }
         Err(refused) => Verdict::no(format!("the whole batch is refused: {refused}")),
     }
@@ -124,7 +124,7 @@ pub(crate) fn other_account_needs_the_policy(trial: &mut Trial<'_>) -> Outcome {
     }
     admit(&ci, &url, &target)?;
     let sent = trial.until(PATIENCE, || Ok(send(&target, &url, "admitted").ok()))?;
-    Verdict::of(sent.is_some(), "refused without the queue's policy, and accepted with it")
+    Verdict::of(sent.is_some(), format!("refused without a policy; accepted with it: {}", sent.is_some()))
 }
 
 pub(crate) fn topic_has_a_limit(trial: &mut Trial<'_>) -> Outcome {

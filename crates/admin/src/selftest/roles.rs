@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use relay_aws::clock::now;
 use relay_protocol::encoding::{base64, from_base64};
-use relay_protocol::keys::VerifyingKey;
+use relay_protocol::keys::{VerifyingKey, p256_with_low_s};
 use relay_protocol::{Digest, PublicKey};
 use serde_json::{Value, json};
 
@@ -51,7 +51,10 @@ pub(crate) fn signature_is_der(trial: &mut Trial<'_>) -> Outcome {
         VerifyingKey::from_spki(&public(trial, &key)?).map_err(|error| Problem::Other(error.to_string()))?;
     let signature = text(&sign(trial, &key, &Digest::of(TEXT))?, "Signature")?;
     let bytes = from_base64(&signature).map_err(|error| Problem::Other(error.to_string()))?;
-    Verdict::of(verifying.verify(TEXT, &bytes), format!("ECDSA in DER, {} bytes, verifies", bytes.len()))
+    match p256_with_low_s(&bytes) {
+        Some(low) => Verdict::of(verifying.verify(TEXT, &low), format!("ECDSA in DER, {} bytes", bytes.len())),
+        None => Verdict::no("the signature is not ECDSA in DER"),
+    }
 }
 
 pub(crate) fn alias_names_a_key(trial: &mut Trial<'_>) -> Outcome {
@@ -60,7 +63,10 @@ pub(crate) fn alias_names_a_key(trial: &mut Trial<'_>) -> Outcome {
     trial.later_call(&trial.target, "kms", "delete-alias", json!({ "AliasName": alias }));
     trial.target.call("kms", "create-alias", &json!({"AliasName": alias, "TargetKeyId": key}))?;
     let signed = sign(trial, &alias, &Digest::of(b"by alias"))?;
-    Verdict::of(signed["KeyId"] == json!(key), "a signature by alias names the key's ARN")
+    Verdict::of(
+        signed["KeyId"] == json!(key),
+        format!("the answer names the key by its ARN: {}", signed["KeyId"] == json!(key)),
+    )
 }
 
 pub(crate) fn disabled_key_signs_nothing(trial: &mut Trial<'_>) -> Outcome {
@@ -121,7 +127,8 @@ pub(crate) fn role_is_the_principal(trial: &mut Trial<'_>) -> Outcome {
     let session = session(trial, "principal", Some(policy))?;
     let listed = trial.until(PATIENCE, || Ok(session.call("sqs", "list-queues", &json!({})).ok()))?;
     let other = session.call("sns", "list-topics", &json!({}));
-    Verdict::of(listed.is_some() && other.is_err(), "aws:PrincipalArn of a session is its role's ARN")
+    let found = format!("allowed by the role's ARN: {}; by another: {}", listed.is_some(), other.is_ok());
+    Verdict::of(listed.is_some() && other.is_err(), found)
 }
 
 pub(crate) fn source_identity_needs_trust(trial: &mut Trial<'_>) -> Outcome {
@@ -169,7 +176,7 @@ pub(crate) fn account_issues_tokens(trial: &mut Trial<'_>) -> Outcome {
     let issuer = claims["iss"].as_str().is_some_and(|issuer| issuer.starts_with("https://"));
     let soon = claims["exp"].as_i64().is_some_and(|expires| expires <= now().unix() + 360);
     let holds = header["alg"] == "ES384" && header["kid"].is_string() && issuer && soon;
-    Verdict::of(holds, format!("alg {}, issuer with https {issuer}, expires in time {soon}", header["alg"]))
+    Verdict::of(holds, format!("alg {}, issuer with https: {issuer}, expires in time: {soon}", header["alg"]))
 }
 
 /// A JWT that nobody signed, with the issuer of GitHub.

@@ -52,7 +52,8 @@ pub(crate) fn reads_what_was_written(trial: &mut Trial<'_>) -> Outcome {
     put(&trial.target, &bucket, "a/b", &json!({}))?;
     let listed = trial.target.call("s3api", "list-objects-v2", &json!({"Bucket": bucket, "Prefix": "a/"}))?;
     trial.target.call("s3api", "head-object", &json!({"Bucket": bucket, "Key": "a/b"}))?;
-    Verdict::of(listed["Contents"][0]["Key"] == "a/b", "the object is listed and read at once")
+    let is_listed = listed["Contents"][0]["Key"] == "a/b";
+    Verdict::of(is_listed, format!("read at once; listed: {is_listed}"))
 }
 
 pub(crate) fn policy_demands_a_condition(trial: &mut Trial<'_>) -> Outcome {

@@ -87,7 +87,7 @@ pub(crate) fn token_starts_one_task(trial: &mut Trial<'_>) -> Outcome {
     let mut parameters = how(&place, &definition(trial, "token", &place.image, "sleep 20")?);
     parameters["clientToken"] = json!(format!("{}-token", trial.name));
     let (first, second) = (started(trial, &parameters)?, started(trial, &parameters)?);
-    Verdict::of(first == second, "both calls return one task")
+    Verdict::of(first == second, format!("both calls return one task: {}", first == second))
 }
 
 pub(crate) fn token_belongs_to_its_request(trial: &mut Trial<'_>) -> Outcome {

@@ -3,7 +3,6 @@
 //! failure or a Ctrl-C.
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use relay_console::Failure;
 use serde_json::{Value, json};
 
 use crate::account::{Account, Refused};
+use crate::install;
 
 /// How often a check asks again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -239,13 +239,7 @@ impl<'a> Trial<'a> {
 pub(crate) fn make_bucket(trial: &Trial<'_>, account: &Account, name: &str) -> Result<(), Problem> {
     let (owner, bucket) = (account.clone(), name.to_owned());
     trial.later(format!("bucket {name} in account {}", account.id), move || remove_bucket(&owner, &bucket));
-    let mut parameters = json!({ "Bucket": name });
-    // S3 accepts no LocationConstraint for its first region.
-    if account.region.as_str() != "us-east-1" {
-        parameters["CreateBucketConfiguration"] = json!({ "LocationConstraint": account.region });
-    }
-    account.call("s3api", "create-bucket", &parameters)?;
-    Ok(())
+    Ok(install::make_bucket(account, name)?)
 }
 
 /// Removes a bucket with all versions of its objects.
@@ -283,15 +277,4 @@ pub(crate) fn is_gone(refused: &Refused) -> bool {
 pub(crate) fn text(answer: &Value, key: &str) -> Result<String, Problem> {
     let found = answer[key].as_str().map(str::to_owned);
     found.ok_or_else(|| Problem::Other(format!("the answer has no {key}: {answer}")))
-}
-
-/// Random letters and digits, as lower-case hex.
-pub(crate) fn random<const BYTES: usize>() -> Result<String, Failure> {
-    let mut bytes = [0; BYTES];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Failure::usage(format!("cannot read random bytes from the system: {error}")))?;
-    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
 }

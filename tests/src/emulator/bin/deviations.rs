@@ -58,7 +58,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     always("ECS ignores clientToken, so RunTask does not show \"at most once\", and it sends no task events.", &[]),
     always(
         "ECS ignores entryPoint, dependsOn, volumes, user, linuxParameters and a read-only root. The task is one container of an image with the runner and a shell, and the pinned entry point is its command.",
-        &[(File::Target, "          EntryPoint: ", "          Command: ")],
+        &[],
     ),
     always(
         "There is no registry: the image is named by its id, which is also a digest.",
@@ -258,7 +258,16 @@ pub(crate) fn apply(file: File, text: &str, endpoint: &str, permissions: bool) -
             text = text.replace(from, &to.replace("{endpoint}", endpoint));
         }
     }
-    Ok(text)
+    Ok(if file == File::Target { with_command(&text) } else { text })
+}
+
+/// Repeats each entry point as the command, because ECS ignores entry points here.
+fn with_command(template: &str) -> String {
+    let repeated = |line: &str| match line.split_once("EntryPoint: ") {
+        Some((indent, value)) => format!("{line}\n{indent}Command: {value}\n"),
+        None => format!("{line}\n"),
+    };
+    template.lines().map(repeated).collect()
 }
 
 /// Prints the deviations.

@@ -14,7 +14,7 @@ use crate::accounts::{LIMIT, docker, named, said};
 pub(crate) const REPOSITORY: &str = "none/shop";
 
 /// The programs that the image contains beside the runner.
-const PROGRAMS: &[&str] = &["sh", "cat", "head", "sleep"];
+const PROGRAMS: &[&str] = &["sh", "cat", "echo", "head", "sleep"];
 
 /// The entry point's script. A task's command begins `RUNNER run --target TARGET`, and its session
 /// is served under the target's name.

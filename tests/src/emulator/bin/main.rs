@@ -3,11 +3,12 @@
 //! as the task, and the packaged `relay` as CI. None of relay's own code stands in for AWS.
 //! `emulator e2e PACKAGE` shows that it works, `emulator least-privilege PACKAGE` that it needs
 //! every permission of the templates and no other; `emulator selftest PACKAGE` runs
-//! `relay-admin selftest`. `cargo xtask` makes the package and starts them.
+//! `relay-admin selftest`, and `emulator init PACKAGE` runs `relay-admin init --apply`. `cargo xtask` makes the package and starts them.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints what it finds")]
 
 mod accounts;
+mod apply;
 mod cases;
 mod deviations;
 mod image;
@@ -25,8 +26,9 @@ fn main() -> ExitCode {
         ["e2e", package] => path::run(Path::new(package)),
         ["least-privilege", package] => privilege::run(Path::new(package)),
         ["selftest", package] => selftest::run(Path::new(package)),
+        ["init", package] => apply::run(Path::new(package)),
         ["aws", arguments @ ..] => return shim::run(arguments),
-        _ => Err("usage: emulator e2e | least-privilege | selftest PACKAGE".to_owned()),
+        _ => Err("usage: emulator e2e | least-privilege | selftest | init PACKAGE".to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

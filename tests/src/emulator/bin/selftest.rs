@@ -3,15 +3,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use relay_tests::emulator::{CI, Outcome, Permissions, TARGET, World, wait_for};
+use relay_tests::emulator::{CI, Outcome, TARGET, World, wait_for};
 use serde_json::{Value, json};
 
 use crate::accounts::named;
-use crate::image::Image;
-use crate::shim;
+use crate::shim::Lab;
 
 /// The checks that do not end as on AWS on ministack, and why.
 const KNOWN: &str = "src/emulator/known-differences.txt";
@@ -20,24 +19,18 @@ const KNOWN: &str = "src/emulator/known-differences.txt";
 const LIMIT: Duration = Duration::from_secs(1_800);
 
 pub(crate) fn run(package: &Path) -> Outcome<()> {
-    let mut world = World::empty("selftest", Permissions::Unchecked)?;
-    let package = package.canonicalize().map_err(named(package.display()))?;
-    let served = world.folder.join("served");
-    fs::create_dir(&served).map_err(named(served.display()))?;
-    let files = world.serve(&served)?;
-    let image = Image::make(&world.folder.join("image"), &package, &files)?;
-    let environment = shim::environment(&world.folder, &world.venv, &world.endpoint, &served)?;
-    let before = everything(&world)?;
+    let lab = Lab::make("selftest", package)?;
+    let world = &lab.world;
+    let before = everything(world)?;
     let selftest = |more: &[&str]| {
-        let mut command = Command::new(package.join("relay-admin"));
-        command.args(["selftest", "--ci-profile", "ci", "--target-profile", "target", "--image", &image.named()]);
-        command.args(more).current_dir(&world.folder).env_clear().envs(environment.iter().cloned());
-        command.stdin(Stdio::null());
+        let mut command = lab.program("relay-admin", &world.folder);
+        command.args(["selftest", "--ci-profile", "ci", "--target-profile", "target", "--image", &lab.image.named()]);
+        command.args(more);
         command
     };
 
     let planned = selftest(&["--dry-run"]).status().map_err(named("relay-admin"))?;
-    expect(planned.success() && everything(&world)? == before, "a dry run plans, and makes nothing")?;
+    expect(planned.success() && everything(world)? == before, "a dry run plans, and makes nothing")?;
 
     let known = Path::new(env!("CARGO_MANIFEST_DIR")).join(KNOWN).display().to_string();
     let report = world.folder.join("report.json");
@@ -45,7 +38,7 @@ pub(crate) fn run(package: &Path) -> Outcome<()> {
     let mut whole = whole.spawn().map_err(named("relay-admin"))?;
     let status = wait_for("the self-test", LIMIT, || whole.try_wait().map_err(named("relay-admin")))?;
     expect(status.success(), "the self-test shows the listed differences and no other")?;
-    expect(left(&world, &before)?.is_empty(), &format!("nothing is left behind: {:?}", left(&world, &before)?))?;
+    expect(left(world, &before)?.is_empty(), &format!("nothing is left behind: {:?}", left(world, &before)?))?;
     is_signed_and_anonymous(&report)?;
 
     // Stopped while the stacks are being made.
@@ -59,12 +52,12 @@ pub(crate) fn run(package: &Path) -> Outcome<()> {
     expect(interrupt.success(), "a Ctrl-C")?;
     let status = wait_for("the end of the stopped self-test", LIMIT, || stopped.try_wait().map_err(named("kill")))?;
     expect(status.code() == Some(130), &format!("a stopped self-test ends with {status}"))?;
-    expect(left(&world, &before)?.is_empty(), &format!("nothing is left after Ctrl-C: {:?}", left(&world, &before)?))?;
+    expect(left(world, &before)?.is_empty(), &format!("nothing is left after Ctrl-C: {:?}", left(world, &before)?))?;
     println!("\nThe self-test works on ministack, and leaves nothing behind.");
     Ok(())
 }
 
-fn expect(holds: bool, what: &str) -> Outcome<()> {
+pub(crate) fn expect(holds: bool, what: &str) -> Outcome<()> {
     if holds {
         println!("ok: {what}");
         Ok(())
@@ -94,7 +87,7 @@ fn is_signed_and_anonymous(report: &Path) -> Outcome<()> {
 }
 
 /// The names of what exists in both accounts.
-fn everything(world: &World) -> Outcome<Vec<String>> {
+pub(crate) fn everything(world: &World) -> Outcome<Vec<String>> {
     let mut all = Vec::new();
     for account in [CI, TARGET] {
         for (service, operation, list, name) in [

@@ -2,53 +2,74 @@
 //! definitions adapted to ministack by [`deviations`]. So the programs know nothing of ministack.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
-use relay_tests::emulator::{CI, Outcome, TARGET};
+use relay_tests::emulator::{CI, Outcome, Permissions, REGION, TARGET, World};
 use serde_json::{Value, json};
 
 use crate::accounts::{named, said};
 use crate::deviations::{self, File};
-use crate::image::REPOSITORY;
+use crate::image::{Image, REPOSITORY};
 
 /// The variable with the path of the real AWS CLI.
 const REAL: &str = "RELAY_EMULATOR_AWS";
 /// The variable with the folder from which tasks fetch their sessions.
 const SERVED: &str = "RELAY_EMULATOR_SERVED";
 
-/// Makes the folder with `aws`, and returns the environment for programs under test: profiles `ci`
-/// and `target`, ministack's address, and that folder in front on the PATH.
-pub(crate) fn environment(
-    folder: &Path,
-    venv: &Path,
-    endpoint: &str,
-    served: &Path,
-) -> Outcome<Vec<(&'static str, String)>> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let programs = folder.join("programs");
-    fs::create_dir_all(&programs).map_err(named(programs.display()))?;
-    let this = std::env::current_exe().map_err(named("this program"))?;
-    let aws = programs.join("aws");
-    fs::write(&aws, format!("#!/bin/sh\nexec '{}' aws \"$@\"\n", this.display())).map_err(named(aws.display()))?;
-    fs::set_permissions(&aws, fs::Permissions::from_mode(0o755)).map_err(named(aws.display()))?;
-    let profile = |name: &str, account: &str| {
-        format!("[profile {name}]\nregion = eu-west-1\naws_access_key_id = {account}\naws_secret_access_key = test\n")
-    };
-    let file = folder.join("aws-config");
-    fs::write(&file, profile("ci", CI) + &profile("target", TARGET)).map_err(named(file.display()))?;
-    let inherited = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::env::join_paths([programs].into_iter().chain(std::env::split_paths(&inherited)));
-    let home = std::env::var("HOME").unwrap_or_default();
-    Ok(vec![
-        ("PATH", path.map_err(named("PATH"))?.to_string_lossy().into_owned()),
-        ("HOME", home),
-        ("AWS_CONFIG_FILE", file.display().to_string()),
-        ("AWS_ENDPOINT_URL", endpoint.to_owned()),
-        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
-        (REAL, venv.join("bin/aws").display().to_string()),
-        (SERVED, served.display().to_string()),
-    ])
+/// Two empty ministack accounts, as a person with the AWS CLI sees them.
+pub(crate) struct Lab {
+    pub(crate) world: World,
+    pub(crate) image: Image,
+    package: PathBuf,
+    /// Profiles `ci` and `target`, ministack's address, and the folder with `aws` in front on the
+    /// PATH.
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Lab {
+    /// Starts ministack, for the programs of a package.
+    pub(crate) fn make(name: &str, package: &Path) -> Outcome<Self> {
+        let mut world = World::empty(name, Permissions::Unchecked)?;
+        let package = package.canonicalize().map_err(named(package.display()))?;
+        let served = world.folder.join("served");
+        fs::create_dir(&served).map_err(named(served.display()))?;
+        let files = world.serve(&served)?;
+        let image = Image::make(&world.folder.join("image"), &package, &files)?;
+        let programs = world.folder.join("programs");
+        fs::create_dir_all(&programs).map_err(named(programs.display()))?;
+        let this = std::env::current_exe().map_err(named("this program"))?;
+        let aws = programs.join("aws");
+        fs::write(&aws, format!("#!/bin/sh\nexec '{}' aws \"$@\"\n", this.display())).map_err(named(aws.display()))?;
+        fs::set_permissions(&aws, fs::Permissions::from_mode(0o755)).map_err(named(aws.display()))?;
+        let profile = |name: &str, account: &str| {
+            format!(
+                "[profile {name}]\nregion = {REGION}\naws_access_key_id = {account}\naws_secret_access_key = test\n"
+            )
+        };
+        let file = world.folder.join("aws-config");
+        fs::write(&file, profile("ci", CI) + &profile("target", TARGET)).map_err(named(file.display()))?;
+        let inherited = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths([programs].into_iter().chain(std::env::split_paths(&inherited)));
+        let environment = vec![
+            ("PATH", path.map_err(named("PATH"))?.to_string_lossy().into_owned()),
+            ("HOME", world.folder.display().to_string()),
+            ("AWS_CONFIG_FILE", file.display().to_string()),
+            ("AWS_ENDPOINT_URL", world.endpoint.clone()),
+            ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+            (REAL, world.venv.join("bin/aws").display().to_string()),
+            (SERVED, served.display().to_string()),
+        ];
+        Ok(Self { world, image, package, environment })
+    }
+
+    /// One of the package's programs, in a folder and in this environment.
+    pub(crate) fn program(&self, name: &str, folder: &Path) -> Command {
+        let mut command = Command::new(self.package.join(name));
+        command.current_dir(folder).env_clear().envs(self.environment.iter().cloned()).stdin(Stdio::null());
+        command
+    }
 }
 
 /// Runs the AWS CLI with adapted arguments, and passes its exit code on.
@@ -99,8 +120,11 @@ fn adapted(arguments: &[&str]) -> Outcome<u8> {
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
 
+/// The AWS CLI. Its version 1 does not take SQS's address from AWS_ENDPOINT_URL.
 fn real() -> Command {
-    Command::new(std::env::var_os(REAL).unwrap_or_default())
+    let mut aws = Command::new(std::env::var_os(REAL).unwrap_or_default());
+    aws.arg("--endpoint-url").arg(std::env::var_os("AWS_ENDPOINT_URL").unwrap_or_default());
+    aws
 }
 
 /// Which of relay's templates a text is; `None` for network.yaml and foreign ones, which ministack
