@@ -36,7 +36,9 @@ impl Image {
         let certificates = "ca-certificates.crt";
         needed.insert((package.join("image").join(certificates), Path::new("etc/ssl/certs").join(certificates)));
         for name in PROGRAMS {
-            let path = PathBuf::from(said(Command::new("sh").args(["-c", "command -v \"$0\"", name]))?);
+            // Not `command -v`, which names a builtin of the shell without a path.
+            let path = ["/bin", "/usr/bin"].map(|folder| Path::new(folder).join(name));
+            let path = path.into_iter().find(|path| path.exists()).ok_or_else(|| format!("there is no {name}"))?;
             let libraries = said(Command::new("ldd").arg(&path))?;
             needed.extend(
                 libraries
