@@ -18,6 +18,7 @@ pub fn documents() -> Vec<(&'static str, String)> {
     vec![
         ("commands.md", commands()),
         ("codes.md", codes()),
+        ("../aws-assumptions.md", relay_admin::assumptions()),
         ("relay-toml.md", settings("relay.toml", "relay.json", include_str!("../../docs/schema/relay.json"))),
         ("target.md", settings("The file of a target", "target.json", include_str!("../../docs/schema/target.json"))),
     ]

@@ -14,8 +14,8 @@ use relay_protocol::outcome::ExitCode;
 use relay_protocol::{AccountId, Region};
 use serde_json::{Value, json};
 
-/// Waits of each HTTP call of the AWS CLI, in seconds. It repeats a failed call up to four times, so
-/// a call ends after some minutes at the latest.
+/// Waits of each HTTP call of the AWS CLI, in seconds. It repeats a failed call up to four times,
+/// so a call ends after some minutes at the latest.
 const TIMEOUTS: [&str; 4] = ["--cli-connect-timeout", "10", "--cli-read-timeout", "60"];
 
 /// Who makes the calls.

@@ -390,8 +390,8 @@ pub(crate) struct Init {
     /// Private subnets for the tasks, separated by commas, from which AWS's endpoints are reached.
     #[arg(long, value_name = "IDS", value_delimiter = ',', conflicts_with = "new_network")]
     pub(crate) subnets: Vec<String>,
-    /// Make a network for the tasks, with the stack of network.yaml. Its endpoints cost about 102 US
-    /// dollars a month.
+    /// Make a network for the tasks, with the stack of network.yaml. Its endpoints cost about 102
+    /// US dollars a month.
     #[arg(long)]
     pub(crate) new_network: bool,
     /// The launcher [default: relay-launcher.zip beside this program]

@@ -152,8 +152,8 @@ impl<W: Write> Questions<'_, '_, W> {
         }
     }
 
-    /// Asks a person for a yes. Without a terminal there is nobody to ask: whoever wrote the command
-    /// has said yes.
+    /// Asks a person for a yes. Without a terminal there is nobody to ask: whoever wrote the
+    /// command has said yes.
     fn confirm(&mut self, question: &str) -> Result<bool, Failure> {
         if self.terminal.is_none() {
             return Ok(true);

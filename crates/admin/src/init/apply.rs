@@ -1,6 +1,6 @@
 //! `init --apply`: shows the plan, then installs the stacks and writes the files, so that nothing
-//! that one stack puts out is typed into another. It can be run again: for a second target, or after
-//! a failure. Files that exist are kept, and stacks keep what they have.
+//! that one stack puts out is typed into another. It can be run again: for a second target, or
+//! after a failure. Files that exist are kept, and stacks keep what they have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};

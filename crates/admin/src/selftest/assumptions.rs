@@ -337,15 +337,13 @@ pub(crate) fn document() -> String {
     let mut out = String::from(
         "# What relay assumes about AWS\n\n\
          <!-- Made from the code: RELAY_BLESS=1 cargo test --workspace --test reference -->\n\n\
-         `relay-admin selftest` tries each assumption in two accounts of your own, by the check of \
-         the same\nname. It has not been run on AWS by us; tests run it on an emulator.\n",
+         `relay-admin selftest` tries each assumption in two accounts of your own, with the check of the\n\
+         same name. Nobody has reported a run on AWS yet. CI runs the checks on an emulator, and a file\n\
+         lists what that emulator does otherwise: tests/src/emulator/known-differences.txt.\n",
     );
     for one in all() {
-        let _ = write!(
-            out,
-            "\n## {}\n\n{} What depends on it: {}.\n[Source]({})\n",
-            one.name, one.assumes, one.depends, one.source
-        );
+        let Assumption { name, assumes, depends, source, .. } = one;
+        let _ = write!(out, "\n## {name}\n\n{assumes}\n\nDepends on it: {depends}.\nSource: <{source}>\n");
     }
     out
 }

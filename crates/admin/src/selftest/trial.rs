@@ -1,6 +1,6 @@
-//! What every check works with: both accounts, the list of what must be taken down, and the verdict.
-//! Whatever a check makes is on the list before it is made, so nothing is left behind after a
-//! failure or a Ctrl-C.
+//! What every check works with: both accounts, the list of what must be taken down, and the
+//! verdict. Whatever a check makes is on the list before it is made, so nothing is left behind
+//! after a failure or a Ctrl-C.
 
 use std::cell::RefCell;
 use std::path::PathBuf;

@@ -2,8 +2,9 @@
 //! rendered target as stacks, the packaged zip as the function, the packaged runner in a container
 //! as the task, and the packaged `relay` as CI. None of relay's own code stands in for AWS.
 //! `emulator e2e PACKAGE` shows that it works, `emulator least-privilege PACKAGE` that it needs
-//! every permission of the templates and no other; `emulator selftest PACKAGE` runs
-//! `relay-admin selftest`, and `emulator init PACKAGE` runs `relay-admin init --apply`. `cargo xtask` makes the package and starts them.
+//! every permission of the templates and no other, `emulator init PACKAGE` that `relay-admin init
+//! --apply` installs it, and `emulator selftest PACKAGE` what ministack does otherwise than AWS.
+//! `cargo xtask` makes the package and starts them.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints what it finds")]
 
