@@ -21,6 +21,7 @@ mod names;
 mod package;
 mod release;
 mod run;
+mod skew;
 mod soak;
 mod tree;
 mod venv;
@@ -71,6 +72,8 @@ enum Command {
     /// Run what takes too long for each merge: simulations, deployments, a gigabyte, twenty
     /// minutes.
     Soak(soak::Options),
+    /// Run deployments with every mix of this version's and an earlier one's programs.
+    Skew(skew::Options),
     /// Check that the programs compile for each other target whose library rustup has.
     Cross,
     /// Mutate decisions one at a time and list the mutants that survive the tests; needs
@@ -94,6 +97,7 @@ fn main() -> ExitCode {
         Command::Init(options) => emulator::run("init", &options),
         Command::Bench(options) => bench::run(&options),
         Command::Soak(options) => soak::run(&options),
+        Command::Skew(options) => skew::run(&options),
         Command::Cross => cross::check(),
         Command::Mutants(options) => mutants::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
