@@ -20,7 +20,7 @@ const MIXED: [&str; 3] = ["relay", "bootstrap", "relay-runner"];
 /// The deployments of each mix: a name, the arguments of `relay deploy`, and the exit code.
 const CASES: &[(&str, &str, i32)] = &[
     ("a dry run", "demo/hello --param name=you --dry-run", 0),
-    ("success", "demo/hello --param name=you --require-record", 0),
+    ("success", "demo/hello --param name=you --require-record --result-file result.json", 0),
     ("failure", "demo/shell --param script='echo oops >&2; exit 37'", 37),
     ("much output", "demo/shell --param script='head -c 3000000 /dev/zero'", 0),
     ("a signature by token", "demo/hello --param name=you --key oidc", 0),
@@ -43,6 +43,8 @@ pub(crate) fn run(options: &Options) -> Outcome {
         None => said(Command::new("git").args(["describe", "--tags", "--abbrev=0", "HEAD^"]))
             .map_err(|error| format!("there is no tag yet: pass --previous REVISION ({error})"))?,
     };
+    let previous =
+        said(Command::new("git").args(["rev-parse", "--short", "--verify", &format!("{previous}^{{commit}}")]))?;
     let folder = target()?.join("skew");
     let old = built(&previous, &folder)?;
     cargo(&["build", "--workspace", "--bins"])?;
@@ -74,14 +76,13 @@ pub(crate) fn run(options: &Options) -> Outcome {
 
 /// Builds a revision in a work tree of its own. Returns the folder of its programs.
 fn built(revision: &str, folder: &Path) -> Outcome<PathBuf> {
-    let commit = said(Command::new("git").args(["rev-parse", "--verify", &format!("{revision}^{{commit}}")]))?;
     let source = folder.join("source");
     let place = source.display().to_string();
     if source.exists() {
-        quietly(Command::new("git").args(["-C", &place, "checkout", "--force", "--detach", &commit]))?;
+        quietly(Command::new("git").args(["-C", &place, "checkout", "--force", "--detach", revision]))?;
     } else {
         quietly(Command::new("git").args(["worktree", "prune"]))?;
-        quietly(Command::new("git").args(["worktree", "add", "--force", "--detach", &place, &commit]))?;
+        quietly(Command::new("git").args(["worktree", "add", "--force", "--detach", &place, revision]))?;
     }
     let build = folder.join("build");
     let mut cargo = cargo_command();
@@ -113,7 +114,7 @@ fn try_mix(mixed: &Path, versions: &[&Path]) -> Result<(), String> {
         let arguments = arguments.replace("RESULTS", &results.display().to_string());
         let _ = writeln!(
             script,
-            "sh -c 'echo $$ >pid; exec \"$@\"' sh '{}' deploy {arguments} --result-file {at}.json >{at}.out 2>{at}.err\n\
+            "sh -c 'echo $$ >pid; exec \"$@\"' sh '{}' deploy {arguments} >{at}.out 2>{at}.err\n\
              echo $? >{at}.code",
             mixed.join("relay").display()
         );
@@ -134,7 +135,7 @@ fn try_mix(mixed: &Path, versions: &[&Path]) -> Result<(), String> {
             return Err(format!("{name} ends with {}: {}", found.trim(), read(format!("{at}.err"))?.trim()));
         }
     }
-    let result: Value = serde_json::from_str(&read("1.json".to_owned())?).map_err(|error| seen(&error))?;
+    let result: Value = serde_json::from_str(&read("result.json".to_owned())?).map_err(|error| seen(&error))?;
     let record = results.join("record.json");
     fs::write(&record, result["record"].to_string()).map_err(|error| seen(&error))?;
     let key = read("key".to_owned())?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use relay_console::manual::Shell;
-use relay_protocol::{DeploymentId, ParameterName, Region, Timestamp};
+use relay_protocol::{DeploymentId, ParameterName, Region, TargetName, Timestamp};
 
 use relay_policy::Image;
 
@@ -35,6 +35,15 @@ pub(crate) enum Command {
       --region eu-west-1 --ci-account 111111111111 --ci github --ci-source example/payments \\
       --code-bucket example-code --new-key")]
     Init(Box<Init>),
+    /// Remove targets, or relay itself, from an account. Shows the plan, and does nothing without
+    /// --apply.
+    ///
+    /// Buckets with evidence and artifacts, and KMS keys, stay. Needs the AWS CLI. Exits with 1 when
+    /// there is nothing to remove.
+    #[command(after_help = "Example:
+  relay-admin remove payments/staging --profile target
+  relay-admin remove payments/staging --foundation --profile target --apply")]
+    Remove(Remove),
     /// Try out, in two AWS accounts, everything that relay assumes about AWS, and run deployments.
     ///
     /// It installs relay, makes what the checks need, writes a signed report without account
@@ -292,8 +301,15 @@ pub(crate) struct Render {
     #[arg(long = "secrets-key", value_name = "ARN")]
     pub(crate) secrets_keys: Vec<String>,
     /// File to write the template to [default: standard output]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "diff")]
     pub(crate) out: Option<PathBuf>,
+    /// Print, instead of the template, how it differs from the deployed stack's. Needs the AWS CLI
+    /// and a profile for the target account. Exits with 1 if it differs.
+    #[arg(long, requires = "profile")]
+    pub(crate) diff: bool,
+    /// Profile of the AWS CLI for --diff.
+    #[arg(long, value_name = "NAME", requires = "diff")]
+    pub(crate) profile: Option<String>,
 }
 
 impl Render {
@@ -311,6 +327,8 @@ impl Render {
             no_deploy_role: false,
             secrets_keys: Vec::new(),
             out: None,
+            diff: false,
+            profile: None,
         }
     }
 }
@@ -397,6 +415,28 @@ pub(crate) struct Init {
     /// The launcher [default: relay-launcher.zip beside this program]
     #[arg(long, value_name = "FILE")]
     pub(crate) launcher_zip: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Remove {
+    /// The targets to remove.
+    #[arg(value_name = "TARGET", required_unless_present_any = ["foundation", "ci"])]
+    pub(crate) targets: Vec<TargetName>,
+    /// Also the network and the foundation, after the account's last target.
+    #[arg(long)]
+    pub(crate) foundation: bool,
+    /// The stack of the CI account, if the profile is for that account.
+    #[arg(long, conflicts_with_all = ["targets", "foundation"])]
+    pub(crate) ci: bool,
+    /// Profile of the AWS CLI for the account.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: String,
+    /// The region [default: that of the profile]
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<Region>,
+    /// Carry out the plan.
+    #[arg(long)]
+    pub(crate) apply: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use relay_console::Failure;
+use relay_protocol::TargetName;
 use serde_json::{Value, json};
 
 use crate::account::{Account, Refused, Stack, file_of};
@@ -16,6 +17,16 @@ pub(crate) const NETWORK: &str = include_str!("../../../infra/network.yaml");
 
 /// The interface endpoints that network.yaml always makes, in each of its two zones.
 pub(crate) const ENDPOINTS: u32 = 7;
+
+/// The names of the stacks of ci-account.yaml, of foundation.yaml, and of network.yaml.
+pub(crate) const CI_STACK: &str = "relay-ci";
+pub(crate) const FOUNDATION_STACK: &str = "relay";
+pub(crate) const NETWORK_STACK: &str = "relay-network";
+
+/// The name of a target's stack.
+pub(crate) fn stack_of(target: &TargetName) -> String {
+    format!("relay-{}", target.as_str().replace('/', "-"))
+}
 
 /// What deleting a stack may take.
 const PATIENCE: Duration = Duration::from_secs(1_800);

@@ -19,6 +19,7 @@ mod lock;
 mod log;
 mod prove;
 mod ps;
+mod remove;
 mod render;
 mod selftest;
 mod target;
@@ -80,6 +81,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut impl Write, 
             let input = input.as_mut().map(|input| input as &mut dyn BufRead);
             init::init(*arguments, input, &mut Lines::new(raw_out), &mut Lines::new(raw_err))
         }
+        cli::Command::Remove(arguments) => remove::remove(&arguments, &mut Lines::new(raw_out)),
         cli::Command::Selftest(arguments) => selftest::selftest(&arguments, &mut Lines::new(raw_out)),
         cli::Command::Log(arguments) => {
             let tame = |is_terminal: bool| is_terminal && !arguments.raw;

@@ -11,9 +11,12 @@ use std::path::Path;
 use relay_console::Failure;
 use relay_policy::{Configuration, Image, Images, ParameterRule, Pin};
 use relay_protocol::keys::Proof;
+use relay_protocol::outcome::ExitCode;
 use serde_json::{Value, json};
 
+use crate::account::Account;
 use crate::cli::Render;
+use crate::install;
 use crate::target::{self, unreadable};
 
 const TEMPLATE: &str = include_str!("target.yaml");
@@ -48,11 +51,38 @@ pub(crate) fn render(arguments: &Render, out: &mut impl Write, err: &mut impl Wr
     let (role, policy) = (role.as_ref(), policy.as_ref());
     let parts = Parts { text: &text, configuration: &configuration, key, images, role, policy };
     let template = template(&parts, arguments)?;
+    if let Some(profile) = &arguments.profile {
+        return diff(&configuration, &template, profile, out);
+    }
     match &arguments.out {
         Some(path) => std::fs::write(path, template).map_err(|error| unreadable(path, &error))?,
         None => out.write_all(template.as_bytes())?,
     }
     Ok(0)
+}
+
+/// Prints how the template differs from the deployed one, as `diff -u` does.
+fn diff(configuration: &Configuration, template: &str, profile: &str, out: &mut impl Write) -> Result<u8, Failure> {
+    let topic = &configuration.topic;
+    let account = Account::of_profile(profile, topic.region())?;
+    if account.id != *topic.account() {
+        let problem = format!("profile {profile} is of account {}, and the target of {}", account.id, topic.account());
+        return Err(Failure::usage(problem));
+    }
+    let stack = install::stack_of(&configuration.target);
+    let deployed = match account.call("cloudformation", "get-template", &json!({ "StackName": stack })) {
+        Err(refused) if refused.message.contains("does not exist") => {
+            return Err(Failure::usage(format!("there is no stack {stack} in account {}", account.id)));
+        }
+        answer => answer?["TemplateBody"].as_str().unwrap_or_default().to_owned(),
+    };
+    if deployed.trim_end() == template.trim_end() {
+        writeln!(out, "the stack {stack} has this template")?;
+        return Ok(0);
+    }
+    let text = similar::TextDiff::from_lines(deployed.as_str(), template);
+    write!(out, "{}", text.unified_diff().header(&format!("deployed: {stack}"), "rendered"))?;
+    Ok(ExitCode::No.code())
 }
 
 /// The target key: the one that this template makes, or one that other targets share.

@@ -16,18 +16,14 @@ use super::files::{HEAD, Parameters, flat};
 use super::{Answers, KEY_FILE, Questions, write_new};
 use crate::account::{self, Account};
 use crate::cli::{Ci, Init, Render};
-use crate::{install, render, target};
+use crate::install::{self, CI_STACK, FOUNDATION_STACK, NETWORK_STACK};
+use crate::{render, target};
 
 /// Parameters that are lists: a further target adds to them.
 const LISTS: &[&str] = &["Subjects", "TopicArns", "QueueRegions", "TargetAccountIds", "CiAccountIds", "CiRoleArns"];
 
 /// Parameters that decide what a stack is. A further target cannot change them.
 const FIXED: &[&str] = &["Provider", "ExistingRoleName", "Architecture"];
-
-/// The stack of ci-account.yaml, of foundation.yaml, and of network.yaml.
-const CI_STACK: &str = "relay-ci";
-const FOUNDATION_STACK: &str = "relay";
-const NETWORK_STACK: &str = "relay-network";
 
 /// The accounts that profiles are for.
 pub(super) struct Accounts {
@@ -337,7 +333,7 @@ fn install_target(
     out.write_all(&notes)?;
     let template = String::from_utf8_lossy(&template).into_owned();
     let parameters = vec![("VpcId", vpc.to_owned()), ("Subnets", subnets.join(","))];
-    stack(&accounts.target, &format!("relay-{name}"), &template, parameters, None, out)?;
+    stack(&accounts.target, &install::stack_of(&answers.target), &template, parameters, None, out)?;
     Ok(())
 }
 
