@@ -67,6 +67,8 @@ enum Command {
     Selftest(emulator::Options),
     /// Run `relay-admin init --apply` of the package on a third-party AWS emulator.
     Init(emulator::Options),
+    /// Run a command in front of two empty accounts of a third-party AWS emulator.
+    Accounts(emulator::Accounts),
     /// Measure time, memory, cost and size, compared with bare SQS calls and a pipe.
     Bench(bench::Options),
     /// Run what takes too long for each merge: simulations, deployments, a gigabyte, twenty
@@ -95,6 +97,7 @@ fn main() -> ExitCode {
         Command::LeastPrivilege(options) => emulator::run("least-privilege", &options),
         Command::Selftest(options) => emulator::run("selftest", &options),
         Command::Init(options) => emulator::run("init", &options),
+        Command::Accounts(arguments) => emulator::accounts(&arguments),
         Command::Bench(options) => bench::run(&options),
         Command::Soak(options) => soak::run(&options),
         Command::Skew(options) => skew::run(&options),

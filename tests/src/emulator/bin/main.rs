@@ -4,7 +4,8 @@
 //! `emulator e2e PACKAGE` shows that it works, `emulator least-privilege PACKAGE` that it needs
 //! every permission of the templates and no other, `emulator init PACKAGE` that `relay-admin init
 //! --apply` installs it, and `emulator selftest PACKAGE` what ministack does otherwise than AWS.
-//! `cargo xtask` makes the package and starts them.
+//! `emulator accounts PACKAGE COMMAND` is for people: it runs a command in front of two empty
+//! accounts. `cargo xtask` makes the package and starts all of them.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints what it finds")]
 
@@ -28,8 +29,11 @@ fn main() -> ExitCode {
         ["least-privilege", package] => privilege::run(Path::new(package)),
         ["selftest", package] => selftest::run(Path::new(package)),
         ["init", package] => apply::run(Path::new(package)),
+        ["accounts", package, command @ ..] if !command.is_empty() => shim::accounts(Path::new(package), command),
         ["aws", arguments @ ..] => return shim::run(arguments),
-        _ => Err("usage: emulator e2e | least-privilege | selftest | init PACKAGE".to_owned()),
+        _ => {
+            Err("usage: emulator e2e | least-privilege | selftest | init PACKAGE | accounts PACKAGE COMMAND".to_owned())
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -72,6 +72,20 @@ impl Lab {
     }
 }
 
+/// Runs a person's command in this folder, with the package's programs on the PATH and the name of
+/// an image with a shell in IMAGE.
+pub(crate) fn accounts(package: &Path, command: &[&str]) -> Outcome<()> {
+    let lab = Lab::make("accounts", package)?;
+    let (program, arguments) = command.split_first().ok_or("no command")?;
+    let mut command = Command::new(program);
+    command.args(arguments).envs(lab.environment.iter().cloned().filter(|(name, _)| *name != "HOME"));
+    let path = lab.environment.iter().find(|(name, _)| *name == "PATH").map(|(_, path)| path.as_str());
+    let path = format!("{}:{}", path.unwrap_or_default(), lab.package.display());
+    command.env("PATH", path).env("IMAGE", lab.image.named());
+    let status = command.status().map_err(named(program))?;
+    if status.success() { Ok(()) } else { Err(format!("{program} ends with {status}")) }
+}
+
 /// Runs the AWS CLI with adapted arguments, and passes its exit code on.
 pub(crate) fn run(arguments: &[&str]) -> ExitCode {
     match adapted(arguments) {
