@@ -38,8 +38,8 @@ pub(crate) enum Command {
     /// Remove targets, or relay itself, from an account. Shows the plan, and does nothing without
     /// --apply.
     ///
-    /// Buckets with evidence and artifacts, and KMS keys, stay. Needs the AWS CLI. Exits with 1 when
-    /// there is nothing to remove.
+    /// Buckets with evidence and artifacts, and KMS keys, stay. Needs the AWS CLI. Exits with 1
+    /// when there is nothing to remove.
     #[command(after_help = "Example:
   relay-admin remove payments/staging --profile target
   relay-admin remove payments/staging --foundation --profile target --apply")]

@@ -1,6 +1,6 @@
 //! The commands that work through the AWS CLI, with a stand-in for it that answers from files: what
-//! they plan, compare and refuse, and that they make nothing by mistake. tests/src/emulator/bin runs
-//! them against an emulator.
+//! they plan, compare and refuse, and that they make nothing by mistake. tests/src/emulator/bin
+//! runs them against an emulator.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 use std::fs;
@@ -11,8 +11,8 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Notes each call, and answers from `SERVICE-OPERATION.json` or with the error in `….error`. A file
-/// for one profile comes first: `PROFILE.SERVICE-OPERATION.json`.
+/// Notes each call, and answers from `SERVICE-OPERATION.json` or with the error in `….error`. A
+/// file for one profile comes first: `PROFILE.SERVICE-OPERATION.json`.
 const AWS: &str = r#"#!/bin/sh
 cd "$(dirname "$0")"
 echo "$1 $2" >>calls
