@@ -40,6 +40,7 @@ const TEMPLATES: &[&str] = &[
     "ci-account.yaml",
     "ci-pipeline.yaml",
     "network.yaml",
+    "managed-instances.yaml",
     "governance.yaml",
     "approver-policy.json",
     "auditor-policy.json",

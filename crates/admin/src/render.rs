@@ -239,6 +239,10 @@ fn template(parts: &Parts<'_>, arguments: &Render) -> Result<String, Failure> {
         ("description", json!(format!("relay: the target {target}")).to_string()),
         ("target", json!(target.as_str()).to_string()),
         ("family", json!(target.family()).to_string()),
+        (
+            "compatibility",
+            if parts.configuration.capacity.is_some() { "MANAGED_INSTANCES" } else { "FARGATE" }.to_owned(),
+        ),
         ("cpu", json!(arguments.cpu.to_string()).to_string()),
         ("memory", json!(arguments.memory.to_string()).to_string()),
         ("architecture", if arguments.arm64 { "ARM64" } else { "X86_64" }.to_owned()),

@@ -281,7 +281,14 @@ fn a_target_of_each_partition_names_no_other() {
 #[test]
 fn no_template_names_a_partition() {
     let infra = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra");
-    for name in ["ci-account.yaml", "ci-pipeline.yaml", "foundation.yaml", "governance.yaml", "network.yaml"] {
+    for name in [
+        "ci-account.yaml",
+        "ci-pipeline.yaml",
+        "foundation.yaml",
+        "governance.yaml",
+        "managed-instances.yaml",
+        "network.yaml",
+    ] {
         let text = std::fs::read_to_string(infra.join(name)).unwrap();
         // A pattern of a parameter says arn:aws[a-z-]*, and descriptions give examples.
         for line in text.lines().filter(|line| !line.contains("Pattern") && !line.contains("Description")) {

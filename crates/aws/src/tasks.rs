@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use aws_sdk_ecs::operation::run_task::RunTaskError;
 use aws_sdk_ecs::types::{
-    AwsVpcConfiguration, ContainerOverride, DesiredStatus, KeyValuePair, LaunchType, NetworkConfiguration, TaskOverride,
+    AwsVpcConfiguration, CapacityProviderStrategyItem, ContainerOverride, DesiredStatus, KeyValuePair, LaunchType,
+    NetworkConfiguration, TaskOverride,
 };
 use relay_protocol::task::Task;
 use relay_protocol::{RequestRef, Timestamp, overrides};
@@ -59,6 +60,8 @@ pub struct Launch<'a> {
     pub subnets: Vec<String>,
     /// The security groups of that interface.
     pub security_groups: Vec<String>,
+    /// The capacity provider to run on; Fargate without one.
+    pub capacity: Option<&'a str>,
 }
 
 impl Tasks {
@@ -124,11 +127,19 @@ impl Tasks {
             .task_definition(launch.definition)
             .client_token(id)
             .started_by(id)
-            .launch_type(LaunchType::Fargate)
             .enable_execute_command(false)
             .count(1)
             .overrides(TaskOverride::builder().container_overrides(container).build())
             .network_configuration(NetworkConfiguration::builder().awsvpc_configuration(network).build());
+        // A strategy excludes a launch type.
+        // https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html
+        let call = match launch.capacity {
+            Some(name) => {
+                let provider = CapacityProviderStrategyItem::builder().capacity_provider(name).build();
+                call.capacity_provider_strategy(provider.map_err(wrong)?)
+            }
+            None => call.launch_type(LaunchType::Fargate),
+        };
         let output = call.send().await.map_err(|error| {
             let resources = match error.as_service_error() {
                 Some(RunTaskError::ConflictException(conflict)) => conflict.resource_ids().to_vec(),

@@ -146,7 +146,7 @@ impl Run {
         let asked = Arc::new(Asked::clone(asked).with_saved(configuration, &found));
         let mut allowed = relay_policy::authorise(configuration, &asked, now(), Stage::Run).map_err(denied);
         if allowed.is_ok()
-            && let Err(trouble) = self.host.look(&Tasks::new(sdk), configuration.images.as_ref()).await
+            && let Err(trouble) = self.host.look(&Tasks::new(sdk), configuration).await
         {
             allowed = Err(trouble);
         }

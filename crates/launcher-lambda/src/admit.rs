@@ -219,6 +219,7 @@ impl<'a> Admission<'a> {
             request: &request,
             subnets: label(SUBNETS),
             security_groups: label(SECURITY_GROUPS),
+            capacity: self.target.configuration.capacity.as_deref(),
         };
         let mut backoff = PAUSE;
         loop {

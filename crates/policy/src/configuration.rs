@@ -61,6 +61,11 @@ pub struct Configuration {
     pub concurrency: u32,
     /// Whether every request is refused.
     pub frozen: bool,
+    /// Whether the steps change nothing, as the platform team declares. Only such a target may have
+    /// a capacity of its own.
+    pub read_only: bool,
+    /// The capacity provider that the task runs on; on Fargate without one (clause RUN-15).
+    pub capacity: Option<String>,
     /// The Cedar policies.
     pub policies: Policies,
     /// The rules for the parameters, by name.
@@ -198,6 +203,9 @@ struct File {
     concurrency: u32,
     #[serde(default)]
     frozen: bool,
+    #[serde(default)]
+    read_only: bool,
+    capacity: Option<String>,
     policy: String,
     #[serde(default)]
     parameters: BTreeMap<ParameterName, ParameterFile>,
@@ -337,7 +345,24 @@ impl File {
         if let Some(twice) = self.secrets.keys().find(|name| self.environment.contains_key(*name)) {
             return Err(wrong(format!("secrets.{twice}"), "is also in `environment`"));
         }
+        self.capacity.as_deref().map_or(Ok(()), |name| self.check_capacity(name))?;
         self.endpoint.as_deref().map_or(Ok(()), check_endpoint)
+    }
+
+    /// Hosts of a capacity provider are shared by the tasks on them, so each provider is for one
+    /// target, and for one that changes nothing.
+    fn check_capacity(&self, name: &str) -> Result<(), ConfigurationError> {
+        let own = self.target.family();
+        if name != own {
+            return Err(wrong("capacity", format!("must be `{own}`: a capacity provider serves one target")));
+        }
+        if !self.read_only {
+            return Err(wrong(
+                "capacity",
+                "needs `read_only = true`: tasks share its hosts, so its steps may change nothing",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -421,6 +446,8 @@ impl Configuration {
             output: file.output,
             concurrency: file.concurrency,
             frozen: file.frozen,
+            read_only: file.read_only,
+            capacity: file.capacity,
             policies,
             parameters,
             environment: file.environment,

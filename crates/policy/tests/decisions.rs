@@ -533,3 +533,24 @@ fn what_was_asked_is_kept_and_who_asked_is_named() {
     let denied = tried.decide(&configuration, r.issued_at).unwrap_err();
     assert_eq!(denied.message, "0 persons have approved exactly this deployment; the policy requires 1 more");
 }
+
+// clause: RUN-15
+#[test]
+fn only_a_target_that_changes_nothing_has_a_capacity_and_only_its_own() {
+    let with = |fields: &str| {
+        let text = text(PERMIT).replacen("\ntopic", &format!("\n{fields}\ntopic"), 1);
+        Configuration::parse(&text).map_err(|error| error.to_string())
+    };
+    let own = "read_only = true\ncapacity = \"relay_payments_production\"";
+    assert_eq!(with(own).unwrap().capacity.as_deref(), Some("relay_payments_production"));
+    assert!(with("read_only = true").unwrap().capacity.is_none());
+    for (fields, problem) in [
+        ("capacity = \"relay_payments_production\"", "needs `read_only = true`"),
+        ("read_only = true\ncapacity = \"relay_payments_plan\"", "a capacity provider serves one target"),
+        ("read_only = true\ncapacity = \"FARGATE_SPOT\"", "a capacity provider serves one target"),
+        ("read_only = true\ncapacity = \"\"", "a capacity provider serves one target"),
+    ] {
+        let error = with(fields).unwrap_err();
+        assert!(error.contains(problem), "{fields}: {error}");
+    }
+}

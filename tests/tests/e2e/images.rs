@@ -83,3 +83,17 @@ fn another_image_than_the_configuration_names_runs_nothing() {
     let outcome = serde_json::to_value(&record.statement().predicate.outcome).unwrap();
     assert_eq!(outcome["ended"]["reason"], "image");
 }
+
+// clause: RUN-15, REC-3
+/// The launcher passes the provider to RunTask, and the runner finds that its task runs there.
+#[test]
+fn a_target_that_changes_nothing_has_a_capacity_of_its_own() {
+    let fields = "\nread_only = true\ncapacity = \"relay_test_plan\"\ntimeout";
+    let configuration = target("test/plan", &Head::default(), SHELL).replacen("\ntimeout", fields, 1);
+    let sandbox = Sandbox::start(Options::default().target("test/plan", configuration));
+    let done = sandbox.deploy("test/plan").param("script", "echo planned").run().exits(0);
+    let bytes = sandbox.evidence(&done.id(), "runner/record.json").unwrap();
+    let record = Envelope::parse(&bytes, 1 << 20).unwrap();
+    let record = sandbox.target_key().verify::<Record<Deployment>>(&record).unwrap();
+    assert_eq!(record.statement().predicate.capacity.as_deref(), Some("relay_test_plan"));
+}

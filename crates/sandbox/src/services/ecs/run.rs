@@ -57,10 +57,22 @@ fn check_overrides(definition: &Definition, overrides: &Value) -> Outcome<()> {
     Ok(())
 }
 
-/// Checks what Fargate requires of a request.
+/// The capacity provider that a request names.
+pub(super) fn capacity(call: &Call) -> Option<&str> {
+    call.params.get("capacityProviderStrategy")?.get(0)?.get("capacityProvider")?.as_str()
+}
+
+/// Checks what ECS requires of a request.
 fn check_request(call: &Call) -> Outcome<()> {
-    if call.text("launchType") != Some("FARGATE") {
-        return Err(invalid("The sandbox supports only the launchType FARGATE."));
+    match (call.text("launchType"), capacity(call)) {
+        (Some("FARGATE"), None) => {}
+        // A cluster has the capacity providers that a stack gave it.
+        (None, Some(name)) if name.starts_with("relay_") => {}
+        (None, Some(_)) => return Err(invalid("The specified capacity provider was not found.")),
+        (Some(_), Some(_)) => {
+            return Err(invalid("Specifying both a launch type and capacity provider strategy is not supported."));
+        }
+        _ => return Err(invalid("The sandbox supports only the launchType FARGATE and capacity providers.")),
     }
     let network = call.params.get("networkConfiguration").and_then(|network| network.get("awsvpcConfiguration"));
     let network = network

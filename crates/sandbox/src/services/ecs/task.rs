@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::definition::Definition;
+use super::run::capacity;
 use crate::services::call::{Call, Now};
 use crate::services::principal::{REGION, TARGET_ACCOUNT};
 use crate::wire::times::{epoch_seconds, iso_millis, random_hex, uuid};
@@ -36,6 +37,8 @@ pub(super) struct Task {
     pub(super) definition: Arc<Definition>,
     pub(super) overrides: Value,
     pub(super) started_by: Option<String>,
+    /// The capacity provider; on Fargate without one.
+    capacity: Option<String>,
     pub(super) tags: Value,
     pub(super) status: Status,
     stopping: bool,
@@ -99,6 +102,7 @@ impl Task {
             definition,
             overrides,
             started_by: call.text("startedBy").map(str::to_owned),
+            capacity: capacity(call).map(str::to_owned),
             tags: call.params.get("tags").cloned().unwrap_or_else(|| json!([])),
             status: Status::Provisioning,
             stopping: false,
@@ -151,13 +155,14 @@ impl Task {
         }
         let mut task = json!({
             "taskArn": self.arn, "clusterArn": self.cluster, "taskDefinitionArn": self.definition.arn,
-            "lastStatus": self.status.name(), "desiredStatus": self.desired(), "launchType": "FARGATE",
-            "containers": self.containers(), "overrides": overrides, "version": self.version,
+            "lastStatus": self.status.name(), "desiredStatus": self.desired(), "containers": self.containers(), "overrides": overrides, "version": self.version,
             "createdAt": time(self.created_ms), "availabilityZone": "eu-west-1a", "connectivity": "CONNECTED",
             "cpu": setting("cpu"), "memory": setting("memory"), "attachments": [], "attributes": [],
             "enableExecuteCommand": false, "platformVersion": "1.4.0", "platformFamily": "Linux",
         });
         let optional = [
+            ("launchType", self.capacity.is_none().then(|| json!("FARGATE"))),
+            ("capacityProviderName", self.capacity.as_ref().map(|name| json!(name))),
             ("startedBy", self.started_by.as_ref().map(|s| json!(s))),
             ("startedAt", self.started_ms.map(&time)),
             ("stoppedAt", self.end.at_ms.map(&time)),
