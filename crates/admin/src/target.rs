@@ -19,7 +19,41 @@ fn read(file: &Path) -> Result<String, Failure> {
 }
 
 fn parse(file: &Path, text: &str) -> Result<Configuration, Failure> {
-    Configuration::parse(text).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))
+    Configuration::parse(text).map_err(|error| {
+        let words = error.to_string();
+        let failure = Failure::usage(format!("{}: {words}", file.display()));
+        match advice(&words) {
+            Some(advice) => failure.hint(advice),
+            None => failure,
+        }
+    })
+}
+
+/// What to do about an error of the TOML parser.
+fn advice(words: &str) -> Option<String> {
+    if words.contains("missing escaped value") {
+        return Some(r"write regular expressions in single quotes, such as pattern = 'v\d+'".to_owned());
+    }
+    // unknown field `buckett`, expected one of `target`, `topic`, …
+    let (_, rest) = words.split_once("unknown field `")?;
+    let mut names = rest.split('`').step_by(2);
+    let wrong = names.next()?;
+    let nearest = names.map(|name| (strsim::damerau_levenshtein(wrong, name), name)).min()?;
+    (nearest.0 <= 2).then(|| format!("did you mean `{}`?", nearest.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_in_the_toml_has_a_hint() {
+        let of = |text: &str| parse(Path::new("x.toml"), text).unwrap_err().hints.join("\n");
+        assert_eq!(of("buckett = 1"), "did you mean `bucket`?");
+        assert_eq!(of("[[rollbacks]]\nname = \"x\""), "did you mean `rollback`?");
+        assert_eq!(of("weather = 1"), "");
+        assert!(of("[parameters]\nv = { pattern = \"v\\d+\" }").contains("single quotes"), "{}", of("v = \"\\d\""));
+    }
 }
 
 /// Reads and parses a configuration. Returns its text as well.

@@ -65,8 +65,13 @@ impl S3Prefix {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParameterError {
     /// The configuration has this parameter, but the request does not.
-    #[error("the parameter `{0}` is missing")]
-    Missing(ParameterName),
+    #[error("the parameter `{name}` is missing: add {flag}")]
+    Missing {
+        /// The parameter.
+        name: ParameterName,
+        /// The flag of `relay deploy` that gives it.
+        flag: String,
+    },
     /// The request has this parameter, but the configuration does not.
     #[error("there is no parameter `{name}`; this target has: {known}")]
     Unknown {
@@ -161,7 +166,13 @@ pub(crate) fn check(
         return Err(ParameterError::Unknown { name: name.clone(), known });
     }
     for (name, rule) in rules {
-        let value = values.get(name).ok_or_else(|| ParameterError::Missing(name.clone()))?;
+        let value = values.get(name).ok_or_else(|| ParameterError::Missing {
+            name: name.clone(),
+            flag: match rule {
+                ParameterRule::Text { .. } | ParameterRule::SavedBy { .. } => format!("--param {name}=VALUE"),
+                ParameterRule::Artifact { .. } => format!("--artifact {name}=PATH"),
+            },
+        })?;
         rule.check(name, value)?;
     }
     Ok(())

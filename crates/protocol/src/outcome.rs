@@ -122,8 +122,8 @@ reasons! {
     Audience = "audience", Refused, "the request is meant for another topic", "check `topic` in relay.toml against the target's configuration";
     Target = "target", Refused, "the request is for another target", "check the target's name against its configuration";
     Queue = "queue", Refused, "the request names a queue that its signer may not use", "add the CI account to the signer's `ci_accounts`, or use that account's credentials";
-    Parameter = "parameter", Refused, "a parameter does not match its rule", "correct the parameter; the target's configuration has the rule";
-    Policy = "policy", Refused, "the target's policy does not allow this", "ask the owner of the target; `relay-admin target test` shows which policy decides";
+    Parameter = "parameter", Refused, "a parameter does not match its rule", "correct the parameter; its rule is in the target's configuration, which the platform team keeps";
+    Policy = "policy", Refused, "the target's policy does not allow this", "ask the owner of the target, whose policies decide; `relay-admin target check` finds conditions that are never true";
     Approval = "approval", Refused, "an approval is missing, or does not count", "wait for a colleague with `relay deploy --wait-approval 2h`; it prints the command for them";
     Busy = "busy", Refused, "another deployment of this target is running", "run yours again when it has ended, or let relay do it: `relay deploy --wait 20m`";
     IdInUse = "id_in_use", Refused, "another request has this deployment id", "run the deployment again; each run gets a new id";

@@ -148,11 +148,19 @@ fn say_finished(
         };
         format!("output INCOMPLETE: {} frames and {} bytes never arrived{or}", missing.frames, missing.bytes)
     };
+    let whose = match &finished.step {
+        Some(step) if code != 0 && tail.progress.rolled_back() => format!(" of step {step}, the rollback ran"),
+        Some(step) if code != 0 => format!(" of step {step}"),
+        _ => String::new(),
+    };
     match &finished.outcome {
         Outcome::Exited { signal: Some(signal), .. } => {
-            show.end_line("finished", &format!("signal {signal}, exit {code}, {took}, {output}"), verified, facts);
+            let text = format!("signal {signal}, exit {code}{whose}, {took}, {output}");
+            show.end_line("finished", &text, verified, facts);
         }
-        Outcome::Exited { .. } => show.end_line("finished", &format!("exit {code}, {took}, {output}"), verified, facts),
+        Outcome::Exited { .. } => {
+            show.end_line("finished", &format!("exit {code}{whose}, {took}, {output}"), verified, facts);
+        }
         Outcome::Ended { reason: Reason::Cancelled, .. } if ran_out => {
             let text = format!("stopped, because the --timeout has passed, exit {code}, {took}, {output}");
             show.end_line("finished", &text, false, facts);

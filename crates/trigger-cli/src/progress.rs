@@ -87,6 +87,11 @@ impl Progress {
         self.steps
     }
 
+    /// Whether a step of the rollback has begun.
+    pub(crate) fn rolled_back(&self) -> bool {
+        matches!(self.step, Some((_, true)))
+    }
+
     /// Says what a cancel leads to, as far as is known here. A reader that joined late may not know
     /// the grace period.
     pub(crate) fn after_cancel(&self) -> String {

@@ -139,7 +139,7 @@ runner_role = "{runner_role}"
 role = "arn:{partition}:iam::{account}:role/relay-deploy/{name}"
 timeout = "45m"
 cancel = {{ signal = "INT", grace = "90s" }}
-{endpoint}policy = '''permit(principal in Group::"ci", action in [Action::"deploy", Action::"cancel"], resource);'''
+{endpoint}policy = '''@id("ci-deploys") permit(principal in Group::"ci", action in [Action::"deploy", Action::"cancel"], resource);'''
 
 {images}
 [parameters]

@@ -168,6 +168,9 @@ async fn run(command: Command) -> Result<u8, Failure> {
             let signals = Signals::new()?;
             let sandbox = start(common).await?;
             let code = exec(&sandbox, &command, signals).await;
+            if !matches!(code, Ok(0)) {
+                say_causes(&sandbox);
+            }
             sandbox.stop().await;
             Ok(code?)
         }
@@ -189,6 +192,26 @@ async fn start(common: Common) -> Result<Sandbox, Failure> {
         let _ = writeln!(std::io::stderr(), "sandbox: {note}");
     }
     Ok(sandbox)
+}
+
+/// Says what the launcher's logs say about requests that it did not verify. A launcher tells CI
+/// nothing of that, but here the logs are the user's, and go away with the sandbox.
+fn say_causes(sandbox: &Sandbox) {
+    let state = sandbox.environment().iter().find(|(name, _)| name.as_str() == "RELAY_SANDBOX_STATE");
+    let entries = state.and_then(|(_, folder)| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    for log in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("launcher-")) {
+        let text = std::fs::read_to_string(log.path()).unwrap_or_default();
+        for cause in text.lines().filter_map(cause) {
+            let _ = writeln!(std::io::stderr(), "sandbox: the launcher's log says: {cause}");
+        }
+    }
+}
+
+/// The cause in a line of the launcher's log about a request that was not verified.
+fn cause(line: &str) -> Option<String> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    // As JSON, so that no character of a request reaches the terminal as it is.
+    (line["message"] == "unverified").then(|| line["cause"].to_string())
 }
 
 /// Quotes a value for a POSIX shell, if needed.
