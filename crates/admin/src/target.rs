@@ -42,20 +42,6 @@ fn advice(words: &str) -> Option<String> {
     (nearest.0 <= 2).then(|| format!("did you mean `{}`?", nearest.1))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mistake_in_the_toml_has_a_hint() {
-        let of = |text: &str| parse(Path::new("x.toml"), text).unwrap_err().hints.join("\n");
-        assert_eq!(of("buckett = 1"), "did you mean `bucket`?");
-        assert_eq!(of("[[rollbacks]]\nname = \"x\""), "did you mean `rollback`?");
-        assert_eq!(of("weather = 1"), "");
-        assert!(of("[parameters]\nv = { pattern = \"v\\d+\" }").contains("single quotes"), "{}", of("v = \"\\d\""));
-    }
-}
-
 /// Reads and parses a configuration. Returns its text as well.
 pub(crate) fn load(file: &Path) -> Result<(String, Configuration), Failure> {
     let text = read(file)?;
@@ -110,4 +96,18 @@ pub(crate) fn pin(file: &Path, runner: &str, out: &mut impl Write) -> Result<u8,
     });
     writeln!(out, "{json:#}")?;
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_in_the_toml_has_a_hint() {
+        let of = |text: &str| parse(Path::new("x.toml"), text).unwrap_err().hints.join("\n");
+        assert_eq!(of("buckett = 1"), "did you mean `bucket`?");
+        assert_eq!(of("[[rollbacks]]\nname = \"x\""), "did you mean `rollback`?");
+        assert_eq!(of("weather = 1"), "");
+        assert!(of("[parameters]\nv = { pattern = \"v\\d+\" }").contains("single quotes"), "{}", of("v = \"\\d\""));
+    }
 }

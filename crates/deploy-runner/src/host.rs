@@ -130,11 +130,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_metadata_service_is_noticed() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+    async fn a_metadata_service_is_noticed() -> std::io::Result<()> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?.to_string();
         assert!(answers(&address).await);
         drop(listener);
         assert!(!answers(&address).await);
+        Ok(())
     }
 }

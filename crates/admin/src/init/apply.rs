@@ -6,15 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use relay_console::Failure;
-use relay_protocol::{AccountId, Region};
 use serde_json::json;
 
-use super::files::{HEAD, Parameters, flat};
-use super::{Answers, KEY_FILE, Questions, write_new};
-use crate::account::{self, Account};
+use super::accounts::Accounts;
+use super::answers::{self, Answers, Questions, flat};
+use super::files::{HEAD, KEY_FILE, Parameters, write_new};
+use crate::account::Account;
 use crate::cli::{Ci, Init, Render};
 use crate::install::{self, CI_STACK, FOUNDATION_STACK, NETWORK_STACK};
 use crate::{render, target};
@@ -24,68 +23,6 @@ const LISTS: &[&str] = &["Subjects", "TopicArns", "QueueRegions", "TargetAccount
 
 /// Parameters that decide what a stack is. A further target cannot change them.
 const FIXED: &[&str] = &["Provider", "ExistingRoleName", "Architecture"];
-
-/// The accounts that profiles are for.
-pub(super) struct Accounts {
-    pub(super) ci: Account,
-    pub(super) target: Account,
-}
-
-impl Accounts {
-    /// Asks AWS for the accounts of both profiles.
-    ///
-    /// # Errors
-    ///
-    /// If only one profile is given, or both are of one account.
-    pub(super) fn of(arguments: &Init) -> Result<Option<Self>, Failure> {
-        let (ci, target) = match (&arguments.ci_profile, &arguments.target_profile) {
-            (Some(ci), Some(target)) => (ci, target),
-            (None, None) if !arguments.apply => return Ok(None),
-            _ => {
-                let missing = "pass --ci-profile and --target-profile: profiles of the AWS CLI for both accounts";
-                return Err(Failure::usage(missing));
-            }
-        };
-        let read = |text: &String| text.parse::<Region>().map_err(|error| Failure::usage(format!("--region: {error}")));
-        let region = arguments.region.as_ref().map(read).transpose()?;
-        let region = region.or_else(|| account::region_of(target));
-        let region = region.ok_or_else(|| Failure::usage("--region is missing, and the target's profile has none"))?;
-        let home = arguments.ci_region.clone().unwrap_or_else(|| region.clone());
-        let this = Self { ci: Account::of_profile(ci, &home)?, target: Account::of_profile(target, &region)? };
-        two_accounts(&this.ci.id, &this.target.id)?;
-        Ok(Some(this))
-    }
-}
-
-/// Refuses one account in both roles.
-pub(super) fn two_accounts(ci: &AccountId, target: &AccountId) -> Result<(), Failure> {
-    if ci != target {
-        return Ok(());
-    }
-    Err(Failure::usage(format!("account {ci} is given as both CI's account and the target account"))
-        .hint("relay keeps CI out of the account that it deploys to: use two accounts"))
-}
-
-/// The CI system and the repository of the git remote `origin`, if they can be told from it.
-pub(super) fn from_git() -> Option<(Ci, String)> {
-    let output = Command::new("git").args(["remote", "get-url", "origin"]).output().ok()?;
-    remote(String::from_utf8(output.stdout).ok()?.trim())
-}
-
-fn remote(url: &str) -> Option<(Ci, String)> {
-    let (host, path) = match url.split_once("://") {
-        Some((_, rest)) => rest.split_once('/')?,
-        None => url.split_once(':')?,
-    };
-    let host = host.rsplit('@').next()?;
-    let ci = match host.split(':').next()? {
-        "github.com" => Ci::Github,
-        "gitlab.com" => Ci::Gitlab,
-        _ => return None,
-    };
-    let path = path.trim_matches('/');
-    Some((ci, path.strip_suffix(".git").unwrap_or(path).to_owned()))
-}
 
 /// Carries out the plan.
 pub(super) fn apply(
@@ -128,7 +65,7 @@ fn target_key(answers: &Answers) -> String {
 
 fn public_key(account: &Account, key: &str) -> Result<relay_protocol::PublicKey, Failure> {
     let answer = account.call("kms", "get-public-key", &json!({ "KeyId": key }))?;
-    super::public_key(answer["PublicKey"].as_str().unwrap_or_default()).map_err(Failure::usage)
+    answers::public_key(answer["PublicKey"].as_str().unwrap_or_default()).map_err(Failure::usage)
 }
 
 /// Where tasks run.
@@ -164,7 +101,7 @@ impl Network {
             Self::Subnets { vpc, ids } => Ok((vpc.clone(), ids.clone())),
             Self::New => {
                 let parameters = vec![("CiAccountIds", answers.ci_account.to_string())];
-                let outputs = stack(account, NETWORK_STACK, install::NETWORK, parameters, None, out)?;
+                let outputs = stack(account, NETWORK_STACK, install::NETWORK, (parameters, None), out)?;
                 let output = |name: &str| outputs.get(name).cloned().unwrap_or_default();
                 Ok((output("VpcId"), output("Subnets").split(',').map(str::to_owned).collect()))
             }
@@ -250,8 +187,7 @@ fn stack(
     account: &Account,
     name: &str,
     template: &str,
-    parameters: Parameters,
-    bucket: Option<&str>,
+    (parameters, bucket): (Parameters, Option<&str>),
     out: &mut impl Write,
 ) -> Result<BTreeMap<String, String>, Failure> {
     let old = account.parameters(name)?.unwrap_or_default();
@@ -274,7 +210,7 @@ fn install_ci(
         parameters.retain(|(name, _)| *name != "CreateProvider");
         parameters.push(("CreateProvider", "true".to_owned()));
     }
-    stack(&accounts.ci, CI_STACK, install::CI_ACCOUNT, parameters, None, out)
+    stack(&accounts.ci, CI_STACK, install::CI_ACCOUNT, (parameters, None), out)
 }
 
 /// Whether the account has an OpenID Connect provider for a CI system's issuer.
@@ -305,7 +241,7 @@ fn install_foundation(answers: &Answers, accounts: &Accounts, zip: &Path, out: &
     }
     install::upload(account, bucket, &answers.code_key(), zip)?;
     let parameters = answers.foundation_parameters();
-    stack(account, FOUNDATION_STACK, install::FOUNDATION, parameters, Some(bucket), out)?;
+    stack(account, FOUNDATION_STACK, install::FOUNDATION, (parameters, Some(bucket)), out)?;
     Ok(())
 }
 
@@ -333,7 +269,7 @@ fn install_target(
     out.write_all(&notes)?;
     let template = String::from_utf8_lossy(&template).into_owned();
     let parameters = vec![("VpcId", vpc.to_owned()), ("Subnets", subnets.join(","))];
-    stack(&accounts.target, &install::stack_of(&answers.target), &template, parameters, None, out)?;
+    stack(&accounts.target, &install::stack_of(&answers.target), &template, (parameters, None), out)?;
     Ok(())
 }
 
@@ -419,22 +355,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_remote_tells_ci_and_repository() {
-        for (url, expected) in [
-            ("git@github.com:octo/shop.git", Some((Ci::Github, "octo/shop"))),
-            ("https://github.com/octo/shop", Some((Ci::Github, "octo/shop"))),
-            ("https://token@github.com/octo/shop.git/", Some((Ci::Github, "octo/shop.git"))),
-            ("ssh://git@gitlab.com:22/group/sub/shop.git", Some((Ci::Gitlab, "group/sub/shop"))),
-            ("https://git.example.com/octo/shop", None),
-            ("/srv/git/shop", None),
-            ("", None),
-        ] {
-            let expected = expected.map(|(ci, path)| (ci, path.trim_end_matches(".git").to_owned()));
-            assert_eq!(remote(url), expected, "{url}");
-        }
-    }
-
-    #[test]
     fn a_second_target_adds_to_the_lists_of_a_stack() {
         let old = [("TopicArns", "a,b"), ("Provider", "github"), ("CreateProvider", "true"), ("CodeKey", "old")];
         let old: BTreeMap<String, String> =
@@ -447,11 +367,5 @@ mod tests {
         let of = |name: &str| merged_ones.iter().find(|(one, _)| one == name).map(|(_, value)| value.as_str()).unwrap();
         assert_eq!([of("TopicArns"), of("CreateProvider"), of("CodeKey")], ["a,b,c", "true", "new"]);
         assert!(merged("relay-ci", &old, new("gitlab")).unwrap_err().error.contains("Provider github"));
-    }
-
-    #[test]
-    fn one_account_is_not_both() {
-        let (a, b): (AccountId, AccountId) = ("111111111111".parse().unwrap(), "222222222222".parse().unwrap());
-        assert!(two_accounts(&a, &b).is_ok() && two_accounts(&a, &a).is_err());
     }
 }

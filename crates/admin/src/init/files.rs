@@ -1,26 +1,30 @@
 //! The texts of the files that `init` writes, and of the next steps.
 
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 
 use relay_console::Failure;
-use relay_protocol::{PublicKey, TargetName};
+use relay_protocol::PublicKey;
 use serde_json::json;
 
-use super::{Answers, KEY_FILE};
+use super::answers::{Answers, environment, flat, runner_role};
 use crate::cli::Ci;
 
-/// The last part of the target's name.
-pub(super) fn environment(target: &TargetName) -> &str {
-    target.as_str().split_once('/').map_or("", |(_, environment)| environment)
-}
+/// Path of a new private key, in a folder that git ignores.
+pub(super) const KEY_FILE: &str = "keys/ci.pem";
 
-/// The target's name in a form that files, stacks and roles can carry.
-pub(super) fn flat(target: &TargetName) -> String {
-    target.as_str().replace('/', "-")
-}
-
-pub(super) fn runner_role(target: &TargetName) -> String {
-    format!("relay-{}", flat(target))
+/// Writes a new file, with its folders.
+pub(super) fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+    let failed = |error: io::Error| {
+        Failure::usage(format!("cannot write {}: {error}; the files written before it remain", path.display()))
+    };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)
 }
 
 /// The parameters of a stack, by name.

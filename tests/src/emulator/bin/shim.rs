@@ -78,7 +78,7 @@ pub(crate) fn accounts(package: &Path, command: &[&str]) -> Outcome<()> {
     let lab = Lab::make("accounts", package)?;
     let (program, arguments) = command.split_first().ok_or("no command")?;
     let mut command = Command::new(program);
-    command.args(arguments).envs(lab.environment.iter().cloned().filter(|(name, _)| *name != "HOME"));
+    command.args(arguments).envs(lab.environment.iter().filter(|(name, _)| *name != "HOME").cloned());
     let path = lab.environment.iter().find(|(name, _)| *name == "PATH").map(|(_, path)| path.as_str());
     let path = format!("{}:{}", path.unwrap_or_default(), lab.package.display());
     command.env("PATH", path).env("IMAGE", lab.image.named());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::definition::Definition;
-use super::task::Task;
+use super::task::{Task, capacity};
 use super::{Ecs, Used, client, invalid};
 use crate::services::call::Call;
 use crate::services::contract::{Effect, Reaction};
@@ -55,11 +55,6 @@ fn check_overrides(definition: &Definition, overrides: &Value) -> Outcome<()> {
         }
     }
     Ok(())
-}
-
-/// The capacity provider that a request names.
-pub(super) fn capacity(call: &Call) -> Option<&str> {
-    call.params.get("capacityProviderStrategy")?.get(0)?.get("capacityProvider")?.as_str()
 }
 
 /// Checks what ECS requires of a request.

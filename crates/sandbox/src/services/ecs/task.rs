@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::definition::Definition;
-use super::run::capacity;
 use crate::services::call::{Call, Now};
 use crate::services::principal::{REGION, TARGET_ACCOUNT};
 use crate::wire::times::{epoch_seconds, iso_millis, random_hex, uuid};
@@ -46,6 +45,11 @@ pub(super) struct Task {
     created_ms: u64,
     started_ms: Option<u64>,
     end: End,
+}
+
+/// The capacity provider that a request names.
+pub(super) fn capacity(call: &Call) -> Option<&str> {
+    call.params.get("capacityProviderStrategy")?.get(0)?.get("capacityProvider")?.as_str()
 }
 
 /// How a task ended; the fields are empty until it stops or is asked to.
