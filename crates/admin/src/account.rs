@@ -87,6 +87,12 @@ pub(crate) fn region_of(profile: &str) -> Option<Region> {
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
 
+/// The failure for a profile without a region.
+pub(crate) fn no_region(profile: &str) -> Failure {
+    Failure::usage(format!("the AWS CLI knows no region for the profile {profile}: pass --region"))
+        .hint("`aws configure list-profiles` lists the profiles")
+}
+
 impl Account {
     /// Asks AWS whose credentials a profile has.
     ///

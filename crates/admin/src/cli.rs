@@ -26,10 +26,11 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Target(Target),
     /// Write the files of a first target: relay.toml, the target's configuration, template
-    /// parameters and a CI job.
+    /// parameters and a CI job. With --apply, install relay and the target in both accounts.
     ///
     /// At a terminal it asks for what the flags leave out. It never overwrites a file: if one of
-    /// the files exists, it writes none.
+    /// the files exists, it writes none; with --apply it keeps those that exist, and adds the
+    /// target to relay.toml.
     #[command(after_help = "Example:
   relay-admin init --target payments/production --target-account 222222222222 \\
       --region eu-west-1 --ci-account 111111111111 --ci github --ci-source example/payments \\
@@ -389,12 +390,16 @@ pub(crate) struct Init {
     /// /relay/relay-runner.
     #[arg(long, value_name = "NAME@sha256:…", value_parser = image, requires = "image")]
     pub(crate) runner_image: Option<Image>,
-    /// Install everything in both accounts. At a terminal it asks after it has shown the plan.
+    /// Install everything in both accounts. At a terminal it asks after it has shown the plan;
+    /// without one it goes ahead.
     ///
-    /// It can be run again, for a second target or after a failure. The signing key of CI is made
-    /// in KMS, unless --new-key or --signer-key is given.
+    /// Run it again for a second target, after a failure, or to roll out a change of the target's
+    /// file. The signing key of CI is made in KMS, unless --new-key or --signer-key is given.
     #[arg(long, requires_all = ["ci_profile", "target_profile"])]
     pub(crate) apply: bool,
+    /// With --apply: show the plan, and make nothing.
+    #[arg(long, requires = "apply")]
+    pub(crate) dry_run: bool,
     /// Profile of the AWS CLI for the CI account. With both profiles, the accounts, the region and
     /// the code bucket need no flags, and the repository comes from the git remote.
     #[arg(long, value_name = "NAME", requires = "target_profile")]

@@ -25,11 +25,13 @@ struct Step<'a> {
 
 pub(crate) fn remove(arguments: &Remove, out: &mut impl Write) -> Result<u8, Failure> {
     let region = arguments.region.clone().or_else(|| account::region_of(&arguments.profile));
-    let region = region.ok_or_else(|| Failure::usage("the profile has no region: pass --region"))?;
+    let region = region.ok_or_else(|| account::no_region(&arguments.profile))?;
     let account = Account::of_profile(&arguments.profile, &region)?;
     let steps = steps(arguments, &account)?;
     if steps.is_empty() {
-        writeln!(out, "nothing to remove in account {} in {region}", account.id)?;
+        let names = arguments.targets.iter().map(|target| format!(": no stack {}", install::stack_of(target)));
+        let names = names.collect::<Vec<_>>().join("");
+        writeln!(out, "nothing to remove in account {} in {region}{names}", account.id)?;
         return Ok(ExitCode::No.code());
     }
     for step in &steps {
@@ -49,7 +51,10 @@ pub(crate) fn remove(arguments: &Remove, out: &mut impl Write) -> Result<u8, Fai
         out.flush()?;
         install::delete(step.account, &step.stack)?;
     }
-    writeln!(out, "Removed. CI's side may still name it: relay.toml, the job, and the parameters of {CI_STACK}.")?;
+    for target in &arguments.targets {
+        writeln!(out, "Remove the section [targets.\"{target}\"] from relay.toml, and its job from CI.")?;
+    }
+    writeln!(out, "Removed. The parameters of the stack {CI_STACK} still name what CI was allowed.")?;
     Ok(0)
 }
 

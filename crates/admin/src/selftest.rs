@@ -75,6 +75,7 @@ pub(crate) fn selftest(arguments: &Selftest, out: &mut impl Write) -> Result<u8,
             .hint("relay keeps CI out of the target account, so the self-test needs two accounts"));
     }
     plan(arguments, &ci, &target, out)?;
+    is_free(&ci, &target)?;
     if arguments.dry_run {
         return Ok(0);
     }
@@ -120,7 +121,7 @@ pub(crate) fn selftest(arguments: &Selftest, out: &mut impl Write) -> Result<u8,
 
 fn region(arguments: &Selftest) -> Result<Region, Failure> {
     let region = arguments.region.clone().or_else(|| account::region_of(&arguments.target_profile));
-    region.ok_or_else(|| Failure::usage("the profile has no region: pass --region"))
+    region.ok_or_else(|| account::no_region(&arguments.target_profile))
 }
 
 /// Reads lines of `NAME: WHY`. Empty lines and lines that begin with # are skipped.
@@ -133,6 +134,17 @@ fn known_differences(file: &Path) -> Result<BTreeMap<String, String>, Failure> {
         None => Err(Failure::usage(format!("{}: write each line as NAME: WHY, not {line}", file.display()))),
     };
     lines.map(read).collect()
+}
+
+/// Refuses accounts in which relay is installed: names would collide.
+fn is_free(ci: &Account, target: &Account) -> Result<(), Failure> {
+    for (account, stack) in [(ci, install::CI_STACK), (target, install::FOUNDATION_STACK)] {
+        if account.parameters(stack)?.is_some() {
+            return Err(Failure::usage(format!("account {} has the stack {stack} already", account.id))
+                .hint("use two accounts without relay, and with nothing of value"));
+        }
+    }
+    Ok(())
 }
 
 /// Says what is going to be made, and what it costs.
@@ -148,7 +160,7 @@ fn plan(arguments: &Selftest, ci: &Account, target: &Account, out: &mut impl Wri
          buckets, queues, a topic, roles, an EventBridge rule, keys, task definitions; about 20 tasks\n\
          all names begin with relay-selftest- or are those of an installation\n\
          checks: {}\n\
-         cost: about {:.2} US dollars for an hour (list prices of us-east-1; docs/operations.md has them)",
+         cost: about {:.2} US dollars, if it takes an hour (list prices of us-east-1; docs/operations.md has them)",
         ci.id,
         target.id,
         all().filter(|one| wanted(arguments, one)).count(),
@@ -245,12 +257,6 @@ fn check_all(
 
 /// Installs relay in both accounts, with one target.
 fn installed(arguments: &Selftest, zip: &Path, trial: &Trial<'_>) -> Result<Place, Problem> {
-    for (account, stack) in [(&trial.ci, "relay-ci"), (&trial.target, "relay")] {
-        if account.parameters(stack)?.is_some() {
-            let why = format!("account {} has the stack {stack} already; use accounts without relay", account.id);
-            return Err(Problem::Other(why));
-        }
-    }
     let folder = fs::canonicalize(std::env::temp_dir())?.join(&trial.name);
     fs::create_dir_all(&folder)?;
     let remove = folder.clone();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aws_sdk_ecs::operation::run_task::RunTaskError;
 use aws_sdk_ecs::types::{
     AwsVpcConfiguration, CapacityProviderStrategyItem, ContainerOverride, DesiredStatus, KeyValuePair, LaunchType,
-    NetworkConfiguration, TaskOverride,
+    NetworkConfiguration, TaskDefinitionStatus, TaskOverride,
 };
 use relay_protocol::task::Task;
 use relay_protocol::{RequestRef, Timestamp, overrides};
@@ -87,6 +87,12 @@ impl Tasks {
             }
         };
         let Some(definition) = output.task_definition else { return Ok(None) };
+        // A family without an active revision is an error on AWS; an emulator returns an inactive
+        // one.
+        let is_inactive = definition.status() == Some(&TaskDefinitionStatus::Inactive);
+        if is_inactive && !family_or_arn.starts_with("arn:") {
+            return Ok(None);
+        }
         let container =
             definition.container_definitions().iter().find(|container| container.name() == Some(overrides::CONTAINER));
         Ok(container.map(|container| Definition {

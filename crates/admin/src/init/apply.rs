@@ -35,7 +35,10 @@ pub(super) fn apply(
     let zip = install::launcher_zip(arguments.launcher_zip.as_deref())?;
     let network = Network::of(arguments, &accounts.target)?;
     other_region(&answers, accounts)?;
-    write!(out, "{}", plan(&answers, accounts, &network))?;
+    write!(out, "{}", plan(&answers, accounts, &network)?)?;
+    if arguments.dry_run {
+        return Ok(0);
+    }
     if !questions.confirm("Carry it out? (yes or no)")? {
         return Err(Failure::usage("nothing was made"));
     }
@@ -123,34 +126,43 @@ fn other_region(answers: &Answers, accounts: &Accounts) -> Result<(), Failure> {
     .hint("the CI account has one stack, in one region: name that region with --ci-region"))
 }
 
-fn plan(answers: &Answers, accounts: &Accounts, network: &Network) -> String {
+/// What is going to be made, and what is there already.
+fn plan(answers: &Answers, accounts: &Accounts, network: &Network) -> Result<String, Failure> {
+    let stack = |account: &Account, name: &str| {
+        let there = account.parameters(name)?.is_some();
+        Ok::<_, Failure>(format!("{} stack {name}", if there { "update" } else { "create" }))
+    };
     let (network, cost) = match network {
         Network::Subnets { ids, .. } => (format!("tasks run in {}", ids.join(", ")), ""),
         Network::New => (
-            format!("stack {NETWORK_STACK}: a VPC with two private subnets and AWS's endpoints"),
+            format!("{}: a VPC with two private subnets and AWS's endpoints", stack(&accounts.target, NETWORK_STACK)?),
             ", and about 102 for the endpoints of the network",
         ),
     };
     let key = if answers.signer.is_none() { ", and a signing key in KMS" } else { "" };
-    format!(
+    Ok(format!(
         "In the CI account {ci}, {ci_region}:\n\
-         \x20 stack {CI_STACK}: CI's role {role}{key}\n\
+         \x20 {ci_stack}: CI's role {role}{key},\n\
+         \x20   both for every target that this CI account may ask (infra/README.md: one role for each pipeline)\n\
          In the target account {target}, {region}:\n\
          \x20 bucket {bucket}: the launcher's code\n\
-         \x20 stack {FOUNDATION_STACK}: topic, launcher, cluster, evidence\n\
+         \x20 {foundation}: topic, launcher, cluster, evidence\n\
          \x20 {network}\n\
-         \x20 stack relay-{name}: the target {of}, which may do what targets/{name}.policy.json allows\n\
-         In this folder: relay.toml, targets/{name}.toml and its policy, a CI job\n\
-         Cost a month: about 5 US dollars for an account, 1 for each further target{cost}\n",
+         \x20 {target_stack}: the target {of}, which may do what targets/{name}.policy.json allows\n\
+         In this folder: relay.toml, targets/{name}.toml and its policy, a CI job; what exists is kept\n\
+         Cost a month, altogether: about 5 US dollars for an account, 1 for each further target{cost}\n",
         ci = accounts.ci.id,
         ci_region = accounts.ci.region,
+        ci_stack = stack(&accounts.ci, CI_STACK)?,
+        foundation = stack(&accounts.target, FOUNDATION_STACK)?,
+        target_stack = stack(&accounts.target, &install::stack_of(&answers.target))?,
         role = answers.ci_role(),
         target = accounts.target.id,
         region = answers.region,
         bucket = answers.code_bucket,
         name = flat(&answers.target),
         of = answers.target,
-    )
+    ))
 }
 
 /// Adds what a stack has already to the parameters for it. A list grows; what the parameters do not

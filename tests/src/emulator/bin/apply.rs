@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Output;
 
-use relay_tests::emulator::{CI, Outcome, TARGET};
+use relay_tests::emulator::{CI, Outcome, TARGET, wait_for};
 use serde_json::json;
 
-use crate::accounts::{named, said};
+use crate::accounts::{LIMIT, named, said};
 use crate::selftest::expect;
 use crate::shim::Lab;
 
@@ -44,15 +45,31 @@ pub(crate) fn run(package: &Path) -> Outcome<()> {
     let stacks = lab.world.call(CI, "cloudformation", "DescribeStacks", json!({"StackName": "relay-ci"}))?;
     let subjects = "repo:example/shop:environment:production,repo:example/shop:environment:staging";
     expect(stacks.to_string().contains(subjects), "CI's role trusts both environments")?;
+    for apply in [false, true] {
+        let mut remove = lab.program("relay-admin", &folder);
+        remove.args(["remove", "shop/staging", "--profile", "target"]).args(apply.then_some("--apply"));
+        println!("{}", said(&mut remove)?);
+    }
+    // The launcher remembers a revision for a few seconds.
+    wait_for("a removed target to be refused", LIMIT, || {
+        let ended = deploy(&lab, &folder, "shop/staging")?;
+        Ok((ended.status.code() == Some(120)).then_some(()))
+    })?;
+    expect(true, "a removed target is refused")?;
+    deploys(&lab, &folder, "shop/production")?;
     println!("\nFrom nothing to two targets in {TARGET} with one command each.");
     Ok(())
 }
 
 /// Deploys with the session of CI's role, whose token the emulator does not check.
-fn deploys(lab: &Lab, folder: &Path, target: &str) -> Outcome<()> {
+fn deploy(lab: &Lab, folder: &Path, target: &str) -> Outcome<Output> {
     let mut relay = lab.program("relay", folder);
-    relay.args(["deploy", target, "--param", "version=1.2.3"]).env("AWS_PROFILE", "ci").env("AWS_REGION", "eu-west-1");
-    let output = relay.output().map_err(named("relay"))?;
+    relay.args(["deploy", target, "--param", "version=1.2.3", "--start-timeout", "20s"]);
+    relay.env("AWS_PROFILE", "ci").env("AWS_REGION", "eu-west-1").output().map_err(named("relay"))
+}
+
+fn deploys(lab: &Lab, folder: &Path, target: &str) -> Outcome<()> {
+    let output = deploy(lab, folder, target)?;
     let words = String::from_utf8_lossy(&[output.stdout.clone(), output.stderr].concat()).into_owned();
     expect(
         output.status.success() && output.stdout == b"deploying 1.2.3\n",

@@ -100,7 +100,7 @@ pub(crate) fn run(arguments: &[&str]) -> ExitCode {
 fn adapted(arguments: &[&str]) -> Outcome<u8> {
     let mut arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     let after = |arguments: &[String], name: &str| arguments.iter().position(|one| one == name).map(|at| at + 1);
-    let mut target = None;
+    let (mut target, mut adapted_file) = (None, None);
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["cloudformation", "deploy", ..] => {
             let at = after(&arguments, "--template-file").ok_or("no --template-file")?;
@@ -111,9 +111,10 @@ fn adapted(arguments: &[&str]) -> Outcome<u8> {
                 Some(kind) => deviations::apply(kind, &text, &endpoint, false)?,
                 None => text,
             };
-            let file = PathBuf::from(format!("{}.adapted.yaml", arguments[at]));
-            fs::write(&file, &new).map_err(named(file.display()))?;
-            arguments[at] = file.display().to_string();
+            let file = tempfile::NamedTempFile::new().map_err(named("a file for the template"))?;
+            fs::write(file.path(), &new).map_err(named(file.path().display()))?;
+            arguments[at] = file.path().display().to_string();
+            adapted_file = Some(file);
             if kind == Some(File::Ci) {
                 make_provider(&mut arguments)?;
             }
@@ -128,8 +129,9 @@ fn adapted(arguments: &[&str]) -> Outcome<u8> {
         _ => {}
     }
     let status = real().args(&arguments).status().map_err(named("the AWS CLI"))?;
+    drop(adapted_file);
     if let (Some(template), true) = (target, status.success()) {
-        serve_session(&template)?;
+        serve_session(&template, &who(&arguments))?;
     }
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
@@ -139,6 +141,12 @@ fn real() -> Command {
     let mut aws = Command::new(std::env::var_os(REAL).unwrap_or_default());
     aws.arg("--endpoint-url").arg(std::env::var_os("AWS_ENDPOINT_URL").unwrap_or_default());
     aws
+}
+
+/// The options of a call that say whose it is, and where.
+fn who(arguments: &[String]) -> Vec<String> {
+    let pairs = arguments.windows(2).filter(|pair| pair[0] == "--profile" || pair[0] == "--region");
+    pairs.flat_map(<[String]>::to_vec).collect()
 }
 
 /// Which of relay's templates a text is; `None` for network.yaml and foreign ones, which ministack
@@ -161,20 +169,20 @@ fn make_provider(arguments: &mut [String]) -> Outcome<()> {
             true => "https://gitlab.com",
             false => "https://token.actions.githubusercontent.com",
         };
-        said(real().args(["iam", "create-open-id-connect-provider", "--url", issuer]))?;
+        said(real().args(["iam", "create-open-id-connect-provider", "--url", issuer]).args(who(arguments)))?;
     }
     Ok(())
 }
 
 /// Acts for ECS: puts a session of the runner's role where the target's tasks fetch it.
-fn serve_session(template: &str) -> Outcome<()> {
+fn serve_session(template: &str, who: &[String]) -> Outcome<()> {
     let quoted = |after: &str| {
         let (_, rest) = template.split_once(after).ok_or_else(|| format!("the template has no {after}"))?;
         rest.split('"').nth(1).map(str::to_owned).ok_or_else(|| format!("no text after {after}"))
     };
     let (target, role) = (quoted("Key: relay-target, Value: ")?, quoted("RoleName: ")?);
     let call = |arguments: &[&str]| -> Outcome<Value> {
-        let answer = said(real().args(arguments).args(["--output", "json"]))?;
+        let answer = said(real().args(arguments).args(who).args(["--output", "json"]))?;
         if answer.is_empty() { Ok(Value::Null) } else { serde_json::from_str(&answer).map_err(named("the answer")) }
     };
     let of = call(&["iam", "get-role", "--role-name", &role])?;
