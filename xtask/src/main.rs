@@ -15,6 +15,7 @@ mod emulator;
 mod features;
 mod fuzz;
 mod infra;
+mod lanes;
 mod links;
 mod mutants;
 mod names;
@@ -74,6 +75,8 @@ enum Command {
     /// Run what takes too long for each merge: simulations, deployments, a gigabyte, twenty
     /// minutes.
     Soak(soak::Options),
+    /// Print the model of start times and costs on Fargate and on waiting hosts.
+    Lanes,
     /// Run deployments with every mix of this version's and an earlier one's programs.
     Skew(skew::Options),
     /// Check that the programs compile for each other target whose library rustup has.
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         Command::Accounts(arguments) => emulator::accounts(&arguments),
         Command::Bench(options) => bench::run(&options),
         Command::Soak(options) => soak::run(&options),
+        Command::Lanes => lanes::run(),
         Command::Skew(options) => skew::run(&options),
         Command::Cross => cross::check(),
         Command::Mutants(options) => mutants::run(&options),
