@@ -36,6 +36,13 @@ pub(crate) enum Command {
       --region eu-west-1 --ci-account 111111111111 --ci github --ci-source example/payments \\
       --code-bucket example-code --new-key")]
     Init(Box<Init>),
+    /// Compare the files of targets with what is deployed, over many accounts: that relay is
+    /// installed, with the launcher of this version, and that exactly this file is pinned.
+    ///
+    /// It only reads. Needs the AWS CLI. Exits with 1 when a target needs somebody.
+    #[command(after_help = "Example:
+  relay-admin doctor --all --profile 'audit-{account}'")]
+    Doctor(Doctor),
     /// Remove targets, or relay itself, from an account. Shows the plan, and does nothing without
     /// --apply.
     ///
@@ -420,6 +427,19 @@ pub(crate) struct Init {
     /// The launcher [default: relay-launcher.zip beside this program]
     #[arg(long, value_name = "FILE")]
     pub(crate) launcher_zip: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// The configurations.
+    #[arg(value_name = "FILE", required_unless_present = "all")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Every .toml in the folder `targets`.
+    #[arg(long, conflicts_with = "files")]
+    pub(crate) all: bool,
+    /// Profile of the AWS CLI; `{account}` becomes the number of each target's account.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: String,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@
 mod account;
 mod claims;
 mod cli;
+mod doctor;
 mod init;
 mod install;
 mod issuer;
@@ -81,6 +82,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut impl Write, 
             let input = input.as_mut().map(|input| input as &mut dyn BufRead);
             init::init(*arguments, input, &mut Lines::new(raw_out), &mut Lines::new(raw_err))
         }
+        cli::Command::Doctor(arguments) => doctor::doctor(&arguments, &mut Lines::new(raw_out)),
         cli::Command::Remove(arguments) => remove::remove(&arguments, &mut Lines::new(raw_out)),
         cli::Command::Selftest(arguments) => selftest::selftest(&arguments, &mut Lines::new(raw_out)),
         cli::Command::Log(arguments) => {

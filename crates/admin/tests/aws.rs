@@ -213,3 +213,42 @@ fn a_refusal_by_aws_names_the_call_and_what_to_do() {
     assert!(code == 125 && err.contains("profile target: aws sts get-caller-identity: ExpiredToken"), "{code} {err}");
     assert!(err.contains("hint: "), "{err}");
 }
+
+#[test]
+fn doctor_compares_every_file_with_its_account() {
+    let (aws, dir) = (Aws::new(), TempDir::new().unwrap());
+    let (file, template) = rendered(&aws, dir.path());
+    let digest = template.split_once("--configuration-sha256\",\"").unwrap().1.split('"').next().unwrap();
+    let pinned = |digest: &str| {
+        let container = json!({"name": "runner", "entryPoint": ["/relay/relay-runner", "run", digest]});
+        json!({"taskDefinition": {"containerDefinitions": [container]}})
+    };
+    let stack = |status: &str, key: &str| {
+        let code = json!({"ParameterKey": "CodeKey", "ParameterValue": key});
+        json!({"Stacks": [{"StackStatus": status, "Parameters": [code]}]})
+    };
+    let doctor = ["doctor", "--all", "--profile", "audit-{account}"];
+    let current = format!("relay-launcher-{}-x86_64.zip", env!("CARGO_PKG_VERSION"));
+    aws.answers("ecs-describe-task-definition", &pinned(digest));
+    aws.answers("cloudformation-describe-stacks", &stack("UPDATE_COMPLETE", &current));
+    let (code, out, err) = aws.admin(dir.path(), &doctor);
+    assert_eq!((code, out.as_str(), err.as_str()), (0, format!("{file}: ok\n").as_str(), ""));
+
+    aws.answers("ecs-describe-task-definition", &pinned("0000"));
+    aws.answers("cloudformation-describe-stacks", &stack("UPDATE_ROLLBACK_COMPLETE", "relay-launcher-0.0.1.zip"));
+    let (code, out, _) = aws.admin(dir.path(), &doctor);
+    assert_eq!(code, 1, "{out}");
+    for problem in [
+        "the launcher is relay-launcher-0.0.1.zip",
+        "is in the state UPDATE_ROLLBACK_COMPLETE",
+        "another version of this file is deployed",
+        "1 of 1 targets need somebody",
+    ] {
+        assert!(out.contains(problem), "{problem}: {out}");
+    }
+    aws.refuses("cloudformation-describe-stacks", "ValidationError", "Stack with id x does not exist");
+    let (code, out, _) = aws.admin(dir.path(), &doctor);
+    assert!(code == 1 && out.contains("has no stack relay\n"), "{code} {out}");
+    let (code, out, _) = aws.admin(dir.path(), &["doctor", &file, "--profile", "ci"]);
+    assert!(code == 1 && out.contains("is of account 111111111111, not 222222222222"), "{code} {out}");
+}
