@@ -105,6 +105,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn binstall_finds_the_programs_in_the_archive() {
+        for (folder, program) in [("trigger-cli", "relay"), ("admin", "relay-admin")] {
+            let manifest = fs::read_to_string(root().join("crates").join(folder).join("Cargo.toml")).unwrap();
+            let name = format!("relay-{}-{}", "{ version }", "{ target }");
+            assert!(manifest.contains(&format!("/v{{ version }}/{name}.tar.gz\"")), "{folder}");
+            assert!(manifest.contains(&format!("bin-dir = \"{name}/{{ bin }}\"")), "{folder}");
+            assert!(PROGRAMS.contains(&program) && manifest.contains(&format!("name = \"{program}\"")), "{program}");
+        }
+    }
+
+    #[test]
     fn the_same_files_make_the_same_archive() {
         let folder = std::env::temp_dir().join(format!("relay-release-{}", std::process::id()));
         let made = |name: &str| {

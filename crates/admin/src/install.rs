@@ -54,8 +54,11 @@ pub(crate) fn deploy(
 ///
 /// If there is none.
 pub(crate) fn launcher_zip(given: Option<&Path>) -> Result<PathBuf, Failure> {
-    let beside = std::env::current_exe().map(|path| path.with_file_name("relay-launcher.zip"));
-    let file = given.map_or(beside, |path| Ok(path.to_owned()))?;
+    let program = std::env::current_exe()?;
+    let name = format!("relay-launcher-{}-{}.zip", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
+    let released = program.with_file_name(name);
+    let beside = if released.is_file() { released } else { program.with_file_name("relay-launcher.zip") };
+    let file = given.map_or(beside, Path::to_owned);
     match file.is_file() {
         true => Ok(file),
         false => Err(Failure::usage(format!("there is no {}", file.display()))

@@ -80,9 +80,26 @@ fn diff(configuration: &Configuration, template: &str, profile: &str, out: &mut 
         writeln!(out, "the stack {stack} has this template")?;
         return Ok(0);
     }
-    let text = similar::TextDiff::from_lines(deployed.as_str(), template);
-    write!(out, "{}", text.unified_diff().header(&format!("deployed: {stack}"), "rendered"))?;
+    let mut say = |what: &str, old: &str, new: &str| {
+        let text = similar::TextDiff::from_lines(old, new);
+        write!(
+            out,
+            "{}",
+            text.unified_diff().header(&format!("{what} of {stack}, deployed"), &format!("{what}, rendered"))
+        )
+    };
+    // In the template, the configuration is one long line.
+    if let (Some(old), Some(new)) = (configuration_in(&deployed), configuration_in(template)) {
+        say("configuration", &old, &new)?;
+    }
+    say("template", &deployed, template)?;
     Ok(ExitCode::No.code())
+}
+
+/// The text of the configuration that a rendered template carries.
+fn configuration_in(template: &str) -> Option<String> {
+    let (_, rest) = template.split_once("- Name: RELAY_CONFIGURATION\n")?;
+    serde_json::from_str(rest.lines().next()?.trim_start().strip_prefix("Value: ")?).ok()
 }
 
 /// The target key: the one that this template makes, or one that other targets share.

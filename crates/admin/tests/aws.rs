@@ -145,6 +145,11 @@ fn a_rendered_template_is_compared_with_the_stacks() {
     aws.answers("cloudformation-get-template", &json!({ "TemplateBody": older }));
     let (code, out, _) = aws.admin(dir.path(), &diff);
     assert!(code == 1 && out.contains("\n-      Memory: \"512\"\n+      Memory: \"2048\"\n"), "{code} {out}");
+    // A change of the configuration is shown line by line.
+    let older = template.replace("timeout = \\\"45m\\\"", "timeout = \\\"30m\\\"");
+    aws.answers("cloudformation-get-template", &json!({ "TemplateBody": older }));
+    let (code, out, _) = aws.admin(dir.path(), &diff);
+    assert!(code == 1 && out.contains("\n-timeout = \"30m\"\n+timeout = \"45m\"\n"), "{code} {out}");
     // The profile must be of the target's account.
     let (code, _, err) = aws.admin(dir.path(), &["target", "render", &file, "--diff", "--profile", "ci"]);
     assert!(code == 119 && err.contains("is of account 111111111111"), "{code} {err}");
