@@ -257,7 +257,7 @@ const EXCEPTIONS: &[Exception] = &[
     (
         "resource",
         "approver-policy.json Decrypt",
-        "kms:Decrypt on arn:aws:kms:*:*:key/*",
+        "kms:Decrypt on arn:*:kms:*:*:key/*",
         "the relay bucket is encrypted; through S3 only, with relay's keys",
     ),
     (

@@ -288,6 +288,11 @@ fn no_template_names_a_partition() {
         "governance.yaml",
         "managed-instances.yaml",
         "network.yaml",
+        "approver-policy.json",
+        "auditor-policy.json",
+        "scp/no-shell.json",
+        "scp/protect-evidence.json",
+        "scp/protect-relay.json",
     ] {
         let text = std::fs::read_to_string(infra.join(name)).unwrap();
         // A pattern of a parameter says arn:aws[a-z-]*, and descriptions give examples.

@@ -137,18 +137,16 @@ impl<'a> Trial<'a> {
         let mut left = Vec::new();
         loop {
             let Some((what, undo)) = self.undo.borrow_mut().pop() else { return left };
+            let mut problem = None;
             // What hangs on something else may need a while until that is gone.
-            let mut tries = (0..3).map(|n| {
-                std::thread::sleep(PAUSE * n * 5);
-                undo()
-            });
-            let last = tries.find(|outcome| !matches!(outcome, Err(refused) if !is_gone(refused)));
-            if last.is_none() {
-                let why = undo().err().map(|refused| refused.to_string()).unwrap_or_default();
-                if !why.is_empty() {
-                    left.push(format!("{what}: {why}"));
+            for seconds in [0, 5, 10] {
+                std::thread::sleep(Duration::from_secs(seconds));
+                problem = undo().err().filter(|refused| !is_gone(refused));
+                if problem.is_none() {
+                    break;
                 }
             }
+            left.extend(problem.map(|refused| format!("{what}: {refused}")));
         }
     }
 
