@@ -184,6 +184,13 @@ fn init_tells_mistakes_before_it_makes_anything() {
     }
     let (code, _, err) = aws.admin(dir.path(), &["init", "--apply"]);
     assert!(code == 119 && err.contains("--ci-profile"), "{code} {err}");
+    // Buckets of an earlier installation.
+    let zip = dir.path().join("zip").display().to_string();
+    let target = ["init", "--target", TARGET, "--ci", "jenkins", "--ci-source", "arn:aws:iam::111111111111:role/a"];
+    let apply = ["--apply", "--launcher-zip", &zip, "--new-network"];
+    aws.refuses("cloudformation-describe-stacks", "ValidationError", "Stack with id x does not exist");
+    let (code, _, err) = aws.admin(dir.path(), &[&target[..], &apply[..], both].concat());
+    assert!(code == 119 && err.contains("left the bucket relay-artifacts-111111111111-eu-west-1"), "{code} {err}");
     for made in ["deploy", "create", "put-"] {
         assert!(!aws.calls().contains(made), "{}", aws.calls());
     }

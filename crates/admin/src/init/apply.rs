@@ -35,6 +35,7 @@ pub(super) fn apply(
     let zip = install::launcher_zip(arguments.launcher_zip.as_deref())?;
     let network = Network::of(arguments, &accounts.target)?;
     other_region(&answers, accounts)?;
+    left_over(accounts)?;
     write!(out, "{}", plan(&answers, accounts, &network)?)?;
     if arguments.dry_run {
         return Ok(0);
@@ -124,6 +125,27 @@ fn other_region(answers: &Answers, accounts: &Accounts) -> Result<(), Failure> {
         accounts.ci.id, accounts.ci.region
     ))
     .hint("the CI account has one stack, in one region: name that region with --ci-region"))
+}
+
+/// Refuses to make a stack whose buckets an earlier one has left: their names are fixed, so
+/// CloudFormation could not make them.
+fn left_over(accounts: &Accounts) -> Result<(), Failure> {
+    let name = |prefix: &str, account: &Account| format!("{prefix}-{}-{}", account.id, account.region);
+    for (account, stack, bucket) in [
+        (&accounts.ci, CI_STACK, name("relay-artifacts", &accounts.ci)),
+        (&accounts.target, FOUNDATION_STACK, name("relay-evidence", &accounts.target)),
+        (&accounts.target, FOUNDATION_STACK, name("relay", &accounts.target)),
+    ] {
+        let is_there = account.call("s3api", "head-bucket", &json!({ "Bucket": bucket })).is_ok();
+        if is_there && account.parameters(stack)?.is_none() {
+            let problem =
+                format!("account {} has no stack {stack}, and an earlier one left the bucket {bucket}", account.id);
+            return Err(Failure::usage(problem).hint(
+                "empty and delete that bucket if nobody needs its evidence, or import it into a stack of that name",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What is going to be made, and what is there already.
