@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail by panicking"))]
 
 mod bench;
+mod capacity;
 mod ci;
 mod clauses;
 mod columns;
@@ -15,7 +16,7 @@ mod emulator;
 mod features;
 mod fuzz;
 mod infra;
-mod lanes;
+
 mod links;
 mod mutants;
 mod names;
@@ -76,7 +77,7 @@ enum Command {
     /// minutes.
     Soak(soak::Options),
     /// Print the model of start times and costs on Fargate and on waiting hosts.
-    Lanes,
+    Capacity,
     /// Run deployments with every mix of this version's and an earlier one's programs.
     Skew(skew::Options),
     /// Check that the programs compile for each other target whose library rustup has.
@@ -103,7 +104,7 @@ fn main() -> ExitCode {
         Command::Accounts(arguments) => emulator::accounts(&arguments),
         Command::Bench(options) => bench::run(&options),
         Command::Soak(options) => soak::run(&options),
-        Command::Lanes => lanes::run(),
+        Command::Capacity => capacity::run(),
         Command::Skew(options) => skew::run(&options),
         Command::Cross => cross::check(),
         Command::Mutants(options) => mutants::run(&options),

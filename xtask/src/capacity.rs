@@ -1,4 +1,4 @@
-//! `lanes`: a model on paper of what a task's start takes and what a deployment costs, on Fargate
+//! `capacity`: a model on paper of what a task's start takes and what a deployment costs, on Fargate
 //! and on hosts that wait (infra/managed-instances.yaml), by deployments an hour. Nothing of it was
 //! measured. docs/operations.md has the table that it prints.
 
