@@ -1,6 +1,6 @@
-//! `capacity`: a model on paper of what a task's start takes and what a deployment costs, on Fargate
-//! and on hosts that wait (infra/managed-instances.yaml), by deployments an hour. Nothing of it was
-//! measured. docs/operations.md has the table that it prints.
+//! `capacity`: a model on paper of what a task's start takes and what a deployment costs, on
+//! Fargate and on hosts that wait (infra/managed-instances.yaml), by deployments an hour. Nothing
+//! of it was measured. docs/operations.md has the table that it prints.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
