@@ -105,6 +105,16 @@ impl Caller {
     }
 }
 
+/// A session of STS in the form in which a task fetches it.
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>
+pub fn task_credentials(role_arn: &str, session: &Value) -> Value {
+    let given = &session["Credentials"];
+    json!({
+        "RoleArn": role_arn, "AccessKeyId": given["AccessKeyId"], "SecretAccessKey": given["SecretAccessKey"],
+        "Token": given["SessionToken"], "Expiration": given["Expiration"],
+    })
+}
+
 /// The string at `path` inside an answer.
 ///
 /// # Errors
@@ -419,13 +429,8 @@ impl World {
             let (name, may) = (format!("relay-demo-{target}"), self.runner_may(&format!("demo/{target}")));
             let arn = self.make_role(TARGET, &format!("/relay/{name}"), &ecs, &may)?;
             let session = self.call(TARGET, "sts", "AssumeRole", json!({"RoleArn": arn, "RoleSessionName": "task"}))?;
-            let answer = json!({
-                "RoleArn": arn, "AccessKeyId": session["Credentials"]["AccessKeyId"],
-                "SecretAccessKey": session["Credentials"]["SecretAccessKey"], "Token": session["Credentials"]["SessionToken"],
-                "Expiration": session["Credentials"]["Expiration"],
-            });
             let file = credentials.join(format!("{name}.json"));
-            fs::write(&file, answer.to_string()).map_err(named(file.display()))?;
+            fs::write(&file, task_credentials(&arn, &session).to_string()).map_err(named(file.display()))?;
         }
         let lambda = json!({"Service": "lambda.amazonaws.com"});
         self.make_role(TARGET, &format!("/relay/{FUNCTION}"), &lambda, &self.launcher_may())?;

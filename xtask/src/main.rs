@@ -16,7 +16,6 @@ mod emulator;
 mod features;
 mod fuzz;
 mod infra;
-
 mod links;
 mod mutants;
 mod names;

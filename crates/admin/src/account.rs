@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use relay_console::Failure;
@@ -18,7 +17,7 @@ use serde_json::{Value, json};
 /// so a call ends after some minutes at the latest.
 const TIMEOUTS: [&str; 4] = ["--cli-connect-timeout", "10", "--cli-read-timeout", "60"];
 
-/// Who makes the calls.
+/// The credentials that calls are made with.
 #[derive(Clone, Debug)]
 enum Credentials {
     Profile(String),
@@ -65,32 +64,33 @@ impl From<Refused> for Failure {
     }
 }
 
-/// A stack to create or to update.
-#[derive(Clone, Debug)]
-pub(crate) struct Stack<'a> {
-    pub(crate) name: String,
-    /// The template's file.
-    pub(crate) template: &'a Path,
-    pub(crate) parameters: Vec<(String, String)>,
-    /// A bucket for templates that are too large for a request.
-    pub(crate) bucket: Option<&'a str>,
-}
-
 /// The address of an emulator, which has one for all services; `None` on AWS.
 pub(crate) fn emulator() -> Option<String> {
     std::env::var("AWS_ENDPOINT_URL").ok().filter(|url| !url.is_empty())
 }
 
-/// The profile's region as the AWS CLI knows it, if it has one.
-pub(crate) fn region_of(profile: &str) -> Option<Region> {
-    let output = Command::new("aws").args(["configure", "get", "region", "--profile", profile]).output().ok()?;
-    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+/// The given region, or the profile's as the AWS CLI knows it.
+///
+/// # Errors
+///
+/// If there is neither.
+pub(crate) fn region(given: Option<&Region>, profile: &str) -> Result<Region, Failure> {
+    if let Some(region) = given {
+        return Ok(region.clone());
+    }
+    let output = Command::new("aws").args(["configure", "get", "region", "--profile", profile]).output().ok();
+    let region = output.and_then(|output| String::from_utf8(output.stdout).ok()?.trim().parse().ok());
+    region.ok_or_else(|| {
+        Failure::usage(format!("the AWS CLI knows no region for the profile {profile}: pass --region"))
+            .hint("`aws configure list-profiles` lists the profiles")
+    })
 }
 
-/// The failure for a profile without a region.
-pub(crate) fn no_region(profile: &str) -> Failure {
-    Failure::usage(format!("the AWS CLI knows no region for the profile {profile}: pass --region"))
-        .hint("`aws configure list-profiles` lists the profiles")
+impl Refused {
+    /// Whether CloudFormation says that there is no such stack.
+    pub(crate) fn is_no_stack(&self) -> bool {
+        self.message.contains("does not exist")
+    }
 }
 
 impl Account {
@@ -148,20 +148,32 @@ impl Account {
         Ok(serde_json::from_str(&answer).unwrap_or_default())
     }
 
-    /// Creates or updates a stack, and waits for it.
-    pub(crate) fn deploy(&self, stack: &Stack<'_>) -> Result<BTreeMap<String, String>, Refused> {
-        let template = stack.template.display().to_string();
-        let mut arguments = vec!["cloudformation", "deploy", "--stack-name", &stack.name];
+    /// Creates or updates a stack, and waits for it. A template that is too large for a request
+    /// goes through `bucket`. Returns the stack's outputs.
+    ///
+    /// # Errors
+    ///
+    /// AWS's refusal, with the reason of the first resource that failed.
+    pub(crate) fn deploy(
+        &self,
+        stack: &str,
+        template: &str,
+        parameters: &[(String, String)],
+        bucket: Option<&str>,
+    ) -> Result<BTreeMap<String, String>, Failure> {
+        let file = file_of(template.as_bytes())?;
+        let template = file.path().display().to_string();
+        let mut arguments = vec!["cloudformation", "deploy", "--stack-name", stack];
         arguments.extend(["--template-file", &template, "--capabilities", "CAPABILITY_NAMED_IAM"]);
         arguments.push("--no-fail-on-empty-changeset");
-        arguments.extend(stack.bucket.into_iter().flat_map(|bucket| ["--s3-bucket", bucket]));
-        let parameters: Vec<String> = stack.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        arguments.extend(bucket.into_iter().flat_map(|bucket| ["--s3-bucket", bucket]));
+        let parameters: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
         if !parameters.is_empty() {
             arguments.push("--parameter-overrides");
             arguments.extend(parameters.iter().map(String::as_str));
         }
-        run(&self.credentials, &self.region, &arguments).map_err(|refused| self.why(&stack.name, refused))?;
-        self.outputs(&stack.name)
+        run(&self.credentials, &self.region, &arguments).map_err(|refused| self.why(stack, refused))?;
+        Ok(self.outputs(stack)?)
     }
 
     /// Adds the reason of the first resource that failed to a refusal about its stack.
@@ -180,19 +192,24 @@ impl Account {
         }
     }
 
-    /// The outputs of a stack.
+    /// A stack as CloudFormation describes it; `None` if there is no such stack.
+    pub(crate) fn stack(&self, name: &str) -> Result<Option<Value>, Refused> {
+        match self.call("cloudformation", "describe-stacks", &json!({ "StackName": name })) {
+            Ok(answer) => Ok(Some(answer["Stacks"][0].clone())),
+            Err(refused) if refused.is_no_stack() => Ok(None),
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// The outputs of a stack, which must exist.
     pub(crate) fn outputs(&self, stack: &str) -> Result<BTreeMap<String, String>, Refused> {
-        let answer = self.call("cloudformation", "describe-stacks", &json!({ "StackName": stack }))?;
-        Ok(pairs(&answer["Stacks"][0]["Outputs"], "OutputKey", "OutputValue"))
+        let missing = || refused(&["cloudformation", "describe-stacks"], "", &format!("stack {stack} does not exist"));
+        Ok(pairs(&self.stack(stack)?.ok_or_else(missing)?["Outputs"], "OutputKey", "OutputValue"))
     }
 
     /// The parameters of a stack; `None` if there is no such stack.
     pub(crate) fn parameters(&self, stack: &str) -> Result<Option<BTreeMap<String, String>>, Refused> {
-        match self.call("cloudformation", "describe-stacks", &json!({ "StackName": stack })) {
-            Ok(answer) => Ok(Some(pairs(&answer["Stacks"][0]["Parameters"], "ParameterKey", "ParameterValue"))),
-            Err(refused) if refused.message.contains("does not exist") => Ok(None),
-            Err(refused) => Err(refused),
-        }
+        Ok(self.stack(stack)?.map(|stack| pairs(&stack["Parameters"], "ParameterKey", "ParameterValue")))
     }
 }
 

@@ -517,17 +517,6 @@ pub(crate) enum Ci {
     Jenkins,
 }
 
-impl Ci {
-    /// The name as the command line takes it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Github => "github",
-            Self::Gitlab => "gitlab",
-            Self::Jenkins => "jenkins",
-        }
-    }
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Ps {
     /// Name of the ECS cluster.

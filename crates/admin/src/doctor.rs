@@ -48,7 +48,7 @@ fn all(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     }
 }
 
-/// What is not as it should be with one target.
+/// The problems of one target.
 fn look(arguments: &Doctor, text: &str, configuration: &Configuration) -> Vec<String> {
     let topic = &configuration.topic;
     let profile = arguments.profile.replace("{account}", topic.account().as_str());
@@ -81,13 +81,10 @@ fn foundation(account: &Account) -> Result<Option<String>, Refused> {
 
 /// Whether the last change of a stack went well.
 fn stack(account: &Account, name: &str) -> Result<Option<String>, Refused> {
-    let answer = match account.call("cloudformation", "describe-stacks", &json!({ "StackName": name })) {
-        Err(refused) if refused.message.contains("does not exist") => {
-            return Ok(Some(format!("account {} has no stack {name}", account.id)));
-        }
-        answer => answer?,
+    let Some(stack) = account.stack(name)? else {
+        return Ok(Some(format!("account {} has no stack {name}", account.id)));
     };
-    let status = answer["Stacks"][0]["StackStatus"].as_str().unwrap_or_default();
+    let status = stack["StackStatus"].as_str().unwrap_or_default();
     let fine = ["CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"].contains(&status);
     Ok((!fine).then(|| format!("the stack {name} is in the state {status}")))
 }

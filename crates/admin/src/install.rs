@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use relay_console::Failure;
-use relay_protocol::TargetName;
+use relay_protocol::keys::VerifyingKey;
+use relay_protocol::names::InvalidName;
+use relay_protocol::{AccountId, PublicKey, Region, TargetName};
 use serde_json::{Value, json};
 
-use crate::account::{Account, Refused, Stack, file_of};
+use crate::account::{Account, Refused};
 
 pub(crate) const CI_ACCOUNT: &str = include_str!("../../../infra/ci-account.yaml");
 pub(crate) const FOUNDATION: &str = include_str!("../../../infra/foundation.yaml");
@@ -23,30 +25,23 @@ pub(crate) const CI_STACK: &str = "relay-ci";
 pub(crate) const FOUNDATION_STACK: &str = "relay";
 pub(crate) const NETWORK_STACK: &str = "relay-network";
 
+/// The target's name in a form that files, stacks and roles can carry.
+pub(crate) fn flat(target: &TargetName) -> String {
+    target.as_str().replace('/', "-")
+}
+
 /// The name of a target's stack.
 pub(crate) fn stack_of(target: &TargetName) -> String {
-    format!("relay-{}", target.as_str().replace('/', "-"))
+    format!("relay-{}", flat(target))
+}
+
+/// The topic that foundation.yaml makes.
+pub(crate) fn topic(region: &Region, account: &AccountId) -> String {
+    format!("arn:{}:sns:{region}:{account}:relay", region.partition())
 }
 
 /// What deleting a stack may take.
 const PATIENCE: Duration = Duration::from_secs(1_800);
-
-/// Deploys a template. Returns the stack's outputs.
-///
-/// # Errors
-///
-/// AWS's refusal, with the reason of the first resource that failed.
-pub(crate) fn deploy(
-    account: &Account,
-    name: &str,
-    template: &str,
-    parameters: Vec<(String, String)>,
-    bucket: Option<&str>,
-) -> Result<BTreeMap<String, String>, Failure> {
-    let file = file_of(template.as_bytes())?;
-    let stack = Stack { name: name.to_owned(), template: file.path(), parameters, bucket };
-    Ok(account.deploy(&stack)?)
-}
 
 /// The file with the launcher: the given one, or the one of the release, beside this program.
 ///
@@ -94,7 +89,26 @@ pub(crate) fn vpc_of(account: &Account, subnets: &[String]) -> Result<String, Fa
     }
 }
 
-/// What a stack keeps when it is deleted, and what else it has made.
+/// The VPC and the subnets in the outputs of network.yaml.
+pub(crate) fn network_in(outputs: &BTreeMap<String, String>) -> (String, Vec<String>) {
+    let output = |name: &str| outputs.get(name).cloned().unwrap_or_default();
+    (output("VpcId"), output("Subnets").split(',').map(str::to_owned).collect())
+}
+
+/// The public half of a KMS key, as CI pins it.
+pub(crate) fn public_key(account: &Account, key: &str) -> Result<PublicKey, Failure> {
+    let answer = account.call("kms", "get-public-key", &json!({ "KeyId": key }))?;
+    read_public_key(answer["PublicKey"].as_str().unwrap_or_default()).map_err(Failure::usage)
+}
+
+/// Reads a public key in base64, which must be one that verifies signatures.
+pub(crate) fn read_public_key(text: &str) -> Result<PublicKey, String> {
+    let key: PublicKey = text.parse().map_err(|error: InvalidName| error.to_string())?;
+    VerifyingKey::from_spki(&key).map_err(|error| error.to_string())?;
+    Ok(key)
+}
+
+/// A resource that a stack has made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Resource {
     pub(crate) kind: String,
@@ -106,7 +120,7 @@ pub(crate) struct Resource {
 pub(crate) fn resources(account: &Account, stack: &str) -> Result<Vec<Resource>, Refused> {
     let answer = account.call("cloudformation", "describe-stack-resources", &json!({ "StackName": stack }));
     let answer = match answer {
-        Err(refused) if refused.message.contains("does not exist") => return Ok(Vec::new()),
+        Err(refused) if refused.is_no_stack() => return Ok(Vec::new()),
         answer => answer?,
     };
     let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -120,16 +134,13 @@ pub(crate) fn delete(account: &Account, stack: &str) -> Result<(), Refused> {
     account.call("cloudformation", "delete-stack", &json!({ "StackName": stack }))?;
     let began = Instant::now();
     loop {
-        let answer = match account.call("cloudformation", "describe-stacks", &json!({ "StackName": stack })) {
-            Err(refused) if refused.message.contains("does not exist") => return Ok(()),
-            answer => answer?,
-        };
-        let status = answer["Stacks"][0]["StackStatus"].as_str().unwrap_or_default().to_owned();
+        let Some(described) = account.stack(stack)? else { return Ok(()) };
+        let status = described["StackStatus"].as_str().unwrap_or_default().to_owned();
         if status == "DELETE_COMPLETE" {
             return Ok(());
         }
         if status == "DELETE_FAILED" || began.elapsed() > PATIENCE {
-            let why = answer["Stacks"][0]["StackStatusReason"].as_str().unwrap_or_default();
+            let why = described["StackStatusReason"].as_str().unwrap_or_default();
             return Err(Refused {
                 call: format!("cloudformation delete-stack {stack}"),
                 code: status,

@@ -13,7 +13,7 @@ use crate::account::{self, Account};
 use crate::cli::Remove;
 use crate::install::{self, CI_STACK, FOUNDATION_STACK, NETWORK_STACK, Resource};
 
-/// What stays when its stack is deleted, by the templates' DeletionPolicy.
+/// The kinds of resources that outlive their stack, by the templates' DeletionPolicy.
 const KEPT: &[&str] = &["AWS::S3::Bucket", "AWS::KMS::Key", "AWS::IAM::OIDCProvider"];
 
 /// A stack to delete.
@@ -24,8 +24,7 @@ struct Step<'a> {
 }
 
 pub(crate) fn remove(arguments: &Remove, out: &mut impl Write) -> Result<u8, Failure> {
-    let region = arguments.region.clone().or_else(|| account::region_of(&arguments.profile));
-    let region = region.ok_or_else(|| account::no_region(&arguments.profile))?;
+    let region = account::region(arguments.region.as_ref(), &arguments.profile)?;
     let account = Account::of_profile(&arguments.profile, &region)?;
     let steps = steps(arguments, &account)?;
     if steps.is_empty() {

@@ -71,7 +71,7 @@ fn diff(configuration: &Configuration, template: &str, profile: &str, out: &mut 
     }
     let stack = install::stack_of(&configuration.target);
     let deployed = match account.call("cloudformation", "get-template", &json!({ "StackName": stack })) {
-        Err(refused) if refused.message.contains("does not exist") => {
+        Err(refused) if refused.is_no_stack() => {
             return Err(Failure::usage(format!("there is no stack {stack} in account {}", account.id)));
         }
         answer => answer?["TemplateBody"].as_str().unwrap_or_default().to_owned(),
@@ -100,6 +100,13 @@ fn diff(configuration: &Configuration, template: &str, profile: &str, out: &mut 
 fn configuration_in(template: &str) -> Option<String> {
     let (_, rest) = template.split_once("- Name: RELAY_CONFIGURATION\n")?;
     serde_json::from_str(rest.lines().next()?.trim_start().strip_prefix("Value: ")?).ok()
+}
+
+/// The template as a text; notes about it go to `err`.
+pub(crate) fn text(arguments: &Render, err: &mut impl Write) -> Result<String, Failure> {
+    let mut template = Vec::new();
+    render(arguments, &mut template, err)?;
+    Ok(String::from_utf8_lossy(&template).into_owned())
 }
 
 /// The target key: the one that this template makes, or one that other targets share.

@@ -21,9 +21,9 @@ use std::time::Instant;
 
 use relay_aws::clock::now;
 use relay_console::Failure;
+use relay_protocol::Envelope;
 use relay_protocol::keys::PrivateKey;
 use relay_protocol::outcome::ExitCode;
-use relay_protocol::{Envelope, Region};
 use serde_json::json;
 
 use crate::account::{self, Account};
@@ -38,7 +38,7 @@ const TYPE: &str = "application/vnd.relay.selftest+json";
 /// How long a self-test takes, in hours, for the estimate of its cost.
 const HOURS: f64 = 1.0;
 
-/// What was found about one assumption.
+/// The finding about one assumption.
 struct Found {
     name: &'static str,
     verdict: Verdict,
@@ -67,7 +67,7 @@ pub(crate) fn selftest(arguments: &Selftest, out: &mut impl Write) -> Result<u8,
             Failure::usage(format!("there is no check {odd}")).hint(format!("the checks: {}", names.join(", ")))
         );
     }
-    let region = region(arguments)?;
+    let region = account::region(arguments.region.as_ref(), &arguments.target_profile)?;
     let ci = Account::of_profile(&arguments.ci_profile, &region)?;
     let target = Account::of_profile(&arguments.target_profile, &region)?;
     if ci.id == target.id {
@@ -117,11 +117,6 @@ pub(crate) fn selftest(arguments: &Selftest, out: &mut impl Write) -> Result<u8,
     outcome?;
     let holds = judge(arguments, &found, &known, out)?;
     Ok(if holds && left.is_empty() { 0 } else { ExitCode::No.code() })
-}
-
-fn region(arguments: &Selftest) -> Result<Region, Failure> {
-    let region = arguments.region.clone().or_else(|| account::region_of(&arguments.target_profile));
-    region.ok_or_else(|| account::no_region(&arguments.target_profile))
 }
 
 /// Reads lines of `NAME: WHY`. Empty lines and lines that begin with # are skipped.
@@ -307,16 +302,12 @@ fn stack(
             _ => Ok(()),
         })
     });
-    let parameters = parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    Ok(install::deploy(account, name, template, parameters, bucket)?)
+    let parameters: Vec<_> = parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Ok(account.deploy(name, template, &parameters, bucket)?)
 }
 
 fn gone(refused: account::Refused) -> Result<(), account::Refused> {
     if trial::is_gone(&refused) { Ok(()) } else { Err(refused) }
-}
-
-fn topic(account: &Account) -> String {
-    format!("arn:{}:sns:{}:{}:relay", account.region.partition(), account.region, account.id)
 }
 
 /// The CI account and the foundation.
@@ -326,7 +317,7 @@ fn install_accounts(arguments: &Selftest, zip: &Path, trial: &Trial<'_>, role: &
     let parameters = vec![
         ("Provider", "none".to_owned()),
         ("ExistingRoleName", role.rsplit('/').next().unwrap_or_default().to_owned()),
-        ("TopicArns", topic(target)),
+        ("TopicArns", install::topic(&target.region, &target.id)),
         ("QueueRegions", region),
         ("TargetAccountIds", target.id.to_string()),
     ];
@@ -353,8 +344,7 @@ fn network(arguments: &Selftest, trial: &Trial<'_>) -> Result<(String, Vec<Strin
     let name = format!("{}-network", trial.name);
     let parameters = vec![("CiAccountIds", trial.ci.id.to_string())];
     let outputs = stack(trial, &trial.target, &name, install::NETWORK, (parameters, None))?;
-    let output = |name: &str| outputs.get(name).cloned().unwrap_or_default();
-    Ok((output("VpcId"), output("Subnets").split(',').map(str::to_owned).collect()))
+    Ok(install::network_in(&outputs))
 }
 
 /// The target, and what CI knows about it.
@@ -373,21 +363,15 @@ fn install_target(
         arm64: arguments.arm64,
         ..Render::of(file)
     };
-    let (mut template, mut notes) = (Vec::new(), Vec::new());
-    render::render(&render, &mut template, &mut notes)?;
-    let template = String::from_utf8_lossy(&template).into_owned();
+    let template = render::text(&render, &mut std::io::sink())?;
     let parameters =
         vec![("Foundation", trial.name.clone()), ("VpcId", vpc.to_owned()), ("Subnets", subnets.join(","))];
     let outputs = stack(trial, &trial.target, &format!("{}-target", trial.name), &template, (parameters, None))?;
-    let public = |alias: &str| {
-        let answer = trial.target.call("kms", "get-public-key", &json!({ "KeyId": alias }))?;
-        trial::text(&answer, "PublicKey")
-    };
     let toml = format!(
         "[targets.\"{target}\"]\ntopic = \"{}\"\ntarget_key = \"{}\"\nanswer_key = \"{}\"\n",
-        topic(&trial.target),
-        public("alias/relay-selftest-shell")?,
-        public("alias/relay-answer")?,
+        install::topic(&trial.target.region, &trial.target.id),
+        install::public_key(&trial.target, "alias/relay-selftest-shell")?,
+        install::public_key(&trial.target, "alias/relay-answer")?,
         target = deployments::TARGET,
     );
     fs::write(folder.join("relay.toml"), toml)?;
@@ -401,7 +385,7 @@ fn configuration(trial: &Trial<'_>, key: &PrivateKey) -> String {
          evidence = \"relay-evidence-{account}-{region}\"\ntarget_key = \"alias/relay-selftest-shell\"\n\
          runner_role = \"relay-selftest-shell\"\n",
         deployments::TARGET,
-        topic(&trial.target),
+        install::topic(&trial.target.region, &trial.target.id),
     );
     if let Some(endpoint) = account::emulator() {
         let _ = writeln!(text, "endpoint = {}", json!(endpoint));

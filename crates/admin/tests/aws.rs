@@ -168,8 +168,7 @@ fn apply<'a>(accounts: &[&'a str]) -> Vec<&'a str> {
 fn init_tells_mistakes_before_it_makes_anything() {
     let (aws, dir) = (Aws::new(), TempDir::new().unwrap());
     fs::write(dir.path().join("zip"), "").unwrap();
-    let both = ["--ci-profile", "ci", "--target-profile", "target", "--launcher-zip", "zip"];
-    let both = &both[..4];
+    let both = &["--ci-profile", "ci", "--target-profile", "target"][..];
     for (more, problem) in [
         (vec!["--ci-profile", "one", "--target-profile", "one"], "as both CI's account and the target account"),
         (

@@ -31,8 +31,7 @@ impl Accounts {
         };
         let read = |text: &String| text.parse::<Region>().map_err(|error| Failure::usage(format!("--region: {error}")));
         let region = arguments.region.as_ref().map(read).transpose()?;
-        let region = region.or_else(|| account::region_of(target));
-        let region = region.ok_or_else(|| account::no_region(target))?;
+        let region = account::region(region.as_ref(), target)?;
         let home = arguments.ci_region.clone().unwrap_or_else(|| region.clone());
         let this = Self { ci: Account::of_profile(ci, &home)?, target: Account::of_profile(target, &region)? };
         two_accounts(&this.ci.id, &this.target.id)?;

@@ -3,14 +3,16 @@
 use std::fmt::Display;
 use std::io::{BufRead, Write};
 
+use clap::ValueEnum;
 use relay_console::Failure;
 use relay_policy::Image;
 use relay_protocol::encoding::printable;
-use relay_protocol::keys::{PrivateKey, VerifyingKey};
+use relay_protocol::keys::PrivateKey;
 use relay_protocol::{AccountId, PublicKey, Region, TargetName};
 
 use super::accounts::{self, Accounts};
 use crate::cli::{Ci, Init};
+use crate::install::{flat, read_public_key};
 use crate::{account, random};
 
 /// IAM's limit for the length of a role's name.
@@ -148,9 +150,9 @@ pub(super) fn answers<W: Write>(
     let ci_account = questions.ask_unless(known, question, given.ci_account, id)?;
     accounts::two_accounts(&ci_account, &target_account)?;
     let remote = accounts.and_then(|_| accounts::from_git());
-    let known = remote.as_ref().map(|(ci, _)| ci.name().to_owned()).filter(|_| given.ci.is_none());
+    let known = remote.as_ref().and_then(|(ci, _)| Some(ci.to_possible_value()?.get_name().to_owned()));
     let question = ("--ci", "CI system: github, gitlab or jenkins");
-    let ci = questions.ask_default(known, question, given.ci, |text| clap::ValueEnum::from_str(text, false))?;
+    let ci = questions.ask_default(known, question, given.ci, |text| Ci::from_str(text, false))?;
     let question = match ci {
         Ci::Github => "Repository, owner/name",
         Ci::Gitlab => "Project, group/name",
@@ -197,7 +199,7 @@ pub(super) fn answers<W: Write>(
 
 /// A public key that a flag gives.
 fn pin(flag: &str, text: Option<String>) -> Result<Option<PublicKey>, Failure> {
-    let key = text.map(|text| public_key(&text)).transpose();
+    let key = text.map(|text| read_public_key(&text)).transpose();
     key.map_err(|error| Failure::usage(format!("{flag}: {error}")))
 }
 
@@ -222,7 +224,7 @@ fn signer<W: Write>(
     let is_open = questions.terminal.is_some();
     let signer = questions.ask("--signer-key (or --new-key)", question, given, |text| match text {
         "" if is_open => Ok(None),
-        text => public_key(text).map(Some),
+        text => read_public_key(text).map(Some),
     })?;
     match signer {
         Some(signer) => Ok((signer, None)),
@@ -236,12 +238,6 @@ fn key_arn(arn: String, home: &str) -> Result<String, Failure> {
         Some(id) if !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => Ok(arn),
         _ => Err(Failure::usage(format!("--target-key: write the ARN of a key, which begins with {home}"))),
     }
-}
-
-pub(super) fn public_key(text: &str) -> Result<PublicKey, String> {
-    let key: PublicKey = text.parse().map_err(|error: relay_protocol::names::InvalidName| error.to_string())?;
-    VerifyingKey::from_spki(&key).map_err(|error| error.to_string())?;
-    Ok(key)
 }
 
 fn new_key() -> Result<(PublicKey, Option<PrivateKey>), Failure> {
@@ -282,11 +278,6 @@ fn bucket(text: &str) -> Result<String, &'static str> {
 /// The last part of the target's name.
 pub(super) fn environment(target: &TargetName) -> &str {
     target.as_str().split_once('/').map_or("", |(_, environment)| environment)
-}
-
-/// The target's name in a form that files, stacks and roles can carry.
-pub(super) fn flat(target: &TargetName) -> String {
-    target.as_str().replace('/', "-")
 }
 
 pub(super) fn runner_role(target: &TargetName) -> String {

@@ -11,11 +11,11 @@ use relay_console::Failure;
 use serde_json::json;
 
 use super::accounts::Accounts;
-use super::answers::{self, Answers, Questions, flat};
+use super::answers::{Answers, Questions};
 use super::files::{HEAD, KEY_FILE, Parameters, write_new};
 use crate::account::Account;
 use crate::cli::{Ci, Init, Render};
-use crate::install::{self, CI_STACK, FOUNDATION_STACK, NETWORK_STACK};
+use crate::install::{self, CI_STACK, FOUNDATION_STACK, NETWORK_STACK, flat, public_key};
 use crate::{render, target};
 
 /// Parameters that are lists: a further target adds to them.
@@ -67,11 +67,6 @@ fn target_key(answers: &Answers) -> String {
     answers.target_key.clone().unwrap_or_else(|| answers.target.key_alias())
 }
 
-fn public_key(account: &Account, key: &str) -> Result<relay_protocol::PublicKey, Failure> {
-    let answer = account.call("kms", "get-public-key", &json!({ "KeyId": key }))?;
-    answers::public_key(answer["PublicKey"].as_str().unwrap_or_default()).map_err(Failure::usage)
-}
-
 /// Where tasks run.
 enum Network {
     Subnets {
@@ -106,8 +101,7 @@ impl Network {
             Self::New => {
                 let parameters = vec![("CiAccountIds", answers.ci_account.to_string())];
                 let outputs = stack(account, NETWORK_STACK, install::NETWORK, (parameters, None), out)?;
-                let output = |name: &str| outputs.get(name).cloned().unwrap_or_default();
-                Ok((output("VpcId"), output("Subnets").split(',').map(str::to_owned).collect()))
+                Ok(install::network_in(&outputs))
             }
         }
     }
@@ -148,7 +142,7 @@ fn left_over(accounts: &Accounts) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is going to be made, and what is there already.
+/// The plan in words: each stack, whether it is created or updated, and what it costs.
 fn plan(answers: &Answers, accounts: &Accounts, network: &Network) -> Result<String, Failure> {
     let stack = |account: &Account, name: &str| {
         let there = account.parameters(name)?.is_some();
@@ -228,7 +222,7 @@ fn stack(
     let parameters = merged(name, &old, parameters)?;
     writeln!(out, "stack {name} in account {}", account.id)?;
     out.flush()?;
-    install::deploy(account, name, template, parameters, bucket)
+    account.deploy(name, template, &parameters, bucket)
 }
 
 fn install_ci(
@@ -298,10 +292,7 @@ fn install_target(
         arm64: arguments.arm64,
         ..Render::of(file)
     };
-    let (mut template, mut notes) = (Vec::new(), Vec::new());
-    render::render(&render, &mut template, &mut notes)?;
-    out.write_all(&notes)?;
-    let template = String::from_utf8_lossy(&template).into_owned();
+    let template = render::text(&render, out)?;
     let parameters = vec![("VpcId", vpc.to_owned()), ("Subnets", subnets.join(","))];
     stack(&accounts.target, &install::stack_of(&answers.target), &template, (parameters, None), out)?;
     Ok(())

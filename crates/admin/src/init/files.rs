@@ -9,8 +9,9 @@ use relay_console::Failure;
 use relay_protocol::PublicKey;
 use serde_json::json;
 
-use super::answers::{Answers, environment, flat, runner_role};
+use super::answers::{Answers, environment, runner_role};
 use crate::cli::Ci;
+use crate::install::{self, flat};
 
 /// Path of a new private key, in a folder that git ignores.
 pub(super) const KEY_FILE: &str = "keys/ci.pem";
@@ -47,7 +48,7 @@ impl Answers {
     }
 
     pub(super) fn topic(&self) -> String {
-        format!("arn:{}:sns:{}:{}:relay", self.partition(), self.region, self.target_account)
+        install::topic(&self.region, &self.target_account)
     }
 
     /// The ARN of the role that CI publishes with.

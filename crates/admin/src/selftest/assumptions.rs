@@ -321,7 +321,7 @@ pub(crate) const INSTALLED: &[Assumption] = &[
     Assumption {
         name: "ecs-events",
         assumes: "EventBridge reports the states of a task, with growing versions.",
-        depends: "the launcher: it hears at once of a task that dies",
+        depends: "the launcher: it learns at once that a task has died",
         source: "https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_task_events.html",
         check: tasks::events_come_in_order,
     },

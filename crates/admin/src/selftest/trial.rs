@@ -138,7 +138,7 @@ impl<'a> Trial<'a> {
         loop {
             let Some((what, undo)) = self.undo.borrow_mut().pop() else { return left };
             let mut problem = None;
-            // What hangs on something else may need a while until that is gone.
+            // AWS may refuse to delete what another resource still uses, which is on its way out.
             for seconds in [0, 5, 10] {
                 std::thread::sleep(Duration::from_secs(seconds));
                 problem = undo().err().filter(|refused| !is_gone(refused));

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use relay_tests::emulator::{CI, Caller, Outcome, Permissions, REGION, TARGET, World, text, wait_for};
+use relay_tests::emulator::{
+    CI, Caller, Outcome, Permissions, REGION, TARGET, World, task_credentials, text, wait_for,
+};
 use serde_json::{Value, json};
 
 use crate::deviations::{self, File as Template};
@@ -345,11 +347,7 @@ save = ["made"]
         let session =
             self.world.call(TARGET, "sts", "AssumeRole", json!({"RoleArn": RUNNER_ROLE, "RoleSessionName": "task"}))?;
         trust(&role["Role"]["AssumeRolePolicyDocument"])?;
-        let given = &session["Credentials"];
-        let credentials = json!({
-            "RoleArn": RUNNER_ROLE, "AccessKeyId": given["AccessKeyId"], "SecretAccessKey": given["SecretAccessKey"],
-            "Token": given["SessionToken"], "Expiration": given["Expiration"],
-        });
+        let credentials = task_credentials(RUNNER_ROLE, &session);
         let served = served.join("example/shop");
         fs::create_dir_all(&served).map_err(named(served.display()))?;
         fs::write(served.join("credentials.json"), credentials.to_string()).map_err(named("credentials.json"))?;

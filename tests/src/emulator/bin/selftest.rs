@@ -38,7 +38,8 @@ pub(crate) fn run(package: &Path) -> Outcome<()> {
     let mut whole = whole.spawn().map_err(named("relay-admin"))?;
     let status = wait_for("the self-test", LIMIT, || whole.try_wait().map_err(named("relay-admin")))?;
     expect(status.success(), "the self-test shows the listed differences and no other")?;
-    expect(left(world, &before)?.is_empty(), &format!("nothing is left behind: {:?}", left(world, &before)?))?;
+    let rest = left(world, &before)?;
+    expect(rest.is_empty(), &format!("nothing is left behind: {rest:?}"))?;
     is_signed_and_anonymous(&report)?;
 
     // Stopped while the stacks are being made.
@@ -52,7 +53,8 @@ pub(crate) fn run(package: &Path) -> Outcome<()> {
     expect(interrupt.success(), "a Ctrl-C")?;
     let status = wait_for("the end of the stopped self-test", LIMIT, || stopped.try_wait().map_err(named("kill")))?;
     expect(status.code() == Some(130), &format!("a stopped self-test ends with {status}"))?;
-    expect(left(world, &before)?.is_empty(), &format!("nothing is left after Ctrl-C: {:?}", left(world, &before)?))?;
+    let rest = left(world, &before)?;
+    expect(rest.is_empty(), &format!("nothing is left after Ctrl-C: {rest:?}"))?;
     println!("\nThe self-test works on ministack, and leaves nothing behind.");
     Ok(())
 }

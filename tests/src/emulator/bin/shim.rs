@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use relay_tests::emulator::{CI, Outcome, Permissions, REGION, TARGET, World};
+use relay_tests::emulator::{CI, Outcome, Permissions, REGION, TARGET, World, task_credentials};
 use serde_json::{Value, json};
 
 use crate::accounts::{named, said};
@@ -196,13 +196,8 @@ fn serve_session(template: &str, who: &[String]) -> Outcome<()> {
     let arn = of["Role"]["Arn"].as_str().unwrap_or_default();
     let session = call(&["sts", "assume-role", "--role-arn", arn, "--role-session-name", "task"])?;
     trust(&of["Role"]["AssumeRolePolicyDocument"])?;
-    let given = &session["Credentials"];
-    let credentials = json!({
-        "RoleArn": arn, "AccessKeyId": given["AccessKeyId"], "SecretAccessKey": given["SecretAccessKey"],
-        "Token": given["SessionToken"], "Expiration": given["Expiration"],
-    });
     let folder = PathBuf::from(std::env::var_os(SERVED).unwrap_or_default()).join(target);
     fs::create_dir_all(&folder).map_err(named(folder.display()))?;
     let file = folder.join("credentials.json");
-    fs::write(&file, credentials.to_string()).map_err(named(file.display()))
+    fs::write(&file, task_credentials(arn, &session).to_string()).map_err(named(file.display()))
 }
