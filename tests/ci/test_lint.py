@@ -117,7 +117,8 @@ class Lint(unittest.TestCase):
 
     def test_shellcheck_accepts_the_scripts(self):
         shellcheck = need("shellcheck", "it checks shell scripts")
-        scripts = [file for top in (CI, RECIPES) for file in below(top, "**/*") if is_shell(file)]
+        folders = (CI, RECIPES, ROOT / "infra", ROOT / ".ci", ROOT / "tests")
+        scripts = [file for top in folders for file in below(top, "**/*") if is_shell(file)]
         self.assertTrue(scripts)
         self.run_tool(shellcheck, *scripts)
 

@@ -60,11 +60,15 @@ const INTEGRATIONS: &[Integration] = &[
     Integration {
         name: "CI systems",
         paths: &[
+            ".github/",
             "action.yml",
             "ci/",
             "crates/console/",
             "crates/trigger-cli/",
             "docs/schema/",
+            "infra/push-images",
+            "infra/runner/Dockerfile",
+            "infra/cli/Dockerfile",
             "tests/ci/",
             "tests/kit.py",
         ],

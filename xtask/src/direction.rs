@@ -7,6 +7,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 
 use crate::Outcome;
 use crate::run::{cargo_command, said};
+use crate::tree::Tree;
 
 /// The workspace crates that a crate may depend on. A crate that is not listed may depend on any
 /// except [`TOPS`].
@@ -15,8 +16,9 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("relay-engine", &["relay-protocol"]),
     ("relay-policy", &["relay-protocol"]),
     ("relay-aws", &["relay-protocol"]),
-    ("relay-artifact", &["relay-protocol"]),
-    ("relay-console", &["relay-aws", "relay-protocol"]),
+    ("relay-platform", &[]),
+    ("relay-artifact", &["relay-platform", "relay-protocol"]),
+    ("relay-console", &["relay-aws", "relay-platform", "relay-protocol"]),
     ("relay-model", &["relay-engine", "relay-protocol"]),
     ("relay-fuzz-cases", &["relay-artifact", "relay-engine", "relay-policy", "relay-protocol"]),
 ];
@@ -37,10 +39,13 @@ const TOPS: &[&str] = &[
 /// The crates that may depend on a program.
 const ABOVE_TOPS: &[&str] = &["relay-tests"];
 
-/// The packages that a crate must not reach, directly or indirectly. A name that ends with `-` is a
-/// prefix.
-const MUST_NOT_REACH: &[(&[&str], &[&str])] = &[
-    (&["relay-trigger-cli"], &["cedar-policy"]),
+/// The packages that a crate must not compile, directly or indirectly, when it is built alone. A
+/// name that ends with `-` is a prefix. The graph of the whole workspace cannot show this, as it
+/// unites the features of all packages.
+const MUST_NOT_BUILD: &[(&[&str], &[&str])] = &[
+    (&["relay-trigger-cli"], &["cedar-policy", "aws-sdk-ecs", "aws-sdk-secretsmanager", "aws-sdk-ssm"]),
+    (&["relay-launcher"], &["aws-sdk-secretsmanager", "aws-sdk-sns", "aws-sdk-ssm"]),
+    (&["relay-runner"], &["aws-sdk-sns"]),
     (
         // These are rebuilt after each change. Without the SDK that is fast.
         &["relay-protocol", "relay-engine", "relay-policy", "relay-artifact", "relay-fuzz-cases", "relay-model"],
@@ -48,13 +53,12 @@ const MUST_NOT_REACH: &[(&[&str], &[&str])] = &[
     ),
 ];
 
-/// SDKs that a program does not call and must not compile when it is built alone. The graph of the
-/// whole workspace cannot show this, as it unites the features of all packages.
-const MUST_NOT_BUILD: &[(&str, &[&str])] = &[
-    ("relay-trigger-cli", &["aws-sdk-ecs", "aws-sdk-secretsmanager", "aws-sdk-ssm"]),
-    ("relay-launcher", &["aws-sdk-secretsmanager", "aws-sdk-sns", "aws-sdk-ssm"]),
-    ("relay-runner", &["aws-sdk-sns"]),
-];
+/// What only `relay-platform` may name, of the crates of `relay`, which runs on every system.
+const OF_ONE_SYSTEM: &[&str] = &["cfg(unix", "cfg(windows", "cfg(target_os", "std::os::", "signal::unix", "rustix::"];
+
+/// The crates of `relay`, with the files that are built for the runner alone.
+const PORTABLE: &[&str] = &["trigger-cli", "console", "artifact", "aws", "engine", "protocol"];
+const OF_THE_RUNNER: &str = "crates/artifact/src/unpack.rs";
 
 /// The dependencies of each package by name, without development dependencies.
 type Graph = BTreeMap<String, BTreeSet<String>>;
@@ -62,15 +66,36 @@ type Graph = BTreeMap<String, BTreeSet<String>>;
 /// Checks the whole workspace.
 pub(crate) fn check() -> Outcome {
     let mut findings = findings(&graph()?);
-    for (name, forbidden) in MUST_NOT_BUILD {
-        let mut tree = cargo_command();
-        tree.args(["tree", "--quiet", "--package", name, "--edges", "normal", "--prefix", "none", "--format", "{p}"]);
-        let built = said(&mut tree)?;
-        let built: BTreeSet<&str> = built.lines().filter_map(|line| line.split(' ').next()).collect();
-        let needless = forbidden.iter().filter(|sdk| built.contains(**sdk));
-        findings.extend(needless.map(|sdk| format!("direction: {name} compiles {sdk}, and does not call it")));
+    for (names, forbidden) in MUST_NOT_BUILD {
+        for name in *names {
+            let mut tree = cargo_command();
+            tree.args(["tree", "--quiet", "--package", name, "--edges", "normal", "--prefix", "none"]);
+            let built = said(tree.args(["--format", "{p}"]))?;
+            let built: BTreeSet<&str> = built.lines().filter_map(|line| line.split(' ').next()).collect();
+            findings
+                .extend(needless(&built, forbidden).map(|found| format!("direction: {name} must not build {found}")));
+        }
+    }
+    let tree = Tree::load()?;
+    for name in PORTABLE {
+        let folder = format!("crates/{name}/src/");
+        for (path, text) in tree.under(&[&folder], ".rs").filter(|(path, _)| *path != OF_THE_RUNNER) {
+            findings.extend(of_one_system(text).map(|found| format!("direction: {path} must not name {found}")));
+        }
     }
     if findings.is_empty() { Ok(()) } else { Err(findings.join("\n       ").into()) }
+}
+
+/// What is built and must not be.
+fn needless<'a>(built: &BTreeSet<&'a str>, forbidden: &[&str]) -> impl Iterator<Item = &'a str> {
+    let is = |name: &str, rule: &str| rule == name || (rule.ends_with('-') && name.starts_with(rule));
+    built.iter().copied().filter(move |name| forbidden.iter().any(|rule| is(name, rule)))
+}
+
+/// What a source names of one system, before its tests, which run on Linux.
+fn of_one_system(source: &str) -> impl Iterator<Item = &'static str> {
+    let shipped = source.split("#[cfg(test)]").next().unwrap_or_default();
+    OF_ONE_SYSTEM.iter().copied().filter(|name| shipped.contains(name))
 }
 
 fn graph() -> Result<Graph, Box<dyn std::error::Error>> {
@@ -107,37 +132,7 @@ fn findings(graph: &Graph) -> Vec<String> {
             }
         }
     }
-    for (names, forbidden) in MUST_NOT_REACH {
-        for name in *names {
-            for (reached, way) in reach(graph, name) {
-                let is = |rule: &&str| *rule == reached || (rule.ends_with('-') && reached.starts_with(*rule));
-                if forbidden.iter().any(is) {
-                    findings.push(format!("direction: {name} must not reach {reached} ({way})"));
-                }
-            }
-        }
-    }
     findings
-}
-
-/// Every package that `name` reaches, with the shortest path to it.
-fn reach(graph: &Graph, name: &str) -> BTreeMap<String, String> {
-    let mut ways = BTreeMap::from([(name.to_owned(), name.to_owned())]);
-    let mut front = vec![name.to_owned()];
-    while !front.is_empty() {
-        let mut next = Vec::new();
-        for at in front {
-            for dependency in graph.get(&at).into_iter().flatten() {
-                if !ways.contains_key(dependency) {
-                    let way = format!("{} → {dependency}", ways.get(&at).map_or("", String::as_str));
-                    ways.insert(dependency.clone(), way);
-                    next.push(dependency.clone());
-                }
-            }
-        }
-        front = next;
-    }
-    ways
 }
 
 #[cfg(test)]
@@ -154,21 +149,27 @@ mod tests {
     }
 
     #[test]
-    fn upward_and_forbidden_edges_are_found() {
+    fn upward_edges_are_found() {
         assert_eq!(findings(&graph(&[("relay-policy", &["serde"]), ("relay-trigger-cli", &["relay-aws"])])), [""; 0]);
         assert_eq!(
             findings(&graph(&[
                 ("relay-protocol", &["relay-engine", "aws-config"]),
-                ("relay-trigger-cli", &["relay-policy"]),
-                ("relay-policy", &["cedar-policy"]),
-                ("relay-admin", &["relay-sandbox"]),
+                ("relay-admin", &["relay-sandbox"])
             ])),
             [
                 "direction: relay-admin must not depend on relay-sandbox",
                 "direction: relay-protocol must not depend on relay-engine",
-                "direction: relay-trigger-cli must not reach cedar-policy (relay-trigger-cli → relay-policy → cedar-policy)",
-                "direction: relay-protocol must not reach aws-config (relay-protocol → aws-config)",
             ]
         );
+    }
+
+    #[test]
+    fn what_must_not_be_built_or_named_is_found() {
+        let built = BTreeSet::from(["aws-config", "serde", "tokio-util"]);
+        assert_eq!(needless(&built, &["tokio", "aws-"]).collect::<Vec<_>>(), ["aws-config"]);
+        let source =
+            "use std::os::fd::AsFd;\n#[cfg(test)]\nmod tests {\n use std::os::unix::fs::symlink; #[cfg(unix)] }";
+        assert_eq!(of_one_system(source).collect::<Vec<_>>(), ["std::os::"]);
+        assert_eq!(of_one_system("use std::io;").count(), 0);
     }
 }

@@ -23,13 +23,32 @@ use crate::tree::root;
 
 type Result<T> = Outcome<T>;
 
-/// The packages and their programs.
+/// The packages and their programs, with the command lines first.
 const PROGRAMS: &[(&str, &str)] = &[
     ("relay-trigger-cli", "relay"),
     ("relay-admin", "relay-admin"),
     ("relay-runner", "relay-runner"),
     ("relay-launcher", "bootstrap"),
 ];
+
+/// What a target gets: Linux everything, macOS both command lines, Windows `relay` alone.
+pub(crate) fn programs(target: &str) -> &'static [(&'static str, &'static str)] {
+    match target {
+        _ if is_linux(target) => PROGRAMS,
+        _ if target.contains("windows") => &PROGRAMS[..1],
+        _ => &PROGRAMS[..2],
+    }
+}
+
+/// Whether a file of this name is a program.
+pub(crate) fn is_program(name: &str) -> bool {
+    PROGRAMS.iter().any(|(_, program)| *program == name.trim_end_matches(".exe"))
+}
+
+/// Whether a target gets what is installed in accounts, beside programs for people and CI.
+pub(crate) fn is_linux(target: &str) -> bool {
+    target.contains("linux")
+}
 
 pub(crate) const LAUNCHER: &str = "relay-launcher.zip";
 pub(crate) const COMPONENTS: &str = "relay.cdx.json";
@@ -111,7 +130,8 @@ fn release_target(options: &Options) -> Result<String> {
 /// Writes the manual pages and the completions. Returns the names of the files. Programs for
 /// another machine cannot be asked for theirs.
 fn manuals(out: &Path, target: &str) -> Result<Vec<String>> {
-    if target.split('-').next() != crate::run::host()?.split('-').next() {
+    let host = crate::run::host()?;
+    if target.split('-').next() != host.split('-').next() || programs(target) != programs(&host) {
         writeln!(io::stdout(), "no manual pages and completions: the programs do not run here")?;
         return Ok(Vec::new());
     }
@@ -164,38 +184,49 @@ pub(crate) fn make(options: &Options) -> Result<(PathBuf, String)> {
         (build(dev_build())?, target)
     };
     fs::create_dir_all(&out)?;
-    for (name, path) in &built.programs {
-        copy(path, &out.join(name))?;
+    let mut names = vec![COMPONENTS.to_owned()];
+    for path in built.programs.values() {
+        let name = path.file_name().ok_or("a program has no name")?.to_string_lossy().into_owned();
+        copy(path, &out.join(&name))?;
         if !options.release {
-            succeed(Command::new("strip").arg(out.join(name)))?;
+            succeed(Command::new("strip").arg(out.join(&name)))?;
         }
+        names.push(name);
     }
-    // Deflating dev programs takes longer than it saves.
-    let method = if options.release { CompressionMethod::Deflated } else { CompressionMethod::Stored };
-    fs::write(out.join(LAUNCHER), zip(&fs::read(out.join("bootstrap"))?, method)?)?;
     let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).exec()?;
     let components = components(&metadata, &built, &target)?;
     fs::write(out.join(COMPONENTS), format!("{components:#}\n"))?;
-    let mut names: Vec<String> = PROGRAMS.iter().map(|(_, program)| (*program).to_owned()).collect();
-    names.extend([LAUNCHER, COMPONENTS].map(str::to_owned));
-    for template in TEMPLATES {
-        copy(&root().join("infra").join(template), &out.join("infra").join(template))?;
-        names.push(format!("infra/{template}"));
-    }
     names.extend(manuals(&out, &target)?);
-    let runner = context(&out, "image", "infra/runner/Dockerfile", "relay-runner")?;
-    context(&out, "cli-image", "infra/cli/Dockerfile", "relay")?;
+    if is_linux(&target) {
+        names.extend(installation(&out, options)?);
+    }
     names.sort_unstable();
     fs::write(out.join("SHA256SUMS"), sums(&out, &names)?)?;
-    for (name, limit) in LIMITS.iter().filter(|_| options.release) {
+    for (name, limit) in LIMITS.iter().filter(|(name, _)| options.release && out.join(name).exists()) {
         let size = fs::metadata(out.join(name))?.len();
         if size > *limit {
             return Err(format!("{name} is {size} bytes; the limit is {limit}").into());
         }
     }
-    build_image(&runner)?;
     writeln!(io::stdout(), "package: {}", out.display())?;
     Ok((out, target))
+}
+
+/// Adds what is installed in accounts: the launcher's zip, the templates, and the images, of which
+/// it builds the runner's. Returns the names of the files.
+fn installation(out: &Path, options: &Options) -> Result<Vec<String>> {
+    // Deflating dev programs takes longer than it saves.
+    let method = if options.release { CompressionMethod::Deflated } else { CompressionMethod::Stored };
+    fs::write(out.join(LAUNCHER), zip(&fs::read(out.join("bootstrap"))?, method)?)?;
+    let mut names = vec![LAUNCHER.to_owned()];
+    for template in TEMPLATES {
+        copy(&root().join("infra").join(template), &out.join("infra").join(template))?;
+        names.push(format!("infra/{template}"));
+    }
+    let runner = context(out, "image", "infra/runner/Dockerfile", "relay-runner")?;
+    context(out, "cli-image", "infra/cli/Dockerfile", "relay")?;
+    build_image(&runner)?;
+    Ok(names)
 }
 
 /// The digests of files of a folder, as `sha256sum` writes them. Prints each name with its size.
@@ -236,16 +267,19 @@ fn release_build(folder: &Path, target_folder: &Path, target: &str) -> Result<Co
     let folder = folder.canonicalize()?;
     let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let cargo_home = cargo_home.or_else(|| Some(std::env::home_dir()?.join(".cargo"))).ok_or("HOME is not set")?;
-    let flags = [
-        "-Ctarget-feature=+crt-static".to_owned(),
+    let mut flags = vec![
         format!("--remap-path-prefix={}=/cargo", cargo_home.display()),
         format!("--remap-path-prefix={}=/target", target_folder.display()),
         format!("--remap-path-prefix={}=/relay", folder.display()),
     ];
+    // Every program of macOS loads the system's library.
+    if !target.contains("apple") {
+        flags.push("-Ctarget-feature=+crt-static".to_owned());
+    }
     let mut command = cargo_command();
     command.args(["build", "--release", "--locked", "--bins", "--target", target, "--target-dir"]);
     command.arg(target_folder.join("package/build"));
-    command.args(PROGRAMS.iter().flat_map(|(package, _)| ["--package", package]));
+    command.args(programs(target).iter().flat_map(|(package, _)| ["--package", package]));
     // Other flags would change the bytes, so nothing else may add any.
     command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")).current_dir(folder);
     match commit() {
@@ -337,11 +371,10 @@ fn components(metadata: &Metadata, built: &Built, target: &str) -> Result<Value>
         .filter_map(|package| Some(((text(package, "name"), text(package, "version")), text(package, "checksum")?)))
         .collect();
     let compiler = said(Command::new("rustc").arg("--version"))?;
-    let runner = fs::read(built.programs.get("relay-runner").ok_or("cargo built no relay-runner")?)?;
-    let mut components = vec![
-        json!({"type": "library", "name": "rust-std", "version": compiler.split(' ').nth(1)}),
-        libc(&runner, target),
-    ];
+    let mut components = vec![json!({"type": "library", "name": "rust-std", "version": compiler.split(' ').nth(1)})];
+    if let Some(runner) = built.programs.get("relay-runner") {
+        components.push(libc(&fs::read(runner)?, target));
+    }
     let mut dependencies = Vec::new();
     let resolve = metadata.resolve.as_ref().ok_or("cargo metadata did not resolve the dependencies")?;
     let nodes: BTreeMap<_, _> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();

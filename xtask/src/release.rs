@@ -1,20 +1,23 @@
 //! `release`: the files of a release for one target, made of the package: an archive of the
-//! programs with their manual pages and completions, the launcher's zip, what the two images are
-//! built from, the templates, the bill of materials, and the digests of all. The release workflow
-//! runs this command on a machine of each architecture, and publishes what it finds in the folder.
+//! programs with their manual pages and completions, the bill of materials, and the digests of all;
+//! for Linux also the launcher's zip, what the two images are built from, and the templates. The
+//! release workflow runs this command on a machine of each kind, and publishes what it finds in the
+//! folder.
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+
+use flate2::{Compression, GzBuilder};
+use tar::{Builder, Header};
 
 use crate::Outcome;
 use crate::package::{self, copy};
-use crate::run::succeed;
 use crate::tree::{root, target};
 
-/// What the archive of the programs holds: files of the package, then files of the repository.
-const PROGRAMS: &[&str] = &["relay", "relay-admin", "man", "completions"];
+/// What the archive of the programs holds: what the package has of these, then files of the
+/// repository.
+const PROGRAMS: &[&str] = &["relay", "relay-admin", "relay.exe", "man", "completions"];
 const TEXTS: &[&str] = &["LICENSE", "README.md", "CHANGELOG.md"];
 
 /// What to make them for.
@@ -33,17 +36,20 @@ pub(crate) struct Options {
 
 /// Makes the files in `release-files` of the target folder, which is emptied first.
 pub(crate) fn run(options: &Options) -> Outcome {
+    let (packed, out) = (target()?.join("package/release-files"), target()?.join("release-files"));
+    for folder in [&packed, &out] {
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
+    }
     let (packed, triple) = package::make(&package::Options {
         release: true,
         glibc: options.glibc,
         target: options.target.clone(),
         verify_reproducible: options.verify_reproducible,
-        out: None,
+        out: Some(packed),
     })?;
-    let out = target()?.join("release-files");
-    if out.exists() {
-        fs::remove_dir_all(&out)?;
-    }
+    fs::create_dir_all(&out)?;
     let work = out.join("work");
     let version = env!("CARGO_PKG_VERSION");
     let arch = triple.split('-').next().unwrap_or_default();
@@ -55,15 +61,17 @@ pub(crate) fn run(options: &Options) -> Outcome {
     for name in TEXTS {
         copy(&root().join(name), &programs.join(name))?;
     }
-    let images = work.join(format!("relay-images-{version}-{arch}"));
-    copy_all(&packed.join("image"), &images.join("runner"))?;
-    copy_all(&packed.join("cli-image"), &images.join("cli"))?;
-    let templates = work.join(format!("relay-infra-{version}"));
-    copy_all(&packed.join("infra"), &templates)?;
-    for folder in [&programs, &images, &templates] {
-        archive(folder, &out)?;
+    archive(&programs, &out)?;
+    if package::is_linux(&triple) {
+        let images = work.join(format!("relay-images-{version}-{arch}"));
+        copy_all(&packed.join("image"), &images.join("runner"))?;
+        copy_all(&packed.join("cli-image"), &images.join("cli"))?;
+        archive(&images, &out)?;
+        let templates = work.join(format!("relay-infra-{version}"));
+        copy_all(&packed.join("infra"), &templates)?;
+        archive(&templates, &out)?;
+        copy(&packed.join(package::LAUNCHER), &out.join(format!("relay-launcher-{version}-{arch}.zip")))?;
     }
-    copy(&packed.join(package::LAUNCHER), &out.join(format!("relay-launcher-{version}-{arch}.zip")))?;
     copy(&packed.join(package::COMPONENTS), &out.join(format!("relay-{version}-{triple}.cdx.json")))?;
     fs::remove_dir_all(&work)?;
     sums(&out, &triple)
@@ -71,12 +79,32 @@ pub(crate) fn run(options: &Options) -> Outcome {
 
 /// Packs a folder so that the same files make the same bytes: no times, no owners, one order.
 fn archive(folder: &Path, out: &Path) -> Outcome {
-    let name = folder.file_name().ok_or("no name")?;
-    let file = out.join(format!("{}.tar.gz", name.to_string_lossy()));
-    let mut command = Command::new("tar");
-    command.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0", "--mode=u+rw,go+r"]);
-    command.args(["--use-compress-program", "gzip -n9", "--create", "--file"]).arg(file);
-    succeed(command.arg("--directory").arg(folder.parent().ok_or("no folder")?).arg(name))
+    let parent = folder.parent().ok_or("no folder")?;
+    let name = folder.file_name().ok_or("no name")?.to_string_lossy();
+    let file = fs::File::create(out.join(format!("{name}.tar.gz")))?;
+    let mut tar = Builder::new(GzBuilder::new().mtime(0).write(file, Compression::best()));
+    let mut files = Vec::new();
+    files_below(folder, &mut files)?;
+    files.sort_unstable();
+    for path in files {
+        let bytes = fs::read(&path)?;
+        let is_program = path.file_name().is_some_and(|name| package::is_program(&name.to_string_lossy()));
+        let mut header = Header::new_gnu();
+        header.set_mode(if is_program { 0o755 } else { 0o644 });
+        header.set_size(bytes.len() as u64);
+        tar.append_data(&mut header, path.strip_prefix(parent)?, bytes.as_slice())?;
+    }
+    tar.into_inner()?.finish()?;
+    Ok(())
+}
+
+/// Adds all files below a folder.
+fn files_below(folder: &Path, files: &mut Vec<PathBuf>) -> Outcome {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() { files_below(&path, files)? } else { files.push(path) }
+    }
+    Ok(())
 }
 
 /// Copies a file, or a folder with all that is in it.

@@ -14,6 +14,10 @@ use tar::{EntryType, Header};
 
 use crate::unpack_error::UnpackError;
 
+/// The largest accepted window, as a power of two: 128 MiB, the same as zstd's own `--long`. It
+/// bounds the memory of the decompressor (clause ART-5).
+pub(crate) const WINDOW_LOG_MAX: u32 = 27;
+
 const BLOCK: usize = 512;
 
 /// The largest extension in bytes, which is read into memory. It leaves ample room for names of
@@ -61,6 +65,7 @@ impl<R: Read> Entries<R> {
     }
 
     /// The input, after everything has been read.
+    #[cfg(feature = "unpack")]
     pub(crate) fn into_input(self) -> R {
         self.input
     }

@@ -6,8 +6,7 @@ use std::io::{self, Read};
 use relay_protocol::artifact::{components, unpacked_limit};
 use zstd::stream::read::Decoder;
 
-use crate::entries::{Entries, Kind};
-use crate::unpack::WINDOW_LOG_MAX;
+use crate::entries::{Entries, Kind, WINDOW_LOG_MAX};
 use crate::unpack_error::UnpackError;
 
 /// The content of the first entry with this name, if it is a file of at most `max` bytes; `None` if

@@ -15,11 +15,13 @@ mod find;
 mod pack;
 mod pack_error;
 mod tree;
+#[cfg(feature = "unpack")]
 mod unpack;
 mod unpack_error;
 
 pub use find::find;
 pub use pack::{Packed, Text, pack};
 pub use pack_error::PackError;
+#[cfg(feature = "unpack")]
 pub use unpack::{Unpacked, unpack};
 pub use unpack_error::UnpackError;

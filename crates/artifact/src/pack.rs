@@ -4,15 +4,13 @@
 //! times, owners and most mode bits, because they would make two packings of one commit differ. It
 //! refuses what could not be unpacked, with an error that says what to do.
 
-use std::fs::File;
 use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
+use relay_platform::Folder;
 use relay_protocol::Digest;
 use relay_protocol::artifact::{TEXT, unpacked_limit};
 use relay_protocol::encoding::printable;
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
-use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 use tar::{EntryType, Header};
 use zstd::stream::write::Encoder;
@@ -89,7 +87,7 @@ pub fn pack(root: &Path, paths: &[PathBuf], text: Text, out: impl Write) -> Resu
     }
     let sink = Sink { out, sha: Sha256::new(), size: 0 };
     let here = if tree.base.as_os_str().is_empty() { Path::new(".") } else { &tree.base };
-    let base = File::open(here).map_err(|error| PackError::read(here, error))?;
+    let base = Folder::open(here).map_err(|error| PackError::read(here, error))?;
     let mut tar = Tar { zstd: Encoder::new(sink, LEVEL).map_err(PackError::Write)?, base, bytes: 0 };
     for (name, node) in &tree.nodes {
         match node {
@@ -109,25 +107,11 @@ pub fn pack(root: &Path, paths: &[PathBuf], text: Text, out: impl Write) -> Resu
     Ok(Packed { digest, size: sink.size, entries: tree.nodes.len() })
 }
 
-/// Opens a file below `base` without following any link. Since the tree was walked, somebody may
-/// have replaced the file with a link, and the packing process may have more rights than that
-/// person. The call does not block on a pipe.
-fn open(base: &File, name: &str) -> Result<File, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    match openat2(base, name, flags, Mode::empty(), beneath) {
-        // The kernel is old, or a container's filter does not know the call. Then at least the last
-        // component of the path must not be a link.
-        Err(Errno::NOSYS | Errno::PERM) => openat(base, name, flags | OFlags::NOFOLLOW, Mode::empty()).map(File::from),
-        opened => opened.map(File::from),
-    }
-}
-
 /// A tar that is being written.
 struct Tar<W: Write> {
     zstd: Encoder<'static, Sink<W>>,
     /// The folder that all names are relative to.
-    base: File,
+    base: Folder,
     /// Bytes of all bodies, counted in the same way as during unpacking.
     bytes: u64,
 }
@@ -154,10 +138,9 @@ impl<W: Write> Tar<W> {
     fn file(&mut self, name: &str, mode: u32, place: &Path) -> Result<(), PackError> {
         let read = |error| PackError::read(place, error);
         let changed = || PackError::Changed { path: printable(name) };
-        let mut file = match open(&self.base, name) {
-            Err(Errno::LOOP | Errno::XDEV) => return Err(changed()),
-            opened => opened.map_err(|errno| read(errno.into()))?,
-        };
+        // Since the tree was walked, somebody may have put a link in the place of the file, and
+        // this process may have more rights than that person.
+        let mut file = self.base.file(name).map_err(read)?.ok_or_else(changed)?;
         let metadata = file.metadata().map_err(read)?;
         if !metadata.is_file() {
             return Err(changed());
@@ -258,26 +241,5 @@ impl<W: Write> Write for Sink<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::symlink;
-
-    #[test]
-    fn no_link_is_followed_whatever_was_there_before() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("real")).unwrap();
-        std::fs::write(folder.path().join("real/file"), "x").unwrap();
-        symlink("real/file", folder.path().join("link")).unwrap();
-        symlink("real", folder.path().join("folder")).unwrap();
-        let base = File::open(folder.path()).unwrap();
-        assert!(open(&base, "real/file").is_ok());
-        for trap in ["link", "folder/file", "../x", "/etc/hostname"] {
-            assert!(matches!(open(&base, trap), Err(Errno::LOOP | Errno::XDEV)), "{trap}");
-        }
     }
 }

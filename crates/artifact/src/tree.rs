@@ -7,8 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, is_separator};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use relay_protocol::artifact::{UnsafeEntry, check_link, components, mode};
@@ -82,13 +81,14 @@ impl Tree {
         let name = root.file_name().map(Path::new).unwrap_or(root);
         let name = usable(name)?.to_owned();
         let base = root.parent().map(Path::to_owned).unwrap_or_default();
-        let node = Node::File { mode: mode(metadata.permissions().mode()) };
+        let node = Node::File { mode: mode_of(metadata) };
         Ok(Self { base, nodes: BTreeMap::from([(name, node)]) })
     }
 
     /// Adds what the caller named, with the folders that contain it.
     fn add_named(&mut self, path: &Path) -> Result<(), PackError> {
-        let parts = components(usable(path)?).map_err(PackError::Unsafe)?;
+        let path = slashed(path)?;
+        let parts = components(&path).map_err(PackError::Unsafe)?;
         let Some((last, folders)) = parts.split_last() else { return self.add_below("", &Gitignore::empty()) };
         let mut name = String::new();
         for folder in folders {
@@ -117,7 +117,7 @@ impl Tree {
                 if rules.matched(&path, is_folder).is_ignore() || (!rules.is_empty() && path == Path::new(IGNORE)) {
                     continue;
                 }
-                let name = usable(&path)?.to_owned();
+                let name = slashed(&path)?;
                 if self.add(&name)? {
                     folders.push(name);
                 }
@@ -133,11 +133,11 @@ impl Tree {
         let node = if metadata.is_dir() {
             Node::Folder
         } else if metadata.is_file() {
-            Node::File { mode: mode(metadata.permissions().mode()) }
+            Node::File { mode: mode_of(&metadata) }
         } else if metadata.is_symlink() {
             let place = self.base.join(name);
             let target = fs::read_link(&place).map_err(|error| PackError::read(&place, error))?;
-            Node::Link { target: usable(&target)?.to_owned() }
+            Node::Link { target: slashed(&target)? }
         } else {
             return Err(PackError::Kind { path: printable(name) });
         };
@@ -212,6 +212,16 @@ fn join(folder: &str, name: &str) -> String {
 /// The path as text, because the names in an artifact are text (clause ART-4).
 fn usable(path: &Path) -> Result<&str, PackError> {
     path.to_str().ok_or_else(|| PackError::Unsafe(UnsafeEntry::Odd(printable(&path.to_string_lossy()))))
+}
+
+/// The path with the separator that artifacts have, whatever that of this system is.
+fn slashed(path: &Path) -> Result<String, PackError> {
+    Ok(usable(path)?.replace(is_separator, "/"))
+}
+
+/// The mode in an artifact. Where files have none, nothing is a program.
+fn mode_of(metadata: &fs::Metadata) -> u32 {
+    mode(relay_platform::mode(metadata).unwrap_or(0o644))
 }
 
 /// Reads the rules of what not to pack, if the root has some.

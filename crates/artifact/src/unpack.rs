@@ -15,12 +15,8 @@ use relay_protocol::artifact::{UnsafeEntry, check_link, components, unpacked_lim
 use relay_protocol::encoding::printable;
 use zstd::stream::read::Decoder;
 
-use crate::entries::{Entries, Kind};
+use crate::entries::{Entries, Kind, WINDOW_LOG_MAX};
 use crate::unpack_error::UnpackError;
-
-/// The largest accepted window, as a power of two: 128 MiB, the same as zstd's own `--long`. It
-/// bounds the memory of the decompressor (clause ART-5).
-pub(crate) const WINDOW_LOG_MAX: u32 = 27;
 
 /// Bytes of the names and targets of all links, which stay in memory until all files exist.
 const LINKS_MAX: usize = 16 << 20;
@@ -70,6 +66,16 @@ pub fn unpack(packed: impl Read, packed_size: u64, max: u64, into: &Path) -> Res
             Err(left) => Err(UnpackError::Left { error: Box::new(error), left }),
         },
         done => done,
+    }
+}
+
+impl UnpackError {
+    fn write(path: &Path, error: io::Error) -> Self {
+        Self::Write { path: printable(&path.to_string_lossy()), error }
+    }
+
+    fn duplicate(path: &str) -> Self {
+        Self::Duplicate { path: printable(path) }
     }
 }
 

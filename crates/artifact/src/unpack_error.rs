@@ -1,10 +1,8 @@
 //! Why nothing was unpacked. Each error says whether the artifact or its environment is at fault.
 
 use std::io;
-use std::path::Path;
 
 use relay_protocol::artifact::UnsafeEntry;
-use relay_protocol::encoding::printable;
 
 /// Why nothing was unpacked. Unless the error is [`UnpackError::Left`], what had been written was
 /// removed.
@@ -94,13 +92,5 @@ impl UnpackError {
             | Self::Trailing
             | Self::Size { .. } => true,
         }
-    }
-
-    pub(crate) fn write(path: &Path, error: io::Error) -> Self {
-        Self::Write { path: printable(&path.to_string_lossy()), error }
-    }
-
-    pub(crate) fn duplicate(path: &str) -> Self {
-        Self::Duplicate { path: printable(path) }
     }
 }

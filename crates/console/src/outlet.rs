@@ -8,14 +8,13 @@
 //! pieces came, until one of them is stuck.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::fstat;
+use same_file::Handle;
 use tokio::sync::Notify;
 
 /// How many bytes may wait before [`Outlet::offer`] drops more.
@@ -44,52 +43,41 @@ impl To {
             Self::Stderr => Self::Stdout,
         }
     }
-
-    fn descriptor(self) -> BorrowedFd<'static> {
-        match self {
-            Self::Stdout => rustix::stdio::stdout(),
-            Self::Stderr => rustix::stdio::stderr(),
-        }
-    }
 }
 
 /// Writes all of `bytes` to a standard stream, and blocks until they are written.
-///
-/// Another process may have made the stream non-blocking, because the setting belongs to the open
-/// file and not to a process. A full pipe then reports an error, which says nothing about the
-/// stream: this function waits and goes on where it stopped.
 ///
 /// # Errors
 ///
 /// What the operating system reports, such as [`ErrorKind::BrokenPipe`] if the reader has gone.
 pub fn write(to: To, bytes: &[u8]) -> io::Result<()> {
-    write_all(to.descriptor(), bytes, || {})
-}
-
-/// Whether both are the same file, terminal or pipe.
-pub fn is_same_file(one: impl AsFd, other: impl AsFd) -> bool {
-    match (fstat(one), fstat(other)) {
-        (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
-        _ => false,
+    match to {
+        To::Stdout => relay_platform::stdout().write_all(bytes),
+        To::Stderr => relay_platform::stderr().write_all(bytes),
     }
 }
 
+/// Whether stdout and stderr are the same file, terminal or pipe.
+pub fn is_one_stream() -> bool {
+    matches!((Handle::stdout(), Handle::stderr()), (Ok(one), Ok(other)) if one == other)
+}
+
+/// Whether this file is stdout.
+pub fn is_stdout(file: &File) -> bool {
+    let handle = file.try_clone().and_then(Handle::from_file);
+    matches!((handle, Handle::stdout()), (Ok(one), Ok(other)) if one == other)
+}
+
 /// Writes all of `bytes`, and reports each part that was written.
-fn write_all(descriptor: BorrowedFd<'_>, mut bytes: &[u8], mut moved: impl FnMut()) -> io::Result<()> {
+fn write_all(stream: &mut impl Write, mut bytes: &[u8], mut moved: impl FnMut()) -> io::Result<()> {
     while !bytes.is_empty() {
-        match rustix::io::write(descriptor, bytes).map_err(io::Error::from) {
+        match stream.write(bytes) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(count) => {
                 bytes = bytes.get(count..).unwrap_or_default();
                 moved();
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                match poll(&mut [PollFd::new(&descriptor, PollFlags::OUT)], None).map_err(io::Error::from) {
-                    Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
-                    _ => {}
-                }
-            }
             Err(error) => return Err(error),
         }
     }
@@ -144,15 +132,13 @@ impl Stream {
 impl Outlet {
     /// Starts the threads, which end with the process.
     pub fn start() -> Self {
-        Self::over([rustix::stdio::stdout(), rustix::stdio::stderr()])
+        Self::over(relay_platform::stdout(), relay_platform::stderr())
     }
 
-    fn over(descriptors: [impl AsFd + Send + 'static; 2]) -> Self {
+    fn over(stdout: impl Write + Send + 'static, stderr: impl Write + Send + 'static) -> Self {
         let outlet = Self(Arc::default());
-        for (to, descriptor) in [To::Stdout, To::Stderr].into_iter().zip(descriptors) {
-            let shared = Arc::clone(&outlet.0);
-            std::thread::spawn(move || shared.write(to, descriptor.as_fd()));
-        }
+        outlet.0.clone().serve(To::Stdout, stdout);
+        outlet.0.clone().serve(To::Stderr, stderr);
         outlet
     }
 
@@ -286,7 +272,12 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, to: To, descriptor: BorrowedFd<'_>) {
+    /// Starts the thread of a stream.
+    fn serve(self: Arc<Self>, to: To, stream: impl Write + Send + 'static) {
+        std::thread::spawn(move || self.write(to, stream));
+    }
+
+    fn write(&self, to: To, mut stream: impl Write) {
         let mut state = self.lock();
         loop {
             let (number, bytes) = match state.next(to) {
@@ -300,7 +291,7 @@ impl Shared {
             };
             drop(state);
             let moved = || self.lock().streams[to as usize].moved = Some(Instant::now());
-            let result = write_all(descriptor, &bytes, moved);
+            let result = write_all(&mut stream, &bytes, moved);
             state = self.lock();
             let stream = &mut state.streams[to as usize];
             if stream.first() == Some(number) {
@@ -318,7 +309,7 @@ impl Shared {
 }
 
 /// Writes log lines to stderr, as far as there is room.
-impl io::Write for Outlet {
+impl Write for Outlet {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.offer(To::Stderr, line.to_vec());
         Ok(line.len())
@@ -334,7 +325,7 @@ impl io::Write for Outlet {
 #[derive(Clone, Copy, Debug)]
 pub struct Blocking(pub To);
 
-impl io::Write for Blocking {
+impl Write for Blocking {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         write(self.0, bytes)?;
         Ok(bytes.len())
@@ -347,9 +338,7 @@ impl io::Write for Blocking {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
     use std::io::{Read as _, pipe};
-    use std::os::fd::OwnedFd;
 
     use super::*;
 
@@ -361,22 +350,9 @@ mod tests {
     }
 
     #[test]
-    fn a_full_pipe_that_does_not_block_is_no_error() {
-        let (mut reader, writer) = pipe().unwrap();
-        rustix::io::ioctl_fionbio(&writer, true).unwrap();
-        let outlet = Outlet::over([OwnedFd::from(writer.try_clone().unwrap()), writer.into()]);
-        outlet.put(To::Stdout, much());
-        let mut found = vec![0; much().len()];
-        reader.read_exact(&mut found).unwrap();
-        assert_eq!(found, much());
-        outlet.settle(LIMIT);
-        assert_eq!((outlet.waiting(), outlet.written(), outlet.closed(To::Stdout)), (0, 1, None));
-    }
-
-    #[test]
     fn who_stops_reading_one_stream_still_reads_the_other() {
         let ((_unread, stdout), (mut reader, stderr)) = (pipe().unwrap(), pipe().unwrap());
-        let outlet = Outlet::over([OwnedFd::from(stdout), stderr.into()]);
+        let outlet = Outlet::over(stdout, stderr);
         outlet.put(To::Stdout, much());
         outlet.put(To::Stderr, b"a warning".to_vec());
         let mut found = [0; 9];
@@ -398,7 +374,7 @@ mod tests {
     #[test]
     fn pieces_of_both_streams_keep_their_order() {
         let (mut reader, writer) = pipe().unwrap();
-        let outlet = Outlet::over([OwnedFd::from(writer.try_clone().unwrap()), writer.into()]);
+        let outlet = Outlet::over(writer.try_clone().unwrap(), writer);
         let lines: Vec<String> = (0..500).map(|line| format!("{line}\n")).collect();
         for (at, line) in lines.iter().enumerate() {
             outlet.put(if at % 3 == 0 { To::Stdout } else { To::Stderr }, line.clone().into_bytes());
@@ -412,8 +388,8 @@ mod tests {
     fn a_reader_that_has_gone_and_a_full_disk_close_a_stream() {
         let (reader, writer) = pipe().unwrap();
         drop(reader);
-        let full: OwnedFd = File::options().write(true).open("/dev/full").unwrap().into();
-        let outlet = Outlet::over([writer.into(), full]);
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let outlet = Outlet::over(writer, full);
         outlet.put(To::Stdout, b"x".to_vec());
         outlet.put(To::Stderr, b"x".to_vec());
         outlet.settle(LIMIT);
@@ -424,7 +400,7 @@ mod tests {
     #[test]
     fn an_offer_that_finds_no_room_is_dropped_and_counted() {
         let (_unread, writer) = pipe().unwrap();
-        let outlet = Outlet::over([OwnedFd::from(writer.try_clone().unwrap()), writer.into()]);
+        let outlet = Outlet::over(writer.try_clone().unwrap(), writer);
         outlet.offer(To::Stdout, vec![0; OFFERED_MAX]);
         outlet.offer(To::Stdout, b"no room".to_vec());
         assert_eq!(outlet.dropped(), 7);

@@ -2,21 +2,19 @@
 //! that digest.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufWriter, Write as _};
-use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use relay_aws::objects::Objects;
 use relay_console::Failure;
+use relay_platform::Temporary;
 use relay_protocol::outcome::ExitCode;
 use relay_protocol::{Digest, ParameterName, artifact};
 
 /// A packed artifact that is not uploaded yet.
 #[derive(Debug)]
 pub(crate) struct Packed {
-    /// Without a name, so that nothing is left behind however this process ends.
-    file: File,
+    file: Temporary,
     pub(crate) digest: Digest,
 }
 
@@ -27,12 +25,12 @@ pub(crate) fn pack(artifacts: &BTreeMap<ParameterName, PathBuf>) -> Result<BTree
 
 fn pack_one(name: &ParameterName, path: &Path) -> Result<Packed, Failure> {
     let wrong = |problem: String| Failure::usage(format!("--artifact {name}={}: {problem}", path.display()));
-    let file = tempfile::tempfile().map_err(|error| wrong(error.to_string()))?;
-    let mut out = BufWriter::new(file);
+    let mut file = Temporary::new().map_err(|error| wrong(error.to_string()))?;
+    let mut out = BufWriter::new(file.file());
     let packed = relay_artifact::pack(path, &[], relay_artifact::Text::Any, &mut out)
         .map_err(|error| wrong(error.to_string()))?;
     out.flush().map_err(|error| wrong(error.to_string()))?;
-    let file = out.into_inner().map_err(|error| wrong(error.to_string()))?;
+    drop(out);
     Ok(Packed { file, digest: packed.digest })
 }
 
@@ -55,8 +53,8 @@ pub(crate) async fn upload(
         let doing = format!("uploading the artifact `{name}` to s3://{bucket}/{key}");
         let there = objects.exists(bucket, &key).await.map_err(|error| Failure::aws(&doing, &error))?;
         if !there {
-            let path = format!("/dev/fd/{}", packed.file.as_raw_fd());
-            objects.put_file(bucket, &key, Path::new(&path)).await.map_err(|error| Failure::aws(&doing, &error))?;
+            let path = packed.file.path();
+            objects.put_file(bucket, &key, &path).await.map_err(|error| Failure::aws(&doing, &error))?;
         }
     }
     Ok(())

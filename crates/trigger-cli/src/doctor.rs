@@ -9,7 +9,6 @@ mod findings;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -125,9 +124,9 @@ async fn look(target: TargetName, texts: &Texts, parameters: Option<&Parameters>
     }
 }
 
-/// The key's file and its mode, if the key is in one.
+/// The key's file and its mode, if the key is in one and files have modes.
 fn key_file(texts: &Texts) -> Option<(PathBuf, u32)> {
-    texts.key_file().and_then(|path| Some((path.clone(), std::fs::metadata(path).ok()?.mode())))
+    texts.key_file().and_then(|path| Some((path.clone(), relay_platform::mode(&std::fs::metadata(path).ok()?)?)))
 }
 
 /// The claims of a token that says who the job is, without times and ids of its own.

@@ -2,17 +2,15 @@
 //! summary. Each is opened before anything is published, so that a file that cannot be written is a
 //! usage error.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use relay_console::Failure;
-use relay_console::outlet::is_same_file;
+use relay_console::outlet::is_stdout;
+use relay_platform::{has_no_reader, open_without_blocking};
 use relay_protocol::DeploymentId;
-use rustix::fs::OFlags;
-use rustix::io::Errno;
 use serde_json::Value;
 
 use crate::args;
@@ -82,22 +80,22 @@ impl OutFile {
         let Some(path) = path else { return Ok(None) };
         let began = Instant::now();
         let file = loop {
-            match open(path) {
+            match open_without_blocking(path) {
                 Ok(file) => break file,
-                Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) && began.elapsed() < READER => {
+                Err(error) if has_no_reader(&error) && began.elapsed() < READER => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 Err(error) => {
-                    let problem = match error.raw_os_error() {
-                        Some(code) if code == Errno::NXIO.raw_os_error() => "it is a pipe that nobody reads".to_owned(),
-                        _ => error.to_string(),
+                    let problem = match has_no_reader(&error) {
+                        true => "it is a pipe that nobody reads".to_owned(),
+                        false => error.to_string(),
                     };
                     return Err(Failure::usage(format!("cannot write the {what} {}: {problem}", path.display())));
                 }
             }
         };
-        let is_stdout = is_same_file(&file, rustix::stdio::stdout());
-        let mut opened = Self { what, path: path.to_owned(), file: (!is_stdout).then_some(file) };
+        let file = (!is_stdout(&file)).then_some(file);
+        let mut opened = Self { what, path: path.to_owned(), file };
         // Only a disk with an error fails here, and then the write fails too.
         drop(opened.file.as_mut().map_or(Ok(()), emptied));
         Ok(Some(opened))
@@ -125,9 +123,4 @@ fn emptied(file: &mut File) -> io::Result<()> {
         file.rewind()?;
     }
     Ok(())
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    OpenOptions::new().write(true).create(true).truncate(false).custom_flags(flags).open(path)
 }

@@ -100,7 +100,7 @@ pub fn main() -> ExitCode {
 
 async fn run(asked: Command) -> Result<u8, Failure> {
     telemetry::plain();
-    signals::survive_file_limit();
+    relay_platform::signals::survive_file_limit();
     match asked {
         Command::Deploy(arguments) => deploy::deploy(&arguments).await,
         Command::Redeploy(arguments) => redeploy::redeploy(*arguments).await,

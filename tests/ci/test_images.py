@@ -1,0 +1,130 @@
+"""The images of a release: built for two architectures, pushed to a registry of this machine."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tarfile
+import tempfile
+import unittest
+from pathlib import Path
+
+from kit import LIMIT, ROOT, end, eventually, need
+
+CONFIGURATION = "version: 0.1\nstorage: {filesystem: {}}\nhttp: {addr: 127.0.0.1:0}\n"
+
+
+class Images(unittest.TestCase):
+    def setUp(self):
+        registry = need("docker-registry", "Debian's package docker-registry has it")
+        openssl = need("openssl", "the registry needs a certificate")
+        need("buildah", "Debian's package buildah has it")
+        need("skopeo", "Debian's package skopeo has it")
+        self.folder = Path(tempfile.mkdtemp(prefix="relay-images-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        certificate, key = self.folder / "tls.pem", self.folder / "tls.key"
+        command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "7"]
+        command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+        self.run_tool(*command, "-keyout", key, "-out", certificate)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        (self.folder / "registry.yaml").write_text(CONFIGURATION)
+        environment = {
+            **os.environ,
+            "REGISTRY_HTTP_ADDR": f"127.0.0.1:{port}",
+            "REGISTRY_HTTP_TLS_KEY": str(key),
+            "REGISTRY_HTTP_TLS_CERTIFICATE": str(certificate),
+            "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(self.folder / "registry"),
+        }
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        command = [registry, "serve", self.folder / "registry.yaml"]
+        process = subprocess.Popen(command, env=environment, **quiet)
+        self.addCleanup(end, process)
+        self.registry = f"localhost:{port}"
+        # Nothing is left in the user's own store of images.
+        store = {name: str(self.folder / name) for name in ("XDG_DATA_HOME", "XDG_RUNTIME_DIR")}
+        (self.folder / "XDG_RUNTIME_DIR").mkdir(mode=0o700)
+        settings = self.folder / "storage.conf"
+        graph, run = (json.dumps(str(self.folder / name)) for name in ("graph", "run"))
+        settings.write_text(f'[storage]\ndriver = "vfs"\ngraphroot = {graph}\nrunroot = {run}\n')
+        self.environment = {
+            **os.environ,
+            **store,
+            "CONTAINERS_STORAGE_CONF": str(settings),
+            "SSL_CERT_FILE": str(certificate),
+        }
+        eventually("the registry answers", self.answers)
+
+    def answers(self):
+        try:
+            socket.create_connection(self.registry.split(":"), 1).close()
+            return True
+        except OSError:
+            return False
+
+    def run_tool(self, *command):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def release(self, name, version, program):
+        """The files of a release from which the images are built."""
+        files = self.folder / name
+        for arch in ("x86_64", "aarch64"):
+            top = f"relay-images-{version}-{arch}"
+            for kind, binary in (("runner", "relay-runner"), ("cli", "relay")):
+                image = files / top / kind
+                image.mkdir(parents=True)
+                shutil.copy(ROOT / "infra" / kind / "Dockerfile", image)
+                (image / "ca-certificates.crt").write_text("certificates")
+                (image / binary).write_text(f"{program} for {arch}")
+            with tarfile.open(files / f"{top}.tar.gz", "w:gz") as archive:
+                archive.add(files / top, top)
+        return files
+
+    def push(self, version, files):
+        command = [ROOT / "infra/push-images", f"{self.registry}/relay", version, files]
+        return subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=LIMIT
+        )
+
+    def images(self, image):
+        """The digest of the image for each architecture."""
+        command = ["skopeo", "inspect", "--raw", f"docker://{self.registry}/relay/{image}"]
+        index = json.loads(subprocess.check_output(command, env=self.environment, timeout=LIMIT))
+        return {each["platform"]["architecture"]: each["digest"] for each in index["manifests"]}
+
+    def test_both_images_are_pushed_once_for_each_architecture(self):
+        done = self.push("1.0", self.release("files", "1.0", "a program"))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        digests = dict(line.split("=") for line in done.stdout.splitlines())
+        self.assertEqual(list(digests), ["cli", "runner"])
+        for kind, name in (("cli", "relay"), ("runner", "relay-runner")):
+            images = self.images(f"{name}@{digests[kind]}")
+            self.assertEqual(images, self.images(f"{name}:1.0"))
+            self.assertEqual(sorted(images), ["amd64", "arm64"])
+
+        again = self.push("1.0", self.release("again", "1.0", "another program"))
+        self.assertEqual(again.returncode, 1)
+        self.assertIn("exists already; nothing was pushed", again.stderr)
+
+    def test_the_same_files_make_the_same_images(self):
+        files = self.release("files", "1.0", "a program")
+        found = []
+        for _ in range(2):
+            done = self.push("1.0", files)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            found.append([self.images("relay:1.0"), self.images("relay-runner:1.0")])
+            shutil.rmtree(self.folder / "registry")
+        self.assertEqual(*found)
+
+    def test_a_folder_without_images_is_named(self):
+        (self.folder / "empty").mkdir()
+        done = self.push("1.0", self.folder / "empty")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("has no relay-images-1.0-ARCH.tar.gz", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
