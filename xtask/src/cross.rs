@@ -18,7 +18,6 @@ const TARGETS: &[(&str, &str)] = &[
     ("aarch64-unknown-linux-musl", "aarch64-linux-musl"),
     ("aarch64-unknown-linux-gnu", "aarch64-linux-gnu"),
     ("aarch64-apple-darwin", "aarch64-macos"),
-    ("x86_64-apple-darwin", "x86_64-macos"),
     ("x86_64-pc-windows-gnu", "x86_64-windows-gnu"),
 ];
 

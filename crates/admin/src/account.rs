@@ -102,7 +102,12 @@ impl Account {
     pub(crate) fn of_profile(profile: &str, region: &Region) -> Result<Self, Failure> {
         let credentials = Credentials::Profile(profile.to_owned());
         let id = whose(&credentials, region).map_err(|refused| {
-            let hint = "check the profile with `aws sts get-caller-identity --profile NAME`";
+            // What botocore says when a host has no address: a region that does not exist has none.
+            let hint = if refused.message.contains("endpoint URL") {
+                format!("check that {region} is a region, and that this network reaches AWS there")
+            } else {
+                format!("check the profile with `aws sts get-caller-identity --profile {profile}`")
+            };
             Failure::new(ExitCode::Fault, format!("profile {profile}: {refused}")).hint(hint)
         })?;
         Ok(Self { credentials, id, region: region.clone() })

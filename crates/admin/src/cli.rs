@@ -231,7 +231,8 @@ pub(crate) enum Target {
     /// Prove that a new version of a target's policies permits nothing that the old one did not, or
     /// show a request that only the new one permits. Needs relay-prove and the solver cvc5.
     ///
-    /// Exits with 0 when nothing new is permitted, and with 1 otherwise.
+    /// Exits with 0 when nothing new is permitted, and with 1 otherwise. `target render --diff`
+    /// compares with the deployed stack instead.
     Diff {
         /// The old configuration.
         #[arg(value_name = "OLD")]

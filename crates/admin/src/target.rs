@@ -77,7 +77,7 @@ fn check_one(file: &Path, text: &str, out: &mut impl Write, err: &mut impl Write
     };
     let (name, findings) = (file.display(), relay_policy::check(&configuration));
     for finding in &findings {
-        writeln!(out, "{name}: {}: {}", finding.field, finding.problem)?;
+        writeln!(out, "{name}: warning: {}: {}", finding.field, finding.problem)?;
     }
     if findings.is_empty() {
         writeln!(out, "{name}: ok, sha256 {}", Digest::of(text.as_bytes()))?;

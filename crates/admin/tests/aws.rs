@@ -222,7 +222,12 @@ fn a_refusal_by_aws_names_the_call_and_what_to_do() {
     aws.refuses("sts-get-caller-identity", "ExpiredToken", "The security token has expired");
     let (code, _, err) = aws.admin(dir.path(), &["remove", TARGET, "--profile", "target"]);
     assert!(code == 125 && err.contains("profile target: aws sts get-caller-identity: ExpiredToken"), "{code} {err}");
-    assert!(err.contains("hint: "), "{err}");
+    assert!(err.contains("hint: check the profile with `aws sts get-caller-identity --profile target`"), "{err}");
+
+    let text = "\nCould not connect to the endpoint URL: \"https://sts.eu-west-9.amazonaws.com/\"\n";
+    fs::write(aws.dir.path().join("sts-get-caller-identity.error"), text).unwrap();
+    let (code, _, err) = aws.admin(dir.path(), &["remove", TARGET, "--profile", "target", "--region", "eu-west-9"]);
+    assert!(code == 125 && err.contains("hint: check that eu-west-9 is a region"), "{code} {err}");
 }
 
 #[test]

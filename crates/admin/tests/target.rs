@@ -87,11 +87,11 @@ fn errors_have_a_place_and_findings_a_field() {
         ("bucket =", "buckett =", &["error: t.toml: ", "line 3", "unknown field `buckett`"] as &[&str]),
         ("[[steps]]", "[[steps]", &["error: t.toml: ", "line "]),
         ("sha256:[0-9a-f]{4}", "sha256:[0-9a-f", &["error: t.toml: `parameters.image`"]),
-        ("\"sha256:", "\"^sha256:", &["t.toml: parameters.image: ", "an anchor at one end only"]),
-        ("sha256:[0-9a-f]{4}", ".*", &["t.toml: parameters.image: ", "accepts any value"]),
-        ("image={image} x", "x", &["t.toml: parameters.image: no step uses {image}"]),
-        ("Group::\"payments-ci\"", "Group::\"payment-ci\"", &["t.toml: policy: ", "the group `payment-ci`"]),
-        (PERMIT, "permit(principal, action, resource) when { principal is Target };", &["t.toml: policy: "]),
+        ("\"sha256:", "\"^sha256:", &["t.toml: warning: parameters.image: ", "an anchor at one end only"]),
+        ("sha256:[0-9a-f]{4}", ".*", &["t.toml: warning: parameters.image: ", "accepts any value"]),
+        ("image={image} x", "x", &["t.toml: warning: parameters.image: no step uses {image}"]),
+        ("Group::\"payments-ci\"", "Group::\"payment-ci\"", &["t.toml: warning: policy: ", "the group `payment-ci`"]),
+        (PERMIT, "permit(principal, action, resource) when { principal is Target };", &["t.toml: warning: policy: "]),
         (PERMIT, "permit(principal, action, resource) when { context.nonsense };", &["error: t.toml: `policy`"]),
     ] {
         let said = check(from, to);
