@@ -64,6 +64,7 @@ const INTEGRATIONS: &[Integration] = &[
             "action.yml",
             "ci/",
             "crates/console/",
+            "crates/platform/",
             "crates/trigger-cli/",
             "docs/schema/",
             "infra/push-images",

@@ -53,8 +53,10 @@ const MUST_NOT_BUILD: &[(&[&str], &[&str])] = &[
     ),
 ];
 
-/// What only `relay-platform` may name, of the crates of `relay`, which runs on every system.
-const OF_ONE_SYSTEM: &[&str] = &["cfg(unix", "cfg(windows", "cfg(target_os", "std::os::", "signal::unix", "rustix::"];
+/// What only `relay-platform` may name, of the crates of `relay`, which runs on every system: these
+/// modules, and conditions with these words.
+const OF_ONE_SYSTEM: &[&str] = &["os::unix", "os::fd", "os::windows", "signal::unix", "signal::windows", "rustix::"];
+const CONDITIONS: &[&str] = &["unix", "windows", "target_os", "target_family"];
 
 /// The crates of `relay`, with the files that are built for the runner alone.
 const PORTABLE: &[&str] = &["trigger-cli", "console", "artifact", "aws", "engine", "protocol"];
@@ -69,18 +71,24 @@ pub(crate) fn check() -> Outcome {
     for (names, forbidden) in MUST_NOT_BUILD {
         for name in *names {
             let mut tree = cargo_command();
-            tree.args(["tree", "--quiet", "--package", name, "--edges", "normal", "--prefix", "none"]);
+            tree.args(["tree", "--quiet", "--package", name, "--edges", "normal,build", "--prefix", "none"]);
             let built = said(tree.args(["--format", "{p}"]))?;
             let built: BTreeSet<&str> = built.lines().filter_map(|line| line.split(' ').next()).collect();
-            findings
-                .extend(needless(&built, forbidden).map(|found| format!("direction: {name} must not build {found}")));
+            let finding = |found| {
+                format!("direction: {name} must not build {found}; why it does: cargo tree -p {name} -i {found}")
+            };
+            findings.extend(needless(&built, forbidden).map(finding));
         }
     }
     let tree = Tree::load()?;
     for name in PORTABLE {
         let folder = format!("crates/{name}/src/");
         for (path, text) in tree.under(&[&folder], ".rs").filter(|(path, _)| *path != OF_THE_RUNNER) {
-            findings.extend(of_one_system(text).map(|found| format!("direction: {path} must not name {found}")));
+            findings.extend(of_one_system(text).map(|line| format!("direction: {path} is for one system: {line}")));
+        }
+        let manifest = format!("crates/{name}/Cargo.toml");
+        if tree.text(&manifest)?.contains("\n[target.") {
+            findings.push(format!("direction: {manifest} has dependencies for one system"));
         }
     }
     if findings.is_empty() { Ok(()) } else { Err(findings.join("\n       ").into()) }
@@ -92,16 +100,20 @@ fn needless<'a>(built: &BTreeSet<&'a str>, forbidden: &[&str]) -> impl Iterator<
     built.iter().copied().filter(move |name| forbidden.iter().any(|rule| is(name, rule)))
 }
 
-/// What a source names of one system, before its tests, which run on Linux.
-fn of_one_system(source: &str) -> impl Iterator<Item = &'static str> {
-    let shipped = source.split("#[cfg(test)]").next().unwrap_or_default();
-    OF_ONE_SYSTEM.iter().copied().filter(|name| shipped.contains(name))
+/// The lines of a source that are for one system, before its tests, which run on Linux.
+fn of_one_system(source: &str) -> impl Iterator<Item = &str> {
+    let shipped = source.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let names = |line: &str, words: &[&str]| words.iter().any(|word| line.contains(word));
+    shipped
+        .lines()
+        .map(str::trim)
+        .filter(move |line| names(line, OF_ONE_SYSTEM) || (line.contains("cfg") && names(line, CONDITIONS)))
 }
 
 fn graph() -> Result<Graph, Box<dyn std::error::Error>> {
     let metadata = MetadataCommand::new()
         .manifest_path(crate::tree::root().join("Cargo.toml"))
-        // The shipped programs run on Linux, so skip the download of packages for other platforms.
+        // Packages for other systems need no download for this.
         .other_options(["--filter-platform".to_owned(), "x86_64-unknown-linux-gnu".to_owned()])
         .exec()?;
     let names: BTreeMap<_, _> =
@@ -167,9 +179,10 @@ mod tests {
     fn what_must_not_be_built_or_named_is_found() {
         let built = BTreeSet::from(["aws-config", "serde", "tokio-util"]);
         assert_eq!(needless(&built, &["tokio", "aws-"]).collect::<Vec<_>>(), ["aws-config"]);
-        let source =
-            "use std::os::fd::AsFd;\n#[cfg(test)]\nmod tests {\n use std::os::unix::fs::symlink; #[cfg(unix)] }";
-        assert_eq!(of_one_system(source).collect::<Vec<_>>(), ["std::os::"]);
+        let source = "use std::os::fd::AsFd;\nlet all = bytes.windows(2);\nif cfg!(not(windows)) {}\n#[cfg(test)]\nuse a;\n\
+                      use std::{os::unix::fs};\n#[cfg(test)]\nmod tests {\nuse std::os::unix::fs::symlink;\n}";
+        let found: Vec<_> = of_one_system(source).collect();
+        assert_eq!(found, ["use std::os::fd::AsFd;", "if cfg!(not(windows)) {}", "use std::{os::unix::fs};"]);
         assert_eq!(of_one_system("use std::io;").count(), 0);
     }
 }

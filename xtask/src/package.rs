@@ -138,7 +138,8 @@ fn manuals(out: &Path, target: &str) -> Result<Vec<String>> {
     let (man, completions) = (out.join("man"), out.join("completions"));
     fs::create_dir_all(&completions)?;
     let mut names = Vec::new();
-    for program in COMMAND_LINES {
+    let shipped = programs(target).iter().map(|(_, program)| program);
+    for program in shipped.filter(|program| COMMAND_LINES.contains(program)) {
         succeed(Command::new(out.join(program)).arg("man").arg(&man))?;
         for (shell, before, after) in SHELLS {
             let text = said(Command::new(out.join(program)).args(["completions", shell]))?;
@@ -167,7 +168,7 @@ pub(crate) fn make(options: &Options) -> Result<(PathBuf, String)> {
     };
     let (built, target) = if options.release {
         let target = release_target(options)?;
-        writeln!(io::stdout(), "{target}: release programs, on {}", libc_name(&target))?;
+        writeln!(io::stdout(), "{target}: release programs")?;
         let built = build(release_build(&root(), &crate::tree::target()?, &target)?)?;
         if options.verify_reproducible {
             same(&built, &build_elsewhere(&target)?)?;

@@ -8,13 +8,11 @@
 //! pieces came, until one of them is stuck.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use same_file::Handle;
 use tokio::sync::Notify;
 
 /// How many bytes may wait before [`Outlet::offer`] drops more.
@@ -55,17 +53,6 @@ pub fn write(to: To, bytes: &[u8]) -> io::Result<()> {
         To::Stdout => relay_platform::stdout().write_all(bytes),
         To::Stderr => relay_platform::stderr().write_all(bytes),
     }
-}
-
-/// Whether stdout and stderr are the same file, terminal or pipe.
-pub fn is_one_stream() -> bool {
-    matches!((Handle::stdout(), Handle::stderr()), (Ok(one), Ok(other)) if one == other)
-}
-
-/// Whether this file is stdout.
-pub fn is_stdout(file: &File) -> bool {
-    let handle = file.try_clone().and_then(Handle::from_file);
-    matches!((handle, Handle::stdout()), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Writes all of `bytes`, and reports each part that was written.
@@ -338,6 +325,7 @@ impl Write for Blocking {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::{Read as _, pipe};
 
     use super::*;

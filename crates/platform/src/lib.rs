@@ -31,6 +31,16 @@ pub fn stderr() -> impl Write + Send + 'static {
     system::stderr()
 }
 
+/// Whether stdout and stderr are the same file, terminal or pipe. On Windows only a console is.
+pub fn is_one_stream() -> bool {
+    system::is_one_stream()
+}
+
+/// Whether this file is stdout. On Windows no file is.
+pub fn is_stdout(file: &File) -> bool {
+    system::is_stdout(file)
+}
+
 /// Creates a file that only its owner can read and write. On Windows, whoever may read its folder
 /// can read it too.
 ///
@@ -42,7 +52,7 @@ pub fn create_private(path: &Path) -> io::Result<File> {
 }
 
 /// Opens a file to write to it, and creates it if there is none. Neither opening nor writing
-/// blocks, even if it is a pipe.
+/// blocks, even if it is a pipe; on Windows a pipe may block.
 ///
 /// # Errors
 ///

@@ -7,7 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::fs::{Mode, OFlags, fstat, open, openat};
 use rustix::io::Errno;
 
 pub(crate) fn stdout() -> impl Write + Send + 'static {
@@ -41,6 +41,21 @@ impl<F: AsFd> Write for Patient<F> {
     }
 }
 
+pub(crate) fn is_one_stream() -> bool {
+    is_same_file(io::stdout(), io::stderr())
+}
+
+pub(crate) fn is_stdout(file: &File) -> bool {
+    is_same_file(file, io::stdout())
+}
+
+fn is_same_file(one: impl AsFd, other: impl AsFd) -> bool {
+    match (fstat(one), fstat(other)) {
+        (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
+        _ => false,
+    }
+}
+
 pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
@@ -60,21 +75,28 @@ pub(crate) fn mode(metadata: &Metadata) -> Option<u32> {
     Some(metadata.permissions().mode())
 }
 
+/// How a folder is opened on the way to a file. Linux needs no right to read its names for that.
+#[cfg(target_os = "linux")]
+const WAY: OFlags = OFlags::PATH;
+#[cfg(not(target_os = "linux"))]
+const WAY: OFlags = OFlags::RDONLY;
+
 #[derive(Debug)]
 pub(crate) struct Folder(OwnedFd);
 
 impl Folder {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self(open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
+        Ok(Self(open(path, WAY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
     }
 
     pub(crate) fn file(&self, name: &str) -> io::Result<Option<File>> {
+        let way = WAY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mut folder = None;
         let mut rest = name;
         while let Some((first, more)) = rest.split_once('/') {
             let parent = folder.as_ref().unwrap_or(&self.0);
-            match openat(parent, first, flags | OFlags::DIRECTORY, Mode::empty()) {
+            match openat(parent, first, way, Mode::empty()) {
                 Ok(opened) => folder = Some(opened),
                 Err(Errno::LOOP | Errno::NOTDIR) => return Ok(None),
                 Err(error) => return Err(error.into()),

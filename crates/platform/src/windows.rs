@@ -9,29 +9,32 @@ use std::path::{Path, PathBuf};
 const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x0020_0000;
 
 pub(crate) fn stdout() -> impl Write + Send + 'static {
-    Stream(io::stdout())
+    Stream::new(io::stdout())
 }
 
 pub(crate) fn stderr() -> impl Write + Send + 'static {
-    Stream(io::stderr())
+    Stream::new(io::stderr())
 }
 
 /// A console takes only valid UTF-8, so anything else is replaced there. Files and pipes take every
 /// byte.
 struct Stream<W>(W);
 
+impl<W> Stream<W> {
+    fn new(stream: W) -> Self {
+        // An old console that cannot show colours shows their codes.
+        let _ = anstyle_query::windows::enable_ansi_colors();
+        Self(stream)
+    }
+}
+
 impl<W: Write + IsTerminal> Write for Stream<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.is_terminal() {
             for chunk in bytes.utf8_chunks() {
                 self.0.write_all(chunk.valid().as_bytes())?;
-                let invalid = chunk.invalid();
-                // The standard library keeps the beginning of a character until the rest comes.
-                let is_beginning = str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none());
-                match invalid {
-                    [] => {}
-                    _ if is_beginning => self.0.write_all(invalid)?,
-                    _ => self.0.write_all("\u{FFFD}".as_bytes())?,
+                if !chunk.invalid().is_empty() {
+                    self.0.write_all("\u{FFFD}".as_bytes())?;
                 }
             }
         } else {
@@ -44,6 +47,15 @@ impl<W: Write + IsTerminal> Write for Stream<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
+}
+
+/// Two pipes cannot be told from one here, so only a console is one stream.
+pub(crate) fn is_one_stream() -> bool {
+    io::stdout().is_terminal() && io::stderr().is_terminal()
+}
+
+pub(crate) fn is_stdout(_file: &File) -> bool {
+    false
 }
 
 pub(crate) fn create_private(path: &Path) -> io::Result<File> {

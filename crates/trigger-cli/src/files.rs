@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use relay_console::Failure;
-use relay_console::outlet::is_stdout;
-use relay_platform::{has_no_reader, open_without_blocking};
+use relay_platform::{has_no_reader, is_stdout, open_without_blocking};
 use relay_protocol::DeploymentId;
 use serde_json::Value;
 

@@ -9,7 +9,7 @@ use std::io::{ErrorKind, IsTerminal as _};
 use std::time::Duration;
 
 use relay_aws::clock::now;
-use relay_console::outlet::{self, Outlet, To, is_one_stream};
+use relay_console::outlet::{self, Outlet, To};
 use relay_console::{Failure, harmless};
 use relay_protocol::DeploymentId;
 use relay_protocol::encoding::{ascii_json, base64, printable};
@@ -82,7 +82,7 @@ impl Show {
         let variable = |name: &str| std::env::var(name).ok();
         let is_text = output == Output::Text;
         let live = is_text && !quiet && std::io::stderr().is_terminal() && variable("CI").is_none();
-        let one_file = is_one_stream();
+        let one_file = relay_platform::is_one_stream();
         let fold = if is_text { Fold::of(following.fold, one_file, variable)? } else { None };
         Ok(Self {
             output,
