@@ -180,7 +180,7 @@ pub struct Asking {
     pub on_interrupt: OnInterrupt,
     /// Ask what would become of this deployment, and start nothing: the launcher verifies and
     /// authorises it, and answers. Exits with 0 if it would be allowed and the pins fit. Artifacts
-    /// are packed but not uploaded.
+    /// are packed but not uploaded. `relay-admin target test` shows the commands that would run.
     #[arg(long, conflicts_with_all = ["detach", "wait", "timeout", "strict_output", "require_record", "result_file", "summary_file"])]
     pub dry_run: bool,
     /// Write the deployment's id to this file before the request is published, so that a later step
