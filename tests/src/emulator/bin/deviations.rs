@@ -89,6 +89,17 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         ],
     ),
     checked(
+        "IAM does not know events:source; the tests of the templates read this condition as data.",
+        &[
+            (File::Foundation, "            Condition:\n              StringEquals: { events:source: relay }\n", ""),
+            (
+                File::Foundation,
+                "                Condition:\n                  StringEquals: { events:source: relay }\n",
+                "",
+            ),
+        ],
+    ),
+    checked(
         "aws:PrincipalArn is the ARN of the session, which has no path, instead of the role's ARN.",
         &[
             (
