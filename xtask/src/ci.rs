@@ -81,6 +81,14 @@ const INTEGRATIONS: &[Integration] = &[
         run: || python("tests/recipes"),
     },
     Integration {
+        name: "least privilege",
+        paths: &["infra/", "crates/admin/src/target.yaml", "tests/src/emulator"],
+        run: || match has_engine() {
+            true => emulator::run("least-privilege", &emulator::Options::default()),
+            false => Ok(writeln!(io::stdout(), "    skipped: there is no Docker engine")?),
+        },
+    },
+    Integration {
         name: "policies proved by cvc5",
         paths: &["prove/", "docs/policies/", "docs/recipes/", "crates/policy/"],
         run: prove,

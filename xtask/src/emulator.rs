@@ -11,7 +11,7 @@ use crate::run::{cargo, succeed};
 use crate::tree::programs;
 
 /// The package to install.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Options {
     /// Use this folder, made by `cargo xtask package`, instead of packaging dev programs.
     #[arg(long, value_name = "FOLDER")]
