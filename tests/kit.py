@@ -8,6 +8,7 @@ which one. RELAY_PROGRAMS names the folder of the programs.
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -51,6 +52,50 @@ def eventually(what, condition, limit=LIMIT):
             return value
         time.sleep(0.02)
     raise AssertionError(f"not within {limit} s: {what}")
+
+
+def free_port():
+    """A port of loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def make_certificate(folder):
+    """Makes a certificate for localhost, tls.pem and tls.key in the folder."""
+    command = [need("openssl", "a server needs a certificate"), "req", "-x509", "-newkey"]
+    command += ["rsa:2048", "-nodes", "-days", "7", "-subj", "/CN=localhost", "-addext"]
+    command += ["subjectAltName=DNS:localhost", "-keyout", folder / "tls.key"]
+    command += ["-out", folder / "tls.pem"]
+    subprocess.run(command, check=True, capture_output=True, timeout=LIMIT)
+
+
+def start_registry(configuration, folder, name):
+    """Starts a registry with the folder's certificate; its process and its address."""
+    program = need("docker-registry", "Debian's package docker-registry has it")
+    port = free_port()
+    environment = {
+        **os.environ,
+        "REGISTRY_HTTP_ADDR": f"127.0.0.1:{port}",
+        "REGISTRY_HTTP_TLS_KEY": str(folder / "tls.key"),
+        "REGISTRY_HTTP_TLS_CERTIFICATE": str(folder / "tls.pem"),
+        "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(folder / name),
+    }
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([program, "serve", configuration], env=environment, **quiet)
+
+    def listens():
+        if process.poll() is not None:
+            raise AssertionError(f"the registry ended with {process.returncode}")
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        eventually("the registry listens", listens)
+    except AssertionError:
+        end(process)
+        raise
+    return process, f"localhost:{port}"
 
 
 def end(process):

@@ -3,46 +3,28 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tarfile
 import tempfile
 import unittest
 from pathlib import Path
 
-from kit import LIMIT, ROOT, end, eventually, need
+from kit import LIMIT, ROOT, end, make_certificate, need, start_registry
 
 CONFIGURATION = "version: 0.1\nstorage: {filesystem: {}}\nhttp: {addr: 127.0.0.1:0}\n"
 
 
 class Images(unittest.TestCase):
     def setUp(self):
-        registry = need("docker-registry", "Debian's package docker-registry has it")
-        openssl = need("openssl", "the registry needs a certificate")
         need("buildah", "Debian's package buildah has it")
         need("skopeo", "Debian's package skopeo has it")
         self.folder = Path(tempfile.mkdtemp(prefix="relay-images-"))
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
-        certificate, key = self.folder / "tls.pem", self.folder / "tls.key"
-        command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "7"]
-        command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-        self.run_tool(*command, "-keyout", key, "-out", certificate)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        (self.folder / "registry.yaml").write_text(CONFIGURATION)
-        environment = {
-            **os.environ,
-            "REGISTRY_HTTP_ADDR": f"127.0.0.1:{port}",
-            "REGISTRY_HTTP_TLS_KEY": str(key),
-            "REGISTRY_HTTP_TLS_CERTIFICATE": str(certificate),
-            "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(self.folder / "registry"),
-        }
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        command = [registry, "serve", self.folder / "registry.yaml"]
-        process = subprocess.Popen(command, env=environment, **quiet)
+        make_certificate(self.folder)
+        configuration = self.folder / "registry.yaml"
+        configuration.write_text(CONFIGURATION)
+        process, self.registry = start_registry(configuration, self.folder, "registry")
         self.addCleanup(end, process)
-        self.registry = f"localhost:{port}"
         # Nothing is left in the user's own store of images.
         store = {name: str(self.folder / name) for name in ("XDG_DATA_HOME", "XDG_RUNTIME_DIR")}
         (self.folder / "XDG_RUNTIME_DIR").mkdir(mode=0o700)
@@ -53,20 +35,8 @@ class Images(unittest.TestCase):
             **os.environ,
             **store,
             "CONTAINERS_STORAGE_CONF": str(settings),
-            "SSL_CERT_FILE": str(certificate),
+            "SSL_CERT_FILE": str(self.folder / "tls.pem"),
         }
-        eventually("the registry answers", self.answers)
-
-    def answers(self):
-        try:
-            socket.create_connection(self.registry.split(":"), 1).close()
-            return True
-        except OSError:
-            return False
-
-    def run_tool(self, *command):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
-        self.assertEqual(done.returncode, 0, done.stderr)
 
     def release(self, name, version, program):
         """The files of a release from which the images are built."""

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ import unittest
 import urllib.request
 from pathlib import Path
 
-from kit import LIMIT, ROOT, Sandbox, clean_environment, end, eventually, programs
+from kit import LIMIT, ROOT, Sandbox, clean_environment, end, eventually, free_port, programs
 
 RECIPES = ROOT / "docs/recipes"
 
@@ -25,12 +24,6 @@ def blocks(page, mark=""):
     """The blocks of commands of a page that have this mark."""
     fence = re.compile(r"^```sh *([a-z-]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
     return [text for found, text in fence.findall(page) if found == mark]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Recipe(unittest.TestCase):

@@ -19,8 +19,8 @@ from datetime import date
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from kit import clean_environment, end, eventually, need, programs
-from recipe import RECIPES, Recipe, client, free_port
+from kit import clean_environment, end, eventually, free_port, need, programs
+from recipe import RECIPES, Recipe, client
 
 FOLDER = RECIPES / "ami-factory"
 NO_DEBIAN = 75  # the exit code of machines.py when Debian's mirror does not answer

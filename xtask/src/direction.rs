@@ -94,7 +94,7 @@ pub(crate) fn check() -> Outcome {
     if findings.is_empty() { Ok(()) } else { Err(findings.join("\n       ").into()) }
 }
 
-/// What is built and must not be.
+/// The packages that are built although a rule forbids them.
 fn needless<'a>(built: &BTreeSet<&'a str>, forbidden: &[&str]) -> impl Iterator<Item = &'a str> {
     let is = |name: &str, rule: &str| rule == name || (rule.ends_with('-') && name.starts_with(rule));
     built.iter().copied().filter(move |name| forbidden.iter().any(|rule| is(name, rule)))

@@ -1,5 +1,5 @@
-//! What differs between operating systems for `relay`, which runs on Linux, macOS and Windows. Only
-//! this crate has conditional code: `unix.rs` and `windows.rs` have the same functions.
+//! The differences between Linux, macOS and Windows, on all of which `relay` runs. Only this crate
+//! has conditional code: `unix.rs` and `windows.rs` have the same functions.
 //!
 //! relay's other programs run on Linux (`relay-admin` on macOS too) and need no such layer.
 

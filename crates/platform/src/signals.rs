@@ -8,7 +8,7 @@ mod system;
 
 pub use system::survive_file_limit;
 
-/// What asks a program to stop, with its name for messages.
+/// A signal that asks a program to stop, with its name for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// A person at the terminal: SIGINT, Ctrl-C.

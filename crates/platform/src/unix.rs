@@ -69,7 +69,6 @@ pub(crate) fn has_no_reader(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::NXIO.raw_os_error())
 }
 
-// On Windows there may be none.
 #[allow(clippy::unnecessary_wraps, reason = "the other system has no mode")]
 pub(crate) fn mode(metadata: &Metadata) -> Option<u32> {
     Some(metadata.permissions().mode())

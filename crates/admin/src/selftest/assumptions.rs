@@ -216,7 +216,7 @@ pub(crate) const INSTALLED: &[Assumption] = &[
     Assumption {
         name: "ci-permissions",
         assumes: "CI's role may publish, and use queues named relay-*; it may not call ECS.",
-        depends: "what a stolen CI session is worth",
+        depends: "the bound on what a stolen CI session can do",
         source: "https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html",
         check: deployments::ci_cannot_run_tasks,
     },
@@ -314,7 +314,7 @@ pub(crate) const INSTALLED: &[Assumption] = &[
     Assumption {
         name: "ecs-capacity",
         assumes: "RunTask refuses a capacity provider that the cluster does not have.",
-        depends: "a target cannot run on other hosts than its own",
+        depends: "the promise that a target runs on no hosts but its own",
         source: "https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html",
         check: tasks::unknown_capacity_is_refused,
     },
@@ -343,7 +343,7 @@ pub(crate) fn document() -> String {
     );
     for one in all() {
         let Assumption { name, assumes, depends, source, .. } = one;
-        let _ = write!(out, "\n## {name}\n\n{assumes}\n\nDepends on it: {depends}.\nSource: <{source}>\n");
+        let _ = write!(out, "\n## {name}\n\n{assumes}\n\nNeeded by {depends}.\nSource: <{source}>\n");
     }
     out
 }
